@@ -1,0 +1,24 @@
+"""attnlib: does attention help small-image CNNs, where, by how much, and at what cost?
+
+The names that notebooks and users rely on; each is imported when it is first used."""
+import importlib
+
+__version__ = "0.1.0"
+HOME = {
+    "ATTENTION": "attention", "BACKBONES": "backbones", "DATASETS": "data", "RECIPES": "recipes",
+    "STUDIES": "grid", "PROFILES": "grid", "Run": "run", "build_model": "models", "cost": "models",
+    "load_dataset": "data", "train": "train", "study": "grid", "run_grid": "grid",
+    "collect": "grid", "load_model": "grid",
+}
+
+
+def __getattr__(name):
+    if name not in HOME:
+        raise AttributeError(f"attnlib has no {name!r}; it has {', '.join(HOME)}")
+    value = getattr(importlib.import_module(f".{HOME[name]}", __name__), name)
+    globals()[name] = value          # also puts the function `train` before the module of that name
+    return value
+
+
+def __dir__():
+    return [*HOME, "__version__"]

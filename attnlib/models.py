@@ -1,0 +1,118 @@
+"""Networks with attention in them: built, initialised in pairs, and counted."""
+import copy
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from .attention import ATTENTION
+from .backbones import BACKBONES, Slot
+from .spec import choose, derive, form, option_defaults, parse, take_options
+
+
+def build_model(backbone: str, attention: str = "none", *, num_classes: int = 10,
+                in_channels: int = 3, image_size: int = 32, width: float = 1.0,
+                placement: str | None = None, seed: int = 0) -> nn.Module:
+    """A network for [B, in_channels, image_size, image_size] images whose slots of ``placement``
+    hold ``attention``; logits [B, num_classes].
+
+    Initial weights depend on (seed, layer name) alone: networks of one seed differ in the block and
+    in nothing else. ``placement=None`` is the block's own; ``"block@12"`` keeps to stages 1 and 2.
+    Unknown names and impossible placements raise ``ValueError`` with the valid ones."""
+    if not 28 <= image_size <= 64:
+        raise ValueError(f"image_size={image_size} is not within 28 to 64")
+    for name, value in {"num_classes": num_classes, "in_channels": in_channels,
+                        "width": width}.items():
+        if value <= 0:
+            raise ValueError(f"{name}={value} must be positive")
+    make, options = resolve("backbone", backbone, BACKBONES)
+    model = make(num_classes, in_channels, width, **options)
+    block, options = resolve("attention", attention, ATTENTION)
+    if parse(attention)[0] != "none":
+        fill_slots(model, *split_placement(resolve_placement(attention, backbone, placement)),
+                   lambda channels: block(channels, **options))
+    seed_layers(model, seed)
+    return model
+
+
+def fill_slots(model: nn.Module, place: str, stages: str, make_block) -> None:
+    """Put ``make_block(channels)`` into every slot of that place (and stages, if any are named)."""
+    for name, slot in list(model.named_modules()):
+        if (isinstance(slot, Slot) and place in slot.placements
+                and (not stages or str(slot.stage) in stages)):
+            block = make_block(slot.channels)
+            block.is_attention = True
+            model.set_submodule(name, block)
+
+
+def resolve(kind: str, name: str, table) -> tuple:
+    """``"se(reduction=8)"`` -> (the row's maker, its options checked against the signature)."""
+    base, given = parse(name)
+    make = choose(kind, base, table).make
+    return make, take_options(kind, base, given, option_defaults(make))
+
+
+def canonical(kind: str, name: str, table) -> str:
+    """One spelling for one meaning: options sorted, defaults left out."""
+    return form(parse(name)[0], resolve(kind, name, table)[1])
+
+
+def resolve_placement(attention: str, backbone: str, placement: str | None) -> str:
+    """The placement after defaults, such as ``"block"`` or ``"post_add@12"``; "" for ``none``."""
+    name, network = parse(attention)[0], parse(backbone)[0]
+    own = choose("attention", name, ATTENTION).placement
+    row = choose("backbone", network, BACKBONES)
+    if name == "none":
+        return ""
+    if placement is None:
+        place, stages = split_placement(own)
+        if place == "post_add" and place not in row.placements:
+            place = "block"                                # a network without a residual sum
+    else:
+        place, stages = split_placement(placement)
+    choose(f"placement in {network}:", place, row.placements)
+    valid = "" if place in ("stem", "head", "head_post") else "1234567"[:row.stages]
+    if not set(stages) <= set(valid) or ("@" in (placement or "") and not stages):
+        raise ValueError(f"placement {placement!r}: {network} has "
+                         + (f"stages {valid} there" if valid else f"no stages at {place!r}"))
+    stages = "".join(sorted(set(stages)))
+    return place if stages in ("", valid) else f"{place}@{stages}"
+
+
+def split_placement(placement: str) -> tuple[str, str]:
+    """``"post_add@12"`` -> ``("post_add", "12")``; no stages named means all."""
+    place, _, stages = placement.partition("@")
+    return place, stages
+
+
+def seed_layers(model: nn.Module, seed: int) -> None:
+    """Give each layer its own default initialisation, drawn from (seed, qualified name).
+
+    Children come before their parent, so that a block's own rule for a child's weights holds."""
+    with torch.random.fork_rng(devices=[]):
+        for name, module in reversed(list(model.named_modules())):
+            if hasattr(module, "reset_parameters"):
+                torch.manual_seed(derive("init", seed, name))
+                module.reset_parameters()
+
+
+def attention_blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """Qualified name -> block, in the order of the network, for every filled slot."""
+    return {name: m for name, m in model.named_modules() if getattr(m, "is_attention", False)}
+
+
+def cost(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
+    """``params``, ``attention_params``, ``macs`` (multiply-accumulates of one [C, H, W] image's
+    forward pass: convolutions and matrix products; FLOPs are twice that) and ``sites`` (filled
+    slots). Counted on the meta device: no arithmetic is done."""
+    meta = copy.deepcopy(model).to("meta").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        meta(torch.empty(1, *image_shape, device="meta"))
+    blocks = attention_blocks(model).values()
+    return {"params": count(model), "attention_params": sum(map(count, blocks)),
+            "macs": counter.get_total_flops() // 2, "sites": len(blocks)}
+
+
+def count(module: nn.Module) -> int:
+    """Trainable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -1,0 +1,42 @@
+"""Where data, results and figures live, from any working directory.
+
+``ATTNLIB_DATA`` is the data folder, ``ATTNLIB_OUT`` the folder that holds results/ and figures/;
+without them both lie in the repository that this package was installed from (in place)."""
+import os
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+def data_dir() -> Path:
+    """The folder of the data files; it need not exist."""
+    return Path(os.environ.get("ATTNLIB_DATA") or REPO / "data").expanduser().resolve()
+
+
+def out_dir() -> Path:
+    """The folder that holds results/ and figures/."""
+    return Path(os.environ.get("ATTNLIB_OUT") or REPO).expanduser().resolve()
+
+
+def runs_dir(profile: str) -> Path:
+    """The records of one profile: ``results/runs/<profile>``."""
+    return out_dir() / "results" / "runs" / profile
+
+
+def checkpoints_dir(profile: str, run_id: str) -> Path:
+    """The weights of one run: ``results/checkpoints/<profile>/<id>``; never in git."""
+    return out_dir() / "results" / "checkpoints" / profile / run_id
+
+
+def figures_dir(profile: str) -> Path:
+    """The figures drawn from one profile's records."""
+    return out_dir() / "figures" / profile
+
+
+def shown(path: Path) -> str:
+    """A path as we print it: relative to the repository or output folder where it lies in one, so
+    that no stored output names a machine's folders."""
+    for base in (REPO, out_dir(), Path.cwd()):
+        if Path(path).is_relative_to(base):
+            return Path(path).relative_to(base).as_posix() or "."
+    return Path(path).name

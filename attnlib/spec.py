@@ -1,0 +1,89 @@
+"""Names with options, ``cbam(reduction=8)``: parsed, put in canonical form, looked up; and seeds
+derived from names."""
+import ast
+import hashlib
+import inspect
+import re
+
+NAME = re.compile(r"\s*([A-Za-z0-9_+]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
+
+
+def parse(text: str) -> tuple[str, dict]:
+    """``"se(reduction=8)"`` -> ``("se", {"reduction": 8})``. Values are Python literals; a bare
+    word stands for itself (``label=bg``). Raises ``ValueError`` on anything else."""
+    match = NAME.fullmatch(str(text))
+    if not match:
+        raise ValueError(f"{text!r} is not of the form name or name(option=value, …)")
+    options = {}
+    for part in filter(None, (p.strip() for p in (match[2] or "").split(","))):
+        key, equals, value = (s.strip() for s in part.partition("="))
+        if not equals or not key.isidentifier() or not value or set(value) & set("()[]{}="):
+            raise ValueError(f"{text!r}: {part!r} is not option=value")
+        if key in options:
+            raise ValueError(f"{text!r}: option {key!r} is given twice")
+        options[key] = literal(value)
+    return match[1], options
+
+
+def literal(text: str):
+    """A number, bool, None or quoted string as Python reads it; any other text as it stands."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def form(name: str, options: dict) -> str:
+    """The inverse of `parse`, options sorted: one spelling for one meaning."""
+    inner = ",".join(f"{key}={value}" for key, value in sorted(options.items()))
+    return f"{name}({inner})" if inner else name
+
+
+def choose(kind: str, name: str, table):
+    """``table[name]`` (of a plain collection: the name), or a one-line ``ValueError`` that lists
+    the valid names."""
+    if name in table:
+        return table[name] if isinstance(table, dict) else name
+    raise ValueError(f"unknown {kind} {name!r}; valid: {', '.join(table)}")
+
+
+def take_options(kind: str, name: str, given: dict, defaults: dict) -> dict:
+    """The given options that differ from their defaults, coerced to the defaults' types, so that
+    ``0.5`` and ``.50``, or a default spelt out, mean the same. Unknown ones raise ``ValueError``."""
+    out = {}
+    for key, value in given.items():
+        default = choose(f"option of {kind} {name!r}:", key, defaults)
+        try:
+            value = coerce(value, default)
+        except (TypeError, ValueError):
+            raise ValueError(f"{kind} {name!r}: option {key}={value!r} should be like "
+                             f"{default!r}") from None
+        if value != default:
+            out[key] = value
+    return out
+
+
+def coerce(value, like):
+    """``value`` in the type of ``like`` (bool is not a number, None takes anything)."""
+    if like is None:
+        return value
+    if isinstance(like, bool) or isinstance(value, bool):
+        if type(value) is not type(like):
+            raise TypeError
+        return value
+    if isinstance(like, int) and isinstance(value, float):
+        if not value.is_integer():
+            raise ValueError
+    return type(like)(value)
+
+
+def option_defaults(make) -> dict:
+    """What a block or network may be given by name: its keyword parameters with defaults."""
+    parameters = inspect.signature(make).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def derive(*parts) -> int:
+    """A 63-bit seed from the parts' text: the same on every machine and in every process."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,0 +1,300 @@
+"""``train(run) -> record``: one loop, resumed at the last whole epoch after any interruption."""
+import math
+import platform
+import subprocess
+import time
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from . import store
+from .batches import Batches
+from .data import Dataset, load_dataset
+from .models import build_model, cost
+from .paths import REPO, checkpoints_dir
+from .recipes import Recipe
+from .run import Run
+from .spec import choose, derive, parse
+
+
+class TimeUp(Exception):
+    """The time budget is spent; everything is saved up to the last whole epoch."""
+
+
+class Machine(NamedTuple):
+    """Where and how precisely to compute. Which numbers come out depends on it, so it is in the
+    record. bf16 only where the hardware has it (emulated, it is 20 times slower than float32);
+    channels_last where it was measured to be faster."""
+    device: str
+    autocast: torch.dtype | None
+    channels_last: bool
+
+
+@cache
+def machine() -> Machine:
+    if torch.cuda.is_available():
+        half = torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+        return Machine("cuda", half, True)
+    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        return Machine("cpu", torch.bfloat16, False)
+    return Machine("cpu", None, True)
+
+
+@lru_cache(maxsize=4)
+def dataset_of(name: str, n_train, n_val, n_test) -> Dataset:
+    """The data of a run, kept for the next run on the same; ShapeTex makes only what is asked."""
+    sizes = {"train": n_train, "val": n_val, "test": n_test}
+    return load_dataset(name, sizes={k: v for k, v in sizes.items() if v})
+
+
+def data_of(run: Run) -> Dataset:
+    return dataset_of(run.dataset, run.n_train, run.n_val, run.n_test)
+
+
+def model_of(run: Run, data: Dataset) -> nn.Module:
+    """The untrained network of a run, on the CPU."""
+    size, _, channels = data.images["train"].shape[1:]
+    return build_model(run.backbone, run.attention, num_classes=len(data.classes),
+                       in_channels=channels, image_size=size, width=run.width,
+                       placement=run.placement or None, seed=run.seed)
+
+
+def train(run: Run, profile: str = "own", *, deadline: float | None = None) -> dict:
+    """Train ``run`` and return its record; one that is finished is returned as it is.
+
+    An interrupted run goes on from its last whole epoch and ends bit-identical to one that was not
+    interrupted (same machine, same threads). ``deadline``: a `time.monotonic` value after which
+    `TimeUp` is raised at an epoch's end. Raises `store.Busy` where another process trains it."""
+    record = store.read_record(store.record_path(profile, run.id))
+    if record:
+        return record
+    data = data_of(run)
+    with store.lock(profile, run.id):
+        record = store.read_record(store.record_path(profile, run.id))
+        return record or finish(run, profile, data, Trainer(run, data), deadline)
+
+
+class Trainer:
+    """The model and optimiser of one run; `state` and `restore` are all that resuming needs."""
+
+    def __init__(self, run: Run, data: Dataset):
+        self.run, self.how, self.machine = run, run.how, machine()
+        device = self.machine.device
+        self.model = model_of(run, data)
+        self.cost = cost(self.model, (data.images["train"].shape[3], *data.images["train"].shape[1:3]))
+        self.model.to(device)
+        if self.machine.channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        self.optimizer = make_optimizer(self.model, self.how)
+        self.scaler = torch.amp.GradScaler(device,
+                                           enabled=self.machine.autocast is torch.float16)
+        batch = {"batch_size": self.how.batch_size, "device": device}
+        self.batches = {
+            "train": Batches(*data.split("train", run.n_train), data.mean, data.std,
+                             crop=self.how.crop, flip=self.how.flip, seed=run.seed, **batch),
+            **{s: Batches(*data.split(s, getattr(run, f"n_{s}")), data.mean, data.std, **batch)
+               for s in ("val", "test")}}
+        self.steps = len(self.batches["train"])
+        self.history: list[dict] = []
+
+    def state(self) -> dict:
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(), "history": self.history}
+
+    def restore(self, state: dict) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.history = state["history"]
+
+    def autocast(self):
+        return torch.autocast(self.machine.device, self.machine.autocast,
+                              enabled=self.machine.autocast is not None)
+
+    def epoch(self, epoch: int) -> dict:
+        """One pass over the training split; nothing waits for the device before its end."""
+        torch.manual_seed(derive("train", self.run.seed, epoch))        # dropout, if there is any
+        self.model.train()
+        started = time.perf_counter()
+        loss_sum = torch.zeros((), device=self.machine.device)
+        right = torch.zeros((), device=self.machine.device)
+        for step, (x, y) in enumerate(self.batches["train"].epoch(epoch)):
+            set_lr(self.optimizer, self.how, (epoch * self.steps + step) / (self.how.epochs * self.steps))
+            with self.autocast():
+                logits = self.model(x)
+            loss = F.cross_entropy(logits.float(), y, label_smoothing=self.how.label_smoothing)
+            self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            loss_sum += loss.detach()
+            right += (logits.detach().argmax(1) == y).sum()
+        seen = self.steps * self.how.batch_size
+        loss, right = (loss_sum / self.steps).item(), right.item()       # waits for the device
+        seconds = time.perf_counter() - started
+        return {"loss": loss, "train_accuracy": right / min(seen, len(self.batches["train"].labels)),
+                "lr": self.optimizer.param_groups[0]["lr"], "seconds": seconds}
+
+    @torch.no_grad()
+    def predict(self, split: str) -> torch.Tensor:
+        """Class probabilities [N, classes] of a split, in its fixed order."""
+        self.model.eval()
+        out = []
+        for x, _ in self.batches[split].ordered():
+            with self.autocast():
+                out.append(self.model(x).float().softmax(1))
+        return torch.cat(out)
+
+    def score(self, split: str) -> dict:
+        """``accuracy`` in 0..1 and ``nll`` in nats of a split."""
+        return scores(self.predict(split), self.batches[split].labels)
+
+
+def scores(probs: torch.Tensor, labels: torch.Tensor) -> dict:
+    picked = probs.gather(1, labels[:, None]).clamp_min(1e-12)
+    return {"accuracy": (probs.argmax(1) == labels).float().mean().item(),
+            "nll": -picked.log().mean().item(), "n": len(labels)}
+
+
+def make_optimizer(model: nn.Module, how: Recipe) -> torch.optim.Optimizer:
+    """Weight decay on the weights of convolutions and linear layers alone: not on biases, norms or
+    a gate's own factors."""
+    layers = (m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+    decayed = {id(m.weight) for m in layers}
+    groups = [{"params": [p for p in model.parameters() if id(p) in decayed],
+               "weight_decay": how.weight_decay},
+              {"params": [p for p in model.parameters() if id(p) not in decayed],
+               "weight_decay": 0.0}]
+    return choose("optimizer", how.optimizer, OPTIMIZERS)(groups, how)
+
+
+OPTIMIZERS = {
+    "sgd": lambda groups, how: torch.optim.SGD(groups, lr=how.lr, momentum=how.momentum,
+                                               nesterov=how.momentum > 0),
+}
+
+
+def set_lr(optimizer: torch.optim.Optimizer, how: Recipe, progress: float) -> None:
+    """The learning rate at ``progress`` in 0..1: a pure function, so there is no state to save."""
+    factor = choose("schedule", how.schedule, SCHEDULES)(progress, how)
+    for group in optimizer.param_groups:
+        group["lr"] = how.lr * factor
+
+
+def cosine(progress: float, how: Recipe) -> float:
+    """Linear from 0.01 to 1 over the warm-up, then half a cosine down to 0."""
+    if progress < how.warmup:
+        return 0.01 + 0.99 * progress / how.warmup
+    return 0.5 * (1 + math.cos(math.pi * (progress - how.warmup) / (1 - how.warmup)))
+
+
+SCHEDULES = {"cosine": cosine}
+
+
+def finish(run: Run, profile: str, data: Dataset, trainer: Trainer, deadline) -> dict:
+    """Train what is left, score the test split once, and store the record."""
+    folder = checkpoints_dir(profile, run.id)
+    state = store.load_checkpoint(folder)
+    if state:
+        trainer.restore(state)
+        print(f"{run.id}: going on after epoch {len(trainer.history)}", flush=True)
+    status = "done"
+    for epoch in range(len(trainer.history), run.how.epochs):
+        if deadline and time.monotonic() > deadline:
+            raise TimeUp(f"{run.id}: stopped after epoch {epoch}, all saved")
+        row = trainer.epoch(epoch)
+        if not math.isfinite(row["loss"]):
+            status = "diverged"
+            row = {k: v for k, v in row.items() if math.isfinite(v)}
+            trainer.history.append(row)
+            print(f"{run.id}: the loss is not finite in epoch {epoch + 1}; diverged", flush=True)
+            break
+        row |= {f"val_{k}": v for k, v in trainer.score("val").items() if k != "n"}
+        if run.track_test:
+            row["test_accuracy"] = trainer.score("test")["accuracy"]
+        trainer.history.append(row)
+        store.save_checkpoint(folder, f"ckpt-{epoch + 1}", trainer.state())
+        print(progress_line(run, trainer.history), flush=True)
+    return conclude(run, profile, data, trainer, status)
+
+
+def progress_line(run: Run, history: list[dict]) -> str:
+    row, left = history[-1], run.how.epochs - len(history)
+    wait = np.mean([h["seconds"] for h in history]) * left
+    return (f"{run.id}  epoch {len(history)}/{run.how.epochs}  loss {row['loss']:.3f}  "
+            f"train {100 * row['train_accuracy']:.1f} %  val {100 * row['val_accuracy']:.1f} %  "
+            f"{row['seconds']:.1f} s, {wait:.0f} s left")
+
+
+def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: str) -> dict:
+    seconds = sum(h["seconds"] for h in trainer.history)
+    body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "resolved": run.resolved(),
+            "versions": versions(run), "profile": profile, "status": status,
+            "env": environment(), "model": trainer.cost, "classes": list(data.classes),
+            "history": trainer.history, "test": None, "arrays": {}, "seconds": seconds,
+            "images_per_second": len(trainer.batches["train"].labels) * len(trainer.history)
+            / max(seconds, 1e-9), "peak_memory": peak_memory()}
+    if status == "done":
+        probs, labels = trainer.predict("test"), trainer.batches["test"].labels
+        body["test"] = scores(probs, labels)
+        top = probs.max(1)
+        body["arrays"]["predictions"] = store.write_arrays(profile, run.id, {
+            "prediction": top.indices.cpu().numpy().astype(np.uint8),
+            "confidence": top.values.cpu().numpy().astype(np.float16),
+            "label": labels.cpu().numpy().astype(np.uint8)})
+        store.save_checkpoint(checkpoints_dir(profile, run.id), "final",
+                              {"model": trainer.model.state_dict()})
+    store.write_record(profile, body)
+    store.drop_checkpoints(profile, run.id)
+    return body
+
+
+def versions(run: Run) -> dict[str, int]:
+    """The versions of the rows that the run used: a record below the current ones is stale."""
+    from .attention import ATTENTION
+    from .backbones import BACKBONES
+    from .data import DATASETS
+    tables = {"dataset": DATASETS, "backbone": BACKBONES, "attention": ATTENTION}
+    return {kind: table[parse(getattr(run, kind))[0]].version for kind, table in tables.items()}
+
+
+def peak_memory() -> int:
+    """Bytes: the device's peak with CUDA, the process's on a CPU (it includes Python's own)."""
+    if machine().device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return used if platform.system() == "Darwin" else used * 1024
+    except ImportError:
+        return 0
+
+
+@cache
+def environment() -> dict:
+    """What the numbers came from: versions, device, precision, threads, commit."""
+    m = machine()
+    try:
+        commit = subprocess.run(["git", "-C", str(REPO), "rev-parse", "-q", "--verify", "HEAD"], capture_output=True,
+                                text=True, timeout=10).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        commit = None
+    return {"python": platform.python_version(), "torch": torch.__version__,
+            "numpy": np.__version__, "os": platform.system(), "machine": platform.machine(),
+            "device": torch.cuda.get_device_name() if m.device == "cuda" else cpu_name(),
+            "precision": str(m.autocast or torch.float32).removeprefix("torch."),
+            "channels_last": m.channels_last, "threads": torch.get_num_threads(), "commit": commit}
+
+
+def cpu_name() -> str:
+    capability = torch.backends.cpu.get_cpu_capability()
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+        return f"{names[0]}, {capability}"
+    except (OSError, IndexError):
+        return f"{platform.processor() or 'CPU'}, {capability}"
