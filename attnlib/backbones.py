@@ -74,7 +74,7 @@ class BasicBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.norm1(self.after_conv1(self.conv1(x))).relu_()
         y = self.attention(self.norm2(self.after_conv2(self.conv2(y))))
-        return self.post_add(y + self.shortcut(x)).relu()
+        return self.post_add(y + self.shortcut(x)).relu_()
 
 
 class Fire(nn.Module):

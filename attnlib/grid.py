@@ -1,0 +1,288 @@
+"""The studies as data; running what has no record yet; collecting the records."""
+import math
+import os
+import time
+from typing import NamedTuple
+
+from . import store
+from .data import DataMissing, load_dataset
+from .models import build_model, cost
+from .paths import checkpoints_dir, data_dir, runs_dir
+from .run import Run
+from .spec import choose, parse
+from .train import TimeUp, data_of, machine, train, versions
+
+
+class Profile(NamedTuple):
+    """Sizes, never code. ``fields``: what every run of the profile has; ``margin``: the smallest
+    difference in percentage points that is worth a word; ``budget``: minutes on two CPU cores."""
+    says: str
+    fields: dict
+    margin: float
+    budget: float | None
+
+
+SMALL = "shapetex"
+PROFILES = {
+    "smoke": Profile("tests: everything, tiny", dict(
+        width=0.125, epochs=1, n_train=192, n_val=100, n_test=200, batch_size=32), 1.0, 4),
+    "small": Profile("the embedded default: a small study on ShapeTex, no download, no GPU", dict(
+        width=0.125, epochs=8, n_train=1500, n_val=500, n_test=1000, batch_size=32, lr=0.05),
+        1.0, 15),
+    "real": Profile("the real data sets, 10,000 images, narrow networks: a CPU or Colab", dict(
+        width=0.25, epochs=8, n_train=10_000, n_val=2_000), 1.0, None),
+    "full": Profile("the real data sets, whole, at full width: a modern GPU", dict(epochs=40),
+                    0.2, None),
+}
+
+
+class Plan(NamedTuple):
+    """Arms × seeds of one network on one data set."""
+    dataset: str
+    backbone: str
+    arms: tuple[str, ...]
+    seeds: int
+
+
+class Study(NamedTuple):
+    """A question and, for each profile, the plans that answer it; the first plan is the headline.
+    """
+    question: str
+    plans: dict[str, tuple[Plan, ...]]
+
+
+HEADLINE = ("none", "se", "cbam", "hybrid")
+STUDIES = {
+    "hybrid": Study("Does chaining SE and CBAM help more than either?", {
+        "small": (Plan(SMALL, "resnet18", HEADLINE, 5),
+                  Plan(SMALL, "squeezenet", ("none", "hybrid"), 3)),
+        "real": (Plan("cifar10", "resnet18", HEADLINE, 6),
+                 Plan("fashionmnist", "resnet18", HEADLINE, 6)),
+        "full": (Plan("cifar10", "resnet18", HEADLINE, 20),
+                 Plan("cifar10", "squeezenet", HEADLINE, 6))}),
+    "baselines": Study("How good is a plain network, and how far do seeds alone move it?", {
+        "small": (Plan(SMALL, "resnet18", ("none",), 5), Plan(SMALL, "squeezenet", ("none",), 3)),
+        "real": (Plan("cifar10", "resnet18", ("none",), 6),
+                 Plan("fashionmnist", "resnet18", ("none",), 6)),
+        "full": (Plan("cifar10", "resnet18", ("none",), 20),
+                 Plan("fashionmnist", "resnet18", ("none",), 6),
+                 Plan("cifar10", "squeezenet", ("none",), 6))}),
+    "se": Study("Does squeeze-and-excitation help, and because its gate sees the image?", {
+        "small": (Plan(SMALL, "resnet18", ("none", "se", "layerscale", "shuffled"), 3),),
+        "real": (Plan("cifar10", "resnet18", ("none", "se"), 6),
+                 Plan("cifar10", "resnet18", ("none", "se", "layerscale", "shuffled"), 4)),
+        "full": (Plan("cifar10", "resnet18", ("none", "se", "layerscale", "shuffled"), 6),
+                 Plan("fashionmnist", "resnet18", ("none", "se"), 6))}),
+    "cbam": Study("Which part of CBAM helps: channels, places, or both?", {
+        "small": (Plan(SMALL, "resnet18", ("none", "ca", "sa", "cbam"), 3),),
+        "real": (Plan("cifar10", "resnet18", ("none", "cbam"), 6),
+                 Plan("cifar10", "resnet18", ("none", "ca", "sa", "cbam"), 4)),
+        "full": (Plan("cifar10", "resnet18", ("none", "ca", "sa", "cbam"), 6),
+                 Plan("fashionmnist", "resnet18", ("none", "cbam"), 6))}),
+}
+FOR_READING = "best"        # each study from its best profile with records; never trains
+
+
+def plans(name: str, profile: str) -> tuple[Plan, ...]:
+    """A study's plans in a profile. ``smoke`` is ``small``, cut to two arms and one seed, easy."""
+    row = choose("study", name, STUDIES)
+    if choose("profile", profile, PROFILES) and profile == "smoke":
+        return tuple(Plan("shapetex", p.backbone, p.arms[:2], 1) for p in row.plans["small"])
+    return row.plans.get(profile, ())
+
+
+def study(name: str, profile: str = "auto") -> list[Run]:
+    """The planned runs of a study, all arms of seed 0 first, so that any prefix is balanced."""
+    profile = resolve_profile(profile, name)
+    rows = plans(name, profile)
+    fields = PROFILES[profile].fields
+    runs = [Run(dataset=plan.dataset, backbone=plan.backbone, attention=arm, seed=seed, **fields)
+            for seed in range(max((p.seeds for p in rows), default=0))
+            for plan in rows if seed < plan.seeds for arm in plan.arms]
+    return list(dict.fromkeys(runs))
+
+
+def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
+    """``auto`` -> ATTNLIB_PROFILE, else ``real`` where CUDA and the real files are, else ``small``.
+    ``best`` (for reading) -> the study's best profile whose headline has three seeds finished."""
+    asked = profile if profile != "auto" else os.environ.get("ATTNLIB_PROFILE", "auto")
+    choose("profile", asked, ("auto", *PROFILES, FOR_READING))
+    if asked == FOR_READING:
+        return best_profile(name or "hybrid")
+    if asked != "auto":
+        return asked
+    here = all((data_dir() / f"{d}.npz").is_file() for d in ("cifar10", "fashionmnist"))
+    return "real" if machine().device == "cuda" and here else "small"
+
+
+def best_profile(name: str) -> str:
+    """``full``, else ``real``, else ``small``: the first whose headline arms have n ≥ 3."""
+    for profile in ("full", "real"):
+        rows = plans(name, profile)
+        done = finished(profile) if rows else set()
+        fields = PROFILES[profile].fields
+        if rows and all(sum(Run(dataset=rows[0].dataset, backbone=rows[0].backbone, attention=arm,
+                                seed=seed, **fields).id in done
+                            for seed in range(rows[0].seeds)) >= 3 for arm in rows[0].arms):
+            return profile
+    return "small"
+
+
+def finished(profile: str) -> set[str]:
+    """The ids that have a record, read from the folder alone."""
+    folder = runs_dir(profile)
+    if not folder.is_dir():
+        return set()
+    return {e.name.removesuffix(".json") for e in os.scandir(folder) if e.name.endswith(".json")}
+
+
+def estimate_seconds(run: Run, profile: str = "own") -> float:
+    """A rough cost: images × (fixed + per multiply-accumulate) at this kind of device's measured
+    rate. Two cores without bf16: 327 images/s at 35 M MACs, 600 at 9 M."""
+    fixed, per_mac = (2e-5, 5e-15) if machine().device == "cuda" else (1.1e-3, 5.5e-11)
+    full = {"shapetex": 20_000, "fashionmnist": 54_000}
+    images = run.n_train or full.get(parse(run.dataset)[0], 45_000)
+    size, channels = (28, 1) if run.dataset == "fashionmnist" else (32, 3)
+    model = build_model(run.backbone, run.attention, in_channels=channels, image_size=size,
+                        width=run.width, placement=run.placement or None)
+    extra = 1.0 + 0.1 * (run.attention != "none")
+    macs = cost(model, (channels, size, size))["macs"]
+    return run.how.epochs * images * extra * (fixed + per_mac * macs)
+
+
+def may_train() -> bool:
+    """Publishing sets ATTNLIB_TRAIN=0: what is missing then stays missing."""
+    return os.environ.get("ATTNLIB_TRAIN", "1") != "0"
+
+
+def run_grid(runs: list[Run], profile: str = "auto", *, time_budget: float | None = None):
+    """Train what has no finished record, in the given order, and return `collect`'s table of the
+    runs. One failing run is recorded and the others go on; missing data skip a data set with one
+    line. ``time_budget`` in seconds stops cleanly at an epoch's end."""
+    profile = resolve_profile(profile)
+    deadline = time.monotonic() + time_budget if time_budget else None
+    todo = [run for run in runs if store.read_record(store.record_path(profile, run.id)) is None]
+    found, trained, absent = len(runs) - len(todo), 0, set()
+    for k, run in enumerate(todo if may_train() else [], 1):
+        if run.dataset in absent:
+            continue
+        print(f"run {k} of {len(todo)}: {run.id}", flush=True)
+        try:
+            train(run, profile, deadline=deadline)
+            trained += 1
+        except DataMissing as error:
+            absent.add(run.dataset)
+            print(f"skipped {run.dataset}: {error}", flush=True)
+        except store.Busy as error:
+            print(f"skipped: {error}", flush=True)
+        except TimeUp as stop:
+            print(f"time budget spent: {stop}", flush=True)
+            break
+        except (RuntimeError, MemoryError) as error:
+            record_failure(run, profile, error)
+    left = len(todo) - trained
+    print(f"trained {trained}, found {found}" + (f", missing {left}" if left else ""), flush=True)
+    return table(runs, profile)
+
+
+def record_failure(run: Run, profile: str, error: Exception) -> None:
+    """A failed run is a result too. Out of memory: say what helps, and never shrink the batch."""
+    words = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    if isinstance(error, MemoryError) or "out of memory" in words.lower():
+        words += "; use a smaller --batch-size, --width or another device (none is changed for you)"
+    print(f"failed: {run.id}: {words}", flush=True)
+    store.write_record(profile, {
+        "schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "resolved": run.resolved(),
+        "versions": versions(run), "profile": profile, "status": "failed", "error": words,
+        "history": [], "test": None, "arrays": {}})
+
+
+def collect(study_name: str | None = None, profile: str | None = None):
+    """One row a run, as a DataFrame: with a study exactly its planned runs (status ``missing``
+    where there is no record), else every record of the profile."""
+    profile = resolve_profile(profile or "auto", study_name)
+    if study_name:
+        return table(study(study_name, profile), profile)
+    return frame([row_of(record) for record in store.all_records(profile)])
+
+
+def table(runs: list[Run], profile: str):
+    rows = []
+    for run in runs:
+        record = store.read_record(store.record_path(profile, run.id))
+        rows.append(row_of(record) if record else row_of(
+            {"id": run.id, "run": run.as_dict(), "profile": profile, "status": "missing"}))
+    return frame(rows)
+
+
+def row_of(record: dict) -> dict:
+    """The flat row of one record: the run's fields, its cost, its scores in percent."""
+    run = Run(**record["run"])
+    test, model = record.get("test") or {}, record.get("model") or {}
+    history = record.get("history") or []
+    stale = record["status"] != "missing" and record.get("versions") != versions(run)
+    return {"id": record["id"], "profile": record["profile"],
+            "status": "stale" if stale else record["status"],
+            "dataset": run.dataset, "backbone": run.backbone, "attention": run.attention,
+            "placement": run.placement, "seed": run.seed, "width": run.width,
+            "epochs": run.how.epochs, "recipe": run.recipe,
+            "accuracy": 100 * test.get("accuracy", math.nan), "nll": test.get("nll", math.nan),
+            "val_accuracy": 100 * history[-1].get("val_accuracy", math.nan) if history else math.nan,
+            **{key: model.get(key) for key in ("params", "attention_params", "macs", "sites")},
+            "seconds": record.get("seconds", math.nan),
+            "images_per_second": record.get("images_per_second", math.nan),
+            "peak_memory": record.get("peak_memory", math.nan)}
+
+
+def frame(rows: list[dict]):
+    import pandas as pd                     # here: a bare GPU machine trains without pandas
+    columns = list(row_of({"id": "", "run": {}, "profile": "", "status": "missing"}))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def histories(df):
+    """One row an epoch for the finished runs of a `collect` table: the learning curves."""
+    import pandas as pd
+    rows = []
+    for row in df[df.status.isin(("done", "diverged"))].itertuples():
+        record = store.read_record(store.record_path(row.profile, row.id))
+        rows += [{"id": row.id, "dataset": row.dataset, "backbone": row.backbone,
+                  "attention": row.attention, "seed": row.seed, "epoch": k, **epoch}
+                 for k, epoch in enumerate(record["history"], 1)]
+    return pd.DataFrame(rows)
+
+
+def find_record(run_or_id, profile: str | None = None) -> dict:
+    """The record of a run or id, from the named profile or from any; ``LookupError`` if none."""
+    run_id = run_or_id.id if isinstance(run_or_id, Run) else str(run_or_id)
+    for name in [profile] if profile else ["own", *PROFILES]:
+        record = store.read_record(store.record_path(name, run_id)) if plain(run_id) else None
+        if record:
+            return record
+    raise LookupError(f"no record {run_id!r}; `python -m attnlib runs list` names those there are")
+
+
+def plain(name: str) -> bool:
+    """A name that is one file name and no path."""
+    return bool(name) and not set(name) & set("/\\\0") and name not in (".", "..")
+
+
+def load_model(run_or_id, profile: str | None = None):
+    """The trained network of a run in eval mode, on the CPU, with ``classes``, ``mean``, ``std``
+    attached. ``LookupError`` where its weights are not here: it names the command that makes them.
+    """
+    from .data import DATASETS
+    from .train import model_of
+    record = find_record(run_or_id, profile)
+    state = store.load_checkpoint(checkpoints_dir(record["profile"], record["id"]), store.WEIGHTS)
+    if state is None:
+        raise LookupError(f"the weights of {record['id']} are not on this machine (they are not in "
+                          f"git); `python -m attnlib train {record['id']} --weights` trains them")
+    run = Run(**record["run"])
+    row = DATASETS[parse(run.dataset)[0]]
+    model = build_model(run.backbone, run.attention, num_classes=len(record["classes"]),
+                        in_channels=row.channels, image_size=row.size, width=run.width,
+                        placement=run.placement or None, seed=run.seed)
+    model.load_state_dict(state["model"])
+    model.classes, model.mean, model.std = record["classes"], row.mean, row.std
+    return model.eval()
