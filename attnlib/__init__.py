@@ -8,7 +8,8 @@ HOME = {
     "ATTENTION": "attention", "BACKBONES": "backbones", "DATASETS": "data", "RECIPES": "recipes",
     "STUDIES": "grid", "PROFILES": "grid", "Run": "run", "build_model": "models", "cost": "models",
     "load_dataset": "data", "train": "train", "study": "grid", "run_grid": "grid",
-    "collect": "grid", "load_model": "grid",
+    "collect": "grid", "load_model": "grid", "resolve_profile": "grid", "histories": "grid",
+    "try_it": "grid",
 }
 
 

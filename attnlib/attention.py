@@ -12,6 +12,8 @@ from torch import nn
 
 def squeeze_mlp(channels: int, reduction: int, bias: bool) -> nn.Sequential:
     """C -> h -> C as two 1×1 convolutions on [B, C, 1, 1]: the same as two linear layers."""
+    if reduction < 1:
+        raise ValueError(f"reduction={reduction} must be at least 1")
     hidden = max(1, channels // reduction)
     return nn.Sequential(nn.Conv2d(channels, hidden, 1, bias=bias), nn.ReLU(inplace=True),
                          nn.Conv2d(hidden, channels, 1, bias=bias))
@@ -63,6 +65,8 @@ class SpatialAttention(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int = 7, gamma: float = 0.0):
         super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size={kernel_size} must be odd: the map keeps its size")
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
         self.norm = nn.BatchNorm2d(1, momentum=0.01)
         self.gamma = gamma
@@ -117,12 +121,12 @@ class LayerScale(nn.Module):
         return self.scale[None].expand(len(x), -1, -1, -1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.scale
+        return x * self.scale.to(x.dtype)        # bfloat16 stays bfloat16, as in the other blocks
 
 
 class Shuffled(SE):
-    """y = x · s(W2 relu(W1 a')), a' = the descriptor of the batch's next image: SE's control for
-    "does the gate use what it sees?". It has SE's parameters and noise but the wrong image. The
+    """y = x · s(W2 relu(W1 a')), a' = the descriptor of the batch's previous image: SE's control for
+    "does the gate use what it sees?". It has SE's parameters and noise, but the wrong image. The
     batch is rolled by one, so a batch of one is SE itself. Parameters: as SE."""
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:

@@ -157,7 +157,7 @@ def check_arrays(arrays: dict, row: Row, where: str) -> None:
 
 
 def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[str, np.ndarray]:
-    import torchvision                                        # here: the import takes a second
+    import torchvision  # here: the import takes a second
     make = getattr(torchvision.datasets, row.torchvision)
     patience = socket.getdefaulttimeout()
     try:

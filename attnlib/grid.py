@@ -5,12 +5,12 @@ import time
 from typing import NamedTuple
 
 from . import store
-from .data import DataMissing, load_dataset
+from .data import DataMissing
 from .models import build_model, cost
 from .paths import checkpoints_dir, data_dir, runs_dir
 from .run import Run
 from .spec import choose, parse
-from .train import TimeUp, data_of, machine, train, versions
+from .train import TimeUp, machine, train, versions
 
 
 class Profile(NamedTuple):
@@ -86,9 +86,13 @@ FOR_READING = "best"        # each study from its best profile with records; nev
 def plans(name: str, profile: str) -> tuple[Plan, ...]:
     """A study's plans in a profile. ``smoke`` is ``small``, cut to two arms and one seed, easy."""
     row = choose("study", name, STUDIES)
-    if choose("profile", profile, PROFILES) and profile == "smoke":
-        return tuple(Plan("shapetex", p.backbone, p.arms[:2], 1) for p in row.plans["small"])
-    return row.plans.get(profile, ())
+    choose("profile", profile, PROFILES)
+    if profile == "smoke":
+        rows = tuple(Plan("shapetex", p.backbone, p.arms[:2], 1) for p in row.plans["small"])
+    else:
+        rows = row.plans.get(profile, ())
+    most = int(os.environ.get("ATTNLIB_SEEDS") or 0) or 10**6         # make reproduce SEEDS=n
+    return tuple(p._replace(seeds=min(p.seeds, most)) for p in rows)
 
 
 def study(name: str, profile: str = "auto") -> list[Run]:
@@ -185,6 +189,22 @@ def run_grid(runs: list[Run], profile: str = "auto", *, time_budget: float | Non
     return table(runs, profile)
 
 
+def try_it(attention: str, profile: str = "auto", backbone: str = "resnet18",
+           placement: str | None = None):
+    """Train one block of your choice on ShapeTex in the sizes of ``small`` (of ``smoke`` in tests),
+    seed 0, and set it beside the stored arms of that seed: a DataFrame, best first."""
+    profile = "smoke" if resolve_profile(profile) == "smoke" else "small"
+    mine = Run(dataset=SMALL, backbone=backbone, attention=attention, placement=placement,
+               **PROFILES[profile].fields)
+    stored = [run for run in study("hybrid", profile)
+              if run.seed == 0 and run.backbone == mine.backbone and run != mine]
+    run_grid([mine], profile)
+    rows = table([mine, *stored], profile)
+    rows["yours"] = ["←"] + [""] * len(stored)
+    columns = ["attention", "placement", "accuracy", "params", "seconds", "status", "yours"]
+    return rows[columns].sort_values("accuracy", ascending=False, ignore_index=True)
+
+
 def record_failure(run: Run, profile: str, error: Exception) -> None:
     """A failed run is a result too. Out of memory: say what helps, and never shrink the batch."""
     words = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
@@ -219,7 +239,7 @@ def row_of(record: dict) -> dict:
     """The flat row of one record: the run's fields, its cost, its scores in percent."""
     run = Run(**record["run"])
     test, model = record.get("test") or {}, record.get("model") or {}
-    history = record.get("history") or []
+    last = (record.get("history") or [{}])[-1]
     stale = record["status"] != "missing" and record.get("versions") != versions(run)
     return {"id": record["id"], "profile": record["profile"],
             "status": "stale" if stale else record["status"],
@@ -227,7 +247,7 @@ def row_of(record: dict) -> dict:
             "placement": run.placement, "seed": run.seed, "width": run.width,
             "epochs": run.how.epochs, "recipe": run.recipe,
             "accuracy": 100 * test.get("accuracy", math.nan), "nll": test.get("nll", math.nan),
-            "val_accuracy": 100 * history[-1].get("val_accuracy", math.nan) if history else math.nan,
+            "val_accuracy": 100 * last.get("val_accuracy", math.nan),
             **{key: model.get(key) for key in ("params", "attention_params", "macs", "sites")},
             "seconds": record.get("seconds", math.nan),
             "images_per_second": record.get("images_per_second", math.nan),
@@ -235,7 +255,7 @@ def row_of(record: dict) -> dict:
 
 
 def frame(rows: list[dict]):
-    import pandas as pd                     # here: a bare GPU machine trains without pandas
+    import pandas as pd  # here: a bare GPU machine trains without pandas
     columns = list(row_of({"id": "", "run": {}, "profile": "", "status": "missing"}))
     return pd.DataFrame(rows, columns=columns)
 
@@ -272,7 +292,6 @@ def load_model(run_or_id, profile: str | None = None):
     attached. ``LookupError`` where its weights are not here: it names the command that makes them.
     """
     from .data import DATASETS
-    from .train import model_of
     record = find_record(run_or_id, profile)
     state = store.load_checkpoint(checkpoints_dir(record["profile"], record["id"]), store.WEIGHTS)
     if state is None:

@@ -108,7 +108,8 @@ def number(name: str, value, kind: type):
         good = False
     if not good or out < 0 or (out == 0 and name not in MAY_BE_ZERO):
         least = "at least 0" if name in MAY_BE_ZERO else "above 0"
-        raise ValueError(f"{name}={value!r} should be {'a whole number' if kind is int else 'a number'} {least}")
+        what = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name}={value!r} should be {what} {least}")
     return out
 
 

@@ -3,6 +3,7 @@ derived from names."""
 import ast
 import hashlib
 import inspect
+import math
 import re
 
 NAME = re.compile(r"\s*([A-Za-z0-9_+]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
@@ -49,7 +50,7 @@ def choose(kind: str, name: str, table):
 
 def take_options(kind: str, name: str, given: dict, defaults: dict) -> dict:
     """The given options that differ from their defaults, coerced to the defaults' types, so that
-    ``0.5`` and ``.50``, or a default spelt out, mean the same. Unknown ones raise ``ValueError``."""
+    ``0.5`` and ``.50``, or a default spelt out, mean the same. ``ValueError`` for unknown ones."""
     out = {}
     for key, value in given.items():
         default = choose(f"option of {kind} {name!r}:", key, defaults)
@@ -74,7 +75,10 @@ def coerce(value, like):
     if isinstance(like, int) and isinstance(value, float):
         if not value.is_integer():
             raise ValueError
-    return type(like)(value)
+    value = type(like)(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError
+    return value
 
 
 def option_defaults(make) -> dict:

@@ -4,6 +4,7 @@ import platform
 import subprocess
 import time
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -85,7 +86,8 @@ class Trainer:
         self.run, self.how, self.machine = run, run.how, machine()
         device = self.machine.device
         self.model = model_of(run, data)
-        self.cost = cost(self.model, (data.images["train"].shape[3], *data.images["train"].shape[1:3]))
+        height, width, channels = data.images["train"].shape[1:]
+        self.cost = cost(self.model, (channels, height, width))
         self.model.to(device)
         if self.machine.channels_last:
             self.model.to(memory_format=torch.channels_last)
@@ -123,7 +125,7 @@ class Trainer:
         loss_sum = torch.zeros((), device=self.machine.device)
         right = torch.zeros((), device=self.machine.device)
         for step, (x, y) in enumerate(self.batches["train"].epoch(epoch)):
-            set_lr(self.optimizer, self.how, (epoch * self.steps + step) / (self.how.epochs * self.steps))
+            set_lr(self.optimizer, self.how, (epoch + step / self.steps) / self.how.epochs)
             with self.autocast():
                 logits = self.model(x)
             loss = F.cross_entropy(logits.float(), y, label_smoothing=self.how.label_smoothing)
@@ -136,7 +138,8 @@ class Trainer:
         seen = self.steps * self.how.batch_size
         loss, right = (loss_sum / self.steps).item(), right.item()       # waits for the device
         seconds = time.perf_counter() - started
-        return {"loss": loss, "train_accuracy": right / min(seen, len(self.batches["train"].labels)),
+        seen = min(seen, len(self.batches["train"].labels))
+        return {"loss": loss, "train_accuracy": right / seen,
                 "lr": self.optimizer.param_groups[0]["lr"], "seconds": seconds}
 
     @torch.no_grad()
@@ -202,24 +205,43 @@ def finish(run: Run, profile: str, data: Dataset, trainer: Trainer, deadline) ->
     if state:
         trainer.restore(state)
         print(f"{run.id}: going on after epoch {len(trainer.history)}", flush=True)
-    status = "done"
+    return conclude(run, profile, data, trainer, fit(run, folder, trainer, deadline))
+
+
+def fit(run: Run, folder: Path, trainer: Trainer, deadline: float | None = None) -> str:
+    """Train the epochs that are left, saving each; returns ``done`` or ``diverged``."""
     for epoch in range(len(trainer.history), run.how.epochs):
         if deadline and time.monotonic() > deadline:
             raise TimeUp(f"{run.id}: stopped after epoch {epoch}, all saved")
         row = trainer.epoch(epoch)
         if not math.isfinite(row["loss"]):
-            status = "diverged"
-            row = {k: v for k, v in row.items() if math.isfinite(v)}
-            trainer.history.append(row)
+            trainer.history.append({k: v for k, v in row.items() if math.isfinite(v)})
             print(f"{run.id}: the loss is not finite in epoch {epoch + 1}; diverged", flush=True)
-            break
+            return "diverged"
         row |= {f"val_{k}": v for k, v in trainer.score("val").items() if k != "n"}
         if run.track_test:
             row["test_accuracy"] = trainer.score("test")["accuracy"]
         trainer.history.append(row)
         store.save_checkpoint(folder, f"ckpt-{epoch + 1}", trainer.state())
         print(progress_line(run, trainer.history), flush=True)
-    return conclude(run, profile, data, trainer, status)
+    return "done"
+
+
+def train_weights(record: dict) -> float:
+    """Train a finished run again for its weights, which are not in git. The record is left as it
+    is; returns by how many points the test accuracy differs from it (0 on the same machine)."""
+    run = Run(**record["run"])
+    data = data_of(run)
+    with store.lock(record["profile"], run.id):
+        trainer = Trainer(run, data)
+        folder = checkpoints_dir(record["profile"], run.id)
+        state = store.load_checkpoint(folder)
+        if state:
+            trainer.restore(state)
+        fit(run, folder, trainer)
+        store.save_checkpoint(folder, "final", {"model": trainer.model.state_dict()})
+        store.drop_checkpoints(record["profile"], run.id)
+        return 100 * (trainer.score("test")["accuracy"] - record["test"]["accuracy"])
 
 
 def progress_line(run: Run, history: list[dict]) -> str:
@@ -248,7 +270,7 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
             "label": labels.cpu().numpy().astype(np.uint8)})
         store.save_checkpoint(checkpoints_dir(profile, run.id), "final",
                               {"model": trainer.model.state_dict()})
-    store.write_record(profile, body)
+    store.write_record(profile, body)                    # only then are the states dispensable
     store.drop_checkpoints(profile, run.id)
     return body
 
@@ -279,8 +301,9 @@ def environment() -> dict:
     """What the numbers came from: versions, device, precision, threads, commit."""
     m = machine()
     try:
-        commit = subprocess.run(["git", "-C", str(REPO), "rev-parse", "-q", "--verify", "HEAD"], capture_output=True,
-                                text=True, timeout=10).stdout.strip() or None
+        command = ["git", "-C", str(REPO), "rev-parse", "-q", "--verify", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True,
+                                timeout=10).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):
         commit = None
     return {"python": platform.python_version(), "torch": torch.__version__,

@@ -1,0 +1,58 @@
+# Python 3.11+ and make are all that has to be there; each target sets itself up.
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+PROFILE ?= auto
+SEEDS ?=
+TORCH_INDEX ?=
+export PYTHONUNBUFFERED := 1
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make the virtual environment and install the tested versions, once
+
+$(STAMP): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --upgrade pip
+	$(if $(TORCH_INDEX),$(PY) -m pip install -q torch torchvision --index-url $(TORCH_INDEX))
+	$(PY) -m pip install -q -r requirements.txt $(if $(TORCH_INDEX),,-c constraints.txt)
+	$(PY) -m pip install -q --no-deps -e .
+	@touch $@
+
+data: setup ## fetch and verify the real data sets
+	$(PY) -m attnlib data get
+
+smoke: setup ## everything, tiny: all seven notebooks in about two minutes
+	$(PY) -m attnlib notebooks run --profile smoke
+
+reproduce: setup ## the main job: PROFILE=small|real|full, SEEDS=n
+	$(PY) -m attnlib notebooks run --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
+
+test: setup ## pytest, then nbval over the notebooks
+	$(PY) -m pytest -q --durations=8
+	$(PY) -m pytest -q --nbval-lax --nbval-current-env \
+	  --nbval-cell-timeout=300 --durations=3 notebooks
+
+lint: setup ## ruff, notebooks too
+	$(PY) -m ruff check .
+
+report: setup ## render results/report/index.html from the published notebooks
+	$(PY) -m attnlib notebooks report
+
+publish: setup ## refresh the stored notebooks, the report and the README table; never trains
+	$(PY) -m attnlib notebooks publish
+	$(PY) -m attnlib readme
+
+verify bench: setup
+	@echo "make $@ is not built yet"; exit 1
+
+clean: setup ## remove what can be rebuilt
+	$(PY) -m attnlib runs clean
+
+.PHONY: help setup data smoke reproduce test lint report publish verify bench clean

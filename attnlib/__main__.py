@@ -1,0 +1,202 @@
+"""The command line: ``python -m attnlib …``."""
+import argparse
+import os
+import shutil
+import sys
+
+from .paths import data_dir, out_dir, shown
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 is success. A wrong name or missing file is one line on stderr and 2."""
+    args = parser().parse_args(argv)
+    try:
+        return args.command(args) or 0
+    except (ValueError, LookupError, FileNotFoundError) as error:
+        words = error.args[0] if error.args else error
+        print(f"error: {words}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; finished epochs are saved, the same command goes on", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m attnlib", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name, run, says, **options):
+        sub = commands.add_parser(name, help=says, description=says, **options)
+        sub.set_defaults(command=run)
+        return sub
+
+    sub = command("train", train, "train one run, or ID --weights: a finished run for its weights")
+    sub.add_argument("id", nargs="?", help="the id of a finished run, with --weights")
+    sub.add_argument("--weights", action="store_true", help="train ID again; keep its record")
+    sub.add_argument("--profile", default="own", help="where the record goes (default: own)")
+    from .run import NUMBERS
+    for name in ("dataset", "backbone", "attention", "placement", "recipe"):
+        sub.add_argument(f"--{name}", default=argparse.SUPPRESS)
+    for name, kind in NUMBERS.items():
+        sub.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind,
+                         default=argparse.SUPPRESS)
+
+    for name, run, says in (("study", study, "train what a study still lacks"),
+                            ("focus", focus, "store the class activation maps of a study's runs")):
+        sub = command(name, run, says)
+        sub.add_argument("name", help="a study, or all")
+        sub.add_argument("--profile", default="auto")
+        if name == "study":
+            sub.add_argument("--time-budget", type=float, metavar="SECONDS",
+                             help="stop cleanly at an epoch's end after this long")
+
+    sub = command("runs", runs, "list, check or clean what is stored")
+    sub.add_argument("what", choices=("list", "check", "clean"))
+    sub.add_argument("--profile", default=None)
+
+    sub = command("data", data, "fetch or check the real data sets")
+    sub.add_argument("what", choices=("get", "check"))
+    sub.add_argument("names", nargs="*", default=["cifar10", "fashionmnist", "cifar100"])
+
+    sub = command("notebooks", notebooks, "run, check, report or publish the notebooks")
+    sub.add_argument("what", choices=("run", "check", "report", "publish"))
+    sub.add_argument("names", nargs="*", help="such as 03_se; none: all seven")
+    sub.add_argument("--profile", default="auto")
+    sub.add_argument("--seeds", type=int, help="no more than this many seeds an arm")
+    sub.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
+
+    command("readme", readme, "write the README's results table from the records")
+    return top
+
+
+def train(args) -> None:
+    from .grid import find_record
+    from .run import NUMBERS, Run
+    from .train import train as train_run
+    from .train import train_weights
+    if args.weights:
+        record = find_record(args.id or "")
+        print(f"{record['id']}: weights stored; the test accuracy differs from the record by "
+              f"{train_weights(record):+.2f} points")
+        return
+    if args.id:
+        raise ValueError(f"train {args.id}: say --weights to train a finished run again, or give "
+                         "--dataset, --backbone, --attention … for a new one")
+    keys = ("dataset", "backbone", "attention", "placement", "recipe", *NUMBERS)
+    run = Run(**{k: v for k, v in vars(args).items() if k in keys})
+    known_profile(args.profile)
+    record = train_run(run, args.profile)
+    if record["status"] != "done":
+        print(f"{run.id}: {record['status']}")
+        raise SystemExit(1)
+    test, model = record["test"], record["model"]
+    print(f"{run.id}: test accuracy {100 * test['accuracy']:.2f} % on {test['n']} images, "
+          f"{model['params']:,} parameters ({model['attention_params']:,} of attention), "
+          f"{record['seconds']:.0f} s of training")
+
+
+def known_profile(profile: str) -> None:
+    from .grid import PROFILES
+    from .spec import choose
+    choose("profile", profile, ("own", *PROFILES))
+
+
+def named_studies(name: str) -> list[str]:
+    from .grid import STUDIES
+    from .spec import choose
+    if name == "all":
+        return list(STUDIES)
+    choose("study", name, [*STUDIES, "all"])
+    return [name]
+
+
+def study(args) -> None:
+    import time
+
+    from .grid import resolve_profile, run_grid
+    from .grid import study as study_runs
+    from .words import status_line
+    profile = resolve_profile(args.profile)
+    started = time.monotonic()
+    names = named_studies(args.name)
+    print(status_line(names, profile), flush=True)
+    left = args.time_budget
+    for name in names:
+        if args.time_budget:
+            left = args.time_budget - (time.monotonic() - started)
+            if left <= 0:
+                break
+        print(f"study {name}", flush=True)
+        run_grid(study_runs(name, profile), profile, time_budget=left)
+
+
+def focus(args) -> None:
+    from .cam import focus_study
+    from .grid import resolve_profile
+    profile = resolve_profile(args.profile)
+    for name in named_studies(args.name):
+        focus_study(name, profile)
+
+
+def runs(args) -> None:
+    from . import store
+    from .grid import PROFILES, collect
+    if args.what == "clean":
+        for name in ("checkpoints", "executed"):
+            folder = out_dir() / "results" / name
+            shutil.rmtree(folder, ignore_errors=True)
+            print(f"removed {shown(folder)}")
+        return
+    for profile in [args.profile] if args.profile else ["own", *PROFILES]:
+        known_profile(profile)
+        records = store.all_records(profile)                 # reading checks every SHA-256
+        if args.what == "check":
+            for record in records:
+                for kind, digest in record["arrays"].items():
+                    name = record["id"] + (".cam" if kind == "cam" else "")
+                    if store.read_arrays(profile, name, digest) is None:
+                        print(f"{profile}: {name}.npz is missing or was set aside")
+            print(f"{profile}: {len(records)} good records")
+        elif records:
+            os.environ["ATTNLIB_PROFILE"] = "small"
+            from .grid import frame, row_of
+            table = frame([row_of(r) for r in records]) if profile == "own" else \
+                collect(profile=profile)
+            columns = ["profile", "id", "status", "accuracy", "seconds"]
+            print(table[columns].to_string(index=False, float_format="%.1f"))
+
+
+def data(args) -> int:
+    from .data import load_dataset
+    bad = 0
+    for name in args.names:
+        try:
+            found = load_dataset(name, download=args.what == "get")
+            counts = ", ".join(f"{len(y)} {split}" for split, y in found.labels.items())
+            print(f"{name}: {counts} images, {len(found.classes)} classes, good")
+        except (FileNotFoundError, ValueError) as error:
+            print(f"{name}: {error}")
+            bad += 1
+    print(f"data folder: {shown(data_dir())}")
+    return int(bad > 0)
+
+
+def notebooks(args) -> int:
+    from . import notebooks as books
+    if args.what == "run":
+        pairs = dict(p.partition("=")[::2] for p in args.parameter)
+        return books.run(args.names or None, profile=args.profile, seeds=args.seeds,
+                         parameters=pairs)
+    if args.what == "report":
+        print(shown(books.report()))
+        return 0
+    return {"check": books.check, "publish": books.publish}[args.what](args.names or None)
+
+
+def readme(args) -> None:
+    from .readme import update
+    print(shown(update()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,326 @@
+"""One function per figure: DataFrame or arrays -> Figure. One colour for each block everywhere;
+the palette (Okabe & Ito) is safe for colour-blind readers, and markers repeat what colours say."""
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+
+from . import store
+from .cam import gates, inputs, stored_maps
+from .data import DataMissing
+from .grid import PROFILES, plans, study, table
+from .paths import figures_dir
+from .run import Run
+from .stats import arms_table
+from .train import data_of, model_of
+from .words import name
+
+COLOURS = {"none": "#555555", "se": "#0072B2", "ca": "#56B4E9", "sa": "#E69F00", "cbam": "#D55E00",
+           "hybrid": "#009E73", "layerscale": "#CC79A7", "shuffled": "#B8A200"}
+MARKERS = {"none": "o", "se": "s", "ca": "^", "sa": "v", "cbam": "D", "hybrid": "P",
+           "layerscale": "X", "shuffled": "*"}
+STYLE = {"figure.dpi": 110, "savefig.dpi": 160, "font.size": 10, "axes.titlesize": 10.5,
+         "axes.labelsize": 10, "xtick.labelsize": 9.5, "ytick.labelsize": 9.5,
+         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+         "grid.color": "#e6e6e6", "grid.linewidth": 0.8, "axes.axisbelow": True,
+         "legend.frameon": False, "figure.constrained_layout.use": True, "svg.hashsalt": "attnlib",
+         "svg.fonttype": "none"}
+
+
+def use_style() -> None:
+    """Set our style for every figure that follows; notebooks call it in their import cell."""
+    sns.set_theme(style="white")
+    plt.rcParams.update(STYLE)
+
+
+def save(figure: plt.Figure, stem: str, profile: str) -> plt.Figure:
+    """Write ``figures/<profile>/<stem>.png`` and ``.svg``, and return the figure to be shown."""
+    folder = figures_dir(profile)
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{stem}.png", metadata={"Software": None})
+    figure.savefig(folder / f"{stem}.svg", metadata={"Date": None})
+    plt.close(figure)                       # shown once, as the cell's value
+    return figure
+
+
+def cells(df):
+    """The (data set, network) pairs of a table with at least one finished run, in its order."""
+    done = df[df.status == "done"]
+    return list(done.groupby(["dataset", "backbone"], sort=False))
+
+
+def panels(count: int, width: float = 4.6, height: float = 3.2, **options):
+    figure, axes = plt.subplots(1, max(count, 1), figsize=(width * max(count, 1), height),
+                                squeeze=False, **options)
+    return figure, axes[0]
+
+
+def empty(figure: plt.Figure, axis: plt.Axes) -> None:
+    axis.axis("off")
+    axis.text(0.5, 0.5, "no finished runs", ha="center", va="center", color="#777777")
+
+
+def accuracy(df) -> plt.Figure:
+    """Test accuracy of every arm: each seed a dot, mean and ± 1 sd beside them; one panel a data
+    set and network."""
+    groups = cells(df)
+    figure, axes = panels(len(groups))
+    for axis, ((dataset, backbone), cell) in zip(axes, groups, strict=False):
+        arms = list(cell.attention.unique())
+        for k, arm in enumerate(arms):
+            y = cell[cell.attention == arm].accuracy.to_numpy()
+            axis.scatter(np.full(len(y), k - 0.12), y, s=26, color=COLOURS.get(arm, "#333333"),
+                         alpha=0.55, linewidths=0)
+            axis.errorbar(k + 0.15, y.mean(), y.std(ddof=1) if len(y) > 1 else 0, capsize=4,
+                          fmt=MARKERS.get(arm, "o"), color=COLOURS.get(arm, "#333333"))
+        axis.set_xticks(range(len(arms)), [short(a) for a in arms], rotation=20, ha="right")
+        axis.set_xlim(-0.6, len(arms) - 0.4)
+        axis.set(title=f"{name(backbone)} · {name(dataset)}", ylabel="test accuracy, %")
+    if not groups:
+        empty(figure, axes[0])
+    return figure
+
+
+def short(arm: str) -> str:
+    return name(arm).replace(" (control)", "").replace("SE→CBAM ", "")
+
+
+def gain(df) -> plt.Figure:
+    """Paired gain of every arm over ``none`` with its 95 % interval; the grey band is the margin
+    within which a difference is called equivalent."""
+    rows = arms_table(df)
+    rows = rows[(rows.attention != "none") & (rows.pairs > 0)].iloc[::-1]
+    one = rows[["dataset", "backbone"]].drop_duplicates().shape[0] == 1
+    labels = [short(r.attention) + ("" if one else f" · {place(r)}") for r in rows.itertuples()]
+    figure, (axis,) = panels(1, 7.2, 1.3 + 0.38 * max(len(rows), 1))
+    if not len(rows):
+        empty(figure, axis)
+        return figure
+    margin = PROFILES[df.profile.iloc[0]].margin
+    axis.axvspan(-margin, margin, color="#eeeeee", zorder=0)
+    axis.axvline(0, color="#888888", linewidth=1)
+    for k, r in enumerate(rows.itertuples()):
+        bars = None if np.isnan(r.low) else [[r.gain - r.low], [r.high - r.gain]]
+        axis.errorbar(r.gain, k, xerr=bars, capsize=4, fmt=MARKERS.get(r.attention, "o"),
+                      color=COLOURS.get(r.attention, "#333333"))
+    axis.set_yticks(range(len(rows)), labels)
+    axis.set_ylim(-0.7, len(rows) - 0.3)
+    axis.set(xlabel=f"paired gain over none, points (95 % interval; grey: ±{margin:g})")
+    if one:
+        axis.set_title(place(next(rows.itertuples())))
+    return figure
+
+
+def place(row) -> str:
+    return f"{name(row.backbone)} · {name(row.dataset)}"
+
+
+def curves(history, value: str = "val_accuracy", label: str = "validation accuracy, %",
+           scale: float = 100.0) -> plt.Figure:
+    """Learning curves: mean over seeds, band from the lowest to the highest seed."""
+    groups = list(history.groupby(["dataset", "backbone"], sort=False)) if len(history) else []
+    figure, axes = panels(len(groups))
+    for axis, ((dataset, backbone), cell) in zip(axes, groups, strict=False):
+        for arm, rows in cell.groupby("attention", sort=False):
+            wide = rows.pivot(index="epoch", columns="seed", values=value) * scale
+            colour = COLOURS.get(arm, "#333333")
+            axis.plot(wide.index, wide.mean(axis=1), color=colour, marker=MARKERS.get(arm, "o"),
+                      markersize=4, label=short(arm))
+            axis.fill_between(wide.index, wide.min(axis=1), wide.max(axis=1), color=colour,
+                              alpha=0.12, linewidth=0)
+        axis.set(title=f"{name(backbone)} · {name(dataset)}", xlabel="epoch", ylabel=label)
+        axis.legend(fontsize=8.5)
+    if not groups:
+        empty(figure, axes[0])
+    return figure
+
+
+def against_cost(df, cost: str = "params", label: str = "parameters, thousands",
+                 scale: float = 1e-3) -> plt.Figure:
+    """Mean accuracy against what the arm costs, ± 1 sd over seeds."""
+    groups = cells(df)
+    figure, axes = panels(len(groups))
+    for axis, ((dataset, backbone), cell) in zip(axes, groups, strict=False):
+        for arm, rows in cell.groupby("attention", sort=False):
+            sd = rows.accuracy.std(ddof=1) if len(rows) > 1 else 0
+            axis.errorbar(rows[cost].mean() * scale, rows.accuracy.mean(), sd, capsize=4,
+                          fmt=MARKERS.get(arm, "o"), color=COLOURS.get(arm, "#333333"),
+                          label=short(arm))
+        axis.set(title=f"{name(backbone)} · {name(dataset)}", xlabel=label,
+                 ylabel="test accuracy, %")
+        axis.legend(fontsize=8.5)
+    if not groups:
+        empty(figure, axes[0])
+    return figure
+
+
+def confusion(df) -> plt.Figure:
+    """Confusion matrices of one arm, summed over seeds: percent of each true class (rows)."""
+    groups = cells(df)
+    figure, axes = panels(len(groups), 5.2, 4.6)
+    for axis, ((dataset, backbone), cell) in zip(axes, groups, strict=False):
+        records = [store.read_record(store.record_path(r.profile, r.id)) for r in cell.itertuples()]
+        classes = records[0]["classes"]
+        counts = np.zeros((len(classes), len(classes)))
+        for record in records:
+            found = store.read_arrays(record["profile"], record["id"],
+                                      record["arrays"].get("predictions"))
+            if found:
+                np.add.at(counts, (found["label"], found["prediction"]), 1)
+        share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        sns.heatmap(share, ax=axis, cmap="Blues", vmin=0, vmax=100, cbar=False, square=True,
+                    annot=len(classes) <= 10, fmt=".0f", annot_kws={"fontsize": 7},
+                    xticklabels=classes, yticklabels=classes)
+        axis.tick_params(labelsize=7.5)
+        axis.set(title=f"{name(backbone)} · {name(dataset)}", xlabel="predicted", ylabel="true")
+    if not groups:
+        empty(figure, axes[0])
+    return figure
+
+
+def gate_histograms(attention: str, profile: str, n: int = 64) -> plt.Figure:
+    """How open each site's gates are in an untrained ResNet-18 of the profile's width, over ``n``
+    ShapeTex images: one row a gate, darker where more values lie."""
+    width = PROFILES[profile].fields.get("width", 1)
+    run = Run("shapetex", attention=attention, width=width, n_train=10, n_val=10, n_test=n)
+    found = gates(model_of(run, data_of(run)), inputs(run, n)[1])
+    edges = np.linspace(0, 1, 51)
+    rows = np.stack([np.histogram(g.numpy(), edges)[0] / g.numel() for g in found.values()])
+    figure, (axis,) = panels(1, 7.2, 1.2 + 0.22 * len(rows))
+    axis.imshow(rows, aspect="auto", cmap="Greys", extent=(0, 1, len(rows) - 0.5, -0.5), vmax=0.5)
+    labels = [f"stage {int(k.split('.')[1]) + 1} block {int(k.split('.')[2]) + 1}, "
+              + k.split("attention")[1].strip(".") for k in found]
+    axis.set_yticks(range(len(rows)), labels, fontsize=8)
+    axis.axvline(0.5, color=COLOURS["sa"], linewidth=1, linestyle="--")
+    axis.grid(False)
+    axis.set(xlabel="gate value (dashed: one half)", title=f"{short(attention)}, before training")
+    return figure
+
+
+def pictures(images, titles=None, masks=None, columns: int = 10, size: float = 1.0) -> plt.Figure:
+    """A sheet of images uint8 [N, H, W, C]; masks [N, H, W] are drawn as white outlines."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, squeeze=False,
+                                figsize=(size * columns, (size + 0.22 * bool(titles)) * rows))
+    for axis in axes.flat:
+        axis.axis("off")
+    for k, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+        show(axis, image)
+        if masks is not None:
+            outline(axis, masks[k])
+        if titles is not None:
+            axis.set_title(titles[k], fontsize=7.5, pad=2)
+    return figure
+
+
+def show(axis, image) -> None:
+    axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axis.axis("off")
+
+
+def outline(axis, mask) -> None:
+    if mask.any():
+        axis.contour(mask, levels=[0.5], colors="white", linewidths=1.2)
+
+
+def overlays(images, maps: dict, masks=None, notes: dict | None = None,
+             titles=None) -> plt.Figure:
+    """The same images (rows of the first column) under the class activation map of every arm.
+
+    ``maps``: arm -> [N, h, w] raw maps at native resolution, each scaled to its own maximum for the
+    picture and drawn bilinearly; ``notes``: arm -> N short texts, such as the predicted class."""
+    arms = list(maps)
+    first = ["image"] + (["object mask"] if masks is not None else [])
+    columns = first + arms
+    figure, axes = plt.subplots(len(images), len(columns), squeeze=False,
+                                figsize=(1.35 * len(columns), 1.5 * len(images)))
+    for i, image in enumerate(images):
+        show(axes[i, 0], image)
+        axes[i, 0].set_title(titles[i] if titles else "", fontsize=7.5, pad=2)
+        if masks is not None:
+            axes[i, 1].imshow(masks[i], cmap="gray", interpolation="nearest")
+            axes[i, 1].axis("off")
+        for j, arm in enumerate(arms, len(first)):
+            show(axes[i, j], image)
+            heat(axes[i, j], maps[arm][i], image.shape[:2])
+            if masks is not None:
+                outline(axes[i, j], masks[i])
+            if notes:
+                axes[i, j].set_title(notes[arm][i], fontsize=7.5, pad=2)
+    for axis, text in zip(axes[0], columns, strict=True):
+        head = short(text) if text in arms else text
+        below = axis.get_title()
+        bold = "$\\bf{" + head.replace(" ", "\\ ") + "}$"
+        axis.set_title(f"{bold}\n{below}", fontsize=7.5, pad=2)
+    return figure
+
+
+def heat(axis, small_map, size) -> None:
+    """A native-resolution map [h, w] over an image, scaled to its maximum, cells in place."""
+    top = small_map.max()
+    scaled = small_map / top if top > 0 else small_map
+    axis.imshow(scaled, cmap="inferno", alpha=0.55, vmin=0, vmax=1, interpolation="bilinear",
+                extent=(-0.5, size[1] - 0.5, size[0] - 0.5, -0.5))
+
+
+def on_object(mass) -> plt.Figure:
+    """Share of the map's mass on the object, each seed a dot, against a map without knowledge."""
+    figure, (axis,) = panels(1, 5.6, 3.2)
+    if not len(mass):
+        empty(figure, axis)
+        return figure
+    arms = list(mass.attention.unique())
+    for k, arm in enumerate(arms):
+        y = 100 * mass[mass.attention == arm].mass.to_numpy()
+        axis.scatter(np.full(len(y), k - 0.12), y, s=26, color=COLOURS.get(arm, "#333333"),
+                     alpha=0.55, linewidths=0)
+        axis.errorbar(k + 0.15, y.mean(), y.std(ddof=1) if len(y) > 1 else 0, capsize=4,
+                      fmt=MARKERS.get(arm, "o"), color=COLOURS.get(arm, "#333333"))
+    axis.axhline(100 * mass.uniform.iloc[0], color="#888888", linestyle="--", linewidth=1)
+    axis.text(len(arms) - 0.42, 100 * mass.uniform.iloc[0], "uniform map", fontsize=8, ha="right",
+              va="bottom", color="#666666")
+    axis.set_xticks(range(len(arms)), [short(a) for a in arms], rotation=20, ha="right")
+    axis.set_xlim(-0.6, len(arms) - 0.4)
+    axis.set_ylim(0)
+    axis.set(ylabel="Grad-CAM mass on the object, %")
+    return figure
+
+
+def cam_sheet(study_name: str, profile: str, stage: int = -2, rows: int = 6) -> plt.Figure:
+    """Grad-CAM of a study's headline arms (seed 0) on the same first test images, from the stored
+    maps; object masks beside and outlined on ShapeTex."""
+    plan = plans(study_name, profile)[0]
+    runs = {r.attention: r for r in study(study_name, profile)
+            if r.seed == 0 and r.dataset == plan.dataset and r.backbone == plan.backbone}
+    df = table(list(runs.values()), profile)
+    found = stored_maps(df)
+    arms = [arm for arm, run in runs.items() if run.id in found]
+    if not arms:
+        figure, (axis,) = panels(1)
+        axis.axis("off")
+        axis.text(0.5, 0.5, f"no stored maps in profile {profile}", ha="center")
+        return figure
+    try:
+        data = data_of(runs[arms[0]])
+    except DataMissing:
+        figure, (axis,) = panels(1)
+        axis.axis("off")
+        axis.text(0.5, 0.5, f"the images of {plan.dataset} are not here", ha="center")
+        return figure
+    images, labels = data.split("test", rows)
+    masks = data.extras["test"]["mask"][:rows] if "test" in data.extras else None
+    maps = {arm: found[runs[arm].id][f"stage{stage}"].astype(np.float32) for arm in arms}
+    said = {arm: found[runs[arm].id]["prediction"][:rows] for arm in arms}
+    said = {arm: [data.classes[k] for k in classes] for arm, classes in said.items()}
+    return overlays(images, maps, masks, said, [data.classes[k] for k in labels])
+
+
+def class_sheet(at_hand: dict) -> plt.Figure:
+    """One test image of each of the first ten classes, one row a data set that is here."""
+    rows, titles = [], []
+    for data in filter(None, at_hand.values()):
+        y = data.labels["test"]
+        for label in range(10):
+            image = data.images["test"][np.flatnonzero(y == label)[0]]
+            rows.append(np.broadcast_to(image, (*image.shape[:2], 3)))
+            titles.append(data.classes[label])
+    return pictures(rows, titles)

@@ -1,0 +1,242 @@
+"""Tables and sentences computed from records: no number in a notebook or the README is typed."""
+import math
+
+from .grid import PROFILES, STUDIES, collect, estimate_seconds, resolve_profile, study
+from .stats import MIN_SEEDS, arms_table
+
+NAMES = {"none": "none", "se": "SE", "ca": "channel part", "sa": "spatial part", "cbam": "CBAM",
+         "hybrid": "SE→CBAM hybrid", "layerscale": "LayerScale (control)",
+         "shuffled": "shuffled SE (control)", "resnet18": "ResNet-18", "squeezenet": "SqueezeNet",
+         "shapetex": "ShapeTex", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100",
+         "fashionmnist": "Fashion-MNIST"}
+
+
+def name(key: str) -> str:
+    """How a block, network or data set is called in text; options stay as written."""
+    return NAMES.get(key, key)
+
+
+def plus_minus(mean: float, sd: float, digits: int = 1) -> str:
+    if math.isnan(mean):
+        return "–"
+    return f"{mean:.{digits}f}" + ("" if math.isnan(sd) else f" ± {sd:.{digits}f}")
+
+
+def plural(n: int, noun: str) -> str:
+    return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
+def interval(mean: float, low: float, high: float, digits: int = 1) -> str:
+    """``+0.8 [−0.2, +1.8]``; without an interval where there are too few seeds."""
+    if math.isnan(mean):
+        return "–"
+    out = f"{mean:+.{digits}f}"
+    if not math.isnan(low):
+        out += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return out.replace("-", "−")
+
+
+def status_line(studies: str | list[str], profile: str = "auto") -> str:
+    """What a notebook prints first: profile, why, records found and missing, minutes to train."""
+    studies = [studies] if isinstance(studies, str) else studies
+    chosen = resolve_profile(profile, studies[0])
+    runs = list(dict.fromkeys(r for s in studies for r in study(s, chosen)))
+    rows = _status(runs, chosen)
+    todo = [r for r, there in zip(runs, rows, strict=True) if not there]
+    minutes = sum(estimate_seconds(r) for r in todo) / 60
+    cost = f"; about {math.ceil(minutes)} min to train on this machine" if todo else ""
+    return (f"profile: {chosen} ({PROFILES[chosen].says})\n"
+            f"records: {len(runs) - len(todo)} found, {len(todo)} missing{cost}")
+
+
+def _status(runs, profile) -> list[bool]:
+    from .grid import finished
+    done = finished(profile)
+    return [run.id in done for run in runs]
+
+
+def accuracy_table(df) -> str:
+    """Markdown: accuracy of every arm as mean ± sd (n), and its paired gain over ``none``."""
+    import pandas as pd
+    rows = []
+    for r in arms_table(df).itertuples():
+        first = df[(df.attention == r.attention) & (df.backbone == r.backbone)
+                   & (df.dataset == r.dataset)].dropna(subset=["params"])
+        rows.append({
+            "data set": name(r.dataset), "network": name(r.backbone), "block": name(r.attention),
+            "test accuracy, %": plus_minus(r.mean, r.sd), "seeds": f"{r.n} of {r.planned}",
+            "gain over none, points [95 % interval]":
+                "" if r.attention == "none" else interval(r.gain, r.low, r.high),
+            "verdict": r.verdict,
+            "parameters": f"{int(first.params.iloc[0]):,}" if len(first) else "–",
+            "M MACs": f"{first.macs.iloc[0] / 1e6:.1f}" if len(first) else "–"})
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def answer(study_name: str, profile: str = "auto") -> str:
+    """The study's question and what its records say, in words with their numbers."""
+    chosen = resolve_profile(profile, study_name)
+    df = collect(study_name, chosen)
+    return f"**{STUDIES[study_name].question}** " + reading(df, chosen)
+
+
+def reading(df, profile: str) -> str:
+    """One sentence per network and data set: each arm's gain, its interval and what follows."""
+    margin = PROFILES[profile].margin
+    sentences = []
+    table = arms_table(df)
+    for (dataset, backbone), cell in table.groupby(["dataset", "backbone"], sort=False):
+        place = f"In {name(backbone)} on {name(dataset)} (profile `{profile}`)"
+        base = cell[cell.attention == "none"].iloc[0]
+        if not base.n:
+            sentences.append(f"{place}: no finished runs yet.")
+            continue
+        parts = [f"{name(r.attention)} {interval(r.gain, r.low, r.high)} points over "
+                 f"{plural(r.pairs, 'paired seed')}, {r.verdict}" for r in cell.itertuples()
+                 if r.attention != "none" and r.pairs]
+        text = f"{place}, `none` reaches {plus_minus(base['mean'], base.sd)} %"
+        if parts:
+            text += "; " + "; ".join(parts)
+        if any(0 < r.pairs < MIN_SEEDS for r in cell.itertuples()):
+            text += f". Fewer than {MIN_SEEDS} seeds give no interval and decide nothing"
+        sentences.append(text + ".")
+    close = (f"\n\nVerdicts: *equivalent* = the 95 % interval lies within ±{margin:g} points; "
+             "*better* or *worse* = it excludes zero; *undecided* = neither, which is not "
+             "\"no effect\": it is too few seeds or too much noise.")
+    return " ".join(sentences) + (close if (table.pairs[table.attention != "none"] > 0).any()
+                                  else "")
+
+
+def seed_noise(df) -> str:
+    """How far seeds alone move a network: the yardstick for every gain."""
+    sentences = []
+    for r in arms_table(df[df.attention == "none"]).itertuples():
+        done = df[(df.attention == "none") & (df.backbone == r.backbone)
+                  & (df.dataset == r.dataset)].accuracy.dropna()
+        if r.n < 2:
+            sentences.append(f"{name(r.backbone)} on {name(r.dataset)}: {r.n} finished seed(s), "
+                             "too few to see noise.")
+            continue
+        sentences.append(
+            f"{name(r.backbone)} on {name(r.dataset)}: {r.n} seeds of one network reach "
+            f"{done.min():.1f} to {done.max():.1f} %, sd {r.sd:.1f}. Two single runs of the "
+            f"*same* network differ by about {2 ** 0.5 * r.sd:.1f} points (one sd of a "
+            "difference): a gain of that size, seen once, is nothing.")
+    return " ".join(sentences)
+
+
+def cost_table(backbone: str, arms: list[str], image: tuple[int, int, int] = (3, 32, 32)) -> str:
+    """Markdown: parameters, the block's own, MACs and sites of full-width networks."""
+    import pandas as pd
+
+    from .models import build_model, cost
+    rows = []
+    for arm in arms:
+        c = cost(build_model(backbone, arm, in_channels=image[0], image_size=image[1]), image)
+        rows.append({"network": name(backbone), "block": name(arm),
+                     "parameters": f"{c['params']:,}", "of the block": f"{c['attention_params']:,}",
+                     "M MACs": f"{c['macs'] / 1e6:.1f}", "sites": str(c["sites"])})
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def time_table(df) -> str:
+    """Markdown: training seconds of each arm and their ratio to ``none`` of the same seed."""
+    import pandas as pd
+    done = df[df.status == "done"]
+    rows = []
+    for (dataset, backbone), cell in done.groupby(["dataset", "backbone"], sort=False):
+        wide = cell.pivot(index="seed", columns="attention", values="seconds")
+        for arm in cell.attention.unique():
+            ratio = (wide[arm] / wide["none"]).dropna() if "none" in wide else wide[arm].iloc[:0]
+            rows.append({"data set": name(dataset), "network": name(backbone), "block": name(arm),
+                         "median training, s": f"{wide[arm].median():.0f}",
+                         "ratio to none (median)": f"{ratio.median():.2f}" if len(ratio) else "–"})
+    return pd.DataFrame(rows).to_markdown(index=False) if rows else "No finished runs yet."
+
+
+def mass_answer(table, profile: str) -> str:
+    """The mean share of Grad-CAM mass on the object for every arm, and its paired difference to
+    ``none`` over seeds: an indication from one metric, not the verdict on focus."""
+    if table is None:
+        from .cam import mass_table
+        table = mass_table("hybrid", profile)
+    if not len(table):
+        return f"No class activation maps with masks are stored in profile `{profile}`."
+    from .stats import paired
+    table = table.assign(status="done")
+    uniform = 100 * table.uniform.mean()
+    parts = []
+    for arm in table.attention.unique():
+        mass = 100 * table[table.attention == arm].mass
+        text = f"{name(arm)} {plus_minus(mass.mean(), mass.std())} %"
+        if arm != "none":
+            d = paired(table.assign(mass=100 * table.mass), arm, metric="mass")
+            text += f" ({interval(d.mean, d.low, d.high)} over {plural(d.n, 'paired seed')})"
+        parts.append(text)
+    return (f"On ShapeTex (profile `{profile}`) the object covers {uniform:.1f} % of the image. "
+            "Share of Grad-CAM mass on it, mean ± sd over seeds: " + "; ".join(parts) + ". In "
+            "brackets: paired difference to none in points, with its 95 % interval where there "
+            f"are at least {MIN_SEEDS} seeds. Mass on the object alone is not focus: arms differ "
+            "in accuracy, and a better classifier localises better.")
+
+
+def studies_table(chosen: dict[str, str]) -> str:
+    """Markdown: every study, its question, the profile it is shown from, runs finished."""
+    import pandas as pd
+    rows = []
+    for key, profile in chosen.items():
+        df = collect(key, profile)
+        rows.append({"study": f"`{key}`", "question": STUDIES[key].question, "profile": profile,
+                     "finished runs": f"{(df.status == 'done').sum()} of {len(df)}",
+                     "diverged or failed": int(df.status.isin(("diverged", "failed")).sum())})
+    return pd.DataFrame(rows).to_markdown(index=False)
+
+
+def all_runs(chosen: dict[str, str]):
+    """The runs of every study from the headline's profile, each run once."""
+    import pandas as pd
+    profile = chosen["hybrid"]
+    parts = [collect(key, profile) for key, own in chosen.items() if own == profile]
+    return pd.concat(parts, ignore_index=True).drop_duplicates("id", ignore_index=True)
+
+
+def summary(chosen: dict[str, str]) -> str:
+    """How many gains are better, worse, equivalent or undecided, and the reading of each cell."""
+    df = all_runs(chosen)
+    table = arms_table(df)
+    tested = table[(table.attention != "none") & (table.pairs >= MIN_SEEDS)]
+    counts = tested.verdict.value_counts()
+    words = ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "none has enough seeds"
+    return (f"Of {plural(len(tested), 'tested gain')} over the plain network: {words}. "
+            + reading(df, chosen["hybrid"]))
+
+
+def provenance(df) -> str:
+    """Hardware, versions and compute spent, from the records."""
+    from . import store
+    done = df[df.status == "done"]
+    if not len(done):
+        return "No finished runs."
+    envs = [store.read_record(store.record_path(r.profile, r.id))["env"] for r in done.itertuples()]
+    def values(key):
+        return ", ".join(sorted({str(e[key]) for e in envs}))
+    hours = done.seconds.sum() / 3600
+    return (f"{plural(len(done), 'run')}, {hours:.1f} hours of training in all. Device: {values('device')}; precision: {values('precision')}; threads: "
+            f"{values('threads')}; torch {values('torch')}, Python {values('python')}, "
+            f"{values('os')}. Seeds: {', '.join(map(str, sorted(done.seed.unique())))}.")
+
+
+def limits(chosen: dict[str, str]) -> str:
+    """What the shown records cannot say: missing runs, few seeds, small sizes."""
+    lines = []
+    for key, profile in chosen.items():
+        df = collect(key, profile)
+        missing = int((df.status != "done").sum())
+        if missing:
+            lines.append(f"- Study `{key}`: {missing} of {len(df)} planned runs of profile "
+                         f"`{profile}` have no finished record yet.")
+        if profile != "full":
+            lines.append(f"- Study `{key}` is shown from `{profile}`, "
+                         f"{PROFILES[profile].says}: its networks and schedules are smaller "
+                         "than those of published results, so its gains are not theirs.")
+    return "\n".join(lines) or "All planned runs of every study are finished at full size."

@@ -1,0 +1,52 @@
+"""Runs small enough for tests, and child processes that tests may kill."""
+import importlib
+import multiprocessing
+import os
+
+import torch
+
+from attnlib import store
+from attnlib.paths import checkpoints_dir
+from attnlib.run import Run
+
+# `attnlib.train` is the function; this is the module of that name.
+train_module = importlib.import_module("attnlib.train")
+CPU = train_module.Machine("cpu", None, True)
+TINY = {"backbone": "squeezenet", "width": 0.125, "epochs": 2, "n_train": 32, "n_val": 20,
+        "n_test": 20, "batch_size": 16}
+
+
+def tiny(**own) -> Run:
+    """A run of two epochs of two steps on ShapeTex: a third of a second."""
+    return Run(**{**TINY, **own})
+
+
+def weights(run: Run, profile: str = "own") -> dict[str, torch.Tensor]:
+    """The stored final weights of a run."""
+    return store.load_checkpoint(checkpoints_dir(profile, run.id), store.WEIGHTS)["model"]
+
+
+def same_tensors(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def without_seconds(history: list[dict]) -> list[dict]:
+    """A history without the one column that no two runs share."""
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+def start(target, *args) -> multiprocessing.Process:
+    """A started child process. A server imports torch once and forks the children from there."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["attnlib.train"])
+    process = context.Process(target=target, args=args, daemon=True)
+    process.start()
+    return process
+
+
+def train_in_child(out: str, fields: dict) -> None:
+    """Train one run in this process, with the settings of conftest."""
+    os.environ["ATTNLIB_OUT"] = out
+    torch.set_num_threads(1)
+    train_module.machine = lambda: CPU
+    train_module.train(Run(**fields), "own")

@@ -1,0 +1,54 @@
+"""The golden tables: what every network costs, what every run is called and computes.
+
+Where a row is meant to change: raise its version, then `python tests/golden.py`."""
+import json
+
+import golden
+import pytest
+
+from attnlib.attention import ATTENTION
+from attnlib.backbones import BACKBONES
+from attnlib.paths import REPO
+from attnlib.run import Run
+from attnlib.train import versions
+
+MODELS = json.loads(golden.MODELS.read_text())
+RUNS = json.loads(golden.RUNS.read_text())
+
+
+def test_the_table_of_models_has_every_row():
+    assert list(MODELS) == [f"{b} + {a}" for b in BACKBONES for a in ATTENTION], \
+        "a row is new or gone: python tests/golden.py"
+
+
+@pytest.mark.parametrize("attention", ATTENTION)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_cost_of_a_model(backbone, attention):
+    assert golden.model_row(backbone, attention) == MODELS[f"{backbone} + {attention}"]
+
+
+def test_the_table_of_runs_is_of_the_canonical_runs():
+    assert [row["run"] for row in RUNS] == list(golden.CANONICAL)
+    assert len({row["id"] for row in RUNS}) == len(RUNS) >= 12
+
+
+@pytest.mark.parametrize("row", RUNS, ids=lambda row: row["id"])
+def test_id_of_a_run(row):
+    assert Run(**row["run"]).id == row["id"]
+
+
+@pytest.mark.parametrize("row", RUNS, ids=lambda row: row["id"])
+def test_first_three_losses_of_a_run(row):
+    """CPUs differ in the last bits; a changed initialisation, order or step differs in the first.
+    """
+    assert golden.three_losses(row["run"]) == pytest.approx(row["losses"], rel=2e-3)
+
+
+def test_committed_records_still_have_their_ids():
+    """The evidence in results/runs is found by id: no edit may rename it."""
+    records = [json.loads(path.read_text())["body"] for profile in ("real", "full")
+               for path in sorted((REPO / "results" / "runs" / profile).glob("*.json"))]
+    current = [r for r in records if r["versions"] == versions(Run(**r["run"]))]
+    if not current:
+        pytest.skip("no committed records")
+    assert [Run(**r["run"]).id for r in current] == [r["id"] for r in current]
