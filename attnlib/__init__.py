@@ -2,6 +2,8 @@
 
 The names that notebooks and users rely on; each is imported when it is first used."""
 import importlib
+import sys
+from types import ModuleType
 
 __version__ = "0.1.0"
 HOME = {
@@ -17,9 +19,22 @@ def __getattr__(name):
     if name not in HOME:
         raise AttributeError(f"attnlib has no {name!r}; it has {', '.join(HOME)}")
     value = getattr(importlib.import_module(f".{HOME[name]}", __name__), name)
-    globals()[name] = value          # also puts the function `train` before the module of that name
+    globals()[name] = value
     return value
 
 
 def __dir__():
     return [*HOME, "__version__"]
+
+
+class Package(ModuleType):
+    """Importing the module ``attnlib.train`` would put it where the function of that name belongs.
+    """
+
+    def __setattr__(self, name, value):
+        if name in HOME and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = Package

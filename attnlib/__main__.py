@@ -12,6 +12,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         return args.command(args) or 0
+    except KeyError:                          # a mistake of ours, not of the caller's
+        raise
     except (ValueError, LookupError, FileNotFoundError) as error:
         words = error.args[0] if error.args else error
         print(f"error: {words}", file=sys.stderr)
@@ -188,7 +190,8 @@ def notebooks(args) -> int:
         return books.run(args.names or None, profile=args.profile, seeds=args.seeds,
                          parameters=pairs)
     if args.what == "report":
-        print(shown(books.report()))
+        from .report import report
+        print(shown(report()))
         return 0
     return {"check": books.check, "publish": books.publish}[args.what](args.names or None)
 

@@ -125,8 +125,8 @@ class LayerScale(nn.Module):
 
 
 class Shuffled(SE):
-    """y = x · s(W2 relu(W1 a')), a' = the descriptor of the batch's previous image: SE's control for
-    "does the gate use what it sees?". It has SE's parameters and noise, but the wrong image. The
+    """y = x · s(W2 relu(W1 a')), a' = the descriptor of the batch's previous image: SE's control
+    for "does the gate use what it sees?". It has SE's parameters and noise, the wrong image. The
     batch is rolled by one, so a batch of one is SE itself. Parameters: as SE."""
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:

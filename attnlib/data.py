@@ -37,7 +37,7 @@ class Row(NamedTuple):
 
 DATASETS = {
     "shapetex": Row("synthetic: one textured shape, distractors, clutter, and its mask", 32, 3, 10,
-                    (0.488, 0.488, 0.488), (0.185, 0.185, 0.185)),
+                    (0.500, 0.499, 0.499), (0.181, 0.181, 0.180)),
     "cifar10": Row("photographs of animals and vehicles", 32, 3, 10,
                    (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), "CIFAR10"),
     "cifar100": Row("photographs, a hundred classes", 32, 3, 100,
@@ -82,7 +82,11 @@ def canonical_dataset(name: str) -> str:
     base, given = parse(name)
     choose("data set", base, DATASETS)
     defaults = SHAPETEX_OPTIONS if base == "shapetex" else {}
-    return form(base, take_options("data set", base, given, defaults))
+    options = take_options("data set", base, given, defaults)
+    for key, value in options.items():
+        check = shapetex._check_choice if key in shapetex.CHOICES else shapetex._check_range
+        check(key, value)
+    return form(base, options)
 
 
 def load_dataset(name: str, data_dir: str | Path | None = None, download: bool = True,
@@ -154,6 +158,9 @@ def check_arrays(arrays: dict, row: Row, where: str) -> None:
         absent = set(range(row.num_classes)) - set(np.unique(y).tolist())
         if absent:
             raise ValueError(f"{where}: no image of class {min(absent)} in {split}_labels")
+    names = arrays.get("class_names", range(row.num_classes))
+    if len(names) != row.num_classes:
+        raise ValueError(f"{where}: {len(names)} class_names, not {row.num_classes}")
 
 
 def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[str, np.ndarray]:

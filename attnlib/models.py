@@ -1,5 +1,6 @@
 """Networks with attention in them: built, initialised in pairs, and counted."""
 import copy
+import math
 
 import torch
 from torch import nn
@@ -23,15 +24,17 @@ def build_model(backbone: str, attention: str = "none", *, num_classes: int = 10
         raise ValueError(f"image_size={image_size} is not within 28 to 64")
     for name, value in {"num_classes": num_classes, "in_channels": in_channels,
                         "width": width}.items():
-        if value <= 0:
-            raise ValueError(f"{name}={value} must be positive")
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name}={value} must be positive and finite")
     make, options = resolve("backbone", backbone, BACKBONES)
-    model = make(num_classes, in_channels, width, **options)
-    block, options = resolve("attention", attention, ATTENTION)
-    if parse(attention)[0] != "none":
-        fill_slots(model, *split_placement(resolve_placement(attention, backbone, placement)),
-                   lambda channels: block(channels, **options))
-    seed_layers(model, seed)
+    block, block_options = resolve("attention", attention, ATTENTION)
+    place = resolve_placement(attention, backbone, placement)
+    with torch.random.fork_rng(devices=[]):          # the constructors draw numbers, too
+        model = make(num_classes, in_channels, width, **options)
+        if place:
+            fill_slots(model, *split_placement(place),
+                       lambda channels: block(channels, **block_options))
+        seed_layers(model, seed)
     return model
 
 
@@ -53,8 +56,14 @@ def resolve(kind: str, name: str, table) -> tuple:
 
 
 def canonical(kind: str, name: str, table) -> str:
-    """One spelling for one meaning: options sorted, defaults left out."""
-    return form(parse(name)[0], resolve(kind, name, table)[1])
+    """One spelling for one meaning: options sorted, defaults left out. A block's options are tried
+    on one of 64 channels, so that impossible ones are refused before there is a run of that name.
+    """
+    make, options = resolve(kind, name, table)
+    if kind == "attention" and options:
+        with torch.device("meta"):
+            make(64, **options)
+    return form(parse(name)[0], options)
 
 
 def resolve_placement(attention: str, backbone: str, placement: str | None) -> str:
@@ -62,8 +71,8 @@ def resolve_placement(attention: str, backbone: str, placement: str | None) -> s
     name, network = parse(attention)[0], parse(backbone)[0]
     own = choose("attention", name, ATTENTION).placement
     row = choose("backbone", network, BACKBONES)
-    if name == "none":
-        return ""
+    if name == "none" and placement == "":
+        return ""                                          # as it was resolved before
     if placement is None:
         place, stages = split_placement(own)
         if place == "post_add" and place not in row.placements:
@@ -75,6 +84,8 @@ def resolve_placement(attention: str, backbone: str, placement: str | None) -> s
     if not set(stages) <= set(valid) or ("@" in (placement or "") and not stages):
         raise ValueError(f"placement {placement!r}: {network} has "
                          + (f"stages {valid} there" if valid else f"no stages at {place!r}"))
+    if name == "none":
+        return ""
     stages = "".join(sorted(set(stages)))
     return place if stages in ("", valid) else f"{place}@{stages}"
 
@@ -88,12 +99,12 @@ def split_placement(placement: str) -> tuple[str, str]:
 def seed_layers(model: nn.Module, seed: int) -> None:
     """Give each layer its own default initialisation, drawn from (seed, qualified name).
 
-    Children come before their parent, so that a block's own rule for a child's weights holds."""
-    with torch.random.fork_rng(devices=[]):
-        for name, module in reversed(list(model.named_modules())):
-            if hasattr(module, "reset_parameters"):
-                torch.manual_seed(derive("init", seed, name))
-                module.reset_parameters()
+    Children come before their parent, so that a block's own rule for a child's weights holds. It
+    moves the CPU's global generator."""
+    for name, module in reversed(list(model.named_modules())):
+        if hasattr(module, "reset_parameters"):
+            torch.default_generator.manual_seed(derive("init", seed, name))    # the CPU's alone
+            module.reset_parameters()
 
 
 def attention_blocks(model: nn.Module) -> dict[str, nn.Module]:

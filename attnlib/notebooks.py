@@ -1,13 +1,11 @@
-"""Runs, publishes, checks and renders the notebooks.
+"""Runs, publishes and checks the notebooks.
 
-`run` executes them into ``results/executed/`` and touches nothing that git tracks; `publish` alone
-refreshes the stored ones and never trains; `check` names what is wrong with them; `report` renders
-them as one page that works offline. A notebook is executed under a temporary name and renamed when
-it has succeeded: papermill's own metadata do not prove that it did."""
+`run` executes them into ``results/executed/`` and touches no stored one; `publish` alone refreshes
+those and never trains; `check` names what is wrong with them. A notebook is executed under a
+temporary name and renamed when it has succeeded: papermill's own metadata do not prove that."""
 import ast
 import contextlib
 import hashlib
-import html
 import json
 import os
 import re
@@ -149,6 +147,7 @@ def execute(book: Path, parameters: dict, folder: Path) -> Path:
                       for p in (book, temporary))
     with open(temporary, "a") as held:
         take(held)
+        held.truncate(0)
         try:
             papermill.execute_notebook(
                 source, output, parameters, kernel_name="python3", language="python",
@@ -183,7 +182,7 @@ def each(books: list[Path], work) -> int:
         began, says = time.monotonic(), ""
         try:
             work(book)
-        except Failed as error:
+        except (Failed, OSError) as error:                  # a full disk is one line, too
             failed, says = failed + 1, f": failed: {error}"
         except KeyboardInterrupt as stop:
             print(f"{book.stem} … stopped; every finished epoch is kept", flush=True)
@@ -194,23 +193,23 @@ def each(books: list[Path], work) -> int:
     return int(failed > 0)
 
 
-def run(names=None, profile: str = "auto", seeds: int | None = None, parameters: dict | None = None,
-        jobs: int = 1) -> int:
+def run(names=None, profile: str = "auto", seeds: int | None = None,
+        parameters: dict | None = None) -> int:
     """Execute notebooks into ``results/executed/`` and render them there; returns the exit code.
-    ``seeds`` and ``jobs`` go to those notebooks that have such a parameter. ``ValueError`` for an
-    unknown name, profile or parameter, or a value of another kind, before anything is executed."""
+    ``seeds``: no more than this many an arm. ``ValueError`` for an unknown name, profile or
+    parameter, or a value of another kind, before anything is executed."""
+    from .report import report
+    if seeds is not None and seeds < 1:
+        raise ValueError(f"seeds={seeds} should be at least 1")
     given, folder = dict(parameters or {}), executed_dir()
     if profile != "auto":
         from .grid import PROFILES
         spec.choose("profile", given.setdefault("profile", profile), PROFILES)
     books = chosen(names)
     own = {book: parameters_of(read(book)) for book in books}
-    some = {k: v for k, v in {"seeds": seeds, "jobs": jobs if jobs > 1 else None}.items() if v}
-    for name in some:                                       # one notebook at least must have it
-        spec.choose("parameter", name, sorted(set().union(*own.values())))
-    plan = {book: fitted({k: v for k, v in some.items() if k in own[book]} | given, own[book],
-                         book.stem) for book in books}
-    with surroundings():
+    plan = {book: fitted(given, own[book], book.stem) for book in books}
+    limit = {"ATTNLIB_SEEDS": str(seeds)} if seeds else {}
+    with surroundings(**limit):
         code = each(books, lambda book: execute(book, plan[book], folder))
     if code == 0:
         print(f"report: {paths.shown(report(folder, folder / 'report.html'))}", flush=True)
@@ -220,6 +219,7 @@ def run(names=None, profile: str = "auto", seeds: int | None = None, parameters:
 def publish(names=None) -> int:
     """Execute the stored notebooks from the records alone and replace them, then render the report.
     One that fails, or that `check` would object to, stays as it was. Returns the exit code."""
+    from .report import report
     folder = executed_dir() / "publish"
     with surroundings(ATTNLIB_TRAIN="0", ATTNLIB_PROFILE="best"):
         code = each(chosen(names), lambda book: publish_one(book, folder))
@@ -308,13 +308,15 @@ def problems(nb, size: int) -> list[str]:
         parameters_of(nb)
     except ValueError as error:
         found.append(str(error))
-    for k, cell in enumerate(nb.cells, 1):
-        if cell.cell_type == "code" and cell.source.strip():
-            if cell.execution_count is None:
-                found.append(f"cell {k} has outputs without an execution_count" if cell.outputs
-                             else f"cell {k} was not executed")
-            if defines(cell.source):
-                found.append(f"cell {k} defines a function or class: that belongs in attnlib")
+    code = [(k, c) for k, c in enumerate(nb.cells, 1) if c.cell_type == "code" and c.source.strip()]
+    for words, cells in (
+        ("were not executed", [k for k, c in code if c.execution_count is None and not c.outputs]),
+        ("have outputs and no execution_count",
+         [k for k, c in code if c.execution_count is None and c.outputs]),
+        ("define a function or class, which belongs in attnlib",
+         [k for k, c in code if defines(c.source)])):
+        if cells:
+            found.append(f"cells {', '.join(map(str, cells))} {words}")
     machine = machine_paths()
     for k, out, text in shown:
         if out.output_type == "error":
@@ -336,123 +338,3 @@ def check(names=None) -> int:
         print("".join(f"{book.stem}: {line}\n" for line in found), end="")
     print(f"{len(books)} notebooks, {count} problems")
     return int(count > 0)
-
-
-TITLE = "Does attention help small-image CNNs?"
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>
-body {{ max-width: 50em; margin: 2em auto; padding: 0 1em; color: #1f2328; background: #fff;
-  font: 17px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif }}
-h1, h2, h3, h4 {{ line-height: 1.25; margin: 1.6em 0 .5em }} a {{ color: #0a58a6 }}
-nav ul {{ list-style: none; padding: 0 }} img {{ max-width: 100%; height: auto }}
-section {{ margin-top: 3em; border-top: 2px solid #d0d7de }} section h2 {{ margin-top: .3em }}
-.note, blockquote {{ color: #59636e }}
-pre, code {{ font: .85em/1.45 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace }}
-pre {{ background: #f6f8fa; padding: .7em 1em; border-radius: 6px; overflow: auto }}
-pre {{ max-height: 26em }} .output_stderr pre {{ background: #fff4e5 }}
-:not(pre) > code {{ background: #eff1f3; padding: .1em .3em; border-radius: 4px }}
-table {{ border-collapse: collapse; border: 0; display: block; overflow-x: auto; margin: 1em 0;
-  font-size: .85em; font-variant-numeric: tabular-nums }} .output_html {{ background: none }}
-th, td {{ padding: .35em .7em; border: 0; border-bottom: 1px solid #d0d7de; vertical-align: top }}
-details {{ border: 1px solid #d0d7de; border-radius: 6px; padding: .5em 1em; margin: 1em 0 }}
-summary {{ cursor: pointer; font-weight: 600 }} blockquote {{ margin: 1em }}
-.math {{ display: block; overflow-x: auto; overflow-y: hidden; margin: 1em 0 }}
-mtd[columnalign=right] {{ text-align: right }} mtd[columnalign=left] {{ text-align: left }}
-@media print {{ body {{ max-width: none; font-size: 10.5pt; margin: 0 }}
-  section {{ break-before: page; border: 0 }} h2, h3, h4 {{ break-after: avoid }}
-  img, tr, .math {{ break-inside: avoid }} pre {{ white-space: pre-wrap; max-height: none }}
-  details::details-content {{ display: block; content-visibility: visible }} }}
-</style></head><body><h1>{title}</h1>
-<p class="note">The notebooks of attnlib with their results, without their code.</p>
-<nav><ul>{contents}</ul></nav>
-{sections}
-</body></html>
-"""
-
-
-def report(source: Path | None = None, target: Path | None = None) -> Path:
-    """Render a folder of executed notebooks as one self-contained page: notebooks/ and
-    ``results/report/index.html`` by default. ``ValueError`` where there are none."""
-    from .store import write_atomic
-    target = Path(target or paths.out_dir() / "results" / "report" / "index.html").resolve()
-    books = [(p.stem, read(p)) for p in listed(Path(source or notebooks_dir()))]
-    convert, sections, contents = exporter(), "", ""
-    for stem, nb in books:
-        title, body = section(stem, convert(nb), dict(books), target)
-        profile = f" · profile {profile_of(nb)}" if profile_of(nb) else ""
-        contents += f'\n<li><a href="#{stem}">{html.escape(title)}</a></li>'
-        sections += f'<section id="{stem}">\n<p class="note">{stem}{profile}</p>\n{body}</section>\n'
-    write_atomic(target, PAGE.format(title=TITLE, contents=contents, sections=sections).encode())
-    return target
-
-
-def section(stem: str, text: str, books, target: Path) -> tuple[str, str]:
-    """The title and HTML of one notebook: made to stand in one page with the others, offline."""
-    from bs4 import BeautifulSoup
-    soup = BeautifulSoup(text, "html.parser")
-    for tag in soup.find_all(["script", "link", "iframe"]):
-        tag.decompose()
-    for tag in soup.select(".code_cell"):
-        if not tag.text.strip() and not tag.find("img"):
-            tag.decompose()                                 # a cell without outputs
-    heading = title = ""
-    for tag in soup.find_all([re.compile("^h[1-6]$"), "img", "a"]):
-        if tag.name == "a":
-            tag["href"] = local_link(tag.get("href", ""), stem, books, target)
-        elif tag.name == "img" and not tag.get("src", "").startswith("data:"):
-            tag.replace_with(tag.get("alt", ""))            # a badge or a file: not in this page
-        elif tag.name == "img":
-            if tag.get("alt", "").startswith("No description"):     # nbconvert's stopgap
-                tag["alt"] = f"Figure in “{heading}”"
-        else:
-            heading = tag.text.strip()
-            title = title or heading
-            tag["id"] = f"{stem}-{heading.replace(' ', '-')}"
-            tag.name = f"h{min(6, int(tag.name[1]) + 1)}"   # the page's own title is h1
-    return title or stem, re.sub(r' id="cell-id=[^"]*"', "", str(soup))
-
-
-def local_link(href: str, stem: str, books, target: Path) -> str:
-    """A notebook's link as it must read in the page: into the page where it leads to a notebook."""
-    if not href or re.match(r"[a-z]+:|//", href):
-        return href
-    path, _, fragment = href.partition("#")
-    book = Path(path).stem if path else stem
-    if book in books:
-        return f"#{book}-{fragment}" if fragment else f"#{book}"
-    return Path(os.path.relpath(notebooks_dir() / href, target.parent)).as_posix()
-
-
-def exporter():
-    """A function notebook -> HTML: nbconvert's plainest, without the code, equations as MathML."""
-    from nbconvert import HTMLExporter
-    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
-
-    class Renderer(IPythonRenderer):
-        def inline_math(self, body):
-            return mathml(body, "inline")
-
-        def block_math(self, body):
-            return f'<span class="math">{mathml(body, "block")}</span>'
-
-        def latex_environment(self, name, body):
-            return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
-
-    def markdown(text):
-        renderer = Renderer(escape=False, exclude_anchor_links=True)
-        return MarkdownWithMath(renderer=renderer).render(text)
-
-    out = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True,
-                       exclude_input_prompt=True, filters={"markdown2html": markdown})
-    return lambda nb: out.from_notebook_node(nb)[0]
-
-
-def mathml(tex: str, display: str) -> str:
-    """TeX as MathML, which browsers draw offline; what cannot be converted stays as TeX."""
-    from latex2mathml.converter import convert
-    known = tex.replace("{aligned}", "{align*}").replace(r"\operatorname*", r"\operatorname")
-    try:
-        return convert(known, display=display)
-    except Exception:                                       # of many kinds, with no common base
-        return f"<code>{html.escape(tex)}</code>"

@@ -232,7 +232,7 @@ def overlays(images, maps: dict, masks=None, notes: dict | None = None,
     first = ["image"] + (["object mask"] if masks is not None else [])
     columns = first + arms
     figure, axes = plt.subplots(len(images), len(columns), squeeze=False,
-                                figsize=(1.35 * len(columns), 1.5 * len(images)))
+                                figsize=(1.15 * len(columns), 1.32 * len(images)))
     for i, image in enumerate(images):
         show(axes[i, 0], image)
         axes[i, 0].set_title(titles[i] if titles else "", fontsize=7.5, pad=2)
@@ -285,7 +285,7 @@ def on_object(mass) -> plt.Figure:
     return figure
 
 
-def cam_sheet(study_name: str, profile: str, stage: int = -2, rows: int = 6) -> plt.Figure:
+def cam_sheet(study_name: str, profile: str, stage: int = -2, rows: int = 5) -> plt.Figure:
     """Grad-CAM of a study's headline arms (seed 0) on the same first test images, from the stored
     maps; object masks beside and outlined on ShapeTex."""
     plan = plans(study_name, profile)[0]

@@ -102,7 +102,7 @@ MAY_BE_ZERO = ("seed", "weight_decay")
 def number(name: str, value, kind: type):
     """``value`` as an int or float within its range; anything else is a ``ValueError``."""
     try:
-        out = kind(value)
+        out = kind(value) + 0                                      # -0.0 is 0.0
         good = not isinstance(value, bool) and out == float(value) and float("-inf") < out < 1e12
     except (TypeError, ValueError, OverflowError):
         good = False

@@ -139,6 +139,20 @@ def cost_table(backbone: str, arms: list[str], image: tuple[int, int, int] = (3,
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
 
+def recipe_table(run) -> str:
+    """Markdown: the recipe's values for one run, and which of them the profile sets."""
+    import dataclasses
+
+    import pandas as pd
+
+    from .recipes import RECIPES
+    plain = dataclasses.asdict(RECIPES[run.recipe])
+    rows = [{"value of": f"`{key}`", "here": str(value),
+             "": "" if value == plain[key] else f"the profile's; {plain[key]} in `{run.recipe}`"}
+            for key, value in dataclasses.asdict(run.how).items()]
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
 def time_table(df) -> str:
     """Markdown: training seconds of each arm and their ratio to ``none`` of the same seed."""
     import pandas as pd
@@ -221,7 +235,8 @@ def provenance(df) -> str:
     def values(key):
         return ", ".join(sorted({str(e[key]) for e in envs}))
     hours = done.seconds.sum() / 3600
-    return (f"{plural(len(done), 'run')}, {hours:.1f} hours of training in all. Device: {values('device')}; precision: {values('precision')}; threads: "
+    return (f"{plural(len(done), 'run')}, {hours:.1f} hours of training in all. "
+            f"Device: {values('device')}; precision: {values('precision')}; threads: "
             f"{values('threads')}; torch {values('torch')}, Python {values('python')}, "
             f"{values('os')}. Seeds: {', '.join(map(str, sorted(done.seed.unique())))}.")
 

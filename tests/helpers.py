@@ -2,6 +2,7 @@
 import importlib
 import multiprocessing
 import os
+import time
 
 import torch
 
@@ -50,3 +51,31 @@ def train_in_child(out: str, fields: dict) -> None:
     torch.set_num_threads(1)
     train_module.machine = lambda: CPU
     train_module.train(Run(**fields), "own")
+
+
+def hold_lock(out: str, run_id: str, held) -> None:
+    """Take a run's lock, say so, and keep it until killed."""
+    os.environ["ATTNLIB_OUT"] = out
+    with store.lock("own", run_id):
+        held.set()
+        time.sleep(600)
+
+
+def try_lock(out: str, run_id: str) -> None:
+    """Exit with 7 where another process holds the lock."""
+    os.environ["ATTNLIB_OUT"] = out
+    try:
+        with store.lock("own", run_id):
+            raise SystemExit(0)
+    except store.Busy:
+        raise SystemExit(7) from None
+
+
+def save_without_end(out: str, run_id: str, first: int) -> None:
+    """Save epoch after epoch until killed."""
+    os.environ["ATTNLIB_OUT"] = out
+    folder, epoch = checkpoints_dir("own", run_id), first
+    while True:
+        store.save_checkpoint(folder, f"ckpt-{epoch}", {"epoch": epoch,
+                                                        "model": torch.full((20_000,), epoch)})
+        epoch += 1

@@ -39,9 +39,8 @@ def test_id_of_a_run(row):
 
 @pytest.mark.parametrize("row", RUNS, ids=lambda row: row["id"])
 def test_first_three_losses_of_a_run(row):
-    """CPUs differ in the last bits; a changed initialisation, order or step differs in the first.
-    """
-    assert golden.three_losses(row["run"]) == pytest.approx(row["losses"], rel=2e-3)
+    """CPUs and memory formats differ by 1e-6; another initialisation, order or step by 1e-3."""
+    assert golden.three_losses(row["run"]) == pytest.approx(row["losses"], rel=2e-4)
 
 
 def test_committed_records_still_have_their_ids():

@@ -1,4 +1,5 @@
 """Networks with attention in them: sizes from the literature, pairing by seed, names refused."""
+import copy
 import functools
 import itertools
 
@@ -97,12 +98,20 @@ def test_attention_never_moves_the_backbones_weights(backbone, attention):
         assert all(torch.equal(attended[key], value) for key, value in alone.items()), place
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_blocks_change_what_the_network_computes(backbone):
+def test_every_slot_is_on_the_way_through_the_network(backbone):
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    for place in BACKBONES[backbone].placements:
-        attended = build_model(backbone, "se", width=WIDTH, placement=place).eval()
-        assert not torch.allclose(attended(x), plain(backbone).eval()(x)), place
+    model = copy.deepcopy(plain(backbone))
+    seen = []
+    for name, module in model.named_modules():
+        if isinstance(module, Slot):
+            module.register_forward_hook(
+                lambda slot, args, y, name=name: seen.append((name, slot.channels, y.shape[1])))
+    model(x)
+    assert sorted(name for name, _, _ in seen) == sorted(
+        name for name, module in model.named_modules() if isinstance(module, Slot))
+    assert all(channels == actual for _, channels, actual in seen)
 
 
 # --- Initialisation ---
@@ -176,12 +185,13 @@ def test_a_block_that_prefers_post_add_falls_back_to_block(monkeypatch):
     assert resolve_placement("se", "squeezenet", None) == "block@12"
 
 
-def test_no_attention_has_no_placement():
-    assert resolve_placement("none", "resnet18", "stage@12") == ""
+@pytest.mark.parametrize("given", [None, "stage@12", ""])
+def test_no_attention_has_no_placement(given):
+    assert resolve_placement("none", "resnet18", given) == ""
 
 
 @pytest.mark.parametrize("attention", ["se", "none"])
-@pytest.mark.parametrize("placement", ["everywhere", "", "block@9", "block@0", "block@", "head@1",
+@pytest.mark.parametrize("placement", ["everywhere", "block@9", "block@0", "block@", "head@1",
                                        "block@1x", "Block"])
 def test_impossible_placements_are_refused(attention, placement):
     with pytest.raises(ValueError, match="resnet18"):

@@ -1,0 +1,78 @@
+"""Keeps the README's results, costs and picture in step with the records: text between marks."""
+import re
+from pathlib import Path
+
+import numpy as np
+
+from . import plots, store
+from .cam import stored_maps
+from .grid import PROFILES, STUDIES, collect, estimate_seconds, plans, resolve_profile, study
+from .paths import REPO
+from .train import data_of
+from .words import accuracy_table, reading
+
+
+def update(path: Path | None = None) -> Path:
+    """Rewrite each ``<!-- name --> … <!-- /name -->`` block of the README, and its picture where
+    the embedded study's maps are at hand. Raises ``ValueError`` where a mark is missing."""
+    path = path or REPO / "README.md"
+    text = path.read_text(encoding="utf-8")
+    for name, make in (("results", results), ("costs", costs)):
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(f"{path.name} has no marks <!-- {name} --> and <!-- /{name} -->")
+        body = make()
+        text = pattern.sub(lambda m, body=body: f"{m[1]}\n{body}\n\n{m[2]}", text)
+    store.write_atomic(path, text.encode())
+    picture()
+    return path
+
+
+def results() -> str:
+    """The headline study from its best profile: its reading and its table."""
+    profile = resolve_profile("best", "hybrid")
+    df = collect("hybrid", profile)
+    begun = df[df.status == "done"].groupby(["dataset", "backbone"]).size().index
+    if len(begun):
+        df = df[[cell in begun for cell in zip(df.dataset, df.backbone, strict=True)]]
+    return reading(df, profile) + "\n\n" + accuracy_table(df)
+
+
+def costs() -> str:
+    """What each profile trains and about how long that takes."""
+    import pandas as pd
+    rows = []
+    for profile, row in PROFILES.items():
+        runs = list(dict.fromkeys(r for name in STUDIES for r in study(name, profile)))
+        hours = sum(estimate_seconds(r) for r in runs) / 3600
+        took = f"{60 * hours:.0f} min" if hours < 2 else f"{hours:.0f} h"
+        rows.append({"profile": f"`{profile}`", "what it is": row.says, "runs": len(runs),
+                     "training on two CPU cores without bf16, about":
+                         took if profile != "full" else "not on a CPU"})
+    return pd.DataFrame(rows).to_markdown(index=False)
+
+
+def picture() -> None:
+    """``figures/readme/overview.png``: the first test image that every headline arm of the embedded
+    study (seed 0) classifies correctly, its mask, and the arms' Grad-CAM."""
+    plan = plans("hybrid", "small")[0]
+    runs = {r.attention: r for r in study("hybrid", "small")
+            if r.seed == 0 and r.backbone == plan.backbone}
+    found = stored_maps(collect("hybrid", "small"))
+    maps = {arm: found[run.id] for arm, run in runs.items() if run.id in found}
+    if len(maps) < len(plan.arms):
+        print("README picture left as it is: the maps of profile small are not all here "
+              "(make reproduce PROFILE=small makes them)")
+        return
+    right = np.all([m["prediction"] == m["label"] for m in maps.values()], axis=0)
+    if not right.any():
+        return
+    pick = np.flatnonzero(right)[:2]
+    data = data_of(runs["none"])
+    images, labels = data.split("test")
+    plots.use_style()
+    figure = plots.overlays(images[pick], {arm: m["stage-2"][pick].astype(np.float32)
+                                           for arm, m in maps.items()},
+                            data.extras["test"]["mask"][pick],
+                            titles=[data.classes[k] for k in labels[pick]])
+    plots.save(figure, "overview", "readme")

@@ -1,0 +1,133 @@
+"""The loader: each batch against crops and mirrors cut by hand, one image at a time."""
+import numpy as np
+import pytest
+import torch
+
+from attnlib.batches import Batches
+
+N, SIDE, CROP = 40, 8, 2
+MEAN, STD = (0.5, 0.3, 0.4), (0.2, 0.25, 0.3)
+IMAGES = np.random.default_rng(0).integers(0, 256, (N, SIDE, SIDE, 3), dtype=np.uint8)
+INDEX = np.arange(N)                               # labels that tell which image is which
+
+
+def loader(n: int = N, **options) -> Batches:
+    return Batches(IMAGES[:n], INDEX[:n], MEAN, STD, **{"batch_size": 10, **options})
+
+
+def pixels(x: torch.Tensor) -> np.ndarray:
+    """uint8 [B, H, W, C] of a normalised batch."""
+    x = x.permute(0, 2, 3, 1).numpy() * np.array(STD) + np.array(MEAN)
+    return (255 * x).round().astype(np.uint8)
+
+
+def views(image: np.ndarray) -> dict[bytes, tuple[int, int, bool]]:
+    """Every crop of the padded image, mirrored or not, and how it was cut."""
+    colour = np.round(255 * np.array(MEAN, np.float32)).astype(np.uint8)
+    padded = np.empty((SIDE + 2 * CROP, SIDE + 2 * CROP, 3), np.uint8)
+    padded[:] = colour
+    padded[CROP:-CROP, CROP:-CROP] = image
+    out = {}
+    for down in range(2 * CROP + 1):
+        for right in range(2 * CROP + 1):
+            cut = padded[down:down + SIDE, right:right + SIDE]
+            out[cut.tobytes()] = down, right, False
+            out[cut[:, ::-1].tobytes()] = down, right, True
+    return out
+
+
+VIEWS = [views(image) for image in IMAGES]
+
+
+def cuts(batches: Batches, epoch: int) -> dict[int, tuple[int, int, bool]]:
+    """How each image of an epoch was cut; a KeyError where it is no view of its image."""
+    return {int(k): VIEWS[k][image.tobytes()] for x, y in batches.epoch(epoch)
+            for image, k in zip(pixels(x), y.tolist(), strict=True)}
+
+
+def order(batches: Batches, epoch: int) -> list[int]:
+    return [int(k) for _, y in batches.epoch(epoch) for k in y]
+
+
+def test_every_augmented_image_is_a_crop_or_mirrored_crop_of_itself():
+    assert cuts(loader(crop=CROP, flip=True), 0).keys() == set(INDEX.tolist())
+
+
+def test_crops_and_mirrors_are_uniform():
+    batches = loader(crop=CROP, flip=True)
+    seen = [cut for epoch in range(25) for cut in cuts(batches, epoch).values()]     # 1,000
+    downs, rights, mirrors = map(np.array, zip(*seen, strict=True))
+    for offsets in (downs, rights):
+        assert (abs(np.bincount(offsets, minlength=5) / len(seen) - 0.2) < 0.05).all()
+    assert abs(mirrors.mean() - 0.5) < 0.06
+    for a, b in ((downs, rights), (downs, mirrors), (rights, mirrors)):
+        assert abs(np.corrcoef(a, b)[0, 1]) < 0.12
+
+
+def test_no_augmentation_gives_the_images_themselves():
+    for x, y in loader().epoch(3):
+        assert np.array_equal(pixels(x), IMAGES[y])
+
+
+def test_flip_alone_and_crop_alone():
+    flips, crops = cuts(loader(flip=True), 0), cuts(loader(crop=CROP), 0)
+    assert {cut[:2] for cut in flips.values()} == {(CROP, CROP)}
+    assert {cut[2] for cut in flips.values()} == {True, False}
+    assert {cut[2] for cut in crops.values()} == {False} and len(set(crops.values())) > 10
+
+
+def test_an_epoch_shows_every_image_once():
+    assert sorted(order(loader(), 0)) == INDEX.tolist()
+
+
+def test_order_depends_on_seed_and_epoch_and_on_nothing_else():
+    first = order(loader(seed=1), 5)
+    torch.manual_seed(99)
+    assert order(loader(seed=1, crop=CROP, flip=True, batch_size=8), 5) == first
+    assert order(loader(seed=1), 6) != first and order(loader(seed=2), 5) != first
+    batches = loader(seed=1)
+    order(batches, 4)
+    assert order(batches, 5) == first, "an epoch depends on the one before it"
+
+
+def test_an_image_is_cut_alike_in_any_batch():
+    one = cuts(loader(crop=CROP, flip=True, batch_size=8), 2)
+    assert one == cuts(loader(crop=CROP, flip=True, batch_size=20), 2)
+    assert one != cuts(loader(crop=CROP, flip=True, batch_size=8), 3)
+
+
+def test_the_global_random_state_is_left_alone():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    order(loader(crop=CROP, flip=True), 0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("n", "batch_size", "sizes"), [
+    (40, 10, [10, 10, 10, 10]), (39, 10, [10, 10, 10]), (7, 10, [7]), (10, 10, [10])])
+def test_a_last_short_batch_is_left_out(n, batch_size, sizes):
+    batches = loader(n, batch_size=batch_size)
+    assert [len(y) for _, y in batches.epoch(0)] == sizes and len(batches) == len(sizes)
+
+
+@pytest.mark.parametrize("crop", [0, CROP])
+def test_ordered_gives_the_images_as_they_are_in_their_order(crop):
+    parts = list(loader(crop=crop, flip=True).ordered(batch_size=15))
+    assert [len(y) for _, y in parts] == [15, 15, 10]
+    assert np.array_equal(np.concatenate([pixels(x) for x, _ in parts]), IMAGES)
+    assert np.array_equal(np.concatenate([y for _, y in parts]), INDEX)
+
+
+def test_normalise_is_the_formula():
+    (x, y), = loader(batch_size=N).ordered(N)
+    wanted = (IMAGES / 255 - np.array(MEAN)) / np.array(STD)
+    assert x.dtype == torch.float32 and y.dtype == torch.int64
+    np.testing.assert_allclose(x.permute(0, 2, 3, 1), wanted, atol=1e-5)
+
+
+def test_grey_images():
+    batches = Batches(IMAGES[..., :1], INDEX, (0.5,), (0.2,), crop=CROP, flip=True, batch_size=10)
+    x, _ = next(batches.epoch(0))
+    assert x.shape == (10, 1, SIDE, SIDE)
+    np.testing.assert_array_equal(next(batches.ordered(5))[0][:, 0],
+                                  (torch.tensor(IMAGES[:5, :, :, 0]) - 127.5) * (1 / 51))

@@ -1,0 +1,286 @@
+"""The data sets: fixed balanced splits, honest constants, and no bad file gets past the loader."""
+import numpy as np
+import pytest
+
+from attnlib.data import (
+    DATASETS,
+    SPLITS,
+    DataMissing,
+    canonical_dataset,
+    load_dataset,
+    stratified_order,
+)
+from attnlib.paths import data_dir
+from attnlib.shapetex import CLASS_NAMES, make_shapetex
+
+SMALL = {"train": 60, "val": 20, "test": 30}
+
+
+def good(size: int = 28, channels: int = 1, train: int = 200, test: int = 100) -> dict:
+    """Arrays as they should be, of Fashion-MNIST's shape; pixel [0, 0] numbers the image."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, n in (("train", train), ("test", test)):
+        shape = (n, size, size) if channels == 1 else (n, size, size, channels)
+        arrays[f"{split}_images"] = rng.integers(0, 256, shape, dtype=np.uint8)
+        arrays[f"{split}_images"][:, 0, 0] = np.arange(n).reshape(-1, *[1] * (len(shape) - 3))
+        arrays[f"{split}_labels"] = np.sort(np.arange(n) % 10).astype(np.uint8)   # by class
+    return arrays
+
+
+def load(tmp_path, arrays: dict, name: str = "fashionmnist"):
+    np.savez(tmp_path / f"{name}.npz", **arrays)
+    return load_dataset(name, tmp_path, download=False)
+
+
+def numbers(data, split: str) -> np.ndarray:
+    """Which image of the file each image of the split is."""
+    return data.images[split][:, 0, 0, 0]
+
+
+# --- Splits ---
+
+
+def test_every_prefix_of_a_stratified_order_is_balanced():
+    labels = np.repeat(np.arange(5), [10, 20, 30, 40, 100])
+    order = stratified_order(labels, 1)
+    assert np.array_equal(np.sort(order), np.arange(200))
+    for n in range(1, 201):
+        counts = np.bincount(labels[order[:n]], minlength=5)
+        assert (abs(counts - n * np.bincount(labels) / 200) <= 2.5).all(), n
+
+
+def test_a_stratified_order_shuffles_within_classes_and_follows_its_seed():
+    labels = np.repeat(np.arange(2), 50)
+    one = stratified_order(labels, 1)
+    assert np.array_equal(one, stratified_order(labels, 1))
+    assert not np.array_equal(one, stratified_order(labels, 2))
+    assert not np.array_equal(np.sort(one[labels[one] == 0]), one[labels[one] == 0])
+
+
+def test_validation_is_a_tenth_of_the_training_file(tmp_path):
+    data = load(tmp_path, good())
+    assert {s: len(data.labels[s]) for s in SPLITS} == {"train": 180, "val": 20, "test": 100}
+    parts = np.concatenate([numbers(data, "train"), numbers(data, "val")])
+    assert np.array_equal(np.sort(parts), np.arange(200))
+    assert (abs(np.bincount(data.labels["val"], minlength=10) - 2) <= 1).all()
+
+
+def test_images_keep_their_labels(tmp_path):
+    arrays = good()
+    data = load(tmp_path, arrays)
+    for split, file in (("train", "train"), ("val", "train"), ("test", "test")):
+        at = numbers(data, split)
+        assert np.array_equal(data.labels[split], arrays[f"{file}_labels"][at])
+        assert np.array_equal(data.images[split][..., 0], arrays[f"{file}_images"][at])
+
+
+def test_splits_are_nested_prefixes(tmp_path):
+    data = load(tmp_path, good())
+    for split in SPLITS:
+        few, many = data.split(split, 7), data.split(split, 15)
+        assert np.array_equal(many[0][:7], few[0]) and np.array_equal(many[1][:7], few[1])
+        assert len(data.split(split)[1]) == len(data.labels[split])
+
+
+@pytest.mark.parametrize("n", [0, -1, 101])
+def test_more_images_than_there_are_is_refused(tmp_path, n):
+    with pytest.raises(ValueError, match=f"n_test={n}: fashionmnist has 1 to 100 test images"):
+        load(tmp_path, good()).split("test", n)
+
+
+def test_an_unknown_split_lists_the_splits(tmp_path):
+    with pytest.raises(ValueError, match="dev.*train, val, test"):
+        load_dataset("shapetex", sizes=SMALL).split("dev")
+
+
+def test_the_order_is_fixed_for_a_data_set(tmp_path):
+    one, other = load(tmp_path, good()), load(tmp_path, good())
+    assert np.array_equal(one.images["train"], other.images["train"])
+    assert not np.array_equal(np.sort(numbers(one, "train")), numbers(one, "train"))
+
+
+# --- MedMNIST's layout ---
+
+
+def test_labels_of_one_column_and_a_brought_validation_split(tmp_path):
+    arrays = {k: v[:, None] if k.endswith("labels") else v for k, v in good().items()}
+    arrays |= {"val_images": arrays["test_images"][::2], "val_labels": arrays["test_labels"][::2]}
+    data = load(tmp_path, arrays)
+    assert {s: data.labels[s].shape for s in SPLITS} == {"train": (200,), "val": (50,),
+                                                         "test": (100,)}
+    assert data.labels["train"].dtype == np.int64
+    assert (numbers(data, "val") % 2 == 0).all()
+
+
+def test_images_and_constants_have_four_axes_and_the_right_channels(tmp_path):
+    grey = load(tmp_path, good())
+    colour = load(tmp_path, good(32, 3), "cifar10")
+    assert grey.images["train"].shape == (180, 28, 28, 1) and len(grey.mean) == 1
+    assert colour.images["train"].shape == (180, 32, 32, 3) and len(colour.mean) == 3
+    assert grey.classes[0] == "T-shirt/top" and colour.classes[0] == "airplane"
+
+
+def test_class_names_of_the_file_are_used(tmp_path):
+    names = np.array([f"kind {k}" for k in range(10)])
+    assert load(tmp_path, good() | {"class_names": names}).classes == tuple(names)
+
+
+# --- Bad files ---
+
+
+def at(index: int, value):
+    """The labels with one of them changed."""
+    return lambda y: np.where(np.arange(len(y)) == index, value, y.astype(np.int64))
+
+
+BAD = [
+    ("test_labels", None, r"no array 'test_labels'"),
+    ("train_images", None, r"no array 'train_images'"),
+    ("train_images", lambda x: x.astype(np.float32), r"train_images is float32"),
+    ("train_images", lambda x: x[:, :27], r"train_images is uint8 \(200, 27, 28\)"),
+    ("test_images", lambda x: x[..., None].repeat(3, -1), r"test_images is uint8.*28, 28, 1\]"),
+    ("test_images", lambda x: x[0, 0], r"test_images is uint8 \(28,\)"),
+    ("train_images", lambda x: x[:-1], r"199 train_images, 200 train_labels"),
+    ("test_labels", lambda y: y[:0], r"100 test_images, 0 test_labels"),
+    ("test_labels", lambda y: np.eye(10, dtype=np.uint8)[y], r"100 test_images, 1000 test_labels"),
+    ("train_labels", lambda y: y.astype(float), r"train_labels is float64, not integer"),
+    ("train_labels", at(7, -1), r"train_labels\[7\] is -1, not within 0 to 9"),
+    ("test_labels", at(12, 10), r"test_labels\[12\] is 10, not within 0 to 9"),
+    ("train_labels", lambda y: np.where(y == 3, 4, y), r"no image of class 3 in train_labels"),
+    ("test_labels", lambda y: np.where(y == 9, 4, y), r"no image of class 9 in test_labels"),
+    ("val_images", lambda _: np.zeros((10, 28, 28), np.uint8), r"no array 'val_labels'"),
+    ("class_names", lambda _: np.array(["a", "b"]), r"2 class_names, not 10"),
+]
+
+
+@pytest.mark.parametrize(("key", "change", "words"), BAD, ids=[words for *_, words in BAD])
+def test_a_bad_file_is_refused_by_field_and_index(tmp_path, key, change, words):
+    arrays = good()
+    if change:
+        arrays[key] = change(arrays.get(key))
+    else:
+        del arrays[key]
+    with pytest.raises(ValueError, match=words) as error:
+        load(tmp_path, arrays)
+    assert "fashionmnist.npz" in str(error.value)
+
+
+@pytest.mark.parametrize("tear", [lambda raw: raw[:len(raw) // 2], lambda raw: b"",
+                                  lambda raw: b"not a zip at all", lambda raw: raw[:-30],
+                                  lambda raw: raw[:5000] + bytes([raw[5000] ^ 1]) + raw[5001:]])
+def test_a_torn_file_is_refused_by_name(tmp_path, tear):
+    file = tmp_path / "fashionmnist.npz"
+    np.savez(file, **good())
+    file.write_bytes(tear(file.read_bytes()))
+    with pytest.raises(ValueError, match="fashionmnist.npz is not a readable npz.*fetch it again"):
+        load_dataset("fashionmnist", tmp_path, download=False)
+
+
+def test_nothing_pickled_is_read(tmp_path):
+    arrays = good() | {"class_names": np.array([object()] * 10)}
+    with pytest.raises(ValueError, match="not a readable npz"):
+        load(tmp_path, arrays)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashionmnist"])
+def test_missing_data_say_where_we_looked_and_what_to_do(tmp_path, name):
+    with pytest.raises(DataMissing) as error:
+        load_dataset(name, tmp_path / "nowhere", download=False)
+    words = str(error.value)
+    for word in (f"{name}.npz", "nowhere", "ATTNLIB_DATA", f"data get {name}", "shapetex"):
+        assert word in words
+
+
+def test_a_download_that_fails_is_missing_data_with_its_reason(tmp_path, monkeypatch):
+    import torchvision
+
+    def no_network(self):
+        raise OSError("Name or service not known")
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", no_network)
+    with pytest.raises(DataMissing, match="Name or service not known"):
+        load_dataset("cifar10", tmp_path)
+
+
+def test_attnlib_data_is_the_default_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
+    np.savez(tmp_path / "fashionmnist.npz", **good())
+    assert len(load_dataset("fashionmnist", download=False).labels["test"]) == 100
+
+
+# --- Names ---
+
+
+def test_unknown_data_sets_list_the_known_ones():
+    with pytest.raises(ValueError) as error:
+        load_dataset("imagenet")
+    assert all(name in str(error.value) for name in DATASETS)
+
+
+def test_canonical_names():
+    assert canonical_dataset("shapetex(rho=.950, label='bg', clutter=1)") == \
+        "shapetex(label=bg,rho=0.95)"
+
+
+# --- ShapeTex as a data set ---
+
+
+def test_shapetex_is_what_its_maker_makes():
+    data = load_dataset("shapetex(contrast=0.2,distractors=4)", sizes=SMALL)
+    for split, n in SMALL.items():
+        made = make_shapetex(n, split=split, contrast=0.2, distractors=4)
+        assert np.array_equal(data.images[split], made.images)
+        assert np.array_equal(data.labels[split], made.labels)
+        assert np.array_equal(data.extras[split]["mask"], made.mask)
+    assert data.classes == tuple(CLASS_NAMES)
+
+
+def test_shapetex_labelled_by_its_background():
+    data = load_dataset("shapetex(label=bg)", sizes=SMALL)
+    assert np.array_equal(data.labels["test"], data.extras["test"]["background"])
+    assert data.classes[3] == "style 3"
+
+
+def test_a_smaller_shapetex_is_a_prefix_of_a_larger_one():
+    small, large = (load_dataset("shapetex", sizes={s: n for s in SPLITS}) for n in (20, 50))
+    for split in SPLITS:
+        assert np.array_equal(large.images[split][:20], small.images[split])
+
+
+# --- Constants ---
+
+
+def measured(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation a channel on the 0..1 scale, exactly, in little memory."""
+    counts = np.zeros((images.shape[-1], 256))
+    for part in np.array_split(images, max(1, len(images) // 2000)):
+        for c in range(len(counts)):
+            counts[c] += np.bincount(part[..., c].reshape(-1), minlength=256)
+    share, level = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
+    mean = share @ level
+    return mean, np.sqrt(share @ level**2 - mean**2)
+
+
+def test_measured_agrees_with_numpy():
+    images = make_shapetex(50).images
+    mean, std = measured(images)
+    assert mean == pytest.approx((images / 255).mean((0, 1, 2)))
+    assert std == pytest.approx((images / 255).std((0, 1, 2)))
+
+
+def test_shapetex_constants_are_those_of_its_images():
+    mean, std = measured(make_shapetex(4000).images)
+    assert DATASETS["shapetex"].mean == pytest.approx(mean, abs=0.005)
+    assert DATASETS["shapetex"].std == pytest.approx(std, abs=0.005)
+
+
+@pytest.mark.parametrize("name", [n for n, row in DATASETS.items() if row.torchvision])
+def test_constants_of_the_real_sets_are_those_of_their_training_files(name):
+    file = data_dir() / f"{name}.npz"
+    if not file.is_file():
+        pytest.skip(f"{name}.npz is not in the data folder")
+    with np.load(file, allow_pickle=False) as archive:
+        images = archive["train_images"]
+    mean, std = measured(images if images.ndim == 4 else images[..., None])
+    assert DATASETS[name].mean == pytest.approx(mean, abs=6e-4)
+    assert DATASETS[name].std == pytest.approx(std, abs=6e-4)

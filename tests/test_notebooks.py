@@ -1,0 +1,366 @@
+"""Running, publishing, checking and rendering, on made-up notebooks of a few cells."""
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from attnlib import notebooks, paths, report
+
+KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+PARAMETERS = 'profile: str = "auto"  # help\nsteps: int = 1\nwidths: list = [1]'
+RED_DOT = base64.b64encode(base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5Er"
+    "kJggg==")).decode()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty repository in a folder whose name has spaces, braces and brackets."""
+    repo = tmp_path / "a repo {of} [mine]"
+    (repo / "notebooks").mkdir(parents=True)
+    monkeypatch.setattr(paths, "REPO", repo)
+    monkeypatch.setenv("ATTNLIB_OUT", str(repo))
+    monkeypatch.delenv("ATTNLIB_PROFILE", raising=False)
+    monkeypatch.delenv("ATTNLIB_TRAIN", raising=False)
+    return repo
+
+
+def make(*sources: str):
+    """A notebook of a title, the parameters and code cells."""
+    cells = [new_markdown_cell("# A title"), new_code_cell(PARAMETERS)]
+    cells[1].metadata["tags"] = ["parameters"]
+    return new_notebook(cells=cells + [new_code_cell(s) for s in sources], metadata=dict(KERNEL))
+
+
+def executed(*sources: str):
+    """The same, as if published: every cell has run and the last one has printed."""
+    nb = make(*sources)
+    for k, cell in enumerate(nb.cells[1:], 1):
+        cell.execution_count = k
+    nb.cells[-1].outputs = [new_output("stream", text="profile: real (words)\n")]
+    return notebooks.stripped(nb)
+
+
+def store(home: Path, name: str, nb) -> Path:
+    path = home / "notebooks" / f"{name}.ipynb"
+    nbformat.write(nb, path)
+    return path
+
+
+def text_of(path: Path) -> str:
+    return "".join(text for _, _, text in notebooks.outputs(nbformat.read(path, as_version=4)))
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder)) if folder.is_dir() else []
+
+
+def test_run_succeeds_and_fails_by_notebook(home, capsys, monkeypatch):
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("ATTNLIB_OUT", ".")          # relative: a kernel works in another folder
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    good = store(home, "01_good", make(
+        "import os\nfrom pathlib import Path",
+        "print('steps', steps, 'widths', widths, flush=True)",
+        "print(os.environ['ATTNLIB_OUT'], 'inline' in os.environ['MPLBACKEND'], Path.cwd().name)",
+        "import attnlib"))
+    bad = store(home, "02_bad", make("# a remark\n1 / 0", "print('never')"))
+    before = good.read_bytes(), bad.read_bytes()
+    out = home / "results" / "executed"
+    out.mkdir(parents=True)
+    (out / ".01_good.ipynb").write_text("torn: of a run that was killed")
+
+    assert notebooks.run(parameters={"steps": "3", "widths": (1, 2)}) == 1
+
+    said = capsys.readouterr().out
+    assert "steps 3 widths [1, 2]" in said          # live, and parameters are of their own kind
+    assert re.search(r"01_good … \d+ s\n", said)
+    assert re.search(r"02_bad … \d+ s: failed: In \[3\] `# a remark`: ZeroDivisionError: division "
+                     r"by zero; see results/executed/02_bad\.failed\.ipynb", said)
+    assert "1 of 2 notebooks done, 1 failed" in said and "never" not in said
+    assert names_in(out) == ["01_good.ipynb", "02_bad.failed.ipynb"]
+    assert f"{home} True notebooks" in text_of(out / "01_good.ipynb")
+    assert "ATTNLIB_OUT" in os.environ and os.environ["ATTNLIB_OUT"] == "."
+    assert (good.read_bytes(), bad.read_bytes()) == before
+    assert names_in(home / "notebooks") == ["01_good.ipynb", "02_bad.ipynb"]
+
+    store(home, "02_bad", make("print('mended')"))
+    assert notebooks.run(["02"], profile="smoke") == 0
+    assert names_in(out) == ["01_good.ipynb", "02_bad.ipynb", "report.html"]
+    injected = nbformat.read(out / "02_bad.ipynb", as_version=4).cells[2].source
+    assert 'profile = "smoke"' in injected and "steps" not in injected
+
+
+@pytest.mark.parametrize(("call", "says"), [
+    (dict(parameters={"stepz": 1}), "'stepz'; valid: profile, steps, widths"),
+    (dict(parameters={"steps = 1; import os; os.abort()\nx": 1}), "unknown parameter of 01_a"),
+    (dict(parameters={"__import__('os')": 1}), "unknown parameter of 01_a"),
+    (dict(parameters={"steps": "__import__('os').abort()"}), "steps is like 1"),
+    (dict(parameters={"steps": 1.5}), "steps is like 1"),
+    (dict(parameters={"widths": [object()]}), r"widths is like \[1\]"),
+    (dict(parameters={"widths": [float("nan")]}), r"widths is like \[1\]"),
+    (dict(seeds=0), "seeds=0 should be at least 1"),
+    (dict(profile="smokey"), "unknown profile 'smokey'; valid: smoke, small"),
+    (dict(names=["09_x"]), "unknown notebook '09_x'; valid: 01_a"),
+    (dict(names=["../01_a"]), "unknown notebook"),
+])
+def test_what_does_not_fit_is_refused_before_anything_runs(home, monkeypatch, call, says):
+    store(home, "01_a", make("1"))
+    monkeypatch.setattr(notebooks, "execute", lambda *a: pytest.fail("executed"))
+    with pytest.raises(ValueError, match=says) as error:
+        notebooks.run(**call)
+    assert "\n" not in str(error.value)
+
+
+def test_a_limit_of_seeds_reaches_the_kernels(home, monkeypatch):
+    store(home, "01_a", make("1"))
+    seen = []
+    monkeypatch.setattr(notebooks, "execute",
+                        lambda book, p, to: seen.append((os.environ["ATTNLIB_SEEDS"], p)))
+    monkeypatch.setattr(report, "report", lambda *a: home)
+    assert notebooks.run(seeds=3, parameters={"profile": "{x}"}) == 0
+    assert seen == [("3", {"profile": "{x}"})] and "ATTNLIB_SEEDS" not in os.environ
+
+
+def test_no_notebooks_and_a_broken_one(home):
+    with pytest.raises(ValueError, match="no notebooks NN_name.ipynb in notebooks"):
+        notebooks.run()
+    (home / "notebooks" / "01_a.ipynb").write_text('{"cells": [')
+    with pytest.raises(ValueError, match="01_a is not a readable notebook"):
+        notebooks.run()
+    assert notebooks.check() == 1
+
+
+def test_publish_reads_records_strips_and_keeps_the_old_one_on_failure(home, capsys):
+    good = store(home, "01_good", make(
+        "import os\nprint('profile: small (why)')\nprint('train', os.environ['ATTNLIB_TRAIN'], "
+        "os.environ['ATTNLIB_PROFILE'])"))
+    bad = store(home, "02_bad", make("1 / 0"))
+    leaky = store(home, "03_leaky", make("print('profile: small')\nimport os\nprint(os.getcwd())"))
+    before, ids = (bad.read_bytes(), leaky.read_bytes()), [c.id for c in notebooks.read(good).cells]
+
+    assert notebooks.publish() == 1
+
+    said = capsys.readouterr().out
+    assert "ZeroDivisionError" in said and "03_leaky" in said
+    assert "not published: cell 3 shows a path of a machine" in said
+    assert (bad.read_bytes(), leaky.read_bytes()) == before
+    nb = notebooks.read(good)
+    nbformat.validate(nb)
+    assert "train 0 best" in text_of(good)
+    assert nb.metadata.attnlib == {"profile": "small", "source_sha": notebooks.source_sha(nb)}
+    assert set(nb.metadata) == {"attnlib", "kernelspec", "language_info"}
+    assert [dict(c.metadata) for c in nb.cells] == [{}, {"tags": ["parameters"]}, {}]
+    assert [c.id for c in nb.cells] == ids
+    assert (home / "results" / "report" / "index.html").is_file()
+    assert names_in(home / "notebooks") == ["01_good.ipynb", "02_bad.ipynb", "03_leaky.ipynb"]
+    assert notebooks.check(["01"]) == 0
+    assert "ATTNLIB_TRAIN" not in os.environ
+
+
+def test_publish_does_not_write_over_what_was_edited_meanwhile(home, monkeypatch):
+    book = store(home, "01_a", executed("print(1)"))
+
+    def execute(path, parameters, folder):
+        path.write_text(path.read_text() + "\n")
+        return path
+    monkeypatch.setattr(notebooks, "execute", execute)
+    with pytest.raises(notebooks.Failed, match="edited meanwhile"):
+        notebooks.publish_one(book, home)
+
+
+def alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():            # a zombie is dead, and only waits for init
+        return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_stopped_run_leaves_no_kernel_and_no_half_notebook(home):
+    book = store(home, "01_slow", make(
+        "import os, time\nprint('kernel', os.getpid(), flush=True)\ntime.sleep(100)"))
+    before = book.read_bytes()
+    code = ("import sys; from pathlib import Path; from attnlib import notebooks, paths, report; "
+            "paths.REPO = Path(sys.argv[1]); sys.exit(notebooks.run())")
+    runs = {name: subprocess.Popen(             # side by side: to start them takes longest
+        [sys.executable, "-c", code, str(home)], stdout=subprocess.PIPE, text=True,
+        stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[1],
+        env={**os.environ, "ATTNLIB_OUT": str(home / name)}) for name in ("SIGTERM", "SIGKILL")}
+    for name, process in runs.items():
+        kernel = next(int(line.split()[1]) for line in process.stdout if line.startswith("kernel"))
+        process.send_signal(getattr(signal, name))
+        said, _ = process.communicate(timeout=60)
+        deadline = time.monotonic() + 20
+        while alive(kernel) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not alive(kernel)
+        assert name == "SIGKILL" or "stopped" in said
+    assert book.read_bytes() == before
+    assert runs["SIGTERM"].returncode == 128 + signal.SIGTERM
+    assert names_in(home / "SIGTERM/results/executed") == ["01_slow.failed.ipynb"]
+    # the next run writes over what SIGKILL leaves, as tested above
+    assert names_in(home / "SIGKILL/results/executed") == [".01_slow.ipynb"]
+
+
+def test_one_notebook_is_not_executed_twice_at_once(home):
+    fcntl = pytest.importorskip("fcntl")
+    book = store(home, "01_a", make("1"))
+    with open(home / ".01_a.ipynb", "a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(notebooks.Failed, match="another process"):
+            notebooks.execute(book, {}, home)
+
+
+def spoil(nb, what: str):
+    cell = nb.cells[-1]
+    match what:
+        case "changed":
+            cell.source += "\nprint(2)"
+        case "unpublished":
+            del nb.metadata["attnlib"]
+        case "unexecuted":
+            cell.outputs, cell.execution_count = [], None
+        case "uncounted":
+            cell.execution_count = None
+        case "widgets":
+            nb.metadata["widgets"] = {}
+        case "widget":
+            cell.outputs = [new_output("display_data", data={
+                "application/vnd.jupyter.widget-view+json": {"model_id": "x"}})]
+        case "error":
+            cell.outputs = [new_output("error", ename="KeyError", evalue="x", traceback=[])]
+        case "large":
+            cell.outputs = [new_output("display_data", data={"image/png": "A" * 950_000})]
+        case "untagged":
+            nb.cells[1].metadata = {}
+        case "derived":
+            nb.cells[1].source += "\nlr = 2 * steps"
+        case "kernel":
+            nb.metadata.kernelspec.name = "my-venv"
+    return nb
+
+
+@pytest.mark.parametrize(("what", "says"), [
+    ("changed", "code cells have changed"), ("unpublished", "never published"),
+    ("unexecuted", "cells 3 were not executed"),
+    ("uncounted", "cells 3 have outputs and no exec"), ("widgets", "stores widgets"),
+    ("widget", "stores widgets"), ("error", "cell 3 ended in KeyError"), ("large", "95. kB"),
+    ("untagged", "no cell tagged `parameters`"), ("derived", "no cell tagged `parameters` that"),
+    ("kernel", "kernel is not python3"),
+])
+def test_check_finds(home, capsys, what, says):
+    store(home, "01_a", spoil(executed("print(1)"), what))
+    assert notebooks.check() == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(re.search(f"01_a: .*(?:{says})", line) for line in lines), lines
+
+
+@pytest.mark.parametrize("source", [
+    "def f(): pass", "if 1:\n    class A: pass", "async def f(): pass", "%pdb\ndef f(): 1",
+    "!ls\nif 1:\n    !ls\ndef f(): 1", "x = !ls\ndef f(): 1"])
+def test_check_finds_definitions(home, capsys, source):
+    store(home, "01_a", executed(source))
+    assert notebooks.check() == 1
+    assert "cells 3 define a function or class" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", [
+    "/tmp/ipykernel_12/3.py:1: UserWarning", "saved to /root/x", "(/home/ann/x)", "file:///home/ann",
+    "'/Users/ann'", "C:\\Users\\ann", "{'C:\\\\Users\\\\ann'}", "REPO/figures", "HOME/.cache"])
+@pytest.mark.parametrize("kind", ["stream", "text/html", "image/svg+xml"])
+def test_check_finds_paths_of_a_machine(home, monkeypatch, kind, text):
+    monkeypatch.setenv("HOME", "/srv/people/ann")
+    text = text.replace("REPO", str(home)).replace("HOME", "/srv/people/ann")
+    nb = executed("print(1)")
+    nb.cells[-1].outputs = [new_output("stream", text=text) if kind == "stream" else
+                            new_output("display_data", data={kind: f"<p>{text}</p>"})]
+    found = notebooks.problems(nb, 1)
+    assert len(found) == 1 and "shows a path of a machine" in found[0]
+
+
+def test_check_is_content_with_a_good_one(home, capsys):
+    nb = executed("lambda: 1  # default class\n%matplotlib inline", "print(1)\n!ls")
+    nb.cells[-1].outputs += [new_output("stream", text=t) for t in (
+        "results/runs/real/x.json", "https://a.org/tmp/x", "https://a.org/home/x", "</root>",
+        "a/tmp/b", "data:image/png;base64,AA+/tmp/AA")] + [
+        new_output("display_data", data={"image/png": "AA/tmp/AA"})]
+    store(home, "01_a", nb)
+    assert notebooks.check() == 0
+    assert "1 notebooks, 0 problems" in capsys.readouterr().out
+
+
+def test_report_is_one_page_that_needs_nothing_else(home):
+    words = """# One & only
+
+[![Open](https://c.org/badge.svg)](https://c.org) [next](02_two.ipynb#A-part) [up](../README.md)
+![a file](../figures/x.png) <script src="https://c.org/x.js"></script> ![gone](nowhere.png)
+
+$$a_c = \\frac{1}{HW} \\sum_i x_i$$ and $y < 2$ and $\\nonsense{$
+
+| a | b |
+|---|--:|
+| 1 | 2 |
+
+<details><summary>Answer</summary>
+
+Because of **this**.
+
+</details>"""
+    nb = executed("print('hidden code')")
+    nb.cells[0].source = words
+    nb.cells[-1].outputs += [
+        new_output("display_data", data={"image/png": RED_DOT}),
+        new_output("display_data", data={"text/markdown": "gain **+0.8** with $n = 6$"})]
+    two = executed("print(1)")
+    two.cells[0].source = "# Two\n\n## A part\n\n[back](#A-part)"
+    store(home, "01_one", nb)
+    store(home, "02_two", two)
+    (home / "notebooks" / "03_x.failed.ipynb").write_text("{}")
+
+    path = report.report()
+
+    page = path.read_text()
+    assert path == (home / "results" / "report" / "index.html")
+    assert not re.search(r'src="(?!data:)|<script|<link|@import|url\(', page)
+    assert '<section id="01_one">' in page and '<section id="02_two">' in page
+    assert '<a href="#01_one">One &amp; only</a>' in page and '<a href="#02_two">Two</a>' in page
+    assert 'href="#02_two-A-part"' in page and 'id="02_two-A-part"' in page
+    assert 'href="../../README.md"' in page         # from results/report/
+    assert page.count("<h1") == 1 and "hidden code" not in page
+    assert "01_one · profile real" in page and "cell-id" not in page
+    assert page.count("<math") == 3 and "<mfrac>" in page and r"<code>\nonsense{</code>" in page
+    assert "<strong>+0.8</strong>" in page and "<strong>this</strong>" in page
+    assert "<summary>Answer</summary>" in page and "<td" in page and "a file" in page
+    assert f"data:image/png;base64,{RED_DOT}" in page and "Figure in “One &amp; only”" in page
+    assert report.report().read_text() == page   # the same again: it is in git
+    assert names_in(path.parent) == ["index.html"]
+
+
+def test_report_of_an_empty_folder(home, tmp_path):
+    with pytest.raises(ValueError, match="no notebooks"):
+        report.report(tmp_path)
+
+
+def test_source_sha_is_of_code_alone():
+    nb = make("1")
+    sha = notebooks.source_sha(nb)
+    nb.cells[0].source = "# Another title"
+    nb.cells[2].outputs = [new_output("stream", text="x")]
+    assert notebooks.source_sha(nb) == sha == notebooks.source_sha(
+        nbformat.from_dict(json.loads(json.dumps(nb))))
+    nb.cells[2].source = "2"
+    assert notebooks.source_sha(nb) != sha

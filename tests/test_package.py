@@ -1,0 +1,19 @@
+"""The package's front door."""
+import pytest
+
+import attnlib
+
+
+@pytest.mark.parametrize("name", attnlib.HOME)
+def test_every_public_name_is_there(name):
+    assert getattr(attnlib, name) is not None and name in dir(attnlib)
+
+
+def test_train_is_the_function_though_a_module_has_that_name():
+    from attnlib import grid, train             # grid imports the module, which takes its name
+    assert callable(train) and callable(attnlib.train) and grid.train is attnlib.train
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(AttributeError, match="no 'trian'.*train"):
+        attnlib.trian  # noqa: B018
