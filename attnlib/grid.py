@@ -2,6 +2,7 @@
 import math
 import os
 import time
+from functools import cache
 from typing import NamedTuple
 
 from . import store
@@ -140,18 +141,23 @@ def finished(profile: str) -> set[str]:
     return {e.name.removesuffix(".json") for e in os.scandir(folder) if e.name.endswith(".json")}
 
 
-def estimate_seconds(run: Run, profile: str = "own") -> float:
-    """A rough cost: images × (fixed + per multiply-accumulate) at this kind of device's measured
-    rate. Two cores without bf16: 327 images/s at 35 M MACs, 600 at 9 M."""
+def estimate_seconds(run: Run) -> float:
+    """A rough cost of training: images × (fixed + per multiply-accumulate) at this kind of device's
+    rate. Measured on two cores without bf16: 327 images/s at 35 M MACs, 600 at 9 M."""
     fixed, per_mac = (2e-5, 5e-15) if machine().device == "cuda" else (1.1e-3, 5.5e-11)
     full = {"shapetex": 20_000, "fashionmnist": 54_000}
     images = run.n_train or full.get(parse(run.dataset)[0], 45_000)
     size, channels = (28, 1) if run.dataset == "fashionmnist" else (32, 3)
-    model = build_model(run.backbone, run.attention, in_channels=channels, image_size=size,
-                        width=run.width, placement=run.placement or None)
+    macs = macs_of(run.backbone, run.attention, run.placement, run.width, channels, size)
     extra = 1.0 + 0.1 * (run.attention != "none")
-    macs = cost(model, (channels, size, size))["macs"]
     return run.how.epochs * images * extra * (fixed + per_mac * macs)
+
+
+@cache
+def macs_of(backbone, attention, placement, width, channels, size) -> int:
+    model = build_model(backbone, attention, in_channels=channels, image_size=size, width=width,
+                        placement=placement or None)
+    return cost(model, (channels, size, size))["macs"]
 
 
 def may_train() -> bool:

@@ -211,14 +211,15 @@ def finish(run: Run, profile: str, data: Dataset, trainer: Trainer, deadline) ->
 def fit(run: Run, folder: Path, trainer: Trainer, deadline: float | None = None) -> str:
     """Train the epochs that are left, saving each; returns ``done`` or ``diverged``."""
     for epoch in range(len(trainer.history), run.how.epochs):
-        if deadline and time.monotonic() > deadline:
+        if deadline is not None and time.monotonic() > deadline:
             raise TimeUp(f"{run.id}: stopped after epoch {epoch}, all saved")
         row = trainer.epoch(epoch)
-        if not math.isfinite(row["loss"]):
+        if math.isfinite(row["loss"]):              # its last step may have broken the weights yet
+            row |= {f"val_{k}": v for k, v in trainer.score("val").items() if k != "n"}
+        if not all(map(math.isfinite, row.values())):
             trainer.history.append({k: v for k, v in row.items() if math.isfinite(v)})
             print(f"{run.id}: the loss is not finite in epoch {epoch + 1}; diverged", flush=True)
             return "diverged"
-        row |= {f"val_{k}": v for k, v in trainer.score("val").items() if k != "n"}
         if run.track_test:
             row["test_accuracy"] = trainer.score("test")["accuracy"]
         trainer.history.append(row)
@@ -230,6 +231,8 @@ def fit(run: Run, folder: Path, trainer: Trainer, deadline: float | None = None)
 def train_weights(record: dict) -> float:
     """Train a finished run again for its weights, which are not in git. The record is left as it
     is; returns by how many points the test accuracy differs from it (0 on the same machine)."""
+    if record["status"] != "done":
+        raise ValueError(f"{record['id']} is {record['status']}: it has no weights")
     run = Run(**record["run"])
     data = data_of(run)
     with store.lock(record["profile"], run.id):

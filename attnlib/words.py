@@ -114,8 +114,8 @@ def seed_noise(df) -> str:
         done = df[(df.attention == "none") & (df.backbone == r.backbone)
                   & (df.dataset == r.dataset)].accuracy.dropna()
         if r.n < 2:
-            sentences.append(f"{name(r.backbone)} on {name(r.dataset)}: {r.n} finished seed(s), "
-                             "too few to see noise.")
+            sentences.append(f"{name(r.backbone)} on {name(r.dataset)}: "
+                             f"{plural(r.n, 'finished seed')}, too few to see noise.")
             continue
         sentences.append(
             f"{name(r.backbone)} on {name(r.dataset)}: {r.n} seeds of one network reach "

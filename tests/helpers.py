@@ -39,7 +39,7 @@ def without_seconds(history: list[dict]) -> list[dict]:
 def start(target, *args) -> multiprocessing.Process:
     """A started child process. A server imports torch once and forks the children from there."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["attnlib.train"])
+    context.set_forkserver_preload(["attnlib.train", "torch._dynamo"])   # counting MACs needs both
     process = context.Process(target=target, args=args, daemon=True)
     process.start()
     return process

@@ -1,0 +1,366 @@
+"""Training: the same numbers every time, after any interruption; and every end is recorded."""
+import copy
+import math
+import os
+import random
+import time
+import types
+
+import pytest
+import torch
+from helpers import same_tensors, start, tiny, train_in_child, train_module, weights, without_seconds
+from torch import nn
+
+from attnlib import store
+from attnlib.attention import ATTENTION
+from attnlib.data import load_dataset
+from attnlib.models import build_model
+from attnlib.paths import checkpoints_dir, runs_dir
+from attnlib.recipes import RECIPES, Recipe
+from attnlib.run import Run
+from attnlib.train import TimeUp, cosine, make_optimizer, scores, set_lr, train, train_weights
+
+CLOCKS = ("seconds", "images_per_second", "peak_memory", "profile")
+
+
+def comparable(record: dict) -> dict:
+    """A record without what no two runs share."""
+    return {k: v for k, v in record.items() if k not in CLOCKS} | {
+        "history": without_seconds(record["history"])}
+
+
+def newest_epoch(run: Run) -> int:
+    files = store.list_files(checkpoints_dir("own", run.id), store.CHECKPOINT)
+    return int(files[0].name.split("-")[1]) if files else 0
+
+
+# --- What a run leaves ---
+
+
+def test_a_finished_run_leaves_its_record_predictions_and_weights():
+    run = tiny(attention="cbam")
+    record = train(run)
+    assert record == store.read_record(store.record_path("own", run.id))
+    assert record["status"] == "done" and record["id"] == run.id
+    assert Run(**record["run"]) == run and record["resolved"] == run.resolved()
+    assert [set(row) for row in record["history"]] == 2 * [
+        {"loss", "train_accuracy", "lr", "seconds", "val_accuracy", "val_nll"}]
+    assert record["model"]["sites"] == 8 and record["model"]["attention_params"] > 0
+    assert record["versions"] == {"dataset": 1, "backbone": 1, "attention": 1}
+    assert record["env"]["device"] and record["env"]["precision"] == "float32"
+    arrays = store.read_arrays("own", run.id, record["arrays"]["predictions"])
+    labels = load_dataset(run.dataset, sizes={"train": 1, "val": 1, "test": 20}).labels["test"]
+    assert (arrays["label"] == labels).all() and record["test"]["n"] == 20
+    assert (arrays["prediction"] == labels).mean() == pytest.approx(record["test"]["accuracy"])
+    assert (arrays["confidence"] >= 0.1 - 1e-3).all() and (arrays["confidence"] <= 1).all()
+    assert sorted(os.listdir(runs_dir("own"))) == [f"{run.id}.json", f"{run.id}.npz"]
+    assert newest_epoch(run) == 0 and weights(run)
+
+
+def test_the_same_run_twice_is_the_same():
+    run = tiny(attention="hybrid")
+    one, other = train(run, "one"), train(run, "other")
+    assert comparable(one) == comparable(other)
+    assert same_tensors(weights(run, "one"), weights(run, "other"))
+
+
+def test_another_seed_is_another_run():
+    one, other = train(tiny()), train(tiny(seed=1))
+    assert one["history"][0]["loss"] != other["history"][0]["loss"]
+
+
+def test_tracking_the_test_split_changes_nothing_else():
+    run, tracked = tiny(), tiny(track_test=True)
+    one, other = train(run, "one"), train(tracked, "other")
+    assert same_tensors(weights(run, "one"), weights(run, "other"))
+    tests = [row.pop("test_accuracy") for row in other["history"]]
+    assert tests[-1] == other["test"]["accuracy"] == one["test"]["accuracy"]
+    assert without_seconds(one["history"]) == without_seconds(other["history"])
+
+
+def test_a_finished_record_is_returned_without_training(monkeypatch):
+    record = train(tiny())
+
+    def refuse(*args):
+        pytest.fail("trained again")
+    monkeypatch.setattr(train_module, "Trainer", refuse)
+    monkeypatch.setattr(train_module, "data_of", refuse)
+    assert train(tiny()) == record
+
+
+@pytest.mark.parametrize("attention", ATTENTION)
+def test_every_block_trains(attention):
+    run = tiny(attention=attention, epochs=1, n_train=48)
+    record = train(run)
+    assert record["status"] == "done" and math.isfinite(record["history"][0]["loss"])
+    before, after = build_model("squeezenet", attention, width=run.width), weights(run)
+    moved = {}                     # a part of the block -> at how many sites; a ReLU may be dead
+    for name, p in before.named_parameters():
+        part = name.rpartition("attention.")[2]
+        moved[part] = moved.get(part, 0) + (not torch.equal(p, after[name]))
+    assert all(moved.values()), moved
+
+
+def test_a_run_learns():
+    record = train(tiny(n_train=20, batch_size=20, epochs=24, n_val=20, attention="se"))
+    losses = [row["loss"] for row in record["history"]]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_run_that_another_process_trains_is_busy():
+    with store.lock("own", tiny().id), pytest.raises(store.Busy, match=tiny().id):
+        train(tiny())
+    assert store.read_record(store.record_path("own", tiny().id)) is None
+
+
+def test_more_images_than_there_are_is_refused_before_training(monkeypatch):
+    data = load_dataset("shapetex", sizes={"train": 40, "val": 20, "test": 20})
+    monkeypatch.setattr(train_module, "data_of", lambda run: data)
+    with pytest.raises(ValueError, match="n_train=41: shapetex has 1 to 40 train images"):
+        train(tiny(n_train=41))
+
+
+# --- Interruptions ---
+
+
+def test_killed_at_random_moments_and_resumed_it_ends_the_same(out):
+    """Bit for bit, against a child process that nobody killed."""
+    run = tiny(attention="cbam", epochs=8)
+    whole = start(train_in_child, str(out / "whole"), run.as_dict())
+    whole.join()
+    os.environ["ATTNLIB_OUT"] = str(out / "whole")
+    unharmed, wanted = train(run), weights(run)
+    epoch_seconds = unharmed["seconds"] / len(unharmed["history"])
+
+    os.environ["ATTNLIB_OUT"] = str(out / "killed")
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    moments, kills = random.Random(seed), 0
+    for _ in range(3):
+        before = newest_epoch(run)
+        child = start(train_in_child, str(out / "killed"), run.as_dict())
+        while newest_epoch(run) <= before and child.is_alive():
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 1.5 * epoch_seconds))
+        child.kill()
+        child.join()
+        kills += store.read_record(store.record_path("own", run.id)) is None
+        assert newest_epoch(run) > before or not store.list_files(
+            checkpoints_dir("own", run.id), store.CHECKPOINT)
+    last = start(train_in_child, str(out / "killed"), run.as_dict())
+    last.join()
+    assert last.exitcode == 0 and kills >= 1
+    assert same_tensors(weights(run), wanted)
+    record = store.read_record(store.record_path("own", run.id))
+    assert comparable(record) == comparable(unharmed)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL at a chosen point."""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("step", "call"), [
+    ("save_checkpoint", 1), ("save_checkpoint", 2), ("write_arrays", 1), ("save_checkpoint", 3),
+    ("write_record", 1), ("drop_checkpoints", 1)])
+def test_killed_at_any_step_it_ends_the_same(step, call, when, whole_run, monkeypatch):
+    run, unharmed, wanted = whole_run
+    real, calls = getattr(store, step), []
+
+    def killed(*args, **kwargs):
+        calls.append(step)
+        if len(calls) == call and when == "before":
+            raise Killed
+        answer = real(*args, **kwargs)
+        if len(calls) == call:
+            raise Killed
+        return answer
+    with monkeypatch.context() as patch:
+        patch.setattr(store, step, killed)
+        with pytest.raises(Killed):
+            train(run)
+    record = train(run)
+    assert comparable(record) == comparable(unharmed)
+    assert same_tensors(weights(run), wanted)
+    assert not [name for name in os.listdir(runs_dir("own")) if name.endswith(".tmp")]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A run of two epochs that nothing interrupts: the run, its record, its weights."""
+    run = tiny(attention="se")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATTNLIB_OUT", str(tmp_path_factory.mktemp("whole")))
+        return run, train(run), weights(run)
+
+
+@pytest.mark.parametrize("harmed", [1, 2])
+def test_with_harmed_checkpoints_it_ends_the_same(harmed, capsys):
+    run = tiny(attention="se", epochs=3)
+    record, wanted = train(run, "whole"), weights(run, "whole")
+    stop_after(run, 2)
+    folder = checkpoints_dir("own", run.id)
+    for path in store.list_files(folder, store.CHECKPOINT)[:harmed]:
+        path.write_bytes(path.read_bytes()[:-1])
+    capsys.readouterr()
+    with pytest.warns(UserWarning, match="set aside"):
+        again = train(run)
+    assert ("going on after epoch 1" in capsys.readouterr().out) == (harmed == 1)
+    assert comparable(again) == comparable(record) and same_tensors(weights(run), wanted)
+
+
+def stop_after(run: Run, epochs: int) -> None:
+    """Train so many epochs, then run out of time. The clock ticks once an epoch."""
+    ticks = iter(range(1000))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module, "time", types.SimpleNamespace(
+            monotonic=lambda: next(ticks), perf_counter=time.perf_counter))
+        with pytest.raises(TimeUp, match=f"{run.id}: stopped after epoch {epochs}, all saved"):
+            train(run, deadline=epochs - 0.5)
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_out_of_time_it_saves_and_later_goes_on(whole_run, epochs, capsys):
+    run, unharmed, wanted = whole_run
+    if epochs:
+        stop_after(run, epochs)
+    else:
+        with pytest.raises(TimeUp, match="stopped after epoch 0"):
+            train(run, deadline=0.0)
+    assert newest_epoch(run) == epochs
+    assert store.read_record(store.record_path("own", run.id)) is None
+    record = train(run)
+    assert ("going on after epoch 1" in capsys.readouterr().out) == (epochs == 1)
+    assert comparable(record) == comparable(unharmed) and same_tensors(weights(run), wanted)
+
+
+# --- Divergence ---
+
+
+def test_a_loss_that_is_not_finite_is_recorded_as_diverged(capsys):
+    run = tiny(lr=1e11, n_train=160, epochs=3)
+    record = train(run)
+    assert record["status"] == "diverged" and record["test"] is None
+    assert "loss" not in record["history"][-1] and len(record["history"]) < 3
+    assert "not finite" in capsys.readouterr().out
+    assert train(run) == store.read_record(store.record_path("own", run.id)) == record
+    assert store.load_checkpoint(checkpoints_dir("own", run.id)) is None
+
+
+def test_weights_that_break_in_an_epochs_last_step_are_recorded_as_diverged(monkeypatch):
+    """The losses of that epoch are still finite, the scores after it are not."""
+    def broken(self, epoch):
+        with torch.no_grad():
+            self.model.classifier.weight.fill_(math.nan)
+        return {"loss": 2.0, "train_accuracy": 0.1, "lr": 0.1, "seconds": 0.1}
+    monkeypatch.setattr(train_module.Trainer, "epoch", broken)
+    record = train(tiny(epochs=1))
+    assert record["status"] == "diverged" and record["test"] is None
+    assert record["history"][0]["loss"] == 2.0 and "val_nll" not in record["history"][0]
+
+
+# --- Weights again ---
+
+
+def test_weights_are_trained_again_and_the_record_stays():
+    run = tiny(attention="se")
+    record, wanted = train(run), weights(run)
+    path = store.record_path("own", run.id)
+    before = path.read_bytes()
+    for file in list(checkpoints_dir("own", run.id).iterdir()):
+        file.unlink()
+    assert train_weights(record) == 0
+    assert same_tensors(weights(run), wanted) and path.read_bytes() == before
+
+
+def test_there_are_no_weights_of_a_run_that_did_not_finish():
+    record = {"id": tiny().id, "run": tiny().as_dict(), "profile": "own", "status": "diverged",
+              "test": None}
+    with pytest.raises(ValueError, match="diverged"):
+        train_weights(record)
+
+
+# --- Optimiser, schedule, scores ---
+
+
+def test_the_schedule_rises_in_a_line_and_falls_in_half_a_cosine():
+    how = Recipe(warmup=0.2)
+    assert cosine(0, how) == pytest.approx(0.01)
+    assert cosine(0.1, how) == pytest.approx(0.505)
+    assert cosine(0.2, how) == 1
+    assert cosine(0.6, how) == pytest.approx(0.5)
+    assert cosine(1, how) == pytest.approx(0)
+    falls = [cosine(p / 100, how) for p in range(20, 101)]
+    assert falls == sorted(falls, reverse=True)
+
+
+def test_no_warm_up_starts_at_the_peak():
+    assert cosine(0, Recipe(warmup=0.0)) == 1
+
+
+def test_the_learning_rate_reaches_every_group():
+    how = RECIPES["strong"]
+    optimizer = make_optimizer(build_model("squeezenet", "cbam", width=1 / 8), how)
+    set_lr(optimizer, how, 0.15)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.1]
+
+
+@pytest.mark.parametrize("attention", ATTENTION)
+def test_weight_decay_is_for_weights_of_convolutions_and_linear_layers_alone(attention):
+    model = build_model("resnet18", attention, width=1 / 8)
+    optimizer = make_optimizer(model, RECIPES["strong"])
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups
+             for p in group["params"]}
+    assert len(decay) == len(list(model.parameters()))
+    for name, p in model.named_parameters():
+        module = model.get_submodule(name.rpartition(".")[0])
+        weight = isinstance(module, nn.Conv2d | nn.Linear) and name.endswith(".weight")
+        assert decay[id(p)] == (5e-4 if weight else 0), name
+
+
+def test_one_step_is_nesterovs():
+    """Against the rule by hand: v = 0.9 v + g, p -= lr (g + 0.9 v)."""
+    model = nn.Linear(2, 1, bias=False)
+    p = model.weight.detach().clone()
+    optimizer = make_optimizer(model, Recipe(lr=0.1, weight_decay=0.0))
+    v = torch.zeros_like(p)
+    for _ in range(3):
+        g = torch.ones_like(p)
+        model.weight.grad = g.clone()
+        optimizer.step()
+        v = 0.9 * v + g
+        p = p - 0.1 * (g + 0.9 * v)
+    torch.testing.assert_close(model.weight.detach(), p)
+
+
+def test_an_unknown_optimiser_lists_the_known_ones():
+    with pytest.raises(ValueError, match="adamw.*sgd"):
+        make_optimizer(nn.Linear(2, 1), Recipe(optimizer="adamw"))
+
+
+def test_scores_by_hand():
+    probs = torch.tensor([[0.7, 0.3], [0.4, 0.6], [0.9, 0.1], [1.0, 0.0]])
+    got = scores(probs, torch.tensor([0, 1, 1, 0]))
+    wanted = -(math.log(0.7) + math.log(0.6) + math.log(0.1) + math.log(1)) / 4
+    assert got == {"accuracy": 0.75, "nll": pytest.approx(wanted), "n": 4}
+
+
+def test_an_epochs_loss_is_the_mean_over_its_steps():
+    """One epoch of the trainer against the loop written out."""
+    run = tiny(attention="se", epochs=1)
+    trainer = train_module.Trainer(run, train_module.data_of(run))
+    by_hand = copy.deepcopy(trainer.model).train()
+    optimizer, losses = make_optimizer(by_hand, run.how), []
+    for step, (x, y) in enumerate(trainer.batches["train"].epoch(0)):
+        set_lr(optimizer, run.how, step / 2)
+        logits = by_hand(x)
+        smooth = torch.full_like(logits, 0.1 / 10).scatter(1, y[:, None], 0.9 + 0.1 / 10)
+        loss = -(smooth * logits.log_softmax(1)).sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert len(losses) == 2
+    assert trainer.epoch(0)["loss"] == pytest.approx(sum(losses) / 2, rel=1e-5)
+    for ours, theirs in zip(trainer.model.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
