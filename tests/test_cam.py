@@ -1,5 +1,4 @@
-"""Class activation maps: against closed forms, and stored so that a reader without weights sees them.
-"""
+"""Class activation maps: against closed forms, and stored so that a reader without weights has them."""
 import numpy as np
 import pytest
 import torch
