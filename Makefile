@@ -7,6 +7,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 PROFILE ?= auto
 SEEDS ?=
+JOBS ?= auto
 TORCH_INDEX ?=
 export PYTHONUNBUFFERED := 1
 
@@ -31,8 +32,9 @@ data: setup ## fetch and verify the real data sets
 smoke: setup ## everything, tiny: all seven notebooks in about two minutes
 	$(PY) -m attnlib notebooks run --profile smoke
 
-reproduce: setup ## the main job: PROFILE=small|real|full, SEEDS=n
-	$(PY) -m attnlib notebooks run --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
+reproduce: setup ## the main job: PROFILE=small|real|full SEEDS=n JOBS=n
+	$(PY) -m attnlib notebooks run --profile $(PROFILE) --jobs $(JOBS) \
+	  $(if $(SEEDS),--seeds $(SEEDS))
 
 test: setup ## pytest, then nbval over the notebooks
 	$(PY) -m pytest -q --durations=8

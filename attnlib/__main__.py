@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
         if name == "study":
             sub.add_argument("--time-budget", type=float, metavar="SECONDS",
                              help="stop cleanly at an epoch's end after this long")
+            sub.add_argument("--jobs", default="auto", help="trainings side by side")
 
     sub = command("runs", runs, "list, check or clean what is stored")
     sub.add_argument("what", choices=("list", "check", "clean"))
@@ -65,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("names", nargs="*", help="such as 03_se; none: all seven")
     sub.add_argument("--profile", default="auto")
     sub.add_argument("--seeds", type=int, help="no more than this many seeds an arm")
+    sub.add_argument("--jobs", default="auto", help="trainings side by side (default: auto)")
     sub.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
 
     command("readme", readme, "write the README's results table from the records")
@@ -119,6 +121,7 @@ def study(args) -> None:
     from .grid import study as study_runs
     from .words import status_line
     profile = resolve_profile(args.profile)
+    os.environ["ATTNLIB_JOBS"] = args.jobs
     started = time.monotonic()
     names = named_studies(args.name)
     print(status_line(names, profile), flush=True)
@@ -188,7 +191,7 @@ def notebooks(args) -> int:
     if args.what == "run":
         pairs = dict(p.partition("=")[::2] for p in args.parameter)
         return books.run(args.names or None, profile=args.profile, seeds=args.seeds,
-                         parameters=pairs)
+                         parameters=pairs, jobs=args.jobs)
     if args.what == "report":
         from .report import report
         print(shown(report()))

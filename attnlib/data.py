@@ -54,6 +54,10 @@ class DataMissing(FileNotFoundError):
     """The files of a data set are not here; the message says where they were looked for."""
 
 
+class DataBad(ValueError):
+    """A file does not hold what it should; the message names the file, the field and the index."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Images uint8 [N, H, W, C] and labels int64 [N] of each split, in a fixed stratified order:
@@ -95,8 +99,8 @@ def load_dataset(name: str, data_dir: str | Path | None = None, download: bool =
     ``cifar10``, ``cifar100``, ``fashionmnist``.
 
     ``sizes`` limits how many ShapeTex images are made a split (they are made on the spot; a prefix
-    of fewer is a prefix of more). Raises ``ValueError`` for an unknown name or a file that does not
-    hold what it should, `DataMissing` where there is no file and none could be downloaded."""
+    of fewer is a prefix of more). Raises ``ValueError`` for an unknown name, `DataBad` for a file
+    that does not hold what it should, `DataMissing` where none is and none could be downloaded."""
     name = canonical_dataset(name)
     base, options = parse(name)
     row = DATASETS[base]
@@ -126,41 +130,41 @@ def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:
 
 
 def read_npz(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file, nothing pickled; a torn one is a ``ValueError`` that names it."""
+    """The arrays of an npz file, nothing pickled; a torn one is a `DataBad` that names it."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except Exception as error:
-        raise ValueError(f"{shown(file)} is not a readable npz file ({error}); "
+        raise DataBad(f"{shown(file)} is not a readable npz file ({error}); "
                          "delete it and fetch it again") from error
 
 
 def check_arrays(arrays: dict, row: Row, where: str) -> None:
-    """Raise ``ValueError`` naming the file, the field and the first bad index."""
+    """Raise `DataBad` naming the file, the field and the first bad index."""
     for split in ("train", "val", "test") if "val_images" in arrays else ("train", "test"):
         for key in (f"{split}_images", f"{split}_labels"):
             if key not in arrays:
-                raise ValueError(f"{where}: no array {key!r}; it holds {', '.join(arrays)}")
+                raise DataBad(f"{where}: no array {key!r}; it holds {', '.join(arrays)}")
         x, y = arrays[f"{split}_images"], arrays[f"{split}_labels"].reshape(-1)
         grey = (row.size, row.size)
         shapes = [(*grey, row.channels)] + [grey] * (row.channels == 1)
         if x.dtype != np.uint8 or x.shape[1:] not in shapes:
-            raise ValueError(f"{where}: {split}_images is {x.dtype} {x.shape}, not uint8 "
+            raise DataBad(f"{where}: {split}_images is {x.dtype} {x.shape}, not uint8 "
                              f"[N, {', '.join(map(str, shapes[0]))}]")
         if len(x) != len(y) or not len(x):
-            raise ValueError(f"{where}: {len(x)} {split}_images, {len(y)} {split}_labels")
+            raise DataBad(f"{where}: {len(x)} {split}_images, {len(y)} {split}_labels")
         if not np.issubdtype(y.dtype, np.integer):
-            raise ValueError(f"{where}: {split}_labels is {y.dtype}, not integer")
+            raise DataBad(f"{where}: {split}_labels is {y.dtype}, not integer")
         bad = np.flatnonzero((y < 0) | (y >= row.num_classes))
         if len(bad):
-            raise ValueError(f"{where}: {split}_labels[{bad[0]}] is {y[bad[0]]}, not within 0 to "
+            raise DataBad(f"{where}: {split}_labels[{bad[0]}] is {y[bad[0]]}, not within 0 to "
                              f"{row.num_classes - 1}")
         absent = set(range(row.num_classes)) - set(np.unique(y).tolist())
         if absent:
-            raise ValueError(f"{where}: no image of class {min(absent)} in {split}_labels")
+            raise DataBad(f"{where}: no image of class {min(absent)} in {split}_labels")
     names = arrays.get("class_names", range(row.num_classes))
     if len(names) != row.num_classes:
-        raise ValueError(f"{where}: {len(names)} class_names, not {row.num_classes}")
+        raise DataBad(f"{where}: {len(names)} class_names, not {row.num_classes}")
 
 
 def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[str, np.ndarray]:
@@ -192,9 +196,10 @@ def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[
 def missing(name: str, folder: Path, error) -> str:
     return (f"no data for {name!r}: looked for {name}.npz and torchvision's own files in "
             f"{folder} (ATTNLIB_DATA sets the folder), and the download failed "
-            f"({' '.join(str(error).split())[:120]}). With a network: `python -m attnlib data get {name}`; without "
-            f"one: put {name}.npz (train_images, train_labels, test_images, test_labels) there. "
-            "ShapeTex needs no file: --dataset shapetex")
+            f"({' '.join(str(error).split())[:120]}). With a network: "
+            f"`python -m attnlib data get {name}`; without one: put {name}.npz (train_images, "
+            "train_labels, test_images, test_labels) there. ShapeTex needs no file: "
+            "--dataset shapetex")
 
 
 def with_splits(name: str, row: Row, arrays: dict) -> Dataset:

@@ -2,16 +2,20 @@
 import math
 import os
 import time
+from collections import Counter
+from concurrent.futures import BrokenExecutor, Executor, as_completed
+from contextlib import nullcontext
 from functools import cache
 from typing import NamedTuple
 
 from . import store
-from .data import DataMissing
+from .data import DataBad, DataMissing
 from .models import build_model, cost
 from .paths import checkpoints_dir, data_dir, runs_dir
 from .run import Run
 from .spec import choose, parse
-from .train import TimeUp, machine, train, versions
+from .train import data_of, machine, versions
+from .workers import attempt, pool
 
 
 class Profile(NamedTuple):
@@ -28,7 +32,7 @@ PROFILES = {
     "smoke": Profile("tests: everything, tiny", dict(
         width=0.125, epochs=1, n_train=192, n_val=100, n_test=200, batch_size=32), 1.0, 4),
     "small": Profile("the embedded default: a small study on ShapeTex, no download, no GPU", dict(
-        width=0.125, epochs=8, n_train=1500, n_val=500, n_test=1000, batch_size=32, lr=0.05),
+        width=0.125, epochs=8, n_train=2000, n_val=500, n_test=1000, batch_size=32, lr=0.05),
         1.0, 15),
     "real": Profile("the real data sets, 10,000 images, narrow networks: a CPU or Colab", dict(
         width=0.25, epochs=8, n_train=10_000, n_val=2_000), 1.0, None),
@@ -111,7 +115,7 @@ def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
     """``auto`` -> ATTNLIB_PROFILE, else ``real`` where CUDA and the real files are, else ``small``.
     ``best`` (for reading) -> the study's best profile whose headline has three seeds finished."""
     asked = profile if profile != "auto" else os.environ.get("ATTNLIB_PROFILE", "auto")
-    choose("profile", asked, ("auto", *PROFILES, FOR_READING))
+    choose("profile", asked, ("auto", *PROFILES, FOR_READING, "own"))
     if asked == FOR_READING:
         return best_profile(name or "hybrid")
     if asked != "auto":
@@ -143,13 +147,14 @@ def finished(profile: str) -> set[str]:
 
 def estimate_seconds(run: Run) -> float:
     """A rough cost of training: images × (fixed + per multiply-accumulate) at this kind of device's
-    rate. Measured on two cores without bf16: 327 images/s at 35 M MACs, 600 at 9 M."""
-    fixed, per_mac = (2e-5, 5e-15) if machine().device == "cuda" else (1.1e-3, 5.5e-11)
+    rate. Measured on two cores without bf16, one process each: 490 images/s at 35 M MACs, 1,500
+    at 9 M; blocks made narrow networks 1.1 to 2.3 times slower."""
+    fixed, per_mac = (2e-5, 5e-15) if machine().device == "cuda" else (3e-4, 5e-11)
     full = {"shapetex": 20_000, "fashionmnist": 54_000}
     images = run.n_train or full.get(parse(run.dataset)[0], 45_000)
     size, channels = (28, 1) if run.dataset == "fashionmnist" else (32, 3)
     macs = macs_of(run.backbone, run.attention, run.placement, run.width, channels, size)
-    extra = 1.0 + 0.1 * (run.attention != "none")
+    extra = 1.0 + 0.4 * (run.attention != "none")
     return run.how.epochs * images * extra * (fixed + per_mac * macs)
 
 
@@ -165,34 +170,82 @@ def may_train() -> bool:
     return os.environ.get("ATTNLIB_TRAIN", "1") != "0"
 
 
-def run_grid(runs: list[Run], profile: str = "auto", *, time_budget: float | None = None):
+def run_grid(runs: list[Run], profile: str = "auto", *, executor: Executor | None = None,
+             time_budget: float | None = None):
     """Train what has no finished record, in the given order, and return `collect`'s table of the
-    runs. One failing run is recorded and the others go on; missing data skip a data set with one
-    line. ``time_budget`` in seconds stops cleanly at an epoch's end."""
+    runs. One failing run is recorded and the others go on; missing or bad data skip a data set with
+    one line. ``time_budget`` in seconds stops cleanly at an epoch's end.
+
+    ``executor``: any ``concurrent.futures.Executor``; without one the runs go through this process,
+    or through ``ATTNLIB_JOBS`` processes (``auto``: one a core on a CPU)."""
     profile = resolve_profile(profile)
-    deadline = time.monotonic() + time_budget if time_budget else None
-    todo = [run for run in runs if store.read_record(store.record_path(profile, run.id)) is None]
-    found, trained, absent = len(runs) - len(todo), 0, set()
-    for k, run in enumerate(todo if may_train() else [], 1):
-        if run.dataset in absent:
-            continue
-        print(f"run {k} of {len(todo)}: {run.id}", flush=True)
-        try:
-            train(run, profile, deadline=deadline)
-            trained += 1
-        except DataMissing as error:
-            absent.add(run.dataset)
-            print(f"skipped {run.dataset}: {error}", flush=True)
-        except store.Busy as error:
-            print(f"skipped: {error}", flush=True)
-        except TimeUp as stop:
-            print(f"time budget spent: {stop}", flush=True)
-            break
-        except (RuntimeError, MemoryError) as error:
-            record_failure(run, profile, error)
-    left = len(todo) - trained
-    print(f"trained {trained}, found {found}" + (f", missing {left}" if left else ""), flush=True)
+    end = None if time_budget is None else time.time() + time_budget
+    runs = list({run.id: run for run in runs}.values())
+    todo = unfinished(runs, profile)
+    counts = Counter(found=len(runs) - len(todo))
+    for _, outcome, words in go(with_data(todo), profile, end, executor) if may_train() else ():
+        counts[outcome] += 1
+        if words:
+            print(f"{outcome}: {words}", flush=True)
+    counts["missing"] = len(runs) - counts["found"] - counts["trained"] - counts["failed"]
+    print(", ".join(f"{word} {counts[word]}" for word in ("trained", "found", "failed", "missing")
+                    if counts[word] or word in ("trained", "found")), flush=True)
     return table(runs, profile)
+
+
+def unfinished(runs: list[Run], profile: str) -> list[Run]:
+    """The runs without a good record: planned from what is stored, never from what was started."""
+    return [run for run in runs if store.read_record(store.record_path(profile, run.id)) is None]
+
+
+def with_data(runs: list[Run]) -> list[Run]:
+    """The runs whose data are here or can be fetched; one printed line for each set that is not."""
+    absent = set()
+    if may_train():
+        for name, run in {run.dataset: run for run in reversed(runs)}.items():
+            try:
+                data_of(run)
+            except (DataMissing, DataBad) as error:
+                absent.add(name)
+                print(f"skipped {name}: {error}", flush=True)
+    return [run for run in runs if run.dataset not in absent]
+
+
+def go(todo: list[Run], profile: str, end: float | None, executor: Executor | None):
+    """Yield (run, outcome, words) as runs end. A broken executor means: plan again, three times."""
+    jobs = jobs_for(todo)
+    if executor is None and jobs == 1:
+        for k, run in enumerate(todo, 1):
+            print(f"run {k} of {len(todo)}: {run.id}", flush=True)
+            yield run, *attempt(run.as_dict(), profile, end)
+        return
+    for _ in range(3):
+        print(f"{len(todo)} runs" + ("" if executor else f", {jobs} at a time"), flush=True)
+        with nullcontext(executor) if executor else pool(jobs) as workers:
+            try:
+                futures = {workers.submit(attempt, run.as_dict(), profile, end): run
+                           for run in todo}
+                for future in as_completed(futures):
+                    yield futures[future], *future.result()
+                return
+            except BrokenExecutor:
+                todo = unfinished(todo, profile)
+                print("a worker process died; going on with what is left", flush=True)
+            except BaseException:
+                workers.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def jobs_for(todo: list[Run]) -> int:
+    """How many processes: ``ATTNLIB_JOBS``, 1 by default. ``auto`` is one a core on a CPU, if there
+    is more than half a minute to train: starting them takes seconds."""
+    asked = os.environ.get("ATTNLIB_JOBS") or "1"
+    if asked != "auto":
+        return max(1, int(asked))
+    if machine().device != "cpu" or sum(map(estimate_seconds, todo)) < 30:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores, len(todo))
 
 
 def try_it(attention: str, profile: str = "auto", backbone: str = "resnet18",
@@ -209,18 +262,6 @@ def try_it(attention: str, profile: str = "auto", backbone: str = "resnet18",
     rows["yours"] = ["←"] + [""] * len(stored)
     columns = ["attention", "placement", "accuracy", "params", "seconds", "status", "yours"]
     return rows[columns].sort_values("accuracy", ascending=False, ignore_index=True)
-
-
-def record_failure(run: Run, profile: str, error: Exception) -> None:
-    """A failed run is a result too. Out of memory: say what helps, and never shrink the batch."""
-    words = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    if isinstance(error, MemoryError) or "out of memory" in words.lower():
-        words += "; use a smaller --batch-size, --width or another device (none is changed for you)"
-    print(f"failed: {run.id}: {words}", flush=True)
-    store.write_record(profile, {
-        "schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "resolved": run.resolved(),
-        "versions": versions(run), "profile": profile, "status": "failed", "error": words,
-        "history": [], "test": None, "arrays": {}})
 
 
 def collect(study_name: str | None = None, profile: str | None = None):

@@ -194,9 +194,10 @@ def each(books: list[Path], work) -> int:
 
 
 def run(names=None, profile: str = "auto", seeds: int | None = None,
-        parameters: dict | None = None) -> int:
+        parameters: dict | None = None, jobs: str = "1") -> int:
     """Execute notebooks into ``results/executed/`` and render them there; returns the exit code.
-    ``seeds``: no more than this many an arm. ``ValueError`` for an unknown name, profile or
+    ``seeds``: no more than this many an arm; ``jobs``: training processes side by side, a number or
+    ``auto`` (one a core on a CPU). ``ValueError`` for an unknown name, profile or
     parameter, or a value of another kind, before anything is executed."""
     from .report import report
     if seeds is not None and seeds < 1:
@@ -208,7 +209,9 @@ def run(names=None, profile: str = "auto", seeds: int | None = None,
     books = chosen(names)
     own = {book: parameters_of(read(book)) for book in books}
     plan = {book: fitted(given, own[book], book.stem) for book in books}
-    limit = {"ATTNLIB_SEEDS": str(seeds)} if seeds else {}
+    if not (jobs == "auto" or str(jobs).isdecimal() and int(jobs)):
+        raise ValueError(f"jobs={jobs!r} should be auto or a number above 0")
+    limit = {"ATTNLIB_JOBS": str(jobs)} | ({"ATTNLIB_SEEDS": str(seeds)} if seeds else {})
     with surroundings(**limit):
         code = each(books, lambda book: execute(book, plan[book], folder))
     if code == 0:

@@ -1,4 +1,4 @@
-"""Class activation maps: against closed forms, and stored so that a reader without weights has them."""
+"""Class activation maps: against closed forms, and stored beside the records."""
 import numpy as np
 import pytest
 import torch

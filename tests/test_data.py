@@ -242,7 +242,7 @@ def test_shapetex_labelled_by_its_background():
 
 
 def test_a_smaller_shapetex_is_a_prefix_of_a_larger_one():
-    small, large = (load_dataset("shapetex", sizes={s: n for s in SPLITS}) for n in (20, 50))
+    small, large = (load_dataset("shapetex", sizes=dict.fromkeys(SPLITS, n)) for n in (20, 50))
     for split in SPLITS:
         assert np.array_equal(large.images[split][:20], small.images[split])
 

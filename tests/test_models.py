@@ -7,16 +7,23 @@ import pytest
 import torch
 
 from attnlib.attention import ATTENTION
-from attnlib.backbones import BACKBONES, Slot
+from attnlib.backbones import BACKBONES, BasicBlock, Fire, Slot, Stem
 from attnlib.models import attention_blocks, build_model, canonical, cost, resolve_placement
 
 EVERY = list(itertools.product(BACKBONES, ATTENTION))
 WIDTH = 1 / 8
 
 
-@functools.lru_cache(maxsize=16)
+@functools.cache
 def plain(backbone: str, seed: int = 0) -> torch.nn.Module:
     return build_model(backbone, width=WIDTH, seed=seed)
+
+
+@functools.lru_cache(maxsize=20)
+def attended(backbone: str, attention: str) -> dict[str, torch.nn.Module]:
+    """A network for each placement."""
+    return {place: build_model(backbone, attention, width=WIDTH, placement=place)
+            for place in BACKBONES[backbone].placements}
 
 
 def slots(backbone: str, place: str, stages: str = "1234567") -> list[str]:
@@ -76,26 +83,34 @@ def test_cost_leaves_the_model_as_it_was():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("channels", "size"), [(3, 32), (1, 28)])
 @pytest.mark.parametrize(("backbone", "attention"), EVERY)
-def test_every_placement_builds_and_runs(backbone, attention, channels, size):
-    x = torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
-    for place in BACKBONES[backbone].placements if attention != "none" else [None]:
-        model = build_model(backbone, attention, in_channels=channels, image_size=size,
+def test_every_placement_runs_and_fills_its_slots(backbone, attention):
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for place, model in attended(backbone, attention).items():
+        y = model.eval()(x)
+        assert y.shape == (2, 10) and y.isfinite().all(), place
+        wanted = [] if attention == "none" else slots(backbone, place)
+        assert list(attention_blocks(model)) == wanted, place
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("backbone", "attention"), EVERY)
+def test_every_placement_runs_on_small_grey_images(backbone, attention):
+    x = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    for place in BACKBONES[backbone].placements:
+        model = build_model(backbone, attention, num_classes=7, in_channels=1, image_size=28,
                             width=WIDTH, placement=place).eval()
         y = model(x)
-        assert y.shape == (2, 10) and y.isfinite().all(), place
-        wanted = slots(backbone, place) if place else []
-        assert list(attention_blocks(model)) == wanted, place
+        assert y.shape == (2, 7) and y.isfinite().all(), place
 
 
 @pytest.mark.parametrize(("backbone", "attention"), EVERY)
 def test_attention_never_moves_the_backbones_weights(backbone, attention):
     alone = plain(backbone).state_dict()
-    for place in BACKBONES[backbone].placements:
-        attended = build_model(backbone, attention, width=WIDTH, placement=place).state_dict()
-        assert alone.keys() <= attended.keys()
-        assert all(torch.equal(attended[key], value) for key, value in alone.items()), place
+    for place, model in attended(backbone, attention).items():
+        state = model.state_dict()
+        assert alone.keys() <= state.keys()
+        assert all(torch.equal(state[key], value) for key, value in alone.items()), place
 
 
 @torch.no_grad()
@@ -112,6 +127,62 @@ def test_every_slot_is_on_the_way_through_the_network(backbone):
     assert sorted(name for name, _, _ in seen) == sorted(
         name for name, module in model.named_modules() if isinstance(module, Slot))
     assert all(channels == actual for _, channels, actual in seen)
+
+
+# --- Where the slots stand, told by a block that answers with one number ---
+
+
+class Always(torch.nn.Module):
+    def __init__(self, value: float):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(x, self.value)
+
+
+def shifted(module: torch.nn.Module) -> torch.nn.Module:
+    """In eval mode, every norm adding one."""
+    for norm in module.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            torch.nn.init.ones_(norm.bias)
+    return module.eval()
+
+
+@torch.no_grad()
+def test_slots_of_a_residual_block():
+    x = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    for slot, value, wanted in [
+        ("attention", 0.5, (x + 0.5).relu()),      # after the second norm, before the sum
+        ("after_conv2", 0.0, (x + 1).relu()),      # before the second norm
+        ("post_add", -1.0, torch.zeros_like(x)),   # after the sum, before the ReLU
+        ("post_add", 2.0, torch.full_like(x, 2)),
+    ]:
+        block = shifted(BasicBlock(8, 8, 1, 1))
+        setattr(block, slot, Always(value))
+        torch.testing.assert_close(block(x), wanted, msg=slot)
+    block = shifted(BasicBlock(8, 8, 1, 1))
+    block.after_conv1 = Always(0.0)                # before the first norm: conv2 then sees ones
+    ones = block.norm2(block.conv2(torch.ones_like(x)))
+    torch.testing.assert_close(block(x), (x + ones).relu())
+
+
+@torch.no_grad()
+def test_slots_of_a_fire_module_a_stem_and_a_net():
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    fire = shifted(Fire(3, 4, 8, 1))
+    fire.attention = Always(-1.0)                  # after both ReLUs
+    assert (fire(x) == -1).all()
+    stem = shifted(Stem(3, 8))
+    stem.slot = Always(0.0)                        # before the norm
+    assert (stem(x) == 1).all()
+    net = shifted(copy.deepcopy(plain("resnet18")))
+    net.stages[3].slot = Always(-3.0)              # the stage's last word: what Grad-CAM looks at
+    assert (net.stages(net.stem(x)) == -3).all()
+    for slot in ("head", "head_post"):
+        setattr(net, slot, Always(0.0))
+        assert torch.equal(net(x), net.classifier.bias.expand(2, -1))
+        setattr(net, slot, torch.nn.Identity())
 
 
 # --- Initialisation ---

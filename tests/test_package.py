@@ -10,7 +10,8 @@ def test_every_public_name_is_there(name):
 
 
 def test_train_is_the_function_though_a_module_has_that_name():
-    from attnlib import grid, train             # grid imports the module, which takes its name
+    """Importing grid imports the module, which would take the function's place."""
+    from attnlib import grid, train
     assert callable(train) and callable(attnlib.train) and grid.train is attnlib.train
 
 

