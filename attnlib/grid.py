@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from concurrent.futures import BrokenExecutor, Executor, as_completed
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -42,11 +43,12 @@ PROFILES = {
 
 
 class Plan(NamedTuple):
-    """Arms × seeds of one network on one data set."""
+    """Arms × seeds of one network on one data set; ``own`` goes before the profile's fields."""
     dataset: str
     backbone: str
     arms: tuple[str, ...]
     seeds: int
+    own: dict = {}
 
 
 class Study(NamedTuple):
@@ -57,16 +59,17 @@ class Study(NamedTuple):
 
 
 HEADLINE = ("none", "se", "cbam", "hybrid")
+WIDER = {"width": 0.25}     # at 1/8 its squeeze layers of four channels stay at chance
 STUDIES = {
     "hybrid": Study("Does chaining SE and CBAM help more than either?", {
         "small": (Plan(SMALL, "resnet18", HEADLINE, 5),
-                  Plan(SMALL, "squeezenet", ("none", "hybrid"), 3)),
+                  Plan(SMALL, "squeezenet", ("none", "hybrid"), 3, WIDER)),
         "real": (Plan("cifar10", "resnet18", HEADLINE, 6),
                  Plan("fashionmnist", "resnet18", HEADLINE, 6)),
         "full": (Plan("cifar10", "resnet18", HEADLINE, 20),
                  Plan("cifar10", "squeezenet", HEADLINE, 6))}),
     "baselines": Study("How good is a plain network, and how far do seeds alone move it?", {
-        "small": (Plan(SMALL, "resnet18", ("none",), 5), Plan(SMALL, "squeezenet", ("none",), 3)),
+        "small": (Plan(SMALL, "resnet18", ("none",), 5), Plan(SMALL, "squeezenet", ("none",), 3, WIDER)),
         "real": (Plan("cifar10", "resnet18", ("none",), 6),
                  Plan("fashionmnist", "resnet18", ("none",), 6)),
         "full": (Plan("cifar10", "resnet18", ("none",), 20),
@@ -93,7 +96,7 @@ def plans(name: str, profile: str) -> tuple[Plan, ...]:
     row = choose("study", name, STUDIES)
     choose("profile", profile, PROFILES)
     if profile == "smoke":
-        rows = tuple(Plan("shapetex", p.backbone, p.arms[:2], 1) for p in row.plans["small"])
+        rows = tuple(p._replace(arms=p.arms[:2], seeds=1) for p in row.plans["small"])
     else:
         rows = row.plans.get(profile, ())
     most = int(os.environ.get("ATTNLIB_SEEDS") or 0) or 10**6         # make reproduce SEEDS=n
@@ -104,11 +107,15 @@ def study(name: str, profile: str = "auto") -> list[Run]:
     """The planned runs of a study, all arms of seed 0 first, so that any prefix is balanced."""
     profile = resolve_profile(profile, name)
     rows = plans(name, profile)
-    fields = PROFILES[profile].fields
-    runs = [Run(dataset=plan.dataset, backbone=plan.backbone, attention=arm, seed=seed, **fields)
+    runs = [run_of(plan, profile, arm, seed)
             for seed in range(max((p.seeds for p in rows), default=0))
             for plan in rows if seed < plan.seeds for arm in plan.arms]
     return list(dict.fromkeys(runs))
+
+
+def run_of(plan: Plan, profile: str, arm: str, seed: int) -> Run:
+    fields = PROFILES[profile].fields | plan.own
+    return Run(dataset=plan.dataset, backbone=plan.backbone, attention=arm, seed=seed, **fields)
 
 
 def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
@@ -129,9 +136,7 @@ def best_profile(name: str) -> str:
     for profile in ("full", "real"):
         rows = plans(name, profile)
         done = finished(profile) if rows else set()
-        fields = PROFILES[profile].fields
-        if rows and all(sum(Run(dataset=rows[0].dataset, backbone=rows[0].backbone, attention=arm,
-                                seed=seed, **fields).id in done
+        if rows and all(sum(run_of(rows[0], profile, arm, seed).id in done
                             for seed in range(rows[0].seeds)) >= 3 for arm in rows[0].arms):
             return profile
     return "small"
@@ -187,7 +192,8 @@ def run_grid(runs: list[Run], profile: str = "auto", *, executor: Executor | Non
         counts[outcome] += 1
         if words:
             print(f"{outcome}: {words}", flush=True)
-    counts["missing"] = len(runs) - counts["found"] - counts["trained"] - counts["failed"]
+    counts["missing"] = len(unfinished(runs, profile))        # what a dead worker did counts, too
+    counts["trained"] = len(runs) - counts["found"] - counts["failed"] - counts["missing"]
     print(", ".join(f"{word} {counts[word]}" for word in ("trained", "found", "failed", "missing")
                     if counts[word] or word in ("trained", "found")), flush=True)
     return table(runs, profile)
@@ -253,10 +259,10 @@ def try_it(attention: str, profile: str = "auto", backbone: str = "resnet18",
     """Train one block of your choice on ShapeTex in the sizes of ``small`` (of ``smoke`` in tests),
     seed 0, and set it beside the stored arms of that seed: a DataFrame, best first."""
     profile = "smoke" if resolve_profile(profile) == "smoke" else "small"
-    mine = Run(dataset=SMALL, backbone=backbone, attention=attention, placement=placement,
-               **PROFILES[profile].fields)
-    stored = [run for run in study("hybrid", profile)
-              if run.seed == 0 and run.backbone == mine.backbone and run != mine]
+    planned = study("hybrid", profile)
+    like = next((r for r in planned if r.backbone == backbone), planned[0])
+    mine = replace(like, backbone=backbone, attention=attention, placement=placement, seed=0)
+    stored = [r for r in planned if r.seed == 0 and r.backbone == mine.backbone and r != mine]
     run_grid([mine], profile)
     rows = table([mine, *stored], profile)
     rows["yours"] = ["←"] + [""] * len(stored)

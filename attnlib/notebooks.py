@@ -114,12 +114,33 @@ def surroundings(**environment: str):
     numbers = [getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if main and hasattr(signal, n)]
     handlers = {n: signal.signal(n, stop) for n in numbers}
     try:
-        yield
+        with own_stdout():
+            yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextlib.contextmanager
+def own_stdout():
+    """Keep our standard output from the kernels: what their worker processes print would come
+    twice, from the kernel itself and, through papermill, from us."""
+    if sys.stdout is not sys.__stdout__:                    # captured, by pytest for one
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with open(os.devnull, "w") as nowhere, os.fdopen(os.dup(1), "w", 1, "utf-8") as ours:
+        os.dup2(nowhere.fileno(), 1)
+        sys.stdout = ours
+        try:
+            yield
+        finally:
+            sys.stdout = sys.__stdout__
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def take(file) -> None:

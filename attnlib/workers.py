@@ -20,7 +20,7 @@ def attempt(fields: dict, profile: str, end: float | None = None) -> tuple[str, 
     gives plain values, so that any ``concurrent.futures.Executor`` can carry it anywhere."""
     run = Run(**fields)
     deadline = None if end is None else time.monotonic() + end - time.time()
-    if deadline and time.monotonic() > deadline:
+    if deadline is not None and time.monotonic() > deadline:
         return "time up", f"{run.id}: not begun"
     try:
         train(run, profile, deadline=deadline)
@@ -31,7 +31,7 @@ def attempt(fields: dict, profile: str, end: float | None = None) -> tuple[str, 
         return "busy", str(error)
     except TimeUp as stop:
         return "time up", str(stop)
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, ValueError) as error:
         return "failed", record_failure(run, profile, error)
 
 

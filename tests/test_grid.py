@@ -1,13 +1,15 @@
 """Studies and the grid: what is planned, what is trained, and what is told about it."""
 import json
 import os
+import pickle
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from helpers import tiny, train_module
 
-from attnlib import grid, store
+from attnlib import grid, store, workers
 from attnlib.attention import ATTENTION
 from attnlib.backbones import BACKBONES
 from attnlib.data import DATASETS, load_dataset
@@ -156,7 +158,7 @@ def test_best_is_the_first_whose_headline_arms_have_three_seeds(capsys):
 
 
 def test_reading_the_best_profile_never_trains(monkeypatch):
-    monkeypatch.setattr(grid, "train", lambda *args, **options: pytest.fail("trained"))
+    monkeypatch.setattr(workers, "train", lambda *args, **options: pytest.fail("trained"))
     df = collect("hybrid", "best")
     assert set(df.profile) == {"small"} and set(df.status) == {"missing"}
 
@@ -233,7 +235,7 @@ def test_a_failing_run_is_recorded_and_the_others_go_on(capsys, monkeypatch, err
         if run.seed == 0:
             raise error
         return train(run, *args, **options)
-    monkeypatch.setattr(grid, "train", fails_at_first)
+    monkeypatch.setattr(workers, "train", fails_at_first)
     runs = [tiny(), tiny(seed=1, epochs=1)]
     df = run_grid(runs, "smoke")
     assert list(df.status) == ["failed", "done"] and np.isnan(df.accuracy[0])
@@ -266,7 +268,7 @@ def test_a_run_of_another_process_is_left_to_it(capsys):
 
 def test_a_time_budget_of_nothing_trains_nothing(capsys):
     df = run_grid([tiny(), tiny(seed=1)], "smoke", time_budget=0)
-    assert "time budget spent" in capsys.readouterr().out
+    assert "time up" in capsys.readouterr().out
     assert list(df.status) == ["missing", "missing"]
 
 
@@ -285,6 +287,79 @@ def test_a_corrupt_record_is_trained_again(capsys):
     with pytest.warns(UserWarning, match="set aside"):
         df = run_grid([run], "smoke")
     assert last_line(capsys) == "trained 1, found 0" and list(df.status) == ["done"]
+
+
+# --- Several at a time ---
+
+
+def three() -> list[Run]:
+    return [tiny(seed=seed, epochs=1) for seed in range(3)]
+
+
+def test_any_executor_carries_the_runs(capsys):
+    with ThreadPoolExecutor(1) as executor:
+        df = run_grid(three(), "smoke", executor=executor)
+        assert executor.submit(int, "7").result() == 7, "a lent executor was shut down"
+    assert last_line(capsys) == "trained 3, found 0"
+    assert list(df.seed) == [0, 1, 2] and set(df.status) == {"done"}
+    alone = train(three()[0], "own")
+    assert df.nll[0] == alone["test"]["nll"]
+
+
+def test_what_an_executor_carries_are_plain_values():
+    """So that it can be a process, another machine, or a queue."""
+    fields = json.loads(json.dumps(tiny(attention="se", epochs=1).as_dict()))
+    assert pickle.loads(pickle.dumps(workers.attempt)) is workers.attempt
+    assert workers.attempt(fields, "smoke") == ("trained", "")
+    assert store.read_record(store.record_path("smoke", Run(**fields).id))["status"] == "done"
+
+
+class Breaks(ThreadPoolExecutor):
+    """Breaks when it is given its n-th run, so many times."""
+
+    def __init__(self, at: int, times: int):
+        super().__init__(1)
+        self.at, self.times, self.given = at, times, 0
+
+    def submit(self, *args, **options):
+        self.given += 1
+        if self.times and self.given == self.at:
+            self.times, self.given = self.times - 1, 0
+            raise BrokenExecutor("a worker died")
+        return super().submit(*args, **options)
+
+
+def test_a_broken_executor_means_to_plan_again(capsys):
+    with Breaks(at=2, times=1) as executor:
+        df = run_grid(three(), "smoke", executor=executor)
+    assert set(df.status) == {"done"}
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("a worker process died" in line for line in lines) == 1
+    assert lines[-1] == "trained 3, found 0"
+
+
+def test_an_executor_that_always_breaks_is_given_up(capsys):
+    with Breaks(at=1, times=100) as executor:
+        df = run_grid(three(), "smoke", executor=executor)
+    assert set(df.status) == {"missing"}
+    assert capsys.readouterr().out.count("a worker process died") == 3
+
+
+def test_two_processes_of_our_own(capfd, monkeypatch):
+    monkeypatch.setenv("ATTNLIB_JOBS", "2")
+    df = run_grid(three(), "smoke")
+    assert set(df.status) == {"done"}
+    assert "3 runs, 2 at a time" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("asked", "device", "run", "jobs"), [
+    ("", "cpu", {}, 1), ("1", "cpu", {}, 1), ("3", "cpu", {}, 3), ("auto", "cpu", {}, 1),
+    ("auto", "cuda", {"epochs": 10**5}, 1), ("auto", "cpu", {"epochs": 10**5}, 2)])
+def test_how_many_processes(monkeypatch, asked, device, run, jobs):
+    monkeypatch.setenv("ATTNLIB_JOBS", asked)
+    monkeypatch.setattr(grid, "machine", lambda: train_module.Machine(device, None, True))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert grid.jobs_for([tiny(**run), tiny(seed=1)]) == jobs
 
 
 # --- Reading ---
