@@ -10,13 +10,36 @@ import torch
 from torch import nn
 
 
-def squeeze_mlp(channels: int, reduction: int, bias: bool) -> nn.Sequential:
-    """C -> h -> C as two 1×1 convolutions on [B, C, 1, 1]: the same as two linear layers."""
+def hidden_units(channels: int, reduction: int, least: int = 1) -> int:
+    """h = max(least, C // reduction)."""
     if reduction < 1:
         raise ValueError(f"reduction={reduction} must be at least 1")
-    hidden = max(1, channels // reduction)
-    return nn.Sequential(nn.Conv2d(channels, hidden, 1, bias=bias), nn.ReLU(inplace=True),
+    return max(least, channels // reduction)
+
+
+def squeeze_mlp(channels: int, reduction: int, bias: bool, norm=None) -> nn.Sequential:
+    """C -> h -> C as two 1×1 convolutions on [B, C, 1, 1]: the same as two linear layers, with
+    ``norm(h)`` between them, if any, and a ReLU."""
+    hidden = hidden_units(channels, reduction)
+    return nn.Sequential(nn.Conv2d(channels, hidden, 1, bias=bias),
+                         *([norm(hidden)] if norm else []), nn.ReLU(inplace=True),
                          nn.Conv2d(hidden, channels, 1, bias=bias))
+
+
+def pick(option: str, value: str, table: dict):
+    """``table[value]``; a ``ValueError`` that lists the valid ones for any other value."""
+    if value not in table:
+        raise ValueError(f"{option}={value} should be one of {', '.join(table)}")
+    return table[value]
+
+
+def gate_offset(gate_init: str) -> float:
+    """What is added to a gate's logits for good: 0, so that it starts near 1/2 (``half``), or 2, so
+    that it starts near 0.88 (``open``). To a last bias it is the same as another start."""
+    return pick("gate_init", gate_init, {"half": 0.0, "open": 2.0})
+
+
+# --- Channel gates from the mean: the SE family ---
 
 
 class SE(nn.Module):
@@ -25,15 +48,42 @@ class SE(nn.Module):
     Deviation: none in function; no biases by default, as in the paper's later version
     (``bias=True`` adds them). Parameters: 2Ch (+ h + C)."""
 
-    def __init__(self, channels: int, reduction: int = 16, bias: bool = False):
+    def __init__(self, channels: int, reduction: int = 16, bias: bool = False,
+                 gate_init: str = "half"):
         super().__init__()
         self.mlp = squeeze_mlp(channels, reduction, bias)
+        self.offset = gate_offset(gate_init)
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mlp(x.mean((2, 3), keepdim=True)) + self.offset
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
-        return self.mlp(x.mean((2, 3), keepdim=True)).sigmoid()
+        return self.logits(x).sigmoid()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.gate(x)
+
+
+class SER(SE):
+    """y = x + SE(x) = x · (1 + s(W2 relu(W1 a))): SE with a shortcut of its own, a gain of 1 to 2;
+    "SE (or SER)" of github.com/jaekyeongg/deeplearning. Parameters: 2Ch."""
+
+    def __init__(self, channels: int, reduction: int = 8):
+        super().__init__(channels, reduction)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return 1 + super().gate(x)
+
+
+class SEC(SE):
+    """y = x · s(W2 relu(W1 a + b1) + b2): SE with biases, written there with 1×1 convolutions as it
+    is here anyway; "SEC" of github.com/jaekyeongg/deeplearning. Parameters: 2Ch + h + C."""
+
+    def __init__(self, channels: int, reduction: int = 8):
+        super().__init__(channels, reduction, bias=True)
+
+
+# --- Channel gates from mean and maximum, spatial gates: the CBAM family ---
 
 
 class ChannelAttention(nn.Module):
@@ -44,13 +94,17 @@ class ChannelAttention(nn.Module):
     as with adaptive max pooling, and it is deterministic on CUDA, which pooling is not. Positions
     are moved before channels, which is how channels_last memory has them."""
 
-    def __init__(self, channels: int, reduction: int = 16):
+    def __init__(self, channels: int, reduction: int = 16, gate_init: str = "half"):
         super().__init__()
         self.mlp = squeeze_mlp(channels, reduction, bias=True)
+        self.offset = gate_offset(gate_init)
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        largest = x.flatten(2).transpose(1, 2).max(1).values[:, :, None, None]
+        return self.mlp(x.mean((2, 3), keepdim=True)) + self.mlp(largest) + self.offset
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
-        largest = x.flatten(2).transpose(1, 2).max(1).values[:, :, None, None]
-        return (self.mlp(x.mean((2, 3), keepdim=True)) + self.mlp(largest)).sigmoid()
+        return self.logits(x).sigmoid()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.gate(x)
@@ -58,27 +112,29 @@ class ChannelAttention(nn.Module):
 
 class SpatialAttention(nn.Module):
     """y = x · s(BN(K [max_c x; mean_c x])), K a k×k convolution without bias: CBAM's spatial part,
-    Woo et al. 2018, arXiv:1807.06521. Parameters: 2k² + 2.
+    Woo et al. 2018, arXiv:1807.06521. Parameters: 2k² + 2 (``bias`` + 1, no ``norm`` − 2).
 
     As in the authors' code the norm has momentum 0.01 and its scale starts at zero, so the gate
     starts at 1/2 everywhere (``gamma=0``); ``gamma=1`` starts it input-dependent."""
 
-    def __init__(self, channels: int, kernel_size: int = 7, gamma: float = 0.0):
+    def __init__(self, channels: int, kernel_size: int = 7, gamma: float = 0.0, bias: bool = False,
+                 norm: bool = True, gate_init: str = "half"):
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={kernel_size} must be odd: the map keeps its size")
-        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
-        self.norm = nn.BatchNorm2d(1, momentum=0.01)
-        self.gamma = gamma
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=bias)
+        self.norm = nn.BatchNorm2d(1, momentum=0.01) if norm else nn.Identity()
+        self.gamma, self.offset = gamma, gate_offset(gate_init)
         self.reset_parameters()
 
     def reset_parameters(self):
-        nn.init.constant_(self.norm.weight, self.gamma)
+        if isinstance(self.norm, nn.BatchNorm2d):
+            nn.init.constant_(self.norm.weight, self.gamma)
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         last = x.permute(0, 2, 3, 1)                             # channels side by side
         pooled = torch.stack([last.max(-1).values, last.mean(-1)], 1)
-        return self.norm(self.conv(pooled)).sigmoid()            # [B, 1, H, W]
+        return (self.norm(self.conv(pooled)) + self.offset).sigmoid()      # [B, 1, H, W]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.gate(x)
@@ -89,10 +145,78 @@ class CBAM(nn.Sequential):
     Parameters: 2Ch + h + C + 2k² + 2."""
 
     def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7,
-                 gamma: float = 0.0):
+                 gamma: float = 0.0, gate_init: str = "half"):
         super().__init__()
-        self.channel = ChannelAttention(channels, reduction)
-        self.spatial = SpatialAttention(channels, kernel_size, gamma)
+        self.channel = ChannelAttention(channels, reduction, gate_init)
+        self.spatial = SpatialAttention(channels, kernel_size, gamma, gate_init=gate_init)
+
+
+class CBAMAvg(nn.Sequential):
+    """y = SA(SE(x)), SA without its norm: what the notebooks of the hybrid project call CBAM. Its
+    channel part has lost the maximum and the biases. Parameters: 2Ch + 2k²."""
+
+    def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7):
+        super().__init__()
+        self.channel = SE(channels, reduction)
+        self.spatial = SpatialAttention(channels, kernel_size, norm=False)
+
+
+class BAM(nn.Module):
+    """y = x · (1 + s(Mc + Ms)): Bottleneck Attention Module, Park et al. 2018, arXiv:1807.06514.
+    Mc = W2 relu(BN(W1 a)), Ms = 1×1 (C -> h), two dilated 3×3 (h -> h), 1×1 (h -> 1), a BN and a
+    ReLU after each but the last; all with biases. One at the end of each stage but the last.
+
+    The norm of Mc stands where the authors' code has it, not last as in the paper; that code takes
+    Mc · Ms (``combine=mul``). In training it needs two images a batch, as that norm has one value
+    an image. Parameters: 2Ch + 3h + C for Mc, Ch + 18h² + 10h + 1 for Ms."""
+
+    def __init__(self, channels: int, reduction: int = 16, dilation: int = 4,
+                 combine: str = "add"):
+        super().__init__()
+        if dilation < 1:
+            raise ValueError(f"dilation={dilation} must be at least 1")
+        hidden = hidden_units(channels, reduction)
+
+        def layer(before, *shape):
+            return nn.Sequential(nn.Conv2d(before, hidden, *shape), nn.BatchNorm2d(hidden),
+                                 nn.ReLU(inplace=True))
+        dilated = (3, 1, dilation, dilation)                   # size, stride, padding, dilation
+        self.channel = squeeze_mlp(channels, reduction, bias=True, norm=nn.BatchNorm2d)
+        self.spatial = nn.Sequential(layer(channels, 1), layer(hidden, *dilated),
+                                     layer(hidden, *dilated), nn.Conv2d(hidden, 1, 1))
+        self.combine = pick("combine", combine, {"add": torch.add, "mul": torch.mul})
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        channel = self.channel(x.mean((2, 3), keepdim=True))
+        return 1 + self.combine(channel, self.spatial(x)).sigmoid()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)
+
+
+class SCSE(nn.Module):
+    """y = x · s(W2 relu(W1 a)) + x · s(w·x + b), biases throughout: concurrent spatial and channel
+    SE, Roy et al. 2018, arXiv:1803.02579; a gain of 0 to 2. ``combine=max``: the larger of the two.
+
+    Deviation: reduction 16 where the paper has 2. Parameters: 2Ch + h + C + C + 1."""
+
+    def __init__(self, channels: int, reduction: int = 16, combine: str = "add"):
+        super().__init__()
+        self.channel = SE(channels, reduction, bias=True)
+        self.spatial = nn.Conv2d(channels, 1, 1)
+        self.add = pick("combine", combine, {"add": True, "max": False})
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        channel, spatial = self.channel.gate(x), self.spatial(x).sigmoid()
+        if self.add:
+            return channel + spatial
+        return torch.where(x < 0, torch.minimum(channel, spatial), torch.maximum(channel, spatial))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)
+
+
+# --- Channel and spatial parts put together: the hybrids ---
 
 
 class Hybrid(nn.Sequential):
@@ -100,10 +224,280 @@ class Hybrid(nn.Sequential):
     project's notebooks set out to build. Parameters: the sum of both."""
 
     def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7,
+                 gamma: float = 0.0, gate_init: str = "half"):
+        super().__init__()
+        self.se = SE(channels, reduction, gate_init=gate_init)
+        self.cbam = CBAM(channels, reduction, kernel_size, gamma, gate_init)
+
+
+class HybridP0(nn.Sequential):
+    """y = CBAMAvg(SE(x)): the hybrid as the hybrid project's notebooks have it: two channel gates
+    from the mean, then a spatial one without a norm. Parameters: 4Ch + 2k²."""
+
+    def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7):
+        super().__init__()
+        self.se = SE(channels, reduction)
+        self.cbam = CBAMAvg(channels, reduction, kernel_size)
+
+
+class HybridSum(nn.Module):
+    """y = x + α SE(x) + (1 − α) CBAM(x), α = s(t), t learned and 0 at the start: the fusion
+    of the hybrid project's article in our reading, as only its abstract was at hand. It keeps a
+    shortcut: a gain above 1. Parameters: those of SE and CBAM, + 1."""
+
+    def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7,
                  gamma: float = 0.0):
         super().__init__()
         self.se = SE(channels, reduction)
         self.cbam = CBAM(channels, reduction, kernel_size, gamma)
+        self.t = nn.Parameter(torch.zeros(()))
+
+    def reset_parameters(self):
+        nn.init.zeros_(self.t)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        alpha = self.t.sigmoid()
+        return x + alpha * self.se(x) + (1 - alpha) * self.cbam(x)
+
+
+class HybridPar(nn.Module):
+    """y = x · s(SE's logits + CA's logits) · Ms(x): the "parallel spatial-channel attention" of the
+    hybrid project's README, all three from the same x. Our reading: it gives no formula.
+    Parameters: those of SE and CBAM."""
+
+    def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7,
+                 gamma: float = 0.0):
+        super().__init__()
+        self.se = SE(channels, reduction)
+        self.channel = ChannelAttention(channels, reduction)
+        self.spatial = SpatialAttention(channels, kernel_size, gamma)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.se.logits(x) + self.channel.logits(x)).sigmoid() * self.spatial.gate(x)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)
+
+
+class SESA(nn.Sequential):
+    """y = SA(SER(x)): "SE_SA" of github.com/jaekyeongg/deeplearning, whose SA has a bias before its
+    norm and the norm's usual start (``gamma=1``). Parameters: 2Ch + 2k² + 3."""
+
+    def __init__(self, channels: int, reduction: int = 8, kernel_size: int = 7,
+                 gamma: float = 1.0):
+        super().__init__()
+        self.channel = SER(channels, reduction)
+        self.spatial = SpatialAttention(channels, kernel_size, gamma, bias=True)
+
+
+class SECSA(nn.Sequential):
+    """y = SA(SEC(x)): "SEC_SA" of github.com/jaekyeongg/deeplearning, with SA as in SESA.
+    Parameters: 2Ch + h + C + 2k² + 3."""
+
+    def __init__(self, channels: int, reduction: int = 8, kernel_size: int = 7,
+                 gamma: float = 1.0):
+        super().__init__()
+        self.channel = SEC(channels, reduction)
+        self.spatial = SpatialAttention(channels, kernel_size, gamma, bias=True)
+
+
+class New(nn.Module):
+    """y = u + u · s(W2 relu(W1 a)), u = SA(x), a = mean_hw x from before the spatial gate, so that
+    y = x · Ms(x) · (1 + s(…)): "NEW" of github.com/jaekyeongg/deeplearning, with SA as in SESA;
+    a gain of 0 to 2. Parameters: 2Ch + 2k² + 3."""
+
+    def __init__(self, channels: int, reduction: int = 8, kernel_size: int = 7,
+                 gamma: float = 1.0):
+        super().__init__()
+        self.channel = SER(channels, reduction)
+        self.spatial = SpatialAttention(channels, kernel_size, gamma, bias=True)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return self.spatial.gate(x) * self.channel.gate(x)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)
+
+
+class NAB(nn.Module):
+    """y = x · s(w·x + b) · max_hw s(K x + c), K a 7×7 convolution C -> C of stride 3 without
+    padding: "NAB" of github.com/jaekyeongg/deeplearning. As a maximum of sigmoids its channel gate
+    starts above 1/2.
+
+    Deviation: maps below 7×7, where the original fails, are padded with zeros to 7×7.
+    Parameters: 49C² + C + C + 1; with ``depthwise`` 49C + C + C + 1."""
+
+    def __init__(self, channels: int, depthwise: bool = False):
+        super().__init__()
+        self.pixel = nn.Conv2d(channels, 1, 1)
+        self.patch = nn.Conv2d(channels, channels, 7, stride=3,
+                               groups=channels if depthwise else 1)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        down, across = (max(0, 7 - side) for side in x.shape[2:])
+        padded = nn.functional.pad(x, (across // 2, across - across // 2,
+                                       down // 2, down - down // 2))
+        patches = self.patch(padded).flatten(2).max(-1).values[:, :, None, None]
+        return self.pixel(x).sigmoid() * patches.sigmoid()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)
+
+
+# --- Modern blocks, most of them for a handful of parameters ---
+
+
+class ECA(nn.Module):
+    """y = x · s(K a), K a convolution of width k along the channels: Efficient Channel Attention,
+    Wang et al. 2020, arXiv:1910.03151. k = t or t + 1, whichever is odd, t = ⌊(log2 C + 1) / 2⌋,
+    which is half the length of C in binary, rounded down. Parameters: k."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        k = channels.bit_length() // 2 | 1
+        self.conv = nn.Conv2d(1, 1, (k, 1), padding=(k // 2, 0), bias=False)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        along = x.mean((2, 3), keepdim=True).transpose(1, 2)              # [B, 1, C, 1]
+        return self.conv(along).transpose(1, 2).sigmoid()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)
+
+
+class SimAM(nn.Module):
+    """y = x · s((x − a)² / (4 (v + λ)) + 1/2), v the variance over the map (by n − 1): a gate of
+    s(1/2) = 0.62 upwards without parameters, Yang et al. 2021, ICML (PMLR 139). The authors' CIFAR
+    code has it between a block's second convolution and its norm. Parameters: 0.
+
+    Deviation: n − 1 is at least 1, so that a 1×1 map is finite."""
+
+    def __init__(self, channels: int, lam: float = 1e-4):
+        super().__init__()
+        if not lam > 0:
+            raise ValueError(f"lam={lam} must be above 0")
+        self.lam = lam
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        n = x.shape[2] * x.shape[3]
+        d = (x - x.mean((2, 3), keepdim=True)).square()
+        v = d.mean((2, 3), keepdim=True) * (n / max(1, n - 1))    # no large sums in half precision
+        return (d / (4 * (v + self.lam)) + 0.5).sigmoid()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)
+
+
+class GatherExcite(nn.Module):
+    """y = x · s(a): Gather-Excite without parameters over the whole map (GE-θ−), Hu et al. 2018,
+    arXiv:1810.12348: SE's control for "does the MLP matter?". Parameters: 0."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3), keepdim=True).sigmoid()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)
+
+
+class CoordAttention(nn.Module):
+    """y = x · s(Wh f_h) · s(Ww f_w), [f_h; f_w] = hswish(BN(W [mean_w x; mean_h x])): Coordinate
+    Attention, Hou et al. 2021, arXiv:2103.02907. h = max(8, C // reduction); all with biases.
+    Parameters: Ch + h + 2h + 2 (hC + C)."""
+
+    def __init__(self, channels: int, reduction: int = 32):
+        super().__init__()
+        hidden = hidden_units(channels, reduction, least=8)
+        self.squeeze = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.BatchNorm2d(hidden),
+                                     nn.Hardswish(inplace=True))
+        self.rows = nn.Conv2d(hidden, channels, 1)
+        self.columns = nn.Conv2d(hidden, channels, 1)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.mean(3, keepdim=True)                                    # [B, C, H, 1]
+        columns = x.mean(2, keepdim=True).transpose(2, 3)                 # [B, C, W, 1]
+        rows, columns = self.squeeze(torch.cat([rows, columns], 2)).split(x.shape[2:], 2)
+        return self.rows(rows).sigmoid() * self.columns(columns.transpose(2, 3)).sigmoid()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)
+
+
+class Triplet(nn.Module):
+    """y = (SA'(x) + SA''(x) + SA(x)) / 3, each a spatial gate of its own (``gamma=1``): SA' with
+    channels and rows changed over, SA'' with channels and columns; Triplet Attention, Misra et al.
+    2021, arXiv:2010.03045. Parameters: 3 (2k² + 2)."""
+
+    def __init__(self, channels: int, kernel_size: int = 7, gamma: float = 1.0):
+        super().__init__()
+        self.cw = SpatialAttention(channels, kernel_size, gamma)
+        self.hc = SpatialAttention(channels, kernel_size, gamma)
+        self.hw = SpatialAttention(channels, kernel_size, gamma)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        cw = self.cw.gate(x.transpose(1, 2)).transpose(1, 2)              # [B, C, 1, W]
+        hc = self.hc.gate(x.transpose(1, 3)).transpose(1, 3)              # [B, C, H, 1]
+        return (cw + hc + self.hw.gate(x)) / 3
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)
+
+
+class GlobalContext(nn.Module):
+    """y = x + W2 relu(LN(W1 Σ_j p_j x_j)), p = softmax over the places j of w·x_j: Global Context,
+    Cao et al. 2019, arXiv:1904.11492. It adds and has no gate. W2 starts at zero, so y = x at the
+    start. With h = 1 the norm leaves nothing of x, with h = 2 signs: few channels want a smaller
+    ``reduction``.
+
+    Deviation: w keeps torch's default start. Parameters: C + 1 + 2Ch + h + C + 2h."""
+
+    def __init__(self, channels: int, reduction: int = 16):
+        super().__init__()
+        self.places = nn.Conv2d(channels, 1, 1)
+        self.mlp = squeeze_mlp(channels, reduction, bias=True,
+                               norm=lambda hidden: nn.LayerNorm([hidden, 1, 1]))
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        nn.init.zeros_(self.mlp[-1].weight)
+        nn.init.zeros_(self.mlp[-1].bias)
+
+    def context(self, x: torch.Tensor) -> torch.Tensor:
+        p = self.places(x).flatten(2).softmax(-1)                         # [B, 1, HW]
+        return self.mlp((x.flatten(2) @ p.transpose(1, 2))[..., None])    # [B, C, 1, 1]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.context(x)
+
+
+class SRM(nn.Module):
+    """y = x · s(BN(u·mean_hw x + w·sd_hw x)), u and w [C]: Style-based Recalibration, Lee et al.
+    2019, arXiv:1903.10829. As in the authors' code u and w start at zero, so the gate at 1/2.
+
+    Deviation: the variance is divided by n and 1e-5 added, so that a 1×1 map is finite. In training
+    it needs two images a batch, as the norm has one value an image. Parameters: 2C + 2C."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.mix = nn.Conv2d(channels, channels, (1, 2), groups=channels, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        nn.init.zeros_(self.mix.weight)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        sd = (x.var((2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
+        style = torch.cat([x.mean((2, 3), keepdim=True), sd], 3)          # [B, C, 1, 2]
+        return self.norm(self.mix(style)).sigmoid()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)
+
+
+# --- Controls ---
 
 
 class LayerScale(nn.Module):
@@ -133,6 +527,15 @@ class Shuffled(SE):
         return super().gate(x).roll(1, 0)
 
 
+class Frozen(SE):
+    """y = x · s(W2 relu(W1 a)), W1 and W2 as they were drawn: SE's control for "must the gate
+    learn?". Parameters: 2Ch, of which none is trained."""
+
+    def __init__(self, channels: int, reduction: int = 16):
+        super().__init__(channels, reduction)
+        self.requires_grad_(False)
+
+
 class Row(NamedTuple):
     """One row of ATTENTION. ``make(channels, **options)`` builds the block; ``placement`` is its
     own default; ``version`` is raised only when the block's behaviour changes."""
@@ -145,10 +548,31 @@ class Row(NamedTuple):
 ATTENTION = {
     "none": Row(nn.Identity, "no attention: the baseline"),
     "se": Row(SE, "channel gate from the mean (Squeeze-and-Excitation)"),
+    "ser": Row(SER, "SE with a shortcut of its own: a gain of 1 to 2", "post_add"),
+    "sec": Row(SEC, "SE with biases"),
     "ca": Row(ChannelAttention, "channel gate from mean and maximum (CBAM's channel part)"),
     "sa": Row(SpatialAttention, "spatial gate from mean and maximum (CBAM's spatial part)"),
     "cbam": Row(CBAM, "channel gate, then spatial gate"),
+    "cbam_avg": Row(CBAMAvg, "SE, then a spatial gate without a norm: the hybrid project's CBAM"),
+    "bam": Row(BAM, "one gate from a channel and a dilated spatial branch, added", "stage@123"),
+    "scse": Row(SCSE, "channel gate plus the gate of a 1×1 convolution"),
     "hybrid": Row(Hybrid, "SE, then CBAM, both complete"),
+    "hybrid_p0": Row(HybridP0, "SE, then cbam_avg: the hybrid project's own"),
+    "hybrid_sum": Row(HybridSum, "x plus a learned mixture of SE and CBAM"),
+    "hybrid_par": Row(HybridPar, "SE and CBAM side by side, their channel logits added"),
+    "se_sa": Row(SESA, "ser, then a spatial gate", "post_add"),
+    "sec_sa": Row(SECSA, "sec, then a spatial gate", "post_add"),
+    "new": Row(New, "spatial gate times ser's gain, both from the same map", "post_add"),
+    "nab": Row(NAB, "1×1 gate times the maximum of a strided 7×7 convolution's", "post_add@123"),
+    "eca": Row(ECA, "channel gate from the mean of neighbouring channels"),
+    "simam": Row(SimAM, "gate of every value by its distance from the mean, no parameters",
+                 "inner"),
+    "ge": Row(GatherExcite, "sigmoid of the mean, no parameters (Gather-Excite)"),
+    "coord": Row(CoordAttention, "gate of the row times gate of the column"),
+    "triplet": Row(Triplet, "mean of three spatial gates, the map turned twice"),
+    "gc": Row(GlobalContext, "adds an MLP of a softmax-weighted mean"),
+    "srm": Row(SRM, "channel gate from mean and standard deviation"),
     "layerscale": Row(LayerScale, "control: one learned factor a channel, the same for all images"),
     "shuffled": Row(Shuffled, "control: SE with the gate of another image"),
+    "frozen": Row(Frozen, "control: SE whose gate is random and never trained"),
 }

@@ -69,7 +69,8 @@ STUDIES = {
         "full": (Plan("cifar10", "resnet18", HEADLINE, 20),
                  Plan("cifar10", "squeezenet", HEADLINE, 6))}),
     "baselines": Study("How good is a plain network, and how far do seeds alone move it?", {
-        "small": (Plan(SMALL, "resnet18", ("none",), 5), Plan(SMALL, "squeezenet", ("none",), 3, WIDER)),
+        "small": (Plan(SMALL, "resnet18", ("none",), 5),
+                  Plan(SMALL, "squeezenet", ("none",), 3, WIDER)),
         "real": (Plan("cifar10", "resnet18", ("none",), 6),
                  Plan("fashionmnist", "resnet18", ("none",), 6)),
         "full": (Plan("cifar10", "resnet18", ("none",), 20),

@@ -75,8 +75,8 @@ def resolve_placement(attention: str, backbone: str, placement: str | None) -> s
         return ""                                          # as it was resolved before
     if placement is None:
         place, stages = split_placement(own)
-        if place == "post_add" and place not in row.placements:
-            place = "block"                                # a network without a residual sum
+        if place not in row.placements:
+            place = "block"                                # e.g. a network without a residual sum
     else:
         place, stages = split_placement(placement)
     choose(f"placement in {network}:", place, row.placements)

@@ -4,11 +4,15 @@ import math
 from .grid import PROFILES, STUDIES, collect, estimate_seconds, resolve_profile, study
 from .stats import MIN_SEEDS, arms_table
 
-NAMES = {"none": "none", "se": "SE", "ca": "channel part", "sa": "spatial part", "cbam": "CBAM",
-         "hybrid": "SE→CBAM hybrid", "layerscale": "LayerScale (control)",
-         "shuffled": "shuffled SE (control)", "resnet18": "ResNet-18", "squeezenet": "SqueezeNet",
-         "shapetex": "ShapeTex", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100",
-         "fashionmnist": "Fashion-MNIST"}
+NAMES = {
+    "none": "none", "se": "SE", "ca": "channel part", "sa": "spatial part", "cbam": "CBAM",
+    "hybrid": "SE→CBAM hybrid", "layerscale": "LayerScale (control)",
+    "shuffled": "shuffled SE (control)", "frozen": "frozen SE (control)", "ser": "SER",
+    "sec": "SEC", "se_sa": "SE_SA", "sec_sa": "SEC_SA", "new": "NEW", "nab": "NAB",
+    "bam": "BAM", "scse": "scSE", "eca": "ECA", "simam": "SimAM", "ge": "Gather-Excite",
+    "coord": "Coordinate", "triplet": "Triplet", "gc": "Global Context", "srm": "SRM",
+    "resnet18": "ResNet-18", "squeezenet": "SqueezeNet", "shapetex": "ShapeTex",
+    "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashionmnist": "Fashion-MNIST"}
 
 
 def name(key: str) -> str:
