@@ -19,11 +19,13 @@ def plain(backbone: str, seed: int = 0) -> torch.nn.Module:
     return build_model(backbone, width=WIDTH, seed=seed)
 
 
-@functools.lru_cache(maxsize=20)
-def attended(backbone: str, attention: str) -> dict[str, torch.nn.Module]:
-    """A network for each placement."""
-    return {place: build_model(backbone, attention, width=WIDTH, placement=place)
-            for place in BACKBONES[backbone].placements}
+@pytest.fixture(scope="module", params=EVERY, ids=" + ".join)
+def attended(request) -> tuple[str, str, dict[str, torch.nn.Module]]:
+    """A network and a block, together in every placement."""
+    backbone, attention = request.param
+    return backbone, attention, {
+        place: build_model(backbone, attention, width=WIDTH, placement=place)
+        for place in BACKBONES[backbone].placements}
 
 
 def slots(backbone: str, place: str, stages: str = "1234567") -> list[str]:
@@ -83,34 +85,35 @@ def test_cost_leaves_the_model_as_it_was():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("backbone", "attention"), EVERY)
-def test_every_placement_runs_and_fills_its_slots(backbone, attention):
+def test_every_placement_runs_and_fills_its_slots(attended):
+    backbone, attention, models = attended
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    for place, model in attended(backbone, attention).items():
-        y = model.eval()(x)
+    for place, model in models.items():
+        y = model.train()(x)
         assert y.shape == (2, 10) and y.isfinite().all(), place
         wanted = [] if attention == "none" else slots(backbone, place)
         assert list(attention_blocks(model)) == wanted, place
 
 
+def test_attention_never_moves_the_backbones_weights(attended):
+    backbone, attention, models = attended
+    alone = dict(plain(backbone).named_parameters())
+    for place, model in models.items():
+        state = model.state_dict()
+        assert plain(backbone).state_dict().keys() <= state.keys()
+        assert all(torch.equal(state[name], p) for name, p in alone.items()), place
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(("backbone", "attention"), EVERY)
-def test_every_placement_runs_on_small_grey_images(backbone, attention):
+def test_every_block_runs_on_small_grey_images(backbone, attention):
+    """Its own placement, and two that hold maps of every size: 28 (or 14) to 4, and 1."""
     x = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    for place in BACKBONES[backbone].placements:
+    for place in (None, "stage", "head_post"):
         model = build_model(backbone, attention, num_classes=7, in_channels=1, image_size=28,
                             width=WIDTH, placement=place).eval()
         y = model(x)
         assert y.shape == (2, 7) and y.isfinite().all(), place
-
-
-@pytest.mark.parametrize(("backbone", "attention"), EVERY)
-def test_attention_never_moves_the_backbones_weights(backbone, attention):
-    alone = plain(backbone).state_dict()
-    for place, model in attended(backbone, attention).items():
-        state = model.state_dict()
-        assert alone.keys() <= state.keys()
-        assert all(torch.equal(state[key], value) for key, value in alone.items()), place
 
 
 @torch.no_grad()

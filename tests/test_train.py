@@ -22,7 +22,7 @@ from torch import nn
 from attnlib import store
 from attnlib.attention import ATTENTION
 from attnlib.data import load_dataset
-from attnlib.models import build_model
+from attnlib.models import attention_blocks, build_model
 from attnlib.paths import checkpoints_dir, runs_dir
 from attnlib.recipes import RECIPES, Recipe
 from attnlib.run import Run
@@ -102,11 +102,14 @@ def test_every_block_trains(attention):
     record = train(run)
     assert record["status"] == "done" and math.isfinite(record["history"][0]["loss"])
     before, after = build_model("squeezenet", attention, width=run.width), weights(run)
-    moved = {}                     # a part of the block -> at how many sites; a ReLU may be dead
     for name, p in before.named_parameters():
-        part = name.rpartition("attention.")[2]
-        moved[part] = moved.get(part, 0) + (not torch.equal(p, after[name]))
-    assert all(moved.values()), moved
+        moved = not torch.equal(p, after[name])
+        if name.startswith("stem") or not p.requires_grad:
+            assert moved == p.requires_grad, name
+    for name, block in attention_blocks(before).items():          # in part a ReLU may be dead
+        trainable = [k for k, p in block.named_parameters(name) if p.requires_grad]
+        assert not trainable or any(not torch.equal(before.get_parameter(k), after[k])
+                                    for k in trainable), name
 
 
 def test_a_run_learns():
