@@ -172,7 +172,13 @@ def lock(profile: str, run_id: str):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise Busy(f"{run_id} is being trained by another process") from None
-        for name in os.listdir(folder):                  # of a process that was killed while saving
-            if name.endswith(".tmp"):
-                (folder / name).unlink(missing_ok=True)
+        sweep(folder, "")
+        sweep(runs_dir(profile), f".{run_id}.")
         yield
+
+
+def sweep(folder: Path, prefix: str) -> None:
+    """Remove what a process that was killed while saving has left."""
+    for name in os.listdir(folder) if folder.is_dir() else ():
+        if name.startswith(prefix) and name.endswith(".tmp"):
+            (folder / name).unlink(missing_ok=True)

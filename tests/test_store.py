@@ -296,7 +296,6 @@ def killed_while_saving(out, kills: int) -> None:
         assert loaded["epoch"] > reached
         assert (loaded["model"] == loaded["epoch"]).all()
         reached = loaded["epoch"]
-    (folder() / ".left.over.1.tmp").write_bytes(b"x")
     with store.lock("own", NAME):
         assert not [name for name in names(folder()) if name.endswith(".tmp")]
 
@@ -307,6 +306,16 @@ def newest_epoch() -> int:
 
 
 # --- The lock ---
+
+
+def test_the_locks_holder_sweeps_what_a_killed_process_left():
+    others = ".another-run.json.7.tmp"
+    for path in (folder() / ".ckpt-1-abc.pt.7.tmp", runs_dir("own") / f".{NAME}.json.7.tmp",
+                 runs_dir("own") / f".{NAME}.npz.7.tmp", runs_dir("own") / others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    with store.lock("own", NAME):
+        assert names(folder()) == ["run.lock"] and names(runs_dir("own")) == [others]
 
 
 def test_the_lock_refuses_a_second_process(out):
