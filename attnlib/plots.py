@@ -18,7 +18,7 @@ COLOURS = {"none": "#555555", "se": "#0072B2", "ca": "#56B4E9", "sa": "#E69F00",
            "hybrid": "#009E73", "layerscale": "#CC79A7", "shuffled": "#B8A200"}
 MARKERS = {"none": "o", "se": "s", "ca": "^", "sa": "v", "cbam": "D", "hybrid": "P",
            "layerscale": "X", "shuffled": "*"}
-STYLE = {"figure.dpi": 110, "savefig.dpi": 160, "font.size": 10, "axes.titlesize": 10.5,
+STYLE = {"figure.dpi": 100, "savefig.dpi": 160, "font.size": 10, "axes.titlesize": 10.5,
          "axes.labelsize": 10, "xtick.labelsize": 9.5, "ytick.labelsize": 9.5,
          "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
          "grid.color": "#e6e6e6", "grid.linewidth": 0.8, "axes.axisbelow": True,
@@ -285,7 +285,7 @@ def on_object(mass) -> plt.Figure:
     return figure
 
 
-def cam_sheet(study_name: str, profile: str, stage: int = -2, rows: int = 5) -> plt.Figure:
+def cam_sheet(study_name: str, profile: str, stage: int = -2, rows: int = 4) -> plt.Figure:
     """Grad-CAM of a study's headline arms (seed 0) on the same first test images, from the stored
     maps; object masks beside and outlined on ShapeTex."""
     plan = plans(study_name, profile)[0]

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from . import plots, store
+from .attention import ATTENTION
 from .cam import stored_maps
 from .grid import PROFILES, STUDIES, collect, estimate_seconds, plans, resolve_profile, study
+from .models import build_model, cost
 from .paths import REPO
 from .train import data_of
 from .words import accuracy_table, reading
@@ -17,7 +19,7 @@ def update(path: Path | None = None) -> Path:
     the embedded study's maps are at hand. Raises ``ValueError`` where a mark is missing."""
     path = path or REPO / "README.md"
     text = path.read_text(encoding="utf-8")
-    for name, make in (("results", results), ("costs", costs)):
+    for name, make in (("results", results), ("costs", costs), ("blocks", blocks)):
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"{path.name} has no marks <!-- {name} --> and <!-- /{name} -->")
@@ -50,6 +52,18 @@ def costs() -> str:
                      "training on two CPU cores without bf16, about":
                          took if profile != "full" else "not on a CPU"})
     return pd.DataFrame(rows).to_markdown(index=False)
+
+
+def blocks() -> str:
+    """Every block by name: what it does, where it stands by default, its cost in ResNet-18."""
+    import pandas as pd
+    rows = []
+    for name, row in ATTENTION.items():
+        c = cost(build_model("resnet18", name), (3, 32, 32))
+        rows.append({"name": f"`{name}`", "what it is": row.says,
+                     "default place": f"`{row.placement}`" if name != "none" else "",
+                     "parameters in ResNet-18": f"{c['attention_params']:,}"})
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
 
 def picture() -> None:
