@@ -47,7 +47,7 @@ def costs() -> str:
     for profile, row in PROFILES.items():
         runs = list(dict.fromkeys(r for name in STUDIES for r in study(name, profile)))
         hours = sum(estimate_seconds(r) for r in runs) / 3600
-        took = f"{60 * hours:.0f} min" if hours < 2 else f"{hours:.0f} h"
+        took = f"{max(1, 60 * hours):.0f} min" if hours < 2 else f"{hours:.0f} h"
         rows.append({"profile": f"`{profile}`", "what it is": row.says, "runs": len(runs),
                      "training on two CPU cores without bf16, about":
                          took if profile != "full" else "not on a CPU"})
