@@ -51,10 +51,12 @@ publish: setup ## refresh the stored notebooks, the report and the README table;
 	$(PY) -m attnlib notebooks publish
 	$(PY) -m attnlib readme
 
-verify bench: setup
+verify: setup ## train a sample of the committed runs again (not built yet: fails)
+bench: setup ## speed side by side (not built yet: fails)
+verify bench:
 	@echo "make $@ is not built yet"; exit 1
 
-clean: setup ## remove what can be rebuilt
+clean: setup ## remove weights and executed notebooks; records stay
 	$(PY) -m attnlib runs clean
 
 .PHONY: help setup data smoke reproduce test lint report publish verify bench clean

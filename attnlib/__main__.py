@@ -18,6 +18,9 @@ def main(argv: list[str] | None = None) -> int:
         words = error.args[0] if error.args else error
         print(f"error: {words}", file=sys.stderr)
         return 2
+    except BrokenPipeError:                   # of `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     except KeyboardInterrupt:
         print("stopped; finished epochs are saved, the same command goes on", file=sys.stderr)
         return 130

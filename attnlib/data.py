@@ -196,8 +196,8 @@ def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[
 def missing(name: str, folder: Path, error) -> str:
     return (f"no data for {name!r}: looked for {name}.npz and torchvision's own files in "
             f"{folder} (ATTNLIB_DATA sets the folder), and the download failed "
-            f"({' '.join(str(error).split())[:120]}). With a network: "
-            f"`python -m attnlib data get {name}`; without one: put {name}.npz (train_images, "
+            f"({' '.join(str(error).split())[:60]} …). With a network: `make data`; "
+            f"without one: put {name}.npz (train_images, "
             "train_labels, test_images, test_labels) there. ShapeTex needs no file: "
             "--dataset shapetex")
 

@@ -48,7 +48,8 @@ def status_line(studies: str | list[str], profile: str = "auto") -> str:
     rows = _status(runs, chosen)
     todo = [r for r, there in zip(runs, rows, strict=True) if not there]
     minutes = sum(estimate_seconds(r) for r in todo) / 60
-    cost = f"; about {math.ceil(minutes)} min to train on this machine" if todo else ""
+    cost = (f"; about {math.ceil(minutes)} min to train on this machine, and less than one for "
+            "the Try it cell") if todo else ""
     return (f"profile: {chosen} ({PROFILES[chosen].says})\n"
             f"records: {len(runs) - len(todo)} found, {len(todo)} missing{cost}")
 
@@ -195,7 +196,9 @@ def mass_answer(table, profile: str) -> str:
             "Share of Grad-CAM mass on it, mean ± sd over seeds: " + "; ".join(parts) + ". In "
             "brackets: paired difference to none in points, with its 95 % interval where there "
             f"are at least {MIN_SEEDS} seeds. Mass on the object alone is not focus: arms differ "
-            "in accuracy, and a better classifier localises better.")
+            "in accuracy, and a better classifier localises better."
+            + (" (The records of `small` are not in git; `make reproduce` makes them.)"
+               if profile == "small" else ""))
 
 
 def studies_table(chosen: dict[str, str]) -> str:

@@ -188,7 +188,7 @@ def test_missing_data_say_where_we_looked_and_what_to_do(tmp_path, name):
     with pytest.raises(DataMissing) as error:
         load_dataset(name, tmp_path / "nowhere", download=False)
     words = str(error.value)
-    for word in (f"{name}.npz", "nowhere", "ATTNLIB_DATA", f"data get {name}", "shapetex"):
+    for word in (f"{name}.npz", "nowhere", "ATTNLIB_DATA", "make data", "shapetex"):
         assert word in words
 
 
