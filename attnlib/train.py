@@ -28,7 +28,7 @@ class TimeUp(Exception):
 
 class Machine(NamedTuple):
     """Where and how precisely to compute. Which numbers come out depends on it, so it is in the
-    record. bf16 only where the hardware has it (emulated, it is 20 times slower than float32);
+    record. bf16 only where the hardware has it (emulated, it is many times slower than float32);
     channels_last where it was measured to be faster."""
     device: str
     autocast: torch.dtype | None
