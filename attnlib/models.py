@@ -7,8 +7,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .attention import ATTENTION
-from .backbones import BACKBONES, Slot
+from .backbones import BACKBONES
 from .spec import choose, derive, form, option_defaults, parse, take_options
+
+BLOCKS = ATTENTION
 
 
 def build_model(backbone: str, attention: str = "none", *, num_classes: int = 10,
@@ -19,6 +21,7 @@ def build_model(backbone: str, attention: str = "none", *, num_classes: int = 10
 
     Initial weights depend on (seed, layer name) alone: networks of one seed differ in the block and
     in nothing else. ``placement=None`` is the block's own; ``"block@12"`` keeps to stages 1 and 2.
+    In a network without batch norm gates start open where the name does not say otherwise.
     Unknown names and impossible placements raise ``ValueError`` with the valid ones."""
     if not 28 <= image_size <= 64:
         raise ValueError(f"image_size={image_size} is not within 28 to 64")
@@ -27,7 +30,8 @@ def build_model(backbone: str, attention: str = "none", *, num_classes: int = 10
         if not 0 < value < math.inf:
             raise ValueError(f"{name}={value} must be positive and finite")
     make, options = resolve("backbone", backbone, BACKBONES)
-    block, block_options = resolve("attention", attention, ATTENTION)
+    block, block_options = resolve("attention", attention, BLOCKS)
+    block_options = gate_start(attention, backbone) | block_options
     place = resolve_placement(attention, backbone, placement)
     with torch.random.fork_rng(devices=[]):          # the constructors draw numbers, too
         model = make(num_classes, in_channels, width, **options)
@@ -41,10 +45,12 @@ def build_model(backbone: str, attention: str = "none", *, num_classes: int = 10
 def fill_slots(model: nn.Module, place: str, stages: str, make_block) -> None:
     """Put ``make_block(channels)`` into every slot of that place (and stages, if any are named)."""
     for name, slot in list(model.named_modules()):
-        if (isinstance(slot, Slot) and place in slot.placements
-                and (not stages or str(slot.stage) in stages)):
+        if place in getattr(slot, "placements", ()) and (not stages or str(slot.stage) in stages):
             block = make_block(slot.channels)
             block.is_attention = True
+            stride = getattr(slot, "stride", (1, 1))              # of a replaced convolution
+            if stride != (1, 1):
+                block = nn.Sequential(block, nn.AvgPool2d(stride, ceil_mode=True))
             model.set_submodule(name, block)
 
 
@@ -55,30 +61,50 @@ def resolve(kind: str, name: str, table) -> tuple:
     return make, take_options(kind, base, given, option_defaults(make))
 
 
-def canonical(kind: str, name: str, table) -> str:
-    """One spelling for one meaning: options sorted, defaults left out. A block's options are tried
-    on one of 64 channels, so that impossible ones are refused before there is a run of that name.
-    """
-    make, options = resolve(kind, name, table)
-    if kind == "attention" and options:
+def gate_start(attention: str, backbone: str) -> dict:
+    """``{"gate_init": …}`` of a block in a network, ``{}`` if it has no such option. In a network
+    without batch norm nothing undoes what gates of one half take away: eight CBAMs leave 2**-16 of
+    an image. There they start open."""
+    make, options = resolve("backbone", backbone, BACKBONES)
+    normed = (option_defaults(make) | options).get("norm", True)
+    base, given = parse(attention)
+    own = option_defaults(choose("attention", base, BLOCKS).make)
+    if "gate_init" not in own:
+        return {}
+    return {"gate_init": given.get("gate_init", own["gate_init"] if normed else "open")}
+
+
+def canonical_backbone(name: str) -> str:
+    """One spelling for one meaning: options sorted, defaults left out."""
+    _, options = resolve("backbone", name, BACKBONES)
+    return form(parse(name)[0], options)
+
+
+def canonical_attention(name: str, backbone: str) -> str:
+    """Likewise for a block in a network, whose own start of a gate is left out, too. Its options
+    are tried on one of 64 channels, so that impossible ones are refused before there is a run of
+    that name."""
+    make, options = resolve("attention", name, BLOCKS)
+    if options:
         with torch.device("meta"):
             make(64, **options)
-    return form(parse(name)[0], options)
+    base, start = parse(name)[0], gate_start(name, backbone)
+    options.pop("gate_init", None)
+    return form(base, options | (start if start != gate_start(base, backbone) else {}))
 
 
 def resolve_placement(attention: str, backbone: str, placement: str | None) -> str:
     """The placement after defaults, such as ``"block"`` or ``"post_add@12"``; "" for ``none``."""
     name, network = parse(attention)[0], parse(backbone)[0]
-    own = choose("attention", name, ATTENTION).placement
+    own = choose("attention", name, BLOCKS).placement
     row = choose("backbone", network, BACKBONES)
     if name == "none" and placement == "":
         return ""                                          # as it was resolved before
-    if placement is None:
-        place, stages = split_placement(own)
-        if place not in row.placements:
-            place = "block"                                # e.g. a network without a residual sum
-    else:
-        place, stages = split_placement(placement)
+    place, stages = split_placement(own if placement is None else placement)
+    if placement is None and place not in (*row.placements, "replace"):
+        place = "block"                                    # e.g. a network without a residual sum
+    if place == "replace":
+        check_replaces(name, network, own)
     choose(f"placement in {network}:", place, row.placements)
     valid = "" if place in ("stem", "head", "head_post") else "1234567"[:row.stages]
     if not set(stages) <= set(valid) or ("@" in (placement or "") and not stages):
@@ -88,6 +114,18 @@ def resolve_placement(attention: str, backbone: str, placement: str | None) -> s
         return ""
     stages = "".join(sorted(set(stages)))
     return place if stages in ("", valid) else f"{place}@{stages}"
+
+
+def check_replaces(name: str, network: str, own: str) -> None:
+    """Only what does a convolution's work may take its place, and only where there is one."""
+    if own != "replace" and name != "none":
+        able = [n for n, row in BLOCKS.items() if row.placement == "replace"]
+        raise ValueError(f"{name} cannot replace a convolution; valid: {', '.join(able)}")
+    where = [n for n, row in BACKBONES.items() if "replace" in row.placements]
+    if network not in where:
+        raise ValueError(f"{name} replaces a 3×3 convolution of as many channels in as out, and "
+                         f"{network} has none marked; valid: {', '.join(where)}, or another "
+                         "placement")
 
 
 def split_placement(placement: str) -> tuple[str, str]:

@@ -6,10 +6,9 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from .attention import ATTENTION
 from .backbones import BACKBONES
 from .data import DATASETS, canonical_dataset
-from .models import canonical, resolve_placement
+from .models import BLOCKS, canonical_attention, canonical_backbone, resolve_placement
 from .recipes import RECIPES, Recipe
 from .spec import choose, parse
 
@@ -46,8 +45,8 @@ class Run:
         self._set("placement", resolve_placement(text(self.attention), text(self.backbone),
                                                  self.placement))
         self._set("dataset", canonical_dataset(text(self.dataset)))
-        self._set("attention", canonical("attention", text(self.attention), ATTENTION))
-        self._set("backbone", canonical("backbone", text(self.backbone), BACKBONES))
+        self._set("backbone", canonical_backbone(text(self.backbone)))
+        self._set("attention", canonical_attention(text(self.attention), self.backbone))
 
     def _set(self, name, value):
         object.__setattr__(self, name, value)
@@ -70,7 +69,7 @@ class Run:
         default = Recipe()
         out["recipe"] = {f.name: value for f in dataclasses.fields(Recipe)
                          if (value := getattr(self.how, f.name)) != getattr(default, f.name)}
-        versions = {"dataset": DATASETS, "backbone": BACKBONES, "attention": ATTENTION}
+        versions = {"dataset": DATASETS, "backbone": BACKBONES, "attention": BLOCKS}
         for kind, table in versions.items():
             version = table[parse(getattr(self, kind))[0]].version
             if version > 1:

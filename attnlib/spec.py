@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import math
 import re
+from collections.abc import Mapping
 
 NAME = re.compile(r"\s*([A-Za-z0-9_+]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
 
@@ -44,7 +45,7 @@ def choose(kind: str, name: str, table):
     """``table[name]`` (of a plain collection: the name), or a one-line ``ValueError`` that lists
     the valid names."""
     if name in table:
-        return table[name] if isinstance(table, dict) else name
+        return table[name] if isinstance(table, Mapping) else name
     raise ValueError(f"unknown {kind} {name!r}; valid: {', '.join(table)}")
 
 
