@@ -864,7 +864,7 @@ def test_equals_timms(name):
         "cbam": lambda: CbamModule(128, rd_channels=8, mlp_bias=True),
         "sk": lambda: layers.SelectiveKernel(128, groups=32, rd_channels=32, split_input=False),
         "gc": lambda: layers.GlobalContext(128, fuse_add=True, fuse_scale=False, rd_channels=8),
-        "coord": lambda: CoordAttn(128, rd_channels=8),
+        "coord": lambda: CoordAttn(128, rd_channels=8, bias=True),
     }[name]()
     take(block, theirs)
     if name == "cbam":                                             # they have the mean first
