@@ -79,8 +79,8 @@ class SEC(SE):
     """y = x · s(W2 relu(W1 a + b1) + b2): SE with biases, written there with 1×1 convolutions as it
     is here anyway; "SEC" of github.com/jaekyeongg/deeplearning. Parameters: 2Ch + h + C."""
 
-    def __init__(self, channels: int, reduction: int = 8):
-        super().__init__(channels, reduction, bias=True)
+    def __init__(self, channels: int, reduction: int = 8, gate_init: str = "half"):
+        super().__init__(channels, reduction, bias=True, gate_init=gate_init)
 
 
 # --- Channel gates from mean and maximum, spatial gates: the CBAM family ---
@@ -155,10 +155,11 @@ class CBAMAvg(nn.Sequential):
     """y = SA(SE(x)), SA without its norm: what the notebooks of the hybrid project call CBAM. Its
     channel part has lost the maximum and the biases. Parameters: 2Ch + 2k²."""
 
-    def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7):
+    def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7,
+                 gate_init: str = "half"):
         super().__init__()
-        self.channel = SE(channels, reduction)
-        self.spatial = SpatialAttention(channels, kernel_size, norm=False)
+        self.channel = SE(channels, reduction, gate_init=gate_init)
+        self.spatial = SpatialAttention(channels, kernel_size, norm=False, gate_init=gate_init)
 
 
 class BAM(nn.Module):
@@ -234,10 +235,11 @@ class HybridP0(nn.Sequential):
     """y = CBAMAvg(SE(x)): the hybrid as the hybrid project's notebooks have it: two channel gates
     from the mean, then a spatial one without a norm. Parameters: 4Ch + 2k²."""
 
-    def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7):
+    def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7,
+                 gate_init: str = "half"):
         super().__init__()
-        self.se = SE(channels, reduction)
-        self.cbam = CBAMAvg(channels, reduction, kernel_size)
+        self.se = SE(channels, reduction, gate_init=gate_init)
+        self.cbam = CBAMAvg(channels, reduction, kernel_size, gate_init)
 
 
 class HybridSum(nn.Module):
@@ -262,15 +264,15 @@ class HybridSum(nn.Module):
 
 class HybridPar(nn.Module):
     """y = x · s(SE's logits + CA's logits) · Ms(x): the "parallel spatial-channel attention" of the
-    hybrid project's README, all three from the same x. Our reading: it gives no formula.
-    Parameters: those of SE and CBAM."""
+    hybrid project's README, all three from the same x. Our reading: it gives no formula. The two
+    logits share one gate, which ``gate_init`` opens once. Parameters: those of SE and CBAM."""
 
     def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7,
-                 gamma: float = 0.0):
+                 gamma: float = 0.0, gate_init: str = "half"):
         super().__init__()
         self.se = SE(channels, reduction)
-        self.channel = ChannelAttention(channels, reduction)
-        self.spatial = SpatialAttention(channels, kernel_size, gamma)
+        self.channel = ChannelAttention(channels, reduction, gate_init)
+        self.spatial = SpatialAttention(channels, kernel_size, gamma, gate_init=gate_init)
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         return (self.se.logits(x) + self.channel.logits(x)).sigmoid() * self.spatial.gate(x)
@@ -284,10 +286,11 @@ class SESA(nn.Sequential):
     norm and the norm's usual start (``gamma=1``). Parameters: 2Ch + 2k² + 3."""
 
     def __init__(self, channels: int, reduction: int = 8, kernel_size: int = 7,
-                 gamma: float = 1.0):
+                 gamma: float = 1.0, gate_init: str = "half"):
         super().__init__()
         self.channel = SER(channels, reduction)
-        self.spatial = SpatialAttention(channels, kernel_size, gamma, bias=True)
+        self.spatial = SpatialAttention(channels, kernel_size, gamma, bias=True,
+                                        gate_init=gate_init)
 
 
 class SECSA(nn.Sequential):
@@ -295,10 +298,11 @@ class SECSA(nn.Sequential):
     Parameters: 2Ch + h + C + 2k² + 3."""
 
     def __init__(self, channels: int, reduction: int = 8, kernel_size: int = 7,
-                 gamma: float = 1.0):
+                 gamma: float = 1.0, gate_init: str = "half"):
         super().__init__()
-        self.channel = SEC(channels, reduction)
-        self.spatial = SpatialAttention(channels, kernel_size, gamma, bias=True)
+        self.channel = SEC(channels, reduction, gate_init)
+        self.spatial = SpatialAttention(channels, kernel_size, gamma, bias=True,
+                                        gate_init=gate_init)
 
 
 class New(nn.Module):
@@ -307,10 +311,11 @@ class New(nn.Module):
     a gain of 0 to 2. Parameters: 2Ch + 2k² + 3."""
 
     def __init__(self, channels: int, reduction: int = 8, kernel_size: int = 7,
-                 gamma: float = 1.0):
+                 gamma: float = 1.0, gate_init: str = "half"):
         super().__init__()
         self.channel = SER(channels, reduction)
-        self.spatial = SpatialAttention(channels, kernel_size, gamma, bias=True)
+        self.spatial = SpatialAttention(channels, kernel_size, gamma, bias=True,
+                                        gate_init=gate_init)
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         return self.spatial.gate(x) * self.channel.gate(x)
@@ -327,18 +332,19 @@ class NAB(nn.Module):
     Deviation: maps below 7×7, where the original fails, are padded with zeros to 7×7.
     Parameters: 49C² + C + C + 1; with ``depthwise`` 49C + C + C + 1."""
 
-    def __init__(self, channels: int, depthwise: bool = False):
+    def __init__(self, channels: int, depthwise: bool = False, gate_init: str = "half"):
         super().__init__()
         self.pixel = nn.Conv2d(channels, 1, 1)
         self.patch = nn.Conv2d(channels, channels, 7, stride=3,
                                groups=channels if depthwise else 1)
+        self.offset = gate_offset(gate_init)
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         down, across = (max(0, 7 - side) for side in x.shape[2:])
         padded = nn.functional.pad(x, (across // 2, across - across // 2,
                                        down // 2, down - down // 2))
         patches = self.patch(padded).flatten(2).max(-1).values[:, :, None, None]
-        return self.pixel(x).sigmoid() * patches.sigmoid()
+        return (self.pixel(x) + self.offset).sigmoid() * (patches + self.offset).sigmoid()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.gate(x)
@@ -352,14 +358,15 @@ class ECA(nn.Module):
     Wang et al. 2020, arXiv:1910.03151. k = t or t + 1, whichever is odd, t = ⌊(log2 C + 1) / 2⌋,
     which is half the length of C in binary, rounded down. Parameters: k."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, gate_init: str = "half"):
         super().__init__()
         k = channels.bit_length() // 2 | 1
         self.conv = nn.Conv2d(1, 1, (k, 1), padding=(k // 2, 0), bias=False)
+        self.offset = gate_offset(gate_init)
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         along = x.mean((2, 3), keepdim=True).transpose(1, 2)              # [B, 1, C, 1]
-        return self.conv(along).transpose(1, 2).sigmoid()
+        return (self.conv(along).transpose(1, 2) + self.offset).sigmoid()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.gate(x)
@@ -407,19 +414,21 @@ class CoordAttention(nn.Module):
     Attention, Hou et al. 2021, arXiv:2103.02907. h = max(8, C // reduction); all with biases.
     Parameters: Ch + h + 2h + 2 (hC + C)."""
 
-    def __init__(self, channels: int, reduction: int = 32):
+    def __init__(self, channels: int, reduction: int = 32, gate_init: str = "half"):
         super().__init__()
         hidden = hidden_units(channels, reduction, least=8)
         self.squeeze = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.BatchNorm2d(hidden),
                                      nn.Hardswish(inplace=True))
         self.rows = nn.Conv2d(hidden, channels, 1)
         self.columns = nn.Conv2d(hidden, channels, 1)
+        self.offset = gate_offset(gate_init)
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         rows = x.mean(3, keepdim=True)                                    # [B, C, H, 1]
         columns = x.mean(2, keepdim=True).transpose(2, 3)                 # [B, C, W, 1]
         rows, columns = self.squeeze(torch.cat([rows, columns], 2)).split(x.shape[2:], 2)
-        return self.rows(rows).sigmoid() * self.columns(columns.transpose(2, 3)).sigmoid()
+        rows, columns = self.rows(rows), self.columns(columns.transpose(2, 3))
+        return (rows + self.offset).sigmoid() * (columns + self.offset).sigmoid()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.gate(x)
@@ -430,11 +439,12 @@ class Triplet(nn.Module):
     channels and rows changed over, SA'' with channels and columns; Triplet Attention, Misra et al.
     2021, arXiv:2010.03045. Parameters: 3 (2k² + 2)."""
 
-    def __init__(self, channels: int, kernel_size: int = 7, gamma: float = 1.0):
+    def __init__(self, channels: int, kernel_size: int = 7, gamma: float = 1.0,
+                 gate_init: str = "half"):
         super().__init__()
-        self.cw = SpatialAttention(channels, kernel_size, gamma)
-        self.hc = SpatialAttention(channels, kernel_size, gamma)
-        self.hw = SpatialAttention(channels, kernel_size, gamma)
+        self.cw = SpatialAttention(channels, kernel_size, gamma, gate_init=gate_init)
+        self.hc = SpatialAttention(channels, kernel_size, gamma, gate_init=gate_init)
+        self.hw = SpatialAttention(channels, kernel_size, gamma, gate_init=gate_init)
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         cw = self.cw.gate(x.transpose(1, 2)).transpose(1, 2)              # [B, C, 1, W]
@@ -479,10 +489,11 @@ class SRM(nn.Module):
     Deviation: the variance is divided by n and 1e-5 added, so that a 1×1 map is finite. In training
     it needs two images a batch, as the norm has one value an image. Parameters: 2C + 2C."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, gate_init: str = "half"):
         super().__init__()
         self.mix = nn.Conv2d(channels, channels, (1, 2), groups=channels, bias=False)
         self.norm = nn.BatchNorm2d(channels)
+        self.offset = gate_offset(gate_init)
         self.reset_parameters()
 
     def reset_parameters(self):
@@ -491,10 +502,120 @@ class SRM(nn.Module):
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         sd = (x.var((2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
         style = torch.cat([x.mean((2, 3), keepdim=True), sd], 3)          # [B, C, 1, 2]
-        return self.norm(self.mix(style)).sigmoid()
+        return (self.norm(self.mix(style)) + self.offset).sigmoid()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.gate(x)
+
+
+# --- In place of a convolution: 3×3, C -> C, stride 1, no bias, for the norm that follows ---
+
+
+def relative_logits(q: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """q_j · r(j' − j) for all places j, j' of a row: q [..., L, d] -> [..., L, L]. ``table``
+    [2S − 1, d] has r(1 − S) to r(S − 1); farther places count as the farthest of their side."""
+    length = q.shape[-2]
+    beyond = max(0, length - 1 - len(table) // 2)
+    table = torch.cat([table[:1].expand(beyond, -1), table, table[-1:].expand(beyond, -1)])
+    middle = len(table) // 2
+    near = q @ table[middle - length + 1:middle + length].T               # [..., L, 2L − 1]
+    # Row j is read from its place L − 1 − j on. One zero more in each row and then rows of 2L − 1
+    # shift it so, and without an index, whose gradient would be summed in any order on CUDA.
+    flat = nn.functional.pad(near, (0, 1)).flatten(-2)[..., length - 1:-1]
+    return flat.unflatten(-1, (length, 2 * length - 1))[..., :length]
+
+
+class AA(nn.Module):
+    """y = [K x; Wo (p v)], K a 3×3 convolution C -> C − dv and p v the places' values v weighted by
+    p = softmax_t(q · (k_t + r_t)), t all places of the map, in N heads: Attention Augmented
+    convolution, Bello et al. 2019, arXiv:1904.09925. r_t is learned and the sum of one vector for
+    how far t is down and one for how far across, shared by the heads. It needs memory for
+    B · N · (HW)² numbers.
+
+    A head has d = max(20, key · C / N) numbers in q and k and max(1, value · C / N) in v, rounded;
+    so dk = N d, and dv = N in a narrow map; q is divided by √d. Few channels get fewer heads:
+    N = min(num_heads, C // 8), at least 1. ``key`` and ``value`` are the paper's κ and υ.
+
+    Deviations: no biases; ``size`` is the side of the largest map whose distances all have vectors
+    of their own, where the paper's tables are made for one map: farther ones share the last.
+    Parameters: 9C (C − dv) + C (2dk + dv) + dv² + 2 (2 size − 1) d."""
+
+    def __init__(self, channels: int, num_heads: int = 8, key: float = 0.2, value: float = 0.1,
+                 size: int = 32):
+        super().__init__()
+        for option, given in {"num_heads": num_heads, "size": size}.items():
+            if given < 1:
+                raise ValueError(f"{option}={given} must be at least 1")
+        self.heads = max(1, min(num_heads, channels // 8))
+        self.depth = max(20, round(key * channels / self.heads))                      # d
+        self.values = self.heads * max(1, round(value * channels / self.heads))       # dv
+        if not (key > 0 and value > 0 and self.values < channels):
+            raise ValueError(f"key={key} must be positive and value={value} between 0 and 1, and "
+                             f"leave a channel of {channels} to the convolution")
+        self.conv = nn.Conv2d(channels, channels - self.values, 3, padding=1, bias=False)
+        self.qkv = nn.Conv2d(channels, 2 * self.heads * self.depth + self.values, 1, bias=False)
+        self.out = nn.Conv2d(self.values, self.values, 1, bias=False)
+        self.down = nn.Parameter(torch.empty(2 * size - 1, self.depth))
+        self.across = nn.Parameter(torch.empty(2 * size - 1, self.depth))
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        for table in (self.down, self.across):
+            nn.init.normal_(table, std=self.depth ** -0.5)
+
+    def attend(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """p [B, N, HW, HW], each row adding up to 1, and v [B, N, HW, dv / N]."""
+        height, width = x.shape[2:]
+        dk = self.heads * self.depth
+        q, k, v = (part.unflatten(1, (self.heads, -1)).permute(0, 1, 3, 4, 2)
+                   for part in self.qkv(x).split([dk, dk, self.values], 1))  # [B, N, H, W, d]
+        q = q * self.depth ** -0.5
+        down = relative_logits(q.transpose(2, 3), self.down).transpose(2, 3)       # [B, N, H, W, H]
+        across = relative_logits(q, self.across)                                   # [B, N, H, W, W]
+        content = q.flatten(2, 3) @ k.flatten(2, 3).transpose(2, 3)
+        place = (down[..., None] + across[..., None, :]).reshape(content.shape)
+        return (content + place).softmax(-1), v.flatten(2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        p, v = self.attend(x)
+        seen = (p @ v).transpose(2, 3).reshape(len(x), self.values, *x.shape[2:])
+        return torch.cat([self.conv(x), self.out(seen)], 1)
+
+
+class SK(nn.Module):
+    """y = p · U1 + (1 − p) · U2, U1 and U2 = relu(BN(K x)), K a 3×3 convolution in groups, that of
+    U2 with dilation 2; [p; 1 − p] = softmax over the two of W2 relu(BN(W1 mean_hw (U1 + U2))), a
+    p for each channel: Selective Kernel convolution, Li et al. 2019, arXiv:1903.06586. W1 leads to
+    h = max(32, C // reduction), no biases. ``fixed``: p = 1/2, the control without W1 and W2.
+
+    The number of groups is the greatest common divisor of ``groups`` and C. Deviation: another norm
+    follows, that of the convolution whose place it takes. In training it needs two images a batch,
+    as the norm of h has one value an image. Parameters: 18C² / groups + 4C + 3Ch + 2h; ``fixed``:
+    18C² / groups + 4C."""
+
+    def __init__(self, channels: int, reduction: int = 16, groups: int = 32, fixed: bool = False):
+        super().__init__()
+        if groups < 1:
+            raise ValueError(f"groups={groups} must be at least 1")
+        groups = max(n for n in range(1, groups + 1) if groups % n == channels % n == 0)
+        hidden = hidden_units(channels, reduction, least=32)
+
+        def branch(dilation):
+            return nn.Sequential(nn.Conv2d(channels, channels, 3, 1, dilation, dilation, groups,
+                                           bias=False),
+                                 nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+        self.near, self.far = branch(1), branch(2)
+        self.select = None if fixed else nn.Sequential(
+            nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden),
+            nn.ReLU(inplace=True), nn.Conv2d(hidden, 2 * channels, 1, bias=False))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        near, far = self.near(x), self.far(x)
+        if self.select is None:
+            return (near + far) / 2
+        logits = self.select((near + far).mean((2, 3), keepdim=True))
+        p = logits.unflatten(1, (2, -1)).softmax(1).to(near.dtype)                # [B, 2, C, 1, 1]
+        return p[:, 0] * near + p[:, 1] * far
 
 
 # --- Controls ---
@@ -531,8 +652,8 @@ class Frozen(SE):
     """y = x · s(W2 relu(W1 a)), W1 and W2 as they were drawn: SE's control for "must the gate
     learn?". Parameters: 2Ch, of which none is trained."""
 
-    def __init__(self, channels: int, reduction: int = 16):
-        super().__init__(channels, reduction)
+    def __init__(self, channels: int, reduction: int = 16, gate_init: str = "half"):
+        super().__init__(channels, reduction, gate_init=gate_init)
         self.requires_grad_(False)
 
 
@@ -572,6 +693,8 @@ ATTENTION = {
     "triplet": Row(Triplet, "mean of three spatial gates, the map turned twice"),
     "gc": Row(GlobalContext, "adds an MLP of a softmax-weighted mean"),
     "srm": Row(SRM, "channel gate from mean and standard deviation"),
+    "aa": Row(AA, "3×3 convolution, some of its channels from self-attention", "replace"),
+    "sk": Row(SK, "two 3×3 convolutions, one dilated, mixed channel by channel", "replace"),
     "layerscale": Row(LayerScale, "control: one learned factor a channel, the same for all images"),
     "shuffled": Row(Shuffled, "control: SE with the gate of another image"),
     "frozen": Row(Frozen, "control: SE whose gate is random and never trained"),

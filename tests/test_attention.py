@@ -27,6 +27,8 @@ def lively(name: str, channels: int = C, **options) -> nn.Module:
         for tensor in [*block.parameters(), *block.buffers()]:
             if tensor.is_floating_point():
                 tensor.copy_(torch.rand(tensor.shape, generator=rng) - 0.3)
+                if ATTENTION[name].placement == "replace" and tensor.ndim > 1:
+                    tensor /= tensor[0].numel() ** 0.5       # or its numbers leave every scale
         for module in block.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_var.abs_().add_(0.5)
@@ -159,10 +161,10 @@ def test_few_channels_keep_one_hidden_unit(name, channels):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "gc"])      # it adds
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("gc", "aa", "sk")])
 def test_gates_lie_in_their_range_and_broadcast(name):
     x, found = 5 * maps(), gated(lively(name))
-    assert found
+    assert found, "gc adds, aa and sk make new maps; all others multiply"
     for module in found:
         gate = module.gate(x)
         assert torch.broadcast_shapes(gate.shape, x.shape) == x.shape

@@ -9,13 +9,17 @@ import torch
 from test_attention import NAIVE as FIRST
 from test_attention import lively, maps, naive_ca, naive_cbam, naive_mlp, naive_sa, naive_se
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnlib import attention
 from attnlib.attention import ATTENTION, SE, SEC, GlobalContext, HybridSum, SpatialAttention
 from attnlib.models import build_model, cost, count, resolve_placement
+from attnlib.spec import option_defaults
 
 C = 16
 NAMES = [name for name in ATTENTION if name != "none"]
+# What takes a convolution's place is in a network another way than the blocks that are put in.
+ADDED = [name for name in NAMES if ATTENTION[name].placement != "replace"]
 
 
 # --- The equations, naively: one image, one place at a time ---
@@ -33,7 +37,9 @@ def naive_conv(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
         rows.append([])
         for j in range(0, padded.shape[2] - reach_across + 1, conv.stride[1]):
             patch = padded[:, i:i + reach_down:far_down, j:j + reach_across:far_across]
-            rows[-1].append((conv.weight * patch).sum((1, 2, 3)) + conv.bias)
+            patch = patch.unflatten(0, (conv.groups, 1, -1))           # [G, 1, C / G, k, k]
+            z = (conv.weight.unflatten(0, (conv.groups, -1)) * patch).sum((2, 3, 4)).flatten()
+            rows[-1].append(z if conv.bias is None else z + conv.bias)
     return torch.stack([torch.stack(row, 1) for row in rows], 1)
 
 
@@ -166,6 +172,47 @@ def naive_srm(block, x):
     return out
 
 
+def naive_aa(block, x, n, d, reach):
+    """n heads of d numbers in q and k; distances beyond ``reach`` count as ``reach``."""
+    height, width = x.shape[2:]
+    places = [(i, j) for i in range(height) for j in range(width)]
+    out = torch.empty_like(x)
+
+    def table(vectors, distance):
+        return vectors[reach + min(max(distance, -reach), reach)]
+    for b, image in enumerate(x):
+        z = naive_conv(block.qkv, image)
+        q, k, v = z[:n * d], z[n * d:2 * n * d], z[2 * n * d:]
+        seen = torch.zeros_like(v)
+        for head in range(n):
+            own = slice(head * d, (head + 1) * d)
+            mine = slice(head * len(v) // n, (head + 1) * len(v) // n)
+            for i, j in places:
+                weight = torch.stack([torch.exp((q[own, i, j] * (
+                    k[own, t, u] + table(block.down, t - i) + table(block.across, u - j)
+                )).sum() / math.sqrt(d)) for t, u in places])
+                seen[mine, i, j] = sum(w * v[mine, t, u] for w, (t, u)
+                                       in zip(weight, places, strict=True)) / weight.sum()
+        out[b] = torch.cat([naive_conv(block.conv, image), naive_conv(block.out, seen)])
+    return out
+
+
+def naive_sk(block, x, fixed=False):
+    out = torch.empty_like(x)
+    for b, image in enumerate(x):
+        near, far = (naive_norm(norm, naive_conv(conv, image)).clamp_min(0)
+                     for conv, norm, _ in (block.near, block.far))
+        p = torch.full((2, len(image)), 0.5)
+        if not fixed:
+            first, norm, _, last = block.select
+            z = naive_norm(norm, naive_conv(first, mean(near + far)[:, None, None])).clamp_min(0)
+            p = naive_conv(last, z)[:, 0, 0].view(2, -1)
+            p = torch.exp(p) / torch.exp(p).sum(0)
+        for c in range(len(image)):
+            out[b, c] = p[0, c] * near[c] + p[1, c] * far[c]
+    return out
+
+
 NAIVE = {
     "ser": lambda block, x: x + naive_se(block, x),
     "sec": naive_se,
@@ -188,6 +235,8 @@ NAIVE = {
     "gc": naive_gc,
     "srm": naive_srm,
     "frozen": naive_se,
+    "aa": lambda block, x: naive_aa(block, x, n=2, d=20, reach=31),
+    "sk": naive_sk,
 }
 
 
@@ -208,6 +257,12 @@ def test_equals_its_equation(name):
     ("scse", {"combine": "max"}, lambda b, x: torch.maximum(*naive_scse(b, x))),
     ("sa", {"bias": True}, naive_sa),
     ("sa", {"norm": False}, naive_sa),
+    ("aa", {"size": 2, "num_heads": 1, "value": 0.5},
+     lambda b, x: naive_aa(b, x, n=1, d=20, reach=1)),
+    ("aa", {"size": 4, "key": 4.0, "value": 0.3}, lambda b, x: naive_aa(b, x, n=2, d=32, reach=3)),
+    ("sk", {"fixed": True}, lambda b, x: naive_sk(b, x, fixed=True)),
+    ("sk", {"groups": 1}, naive_sk),
+    ("sk", {"groups": 12}, naive_sk),
 ])
 def test_options_equal_their_equations(name, options, naive):
     x, block = maps(2, C, 4, 5), lively(name, C, **options)
@@ -242,6 +297,17 @@ def coord(c: int) -> int:
     return c * h + h + 2 * h + 2 * (h * c + c)
 
 
+def aa(c: int, num_heads: int = 8, key: float = 0.2, value: float = 0.1, size: int = 32) -> int:
+    n = min(num_heads, max(1, c // 8))
+    d, dv = max(20, round(key * c / n)), n * max(1, round(value * c / n))
+    return 9 * c * (c - dv) + c * (2 * n * d + dv) + dv * dv + 2 * (2 * size - 1) * d
+
+
+def sk(c: int, groups: int = 32, fixed: bool = False) -> int:
+    h = max(32, c // 16)
+    return 18 * c * c // math.gcd(c, groups) + 4 * c + (0 if fixed else 3 * c * h + 2 * h)
+
+
 PARAMETERS = {
     "ser": lambda c: mlp(c, 8),
     "sec": lambda c: mlp(c, 8) + biases(c, 8),
@@ -264,6 +330,8 @@ PARAMETERS = {
     "gc": lambda c: c + 1 + mlp(c) + biases(c) + 2 * max(1, c // 16),
     "srm": lambda c: 4 * c,
     "frozen": mlp,
+    "aa": aa,
+    "sk": sk,
 }
 
 
@@ -275,6 +343,17 @@ def test_number_of_parameters(name, channels):
         block = ATTENTION[name].make(channels, **({"depthwise": True} if depthwise else {}))
     key = name + ("(depthwise)" if depthwise else "")
     assert sum(p.numel() for p in block.parameters()) == PARAMETERS[key](channels)
+
+
+@pytest.mark.parametrize("channels", [4, 8, 20, 48, 64, 512])
+def test_number_of_parameters_with_options(channels):
+    def number(name, **options):
+        with torch.device("meta"):
+            return sum(p.numel() for p in ATTENTION[name].make(channels, **options).parameters())
+    for options in ({}, {"num_heads": 2}, {"key": 0.5, "value": 0.25, "size": 7}):
+        assert number("aa", **options) == aa(channels, **options)
+    for options in ({}, {"fixed": True}, {"groups": 1}, {"groups": 6, "fixed": True}):
+        assert number("sk", **options) == sk(channels, **options)
 
 
 @pytest.mark.parametrize(("attention", "placement", "added", "sites"), [
@@ -300,7 +379,7 @@ DEFAULTS = {"ser": "post_add", "se_sa": "post_add", "sec_sa": "post_add", "new":
             "nab": "post_add@123", "bam": "stage@123", "simam": "inner"}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ADDED)
 def test_default_places(name):
     own = DEFAULTS.get(name, "block")
     assert resolve_placement(name, "resnet18", None) == own
@@ -342,6 +421,42 @@ def test_compiles_in_one_piece(name):
     compiled.sum().backward()
     torch.testing.assert_close(compiled, y)
     torch.testing.assert_close(x.grad, expected)
+
+
+# Operations whose backward pass on CUDA adds up in any order, or that PyTorch refuses there when
+# asked to be deterministic.
+UNSTEADY = ("index_add", "index_put", "index_select", "scatter_add", "gather", "cumsum", "adaptive",
+            "replication_pad", "reflection_pad", "upsample", "max_pool", "put_", "bincount")
+
+
+class Operations(TorchDispatchMode):
+    """The names of all operations, forward and backward."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_uses_nothing_that_is_not_deterministic_on_cuda(name):
+    block, x = ATTENTION[name].make(C), maps(2, C, 9, 8).requires_grad_()
+    with Operations() as operations:
+        block(x).sum().backward()
+    assert operations.names and not [o for o in operations.names if any(u in o for u in UNSTEADY)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_throughout_stays_close(name):
+    x, block = maps(2, C, 6, 5), lively(name, C)
+    expected = block(x)
+    y = block.half()(x.half().contiguous(memory_format=torch.channels_last))
+    assert y.dtype == torch.float16
+    torch.testing.assert_close(y.float(), expected, rtol=0.02, atol=0.02)
 
 
 TREE = {node.name: node for node in ast.parse(inspect.getsource(attention)).body
@@ -525,27 +640,75 @@ def test_spatial_norms_start_at_their_scale(name, gamma):
     assert scales and set(scales) == {gamma}
 
 
+OPENING = [name for name in NAMES if "gate_init" in option_defaults(ATTENTION[name].make)]
+# To a last bias, an open gate is another start: the biases that make it, and by how much. The
+# MLP of ca is counted twice, for the mean and for the maximum.
+LAST_BIASES = {
+    "ca": {"mlp.2": 1}, "sa": {"norm": 2}, "cbam": {"channel.mlp.2": 1, "spatial.norm": 2},
+    "sec": {"mlp.2": 2}, "sec_sa": {"channel.mlp.2": 2, "spatial.norm": 2},
+    "se_sa": {"spatial.norm": 2}, "new": {"spatial.norm": 2},                 # ser gains anyway
+    "hybrid_par": {"channel.mlp.2": 1, "spatial.norm": 2},
+    "nab": {"pixel": 2, "patch": 2}, "coord": {"rows": 2, "columns": 2}, "srm": {"norm": 2},
+    "triplet": {"cw.norm": 2, "hc.norm": 2, "hw.norm": 2},
+}
+LOGITS = ("se", "shuffled", "frozen", "eca")                     # one gate, no bias of its own
+PARTS = {"cbam_avg": ("channel", "spatial"), "hybrid": ("se", "cbam.channel", "cbam.spatial"),
+         "hybrid_p0": ("se", "cbam.channel", "cbam.spatial")}
+
+
+def test_every_gate_that_opens_is_tested():
+    assert {*LAST_BIASES, *LOGITS, *PARTS} == set(OPENING)
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["se", "ca", "sa", "shuffled"])
+@pytest.mark.parametrize("name", LAST_BIASES)
+def test_an_open_gate_is_a_last_bias_two_higher(name):
+    half, opened = lively(name), lively(name, gate_init="open")
+    assert not torch.allclose(opened(maps()), half(maps()))
+    for key, more in LAST_BIASES[name].items():
+        half.get_submodule(key).bias.add_(more)
+    torch.testing.assert_close(opened(maps()), half(maps()))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [*LOGITS, "ca", "sa", "sec", "srm"])
 def test_an_open_gate_has_logits_two_higher(name):
-    half, opened = ATTENTION[name].make(64), ATTENTION[name].make(64, gate_init="open")
+    half, opened = (ATTENTION[name].make(64, gate_init=start) for start in ("half", "open"))
     opened.load_state_dict(half.state_dict())
     torch.testing.assert_close(opened.gate(maps()).logit(), half.gate(maps()).logit() + 2)
 
 
 @torch.no_grad()
 def test_all_gates_of_a_whole_open():
-    for name, gates in {"cbam": 2, "hybrid": 3}.items():
-        block = ATTENTION[name].make(64, gate_init="open")
-        assert [m.offset for m in block.modules() if hasattr(m, "gate")] == [2.0] * gates
-    x, block = maps(), attention.SpatialAttention(64, gate_init="open")
-    torch.testing.assert_close(block(x), x * torch.tensor(2.0).sigmoid())
+    for name, parts in PARTS.items():
+        block, expected = lively(name, gate_init="open"), maps()
+        opened = [key for key, m in block.named_modules() if getattr(m, "offset", 0) == 2]
+        assert opened == list(parts)
+        for key in parts:
+            expected = block.get_submodule(key)(expected)
+        torch.testing.assert_close(block(maps()), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [name for name in ADDED if name not in ("gc", "layerscale")])
+def test_gates_that_start_low_can_start_open(name):
+    """The mean gain of a fresh block. Without parameters there is nothing to start elsewhere."""
+    x = maps().abs() + 0.1
+    gain = (ATTENTION[name].make(64).eval()(x) / x).mean()
+    if name in OPENING:
+        opened = (ATTENTION[name].make(64, gate_init="open").eval()(x) / x).mean()
+        assert gain < 0.8 and max(gain, 0.65) < opened < 1.6
+    else:
+        assert gain > 0.8 or name in ("ge", "simam")
 
 
 @pytest.mark.parametrize(("name", "options"), [
-    ("se", {"gate_init": "wide"}), ("bam", {"combine": "max"}), ("scse", {"combine": "mul"}),
+    ("bam", {"combine": "max"}), ("scse", {"combine": "mul"}),
     ("bam", {"dilation": 0}), ("simam", {"lam": 0.0}), ("coord", {"reduction": 0}),
-    ("triplet", {"kernel_size": 4}), ("gc", {"reduction": 0}),
+    ("triplet", {"kernel_size": 4}), ("gc", {"reduction": 0}), ("sk", {"groups": 0}),
+    ("sk", {"reduction": 0}), ("aa", {"num_heads": 0}), ("aa", {"size": 0}), ("aa", {"value": 1.0}),
+    ("aa", {"value": 0.0}), ("aa", {"key": -0.1}), *((name, {"gate_init": "wide"})
+                                                     for name in NAMES if name in OPENING),
 ])
 def test_impossible_options_are_named(name, options):
     (key, value), = options.items()
@@ -576,7 +739,7 @@ def test_parallel_hybrid_without_its_se_is_cbam_with_both_gates_from_x():
 
 
 def test_a_batch_of_one_is_refused_where_a_norm_has_one_value_an_image():
-    for name in ("srm", "bam"):
+    for name in ("srm", "bam", "sk"):
         with pytest.raises(ValueError, match="more than 1 value"):
             ATTENTION[name].make(C)(maps(1, C, 4, 4))
 
@@ -587,3 +750,124 @@ def test_gc_adds_the_same_to_every_place():
     added = block(x) - x
     torch.testing.assert_close(added, added[:, :, :1, :1].expand_as(x), rtol=1e-4, atol=1e-4)
     assert isinstance(block, GlobalContext) and not hasattr(block, "gate")
+
+
+# --- In place of a convolution ---
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 4), (8, 8)])
+@pytest.mark.parametrize("size", [1, 2, 4, 9])
+def test_relative_logits_are_those_of_the_distance(shape, size):
+    q, table = maps(2, 3, *shape), maps(2 * size - 1, shape[1], seed=2)
+    rows = attention.relative_logits(q, table)
+    for j in range(shape[0]):
+        for t in range(shape[0]):
+            distance = min(max(t - j, 1 - size), size - 1)
+            expected = (q[..., j, :] * table[size - 1 + distance]).sum(-1)
+            torch.testing.assert_close(rows[..., j, t], expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("side", "size"), [(28, 28), (32, 32), (40, 32), (64, 32)])
+def test_aa_on_the_maps_of_images_of_28_to_64_pixels(side, size):
+    x, block = maps(1, 8, side, side // 4), lively("aa", 8, size=size)
+    p, v = block.attend(x)
+    assert p.shape == (1, 1, side * (side // 4), side * (side // 4)) and v.shape[2] == p.shape[3]
+    torch.testing.assert_close(p.sum(-1), torch.ones(p.shape[:-1]))
+    assert block(x).shape == x.shape
+
+
+@torch.no_grad()
+def test_aa_attends_by_distance_not_by_place():
+    """Of a map that is the same everywhere: all weights of one distance are in one ratio."""
+    block = lively("aa", C, size=4)
+    p, _ = block.attend(torch.ones(1, C, 1, 6))
+    ratio = p[0, :, 1, 1:] / p[0, :, 1, :1]
+    torch.testing.assert_close(p[0, :, 2, 2:] / p[0, :, 2, 1:2], ratio[:, :-1])
+    assert not torch.allclose(ratio, torch.ones_like(ratio))
+
+
+@torch.no_grad()
+def test_aa_without_positions_does_not_see_where_things_are():
+    block, x = lively("aa", C), maps(2, C, 6, 9)
+    block.conv.weight.zero_()
+    places = torch.randperm(6 * 9, generator=torch.Generator().manual_seed(4))
+    moved = x.flatten(2)[:, :, places].view_as(x)
+    assert not torch.allclose(block(moved).flatten(2), block(x).flatten(2)[:, :, places])
+    block.down.zero_()
+    block.across.zero_()
+    torch.testing.assert_close(block(moved).flatten(2), block(x).flatten(2)[:, :, places])
+
+
+@pytest.mark.parametrize(("channels", "sizes"), [
+    (2, (1, 20, 1)), (4, (1, 20, 1)), (8, (1, 20, 1)), (16, (2, 20, 2)), (32, (4, 20, 4)),
+    (64, (8, 20, 8)), (128, (8, 20, 16)), (512, (8, 20, 48)), (1024, (8, 26, 104))])
+def test_heads_of_aa(channels, sizes):
+    block = attention.AA(channels)
+    assert (block.heads, block.depth, block.values) == sizes
+    assert block(maps(1, channels, 3, 2)).shape == (1, channels, 3, 2)
+
+
+def test_aa_starts_its_tables_by_their_depth():
+    block = attention.AA(64, key=4.0, size=64)                     # d = 32
+    for table in (block.down, block.across):
+        assert table.shape == (127, 32)
+        assert table.std().item() == pytest.approx(32 ** -0.5, rel=0.1)
+    with pytest.raises(ValueError, match="leave a channel of 1"):
+        attention.AA(1)
+
+
+@torch.no_grad()
+def test_sk_between_its_branches():
+    x, block = maps(), lively("sk")
+    near, far = block.near(x), block.far(x)
+    lowest, highest = torch.minimum(near, far), torch.maximum(near, far)
+    assert (block(x) >= lowest - 1e-5).all() and (block(x) <= highest + 1e-5).all()
+    block.select[-1].weight.zero_()                                # both logits the same
+    control = attention.SK(64, fixed=True).eval()
+    control.load_state_dict({k: v for k, v in block.state_dict().items() if "select" not in k})
+    torch.testing.assert_close(control(x), block(x))
+    torch.testing.assert_close(control(x), (near + far) / 2)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(4, 4), (12, 4), (48, 16), (64, 32), (512, 32)])
+def test_groups_of_sk_fit_the_channels(channels, groups):
+    block = attention.SK(channels)
+    assert block.near[0].groups == block.far[0].groups == groups
+    assert block.far[0].dilation == (2, 2) and block.select[0].out_channels == 32
+
+
+# --- Against timm, if it is installed ---
+
+
+def take(block: nn.Module, theirs: nn.Module) -> None:
+    """Copy all tensors in their order, which is the same here; shapes differ by ones at most."""
+    ours, other = block.state_dict(), theirs.state_dict()
+    assert [v.numel() for v in ours.values()] == [v.numel() for v in other.values()]
+    theirs.load_state_dict({key: value.view_as(other[key]) for key, value
+                            in zip(other, ours.values(), strict=True)})
+    theirs.eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["se", "eca", "cbam", "sk", "gc", "coord"])
+def test_equals_timms(name):
+    layers = pytest.importorskip("timm.layers")
+    from timm.layers.cbam import CbamModule
+    from timm.layers.coord_attn import CoordAttn
+    x = maps(3, 128, 6, 9)
+    block = lively(name, 128, **({"bias": True} if name == "se" else {}))
+    theirs = {
+        "se": lambda: layers.SEModule(128, rd_channels=8),
+        "eca": lambda: layers.EcaModule(128),
+        "cbam": lambda: CbamModule(128, rd_channels=8, mlp_bias=True),
+        "sk": lambda: layers.SelectiveKernel(128, groups=32, rd_channels=32, split_input=False),
+        "gc": lambda: layers.GlobalContext(128, fuse_add=True, fuse_scale=False, rd_channels=8),
+        "coord": lambda: CoordAttn(128, rd_channels=8, bias=True),
+    }[name]()
+    take(block, theirs)
+    if name == "cbam":                                             # they have the mean first
+        kernel = theirs.spatial.conv.conv.weight
+        kernel.copy_(kernel.flip(1))
+    torch.testing.assert_close(block(x), theirs(x), rtol=1e-4, atol=1e-4)
