@@ -1,6 +1,7 @@
 """Networks with attention in them: built, initialised in pairs, and counted."""
 import copy
 import math
+from collections import ChainMap
 
 import torch
 from torch import nn
@@ -8,9 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .attention import ATTENTION
 from .backbones import BACKBONES
+from .replicas import REPLICAS
 from .spec import choose, derive, form, option_defaults, parse, take_options
 
-BLOCKS = ATTENTION
+BLOCKS = ChainMap(REPLICAS, ATTENTION)              # lists those of ATTENTION first
 
 
 def build_model(backbone: str, attention: str = "none", *, num_classes: int = 10,
