@@ -1,4 +1,5 @@
 """``train(run) -> record``: one loop, resumed at the last whole epoch after any interruption."""
+import copy
 import math
 import platform
 import subprocess
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import store
+from .augment import AUGMENTATIONS
 from .batches import Batches
 from .data import Dataset, load_dataset
 from .models import build_model, cost
@@ -80,7 +82,11 @@ def train(run: Run, profile: str = "own", *, deadline: float | None = None) -> d
 
 
 class Trainer:
-    """The model and optimiser of one run; `state` and `restore` are all that resuming needs."""
+    """The model and optimiser of one run; `state` and `restore` are all that resuming needs.
+
+    ``judged`` is the network that is validated, tested and kept: the model itself, or with ``ema``
+    the running average of it. ``best``: its weights at the best epoch, where the recipe keeps
+    them. When to stop and how to step follow from the history alone."""
 
     def __init__(self, run: Run, data: Dataset):
         self.run, self.how, self.machine = run, run.how, machine()
@@ -91,13 +97,18 @@ class Trainer:
         self.model.to(device)
         if self.machine.channels_last:
             self.model.to(memory_format=torch.channels_last)
+        self.judged = copy.deepcopy(self.model) if self.how.ema else self.model
+        self.averaging = pairs(self.judged, self.model)
+        self.best: dict = {}
         self.optimizer = make_optimizer(self.model, self.how)
         self.scaler = torch.amp.GradScaler(device,
                                            enabled=self.machine.autocast is torch.float16)
         batch = {"batch_size": self.how.batch_size, "device": device}
         self.batches = {
             "train": Batches(*data.split("train", run.n_train), data.mean, data.std,
-                             crop=self.how.crop, flip=self.how.flip, seed=run.seed, **batch),
+                             crop=self.how.crop, flip=self.how.flip, seed=run.seed,
+                             augment={name: getattr(self.how, name) for name in AUGMENTATIONS},
+                             classes=len(data.classes), **batch),
             **{s: Batches(*data.split(s, getattr(run, f"n_{s}")), data.mean, data.std, **batch)
                for s in ("val", "test")}}
         self.steps = len(self.batches["train"])
@@ -105,13 +116,17 @@ class Trainer:
 
     def state(self) -> dict:
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(), "history": self.history}
+                "scaler": self.scaler.state_dict(), "history": self.history, "best": self.best,
+                "average": self.judged.state_dict() if self.how.ema else {}}
 
     def restore(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.history = state["history"]
+        self.best = state.get("best", {})
+        if self.how.ema:
+            self.judged.load_state_dict(state["average"])
 
     def autocast(self):
         return torch.autocast(self.machine.device, self.machine.autocast,
@@ -125,7 +140,8 @@ class Trainer:
         loss_sum = torch.zeros((), device=self.machine.device)
         right = torch.zeros((), device=self.machine.device)
         for step, (x, y) in enumerate(self.batches["train"].epoch(epoch)):
-            set_lr(self.optimizer, self.how, (epoch + step / self.steps) / self.how.epochs)
+            progress = (epoch + step / self.steps) / self.how.epochs
+            set_lr(self.optimizer, self.how, progress, self.history)
             with self.autocast():
                 logits = self.model(x)
             loss = F.cross_entropy(logits.float(), y, label_smoothing=self.how.label_smoothing)
@@ -133,8 +149,11 @@ class Trainer:
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()
+            if self.how.ema:
+                average(*self.averaging, self.how.ema, epoch * self.steps + step)
             loss_sum += loss.detach()
-            right += (logits.detach().argmax(1) == y).sum()
+            label = y if y.ndim == 1 else y.argmax(1)            # of mixed images the heavier one
+            right += (logits.detach().argmax(1) == label).sum()
         seen = self.steps * self.how.batch_size
         loss, right = (loss_sum / self.steps).item(), right.item()       # waits for the device
         seconds = time.perf_counter() - started
@@ -145,16 +164,34 @@ class Trainer:
     @torch.no_grad()
     def predict(self, split: str) -> torch.Tensor:
         """Class probabilities [N, classes] of a split, in its fixed order."""
-        self.model.eval()
+        self.judged.eval()
         out = []
         for x, _ in self.batches[split].ordered():
             with self.autocast():
-                out.append(self.model(x).float().softmax(1))
+                out.append(self.judged(x).float().softmax(1))
         return torch.cat(out)
 
     def score(self, split: str) -> dict:
         """``accuracy`` in 0..1 and ``nll`` in nats of a split."""
         return scores(self.predict(split), self.batches[split].labels)
+
+
+def pairs(mean: nn.Module, model: nn.Module) -> tuple[list, list]:
+    """The tensors of two equal networks side by side: (mean's, model's) weights and statistics,
+    and (mean's, model's) counters."""
+    both = list(zip(mean.state_dict().values(), model.state_dict().values(), strict=True))
+    return tuple([[pair[k] for pair in both if pair[k].is_floating_point() == real]
+                  for k in (0, 1)] for real in (True, False))
+
+
+@torch.no_grad()
+def average(floats: list, counters: list, decay: float, step: int) -> None:
+    """mean = d mean + (1-d) model, with d = min(decay, (1+step) / (10+step)), so that the first
+    steps do not linger (the rule of TensorFlow's moving average). The norms' running statistics are
+    averaged like the weights; their counters are copied."""
+    torch._foreach_lerp_(*floats, 1 - min(decay, (1 + step) / (10 + step)))
+    if counters[0]:
+        torch._foreach_copy_(*counters)
 
 
 def scores(probs: torch.Tensor, labels: torch.Tensor) -> dict:
@@ -165,37 +202,86 @@ def scores(probs: torch.Tensor, labels: torch.Tensor) -> dict:
 
 def make_optimizer(model: nn.Module, how: Recipe) -> torch.optim.Optimizer:
     """Weight decay on the weights of convolutions and linear layers alone: not on biases, norms or
-    a gate's own factors."""
+    a gate's own factors, but where the recipe says ``decay_all``."""
     layers = (m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear))
     decayed = {id(m.weight) for m in layers}
     groups = [{"params": [p for p in model.parameters() if id(p) in decayed],
                "weight_decay": how.weight_decay},
               {"params": [p for p in model.parameters() if id(p) not in decayed],
-               "weight_decay": 0.0}]
+               "weight_decay": how.weight_decay if how.decay_all else 0.0}]
     return choose("optimizer", how.optimizer, OPTIMIZERS)(groups, how)
 
 
 OPTIMIZERS = {
     "sgd": lambda groups, how: torch.optim.SGD(groups, lr=how.lr, momentum=how.momentum,
                                                nesterov=how.momentum > 0),
+    "heavyball": lambda groups, how: torch.optim.SGD(groups, lr=how.lr, momentum=how.momentum),
+    "adam": lambda groups, how: torch.optim.Adam(groups, lr=how.lr, betas=(how.momentum, 0.999)),
 }
 
 
-def set_lr(optimizer: torch.optim.Optimizer, how: Recipe, progress: float) -> None:
-    """The learning rate at ``progress`` in 0..1: a pure function, so there is no state to save."""
-    factor = choose("schedule", how.schedule, SCHEDULES)(progress, how)
+def set_lr(optimizer: torch.optim.Optimizer, how: Recipe, progress: float, history=()) -> None:
+    """The learning rate at ``progress`` in 0..1, after the epochs of ``history``: a pure function,
+    so there is no state to save."""
+    factor = choose("schedule", how.schedule, SCHEDULES)(progress, how, history)
     for group in optimizer.param_groups:
         group["lr"] = how.lr * factor
 
 
-def cosine(progress: float, how: Recipe) -> float:
+def cosine(progress: float, how: Recipe, history=()) -> float:
     """Linear from 0.01 to 1 over the warm-up, then half a cosine down to 0."""
     if progress < how.warmup:
         return 0.01 + 0.99 * progress / how.warmup
     return 0.5 * (1 + math.cos(math.pi * (progress - how.warmup) / (1 - how.warmup)))
 
 
-SCHEDULES = {"cosine": cosine}
+def halving(progress: float, how: Recipe, history=()) -> float:
+    """Halved ten times over the run: P1's every 30 of 300 epochs."""
+    return 0.5 ** math.floor(10 * progress)
+
+
+def plateau(progress: float, how: Recipe, history=()) -> float:
+    """Cut after every ``how.plateau`` epochs in a row without a better watched value."""
+    factor, best, waited = 1.0, -math.inf, 0
+    for row in history:
+        value = watched(row, how)
+        best, waited = (value, 0) if value > best else (best, waited + 1)
+        if waited == how.plateau:
+            factor, waited = factor * how.plateau_factor, 0
+    return factor
+
+
+SCHEDULES = {"cosine": cosine, "halving": halving, "plateau": plateau}
+
+
+# --- What the validation split decides ---
+
+
+def watched(row: dict, how: Recipe) -> float:
+    """The value of an epoch that the recipe goes by; more is better."""
+    value = row[choose("watched value", how.watch, ("val_accuracy", "val_nll"))]
+    return -value if how.watch == "val_nll" else value
+
+
+def best_epoch(history: list[dict], how: Recipe) -> int:
+    """The first of the best epochs, counted from 0."""
+    values = [watched(row, how) for row in history]
+    return values.index(max(values))
+
+
+def is_over(history: list[dict], how: Recipe) -> bool:
+    """No better epoch for ``how.patience`` epochs."""
+    return bool(history and how.patience) and \
+        len(history) - 1 - best_epoch(history, how) >= how.patience
+
+
+def ending(history: list[dict], how: Recipe) -> dict:
+    """What a record says of a run that the validation split could end: the epoch whose weights it
+    kept, counted from 1, and whether it was stopped early."""
+    if not how.watch:
+        return {}
+    chosen = best_epoch(history, how) + 1 if how.keep_best else len(history)
+    return {"selected_epoch": chosen, "early_stopped": len(history) < how.epochs}
 
 
 def finish(run: Run, profile: str, data: Dataset, trainer: Trainer, deadline) -> dict:
@@ -210,7 +296,10 @@ def finish(run: Run, profile: str, data: Dataset, trainer: Trainer, deadline) ->
 
 def fit(run: Run, folder: Path, trainer: Trainer, deadline: float | None = None) -> str:
     """Train the epochs that are left, saving each; returns ``done`` or ``diverged``."""
-    for epoch in range(len(trainer.history), run.how.epochs):
+    how = run.how
+    for epoch in range(len(trainer.history), how.epochs):
+        if is_over(trainer.history, how):
+            break
         if deadline is not None and time.monotonic() > deadline:
             raise TimeUp(f"{run.id}: stopped after epoch {epoch}, all saved")
         row = trainer.epoch(epoch)
@@ -223,8 +312,12 @@ def fit(run: Run, folder: Path, trainer: Trainer, deadline: float | None = None)
         if run.track_test:
             row["test_accuracy"] = trainer.score("test")["accuracy"]
         trainer.history.append(row)
+        if how.keep_best and best_epoch(trainer.history, how) == epoch:
+            trainer.best = copy.deepcopy(trainer.judged.state_dict())
         store.save_checkpoint(folder, f"ckpt-{epoch + 1}", trainer.state())
         print(progress_line(run, trainer.history), flush=True)
+    if trainer.best:
+        trainer.judged.load_state_dict(trainer.best)
     return "done"
 
 
@@ -242,7 +335,7 @@ def train_weights(record: dict) -> float:
         if state:
             trainer.restore(state)
         fit(run, folder, trainer)
-        store.save_checkpoint(folder, "final", {"model": trainer.model.state_dict()})
+        store.save_checkpoint(folder, "final", {"model": trainer.judged.state_dict()})
         store.drop_checkpoints(record["profile"], run.id)
         return 100 * (trainer.score("test")["accuracy"] - record["test"]["accuracy"])
 
@@ -266,13 +359,14 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
     if status == "done":
         probs, labels = trainer.predict("test"), trainer.batches["test"].labels
         body["test"] = scores(probs, labels)
+        body |= ending(trainer.history, run.how)
         top = probs.max(1)
         body["arrays"]["predictions"] = store.write_arrays(profile, run.id, {
             "prediction": top.indices.cpu().numpy().astype(np.uint8),
             "confidence": top.values.cpu().numpy().astype(np.float16),
             "label": labels.cpu().numpy().astype(np.uint8)})
         store.save_checkpoint(checkpoints_dir(profile, run.id), "final",
-                              {"model": trainer.model.state_dict()})
+                              {"model": trainer.judged.state_dict()})
     store.write_record(profile, body)                    # only then are the states dispensable
     store.drop_checkpoints(profile, run.id)
     return body
