@@ -170,8 +170,8 @@ def test_strength_zero_is_the_image_itself(name, channels):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operations_are_torchvisions(name, channels):
-    """Its own dispatcher on one image at a time. It counts a solarised level from 255 on, and it
-    truncates, so that a rounding error may be a level."""
+    """Its own dispatcher on one image at a time. Both truncate, so that where a mixture is a whole
+    number a rounding error is a level; and it counts a solarised level from 255 on."""
     pytest.importorskip("torchvision")
     from torchvision.transforms import InterpolationMode, RandAugment
     from torchvision.transforms.autoaugment import _apply_op
@@ -186,8 +186,8 @@ def test_operations_are_torchvisions(name, channels):
             wanted = torch.stack([_apply_op(image.byte(), theirs, magnitude,
                                             InterpolationMode.NEAREST, None) for image in x])
             off = (one_operation(name, sign * level / FULL, x) - wanted).abs()
-            assert (off > 0).float().mean() < 0.005, (level, sign)
-            assert name == "solarize" or off.max() <= 1, (level, sign)
+            assert off.max() <= (name in ("color", "sharpness")) or name == "solarize"
+            assert (off > 0).float().mean() < 0.1, (level, sign)
 
 
 def test_what_moves_in_is_the_fill():
