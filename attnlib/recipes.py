@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 @dataclass(frozen=True)
 class Recipe:
     """One way to train. A field added later takes a default that changes no older recipe: off."""
-    optimizer: str = "sgd"          # a row of train.OPTIMIZERS; sgd has Nesterov momentum
+    optimizer: str = "sgd"          # a row of optim.OPTIMIZERS; sgd has Nesterov momentum
     lr: float = 0.1                 # the peak
     momentum: float = 0.9           # Adam's first beta
     weight_decay: float = 5e-4      # on the weights of convolutions and linear layers alone

@@ -10,18 +10,11 @@ from torch import nn
 
 from attnlib.grid import row_of
 from attnlib.models import build_model
+from attnlib.optim import best_epoch, halving, is_over, make_optimizer, plateau
 from attnlib.paths import checkpoints_dir
 from attnlib.recipes import RECIPES, Recipe
 from attnlib.run import Run
-from attnlib.train import (
-    best_epoch,
-    halving,
-    is_over,
-    make_optimizer,
-    plateau,
-    train,
-    train_weights,
-)
+from attnlib.train import train, train_weights
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -24,10 +24,11 @@ from attnlib import store
 from attnlib.attention import ATTENTION
 from attnlib.data import load_dataset
 from attnlib.models import attention_blocks, build_model
+from attnlib.optim import cosine, make_optimizer, set_lr
 from attnlib.paths import checkpoints_dir, runs_dir
 from attnlib.recipes import RECIPES, Recipe
 from attnlib.run import Run
-from attnlib.train import TimeUp, cosine, make_optimizer, scores, set_lr, train, train_weights
+from attnlib.train import TimeUp, scores, train, train_weights
 
 
 def newest_epoch(run: Run) -> int:
