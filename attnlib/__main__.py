@@ -39,9 +39,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("id", nargs="?", help="the id of a finished run, with --weights")
     sub.add_argument("--weights", action="store_true", help="train ID again; keep its record")
     sub.add_argument("--profile", default="own", help="where the record goes (default: own)")
+    from .recipes import RECIPES
     from .run import NUMBERS
     for name in ("dataset", "backbone", "attention", "placement", "recipe"):
-        sub.add_argument(f"--{name}", default=argparse.SUPPRESS)
+        sub.add_argument(f"--{name}", default=argparse.SUPPRESS,
+                         help=", ".join(RECIPES) if name == "recipe" else None)
     for name, kind in NUMBERS.items():
         sub.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind,
                          default=argparse.SUPPRESS)

@@ -3,23 +3,35 @@
 import numpy as np
 import torch
 
-from .spec import derive
+from .augment import AUGMENTATIONS, crop_flip
+from .spec import choose, derive
 
 
 class Batches:
-    """Batches of one split, images normalised float32 [B, C, H, W], labels int64 [B].
+    """Batches of one split, images normalised float32 [B, C, H, W], labels int64 [B], or where
+    images are mixed their weights float32 [B, classes].
 
     ``images`` uint8 [N, H, W, C], ``labels`` [N]; ``crop`` pixels of mean-coloured padding for a
-    random crop, ``flip`` mirrors with probability 1/2. Order and augmentation of an epoch depend on
-    (seed, epoch, image index) alone, so nothing about them needs saving."""
+    random crop, ``flip`` mirrors with probability 1/2, ``augment`` amounts by their name in
+    AUGMENTATIONS, 0 for none. Order and augmentation of an epoch depend on (seed, epoch, image
+    index) alone, so nothing about them needs saving; and each augmentation has random numbers of
+    its own, so that one more changes nothing about the others."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, mean, std, *, batch_size: int = 128,
-                 crop: int = 0, flip: bool = False, seed: int = 0, device="cpu"):
+                 crop: int = 0, flip: bool = False, augment: dict[str, float] | None = None,
+                 classes: int = 0, seed: int = 0, device="cpu"):
         self.labels = torch.as_tensor(labels, device=device)
+        augment = {name: amount for name, amount in (augment or {}).items() if amount}
+        for name in augment:
+            choose("augmentation", name, AUGMENTATIONS)
+        self.augment = {name: augment[name] for name in AUGMENTATIONS if name in augment}
+        mixes = any(AUGMENTATIONS[name].mixes for name in self.augment)
+        self.weights = torch.eye(classes, device=device) if mixes else None
         self.size, self.crop, self.flip = images.shape[1], crop, flip
         self.batch_size, self.seed, self.device = batch_size, seed, torch.device(device)
         self.mean = torch.tensor(mean, device=device) * 255
         self.scale = 1 / (torch.tensor(std, device=device) * 255)
+        self.fill = self.mean.round()[:, None, None]
         images = torch.as_tensor(np.ascontiguousarray(images), device=device)
         if crop:
             side = self.size + 2 * crop
@@ -33,7 +45,7 @@ class Batches:
         return max(1, len(self.labels) // self.batch_size)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 [B, H, W, C] -> float32 [B, C, H, W], in channels_last memory as it comes."""
+        """Levels 0..255 [B, H, W, C] -> float32 [B, C, H, W], channels_last as it comes."""
         return ((images - self.mean) * self.scale).permute(0, 3, 1, 2)
 
     def epoch(self, epoch: int):
@@ -43,13 +55,26 @@ class Batches:
         order = torch.randperm(n, generator=rng).to(self.device)
         offset = torch.randint(2 * self.crop + 1, (2, n), generator=rng).to(self.device)
         mirror = torch.randint(2, (n,), generator=rng).bool().to(self.device) & self.flip
-        ahead = torch.arange(self.size, device=self.device)
+        chances = {name: self.chances(name, epoch) for name in self.augment}
         for chosen in order[:len(self) * self.batch_size].split(self.batch_size):
-            rows = ahead + offset[0, chosen, None]                              # [B, H]
-            across = torch.where(mirror[chosen, None], ahead.flip(0), ahead)
-            columns = across + offset[1, chosen, None]                          # [B, W]
-            x = self.images[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
-            yield self.normalise(x), self.labels[chosen]
+            x, y = crop_flip(self.images, chosen, offset, mirror, self.size), self.labels[chosen]
+            if self.augment:
+                x, y = self.augmented(x, y, {name: u[chosen] for name, u in chances.items()})
+            yield self.normalise(x), y
+
+    def chances(self, name: str, epoch: int) -> torch.Tensor:
+        """The uniform numbers [N, draws] of one augmentation in one epoch."""
+        rng = torch.Generator().manual_seed(derive(name, self.seed, epoch))
+        n = len(self.labels), AUGMENTATIONS[name].draws
+        return torch.rand(n, generator=rng).to(self.device)
+
+    def augmented(self, x, y, chances: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Levels 0..255 [B, H, W, C] as they came, and labels, which mixing turns to weights."""
+        x = x.permute(0, 3, 1, 2).float()
+        y = y if self.weights is None else self.weights[y]
+        for name, u in chances.items():
+            x, y = AUGMENTATIONS[name].apply(x, y, u, self.augment[name], self.fill)
+        return x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1), y
 
     def ordered(self, batch_size: int = 500):
         """All images as they are, in their order: for evaluation."""

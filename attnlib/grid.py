@@ -293,7 +293,8 @@ def row_of(record: dict) -> dict:
     """The flat row of one record: the run's fields, its cost, its scores in percent."""
     run = Run(**record["run"])
     test, model = record.get("test") or {}, record.get("model") or {}
-    last = (record.get("history") or [{}])[-1]
+    history = record.get("history") or [{}]
+    kept = history[record.get("selected_epoch", len(history)) - 1]
     stale = record["status"] != "missing" and record.get("versions") != versions(run)
     return {"id": record["id"], "profile": record["profile"],
             "status": "stale" if stale else record["status"],
@@ -301,7 +302,7 @@ def row_of(record: dict) -> dict:
             "placement": run.placement, "seed": run.seed, "width": run.width,
             "epochs": run.how.epochs, "recipe": run.recipe,
             "accuracy": 100 * test.get("accuracy", math.nan), "nll": test.get("nll", math.nan),
-            "val_accuracy": 100 * last.get("val_accuracy", math.nan),
+            "val_accuracy": 100 * kept.get("val_accuracy", math.nan),
             **{key: model.get(key) for key in ("params", "attention_params", "macs", "sites")},
             "seconds": record.get("seconds", math.nan),
             "images_per_second": record.get("images_per_second", math.nan),

@@ -34,6 +34,7 @@ class Run:
     lr: float | None = None
     weight_decay: float | None = None
     batch_size: int | None = None
+    ema: float | None = None
     track_test: bool = False
 
     def __post_init__(self):
@@ -94,8 +95,10 @@ class Run:
 
 
 NUMBERS = {"seed": int, "epochs": int, "n_train": int, "n_val": int, "n_test": int,
-           "batch_size": int, "width": float, "lr": float, "weight_decay": float}
-MAY_BE_ZERO = ("seed", "weight_decay")
+           "batch_size": int, "width": float, "lr": float, "weight_decay": float,
+           "ema": float}
+MAY_BE_ZERO = ("seed", "weight_decay", "ema")
+BELOW_ONE = ("ema",)
 
 
 def number(name: str, value, kind: type):
@@ -105,8 +108,10 @@ def number(name: str, value, kind: type):
         good = not isinstance(value, bool) and out == float(value) and float("-inf") < out < 1e12
     except (TypeError, ValueError, OverflowError):
         good = False
-    if not good or out < 0 or (out == 0 and name not in MAY_BE_ZERO):
+    if not good or out < 0 or (out == 0 and name not in MAY_BE_ZERO) or \
+            (out >= 1 and name in BELOW_ONE):
         least = "at least 0" if name in MAY_BE_ZERO else "above 0"
+        least += " and below 1" if name in BELOW_ONE else ""
         what = "a whole number" if kind is int else "a number"
         raise ValueError(f"{name}={value!r} should be {what} {least}")
     return out

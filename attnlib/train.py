@@ -1,4 +1,5 @@
 """``train(run) -> record``: one loop, resumed at the last whole epoch after any interruption."""
+import copy
 import math
 import platform
 import subprocess
@@ -13,13 +14,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import store
+from .augment import AUGMENTATIONS
 from .batches import Batches
 from .data import Dataset, load_dataset
 from .models import build_model, cost
+from .optim import average, best_epoch, ending, is_over, make_optimizer, pairs, set_lr
 from .paths import REPO, checkpoints_dir
-from .recipes import Recipe
 from .run import Run
-from .spec import choose, derive, parse
+from .spec import derive, parse
 
 
 class TimeUp(Exception):
@@ -80,7 +82,11 @@ def train(run: Run, profile: str = "own", *, deadline: float | None = None) -> d
 
 
 class Trainer:
-    """The model and optimiser of one run; `state` and `restore` are all that resuming needs."""
+    """The model and optimiser of one run; `state` and `restore` are all that resuming needs.
+
+    ``judged`` is the network that is validated, tested and kept: the model itself, or with ``ema``
+    the running average of it. ``best``: its weights at the best epoch, where the recipe keeps
+    them. When to stop and how to step follow from the history alone."""
 
     def __init__(self, run: Run, data: Dataset):
         self.run, self.how, self.machine = run, run.how, machine()
@@ -91,13 +97,18 @@ class Trainer:
         self.model.to(device)
         if self.machine.channels_last:
             self.model.to(memory_format=torch.channels_last)
+        self.judged = copy.deepcopy(self.model) if self.how.ema else self.model
+        self.averaging = pairs(self.judged, self.model)
+        self.best: dict = {}
         self.optimizer = make_optimizer(self.model, self.how)
         self.scaler = torch.amp.GradScaler(device,
                                            enabled=self.machine.autocast is torch.float16)
         batch = {"batch_size": self.how.batch_size, "device": device}
         self.batches = {
             "train": Batches(*data.split("train", run.n_train), data.mean, data.std,
-                             crop=self.how.crop, flip=self.how.flip, seed=run.seed, **batch),
+                             crop=self.how.crop, flip=self.how.flip, seed=run.seed,
+                             augment={name: getattr(self.how, name) for name in AUGMENTATIONS},
+                             classes=len(data.classes), **batch),
             **{s: Batches(*data.split(s, getattr(run, f"n_{s}")), data.mean, data.std, **batch)
                for s in ("val", "test")}}
         self.steps = len(self.batches["train"])
@@ -105,13 +116,17 @@ class Trainer:
 
     def state(self) -> dict:
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(), "history": self.history}
+                "scaler": self.scaler.state_dict(), "history": self.history, "best": self.best,
+                "average": self.judged.state_dict() if self.how.ema else {}}
 
     def restore(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.history = state["history"]
+        self.best = state.get("best", {})
+        if self.how.ema:
+            self.judged.load_state_dict(state["average"])
 
     def autocast(self):
         return torch.autocast(self.machine.device, self.machine.autocast,
@@ -125,7 +140,8 @@ class Trainer:
         loss_sum = torch.zeros((), device=self.machine.device)
         right = torch.zeros((), device=self.machine.device)
         for step, (x, y) in enumerate(self.batches["train"].epoch(epoch)):
-            set_lr(self.optimizer, self.how, (epoch + step / self.steps) / self.how.epochs)
+            progress = (epoch + step / self.steps) / self.how.epochs
+            set_lr(self.optimizer, self.how, progress, self.history)
             with self.autocast():
                 logits = self.model(x)
             loss = F.cross_entropy(logits.float(), y, label_smoothing=self.how.label_smoothing)
@@ -133,8 +149,11 @@ class Trainer:
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()
+            if self.how.ema:
+                average(*self.averaging, self.how.ema, epoch * self.steps + step)
             loss_sum += loss.detach()
-            right += (logits.detach().argmax(1) == y).sum()
+            label = y if y.ndim == 1 else y.argmax(1)            # of mixed images the heavier one
+            right += (logits.detach().argmax(1) == label).sum()
         seen = self.steps * self.how.batch_size
         loss, right = (loss_sum / self.steps).item(), right.item()       # waits for the device
         seconds = time.perf_counter() - started
@@ -145,11 +164,11 @@ class Trainer:
     @torch.no_grad()
     def predict(self, split: str) -> torch.Tensor:
         """Class probabilities [N, classes] of a split, in its fixed order."""
-        self.model.eval()
+        self.judged.eval()
         out = []
         for x, _ in self.batches[split].ordered():
             with self.autocast():
-                out.append(self.model(x).float().softmax(1))
+                out.append(self.judged(x).float().softmax(1))
         return torch.cat(out)
 
     def score(self, split: str) -> dict:
@@ -161,41 +180,6 @@ def scores(probs: torch.Tensor, labels: torch.Tensor) -> dict:
     picked = probs.gather(1, labels[:, None]).clamp_min(1e-12)
     return {"accuracy": (probs.argmax(1) == labels).float().mean().item(),
             "nll": -picked.log().mean().item(), "n": len(labels)}
-
-
-def make_optimizer(model: nn.Module, how: Recipe) -> torch.optim.Optimizer:
-    """Weight decay on the weights of convolutions and linear layers alone: not on biases, norms or
-    a gate's own factors."""
-    layers = (m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear))
-    decayed = {id(m.weight) for m in layers}
-    groups = [{"params": [p for p in model.parameters() if id(p) in decayed],
-               "weight_decay": how.weight_decay},
-              {"params": [p for p in model.parameters() if id(p) not in decayed],
-               "weight_decay": 0.0}]
-    return choose("optimizer", how.optimizer, OPTIMIZERS)(groups, how)
-
-
-OPTIMIZERS = {
-    "sgd": lambda groups, how: torch.optim.SGD(groups, lr=how.lr, momentum=how.momentum,
-                                               nesterov=how.momentum > 0),
-}
-
-
-def set_lr(optimizer: torch.optim.Optimizer, how: Recipe, progress: float) -> None:
-    """The learning rate at ``progress`` in 0..1: a pure function, so there is no state to save."""
-    factor = choose("schedule", how.schedule, SCHEDULES)(progress, how)
-    for group in optimizer.param_groups:
-        group["lr"] = how.lr * factor
-
-
-def cosine(progress: float, how: Recipe) -> float:
-    """Linear from 0.01 to 1 over the warm-up, then half a cosine down to 0."""
-    if progress < how.warmup:
-        return 0.01 + 0.99 * progress / how.warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - how.warmup) / (1 - how.warmup)))
-
-
-SCHEDULES = {"cosine": cosine}
 
 
 def finish(run: Run, profile: str, data: Dataset, trainer: Trainer, deadline) -> dict:
@@ -210,7 +194,10 @@ def finish(run: Run, profile: str, data: Dataset, trainer: Trainer, deadline) ->
 
 def fit(run: Run, folder: Path, trainer: Trainer, deadline: float | None = None) -> str:
     """Train the epochs that are left, saving each; returns ``done`` or ``diverged``."""
-    for epoch in range(len(trainer.history), run.how.epochs):
+    how = run.how
+    for epoch in range(len(trainer.history), how.epochs):
+        if is_over(trainer.history, how):
+            break
         if deadline is not None and time.monotonic() > deadline:
             raise TimeUp(f"{run.id}: stopped after epoch {epoch}, all saved")
         row = trainer.epoch(epoch)
@@ -223,8 +210,12 @@ def fit(run: Run, folder: Path, trainer: Trainer, deadline: float | None = None)
         if run.track_test:
             row["test_accuracy"] = trainer.score("test")["accuracy"]
         trainer.history.append(row)
+        if how.keep_best and best_epoch(trainer.history, how) == epoch:
+            trainer.best = copy.deepcopy(trainer.judged.state_dict())
         store.save_checkpoint(folder, f"ckpt-{epoch + 1}", trainer.state())
         print(progress_line(run, trainer.history), flush=True)
+    if trainer.best:
+        trainer.judged.load_state_dict(trainer.best)
     return "done"
 
 
@@ -242,7 +233,7 @@ def train_weights(record: dict) -> float:
         if state:
             trainer.restore(state)
         fit(run, folder, trainer)
-        store.save_checkpoint(folder, "final", {"model": trainer.model.state_dict()})
+        store.save_checkpoint(folder, "final", {"model": trainer.judged.state_dict()})
         store.drop_checkpoints(record["profile"], run.id)
         return 100 * (trainer.score("test")["accuracy"] - record["test"]["accuracy"])
 
@@ -266,13 +257,14 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
     if status == "done":
         probs, labels = trainer.predict("test"), trainer.batches["test"].labels
         body["test"] = scores(probs, labels)
+        body |= ending(trainer.history, run.how)
         top = probs.max(1)
         body["arrays"]["predictions"] = store.write_arrays(profile, run.id, {
             "prediction": top.indices.cpu().numpy().astype(np.uint8),
             "confidence": top.values.cpu().numpy().astype(np.float16),
             "label": labels.cpu().numpy().astype(np.uint8)})
         store.save_checkpoint(checkpoints_dir(profile, run.id), "final",
-                              {"model": trainer.model.state_dict()})
+                              {"model": trainer.judged.state_dict()})
     store.write_record(profile, body)                    # only then are the states dispensable
     store.drop_checkpoints(profile, run.id)
     return body

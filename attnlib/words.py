@@ -145,16 +145,18 @@ def cost_table(backbone: str, arms: list[str], image: tuple[int, int, int] = (3,
 
 
 def recipe_table(run) -> str:
-    """Markdown: the recipe's values for one run, and which of them the profile sets."""
+    """Markdown: the recipe's values for one run but for what is off, and which of them the profile
+    sets."""
     import dataclasses
 
     import pandas as pd
 
-    from .recipes import RECIPES
+    from .recipes import RECIPES, Recipe
     plain = dataclasses.asdict(RECIPES[run.recipe])
     rows = [{"value of": f"`{key}`", "here": str(value),
              "": "" if value == plain[key] else f"the profile's; {plain[key]} in `{run.recipe}`"}
-            for key, value in dataclasses.asdict(run.how).items()]
+            for key, value in dataclasses.asdict(run.how).items()
+            if value or getattr(Recipe, key)]
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
 

@@ -13,6 +13,7 @@ from helpers import CPU, train_module
 from attnlib.attention import ATTENTION
 from attnlib.backbones import BACKBONES
 from attnlib.models import build_model, cost
+from attnlib.recipes import RECIPES
 from attnlib.run import Run
 
 FOLDER = Path(__file__).resolve().parent
@@ -31,6 +32,8 @@ CANONICAL = (
     {"attention": "hybrid", "dataset": "shapetex(rho=0.95,label=bg)", "backbone": "squeezenet"},
     {"attention": "se", "dataset": "cifar10", "width": 0.25, "epochs": 8, "n_train": 10_000,
      "n_val": 2_000},
+    *({"backbone": "squeezenet", "attention": "se", "recipe": recipe} for recipe in RECIPES
+      if recipe != "strong"),
 )
 
 

@@ -3,16 +3,20 @@ import importlib
 import multiprocessing
 import os
 import time
+import types
 
+import pytest
 import torch
 
 from attnlib import store
 from attnlib.paths import checkpoints_dir
 from attnlib.run import Run
+from attnlib.train import TimeUp, train
 
 # `attnlib.train` is the function; this is the module of that name.
 train_module = importlib.import_module("attnlib.train")
 CPU = train_module.Machine("cpu", None, True)
+CLOCKS = ("seconds", "images_per_second", "peak_memory", "profile")
 TINY = {"backbone": "squeezenet", "width": 0.125, "epochs": 2, "n_train": 32, "n_val": 20,
         "n_test": 20, "batch_size": 16}
 
@@ -34,6 +38,22 @@ def same_tensors(a: dict, b: dict) -> bool:
 def without_seconds(history: list[dict]) -> list[dict]:
     """A history without the one column that no two runs share."""
     return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+def comparable(record: dict) -> dict:
+    """A record without what no two runs share."""
+    return {k: v for k, v in record.items() if k not in CLOCKS} | {
+        "history": without_seconds(record["history"])}
+
+
+def stop_after(run: Run, epochs: int, before: int = 0) -> None:
+    """Train so many epochs more, then run out of time. The clock ticks once an epoch."""
+    ticks = iter(range(1000))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module, "time", types.SimpleNamespace(
+            monotonic=lambda: next(ticks), perf_counter=time.perf_counter))
+        with pytest.raises(TimeUp, match=f"{run.id}: stopped after epoch {before + epochs}, all"):
+            train(run, deadline=epochs - 0.5)
 
 
 def start(target, *args) -> multiprocessing.Process:

@@ -9,8 +9,8 @@ import pytest
 from attnlib.attention import ATTENTION
 from attnlib.backbones import BACKBONES
 from attnlib.data import DATASETS
-from attnlib.recipes import RECIPES
-from attnlib.run import NUMBERS, Run, canonical_json
+from attnlib.recipes import RECIPES, Recipe
+from attnlib.run import MAY_BE_ZERO, NUMBERS, Run, canonical_json
 
 SAFE = re.compile(r"[a-z0-9_]+(-[a-z0-9_]+)+-[0-9a-f]{8}")
 ELABORATE = {"dataset": "shapetex(rho=0.95,label=bg)", "backbone": "squeezenet", "seed": 3,
@@ -55,6 +55,24 @@ def test_a_recipe_counts_by_its_values_and_not_its_name(monkeypatch):
     monkeypatch.setitem(RECIPES, "slower", dataclasses.replace(RECIPES["strong"], lr=0.01))
     assert Run(recipe="renamed").id == Run().id != Run(recipe="slower").id
     assert Run(recipe="slower").id == Run(lr=0.01).id
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_each_recipe_is_another_run_that_goes_there_and_back(recipe):
+    run = Run(recipe=recipe)
+    assert Run(**run.as_dict()) == run and run.how == RECIPES[recipe]
+    assert [Run(recipe=name).id for name in RECIPES].count(run.id) == 1
+    how = run.resolved()["recipe"]
+    assert all(how.get(field.name, field.default) == getattr(run.how, field.name)
+               for field in dataclasses.fields(Recipe))
+
+
+def test_the_recipes_that_records_were_trained_with_are_as_they_were():
+    """Ids depend on them; a field at its default is in none."""
+    assert Run().resolved()["recipe"] == {"label_smoothing": 0.1, "crop": 4, "flip": True}
+    assert Run(recipe="plain").resolved()["recipe"] == {
+        "optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "batch_size": 64, "epochs": 50,
+        "warmup": 0.0, "watch": "val_accuracy", "patience": 10, "keep_best": True}
 
 
 def test_tracking_the_test_split_is_not_in_the_id():
@@ -180,14 +198,22 @@ def test_fractions_are_no_whole_numbers(name):
         Run(**{name: 1.5})
 
 
-@pytest.mark.parametrize("name", [n for n in NUMBERS if n not in ("seed", "weight_decay")])
+@pytest.mark.parametrize("name", [n for n in NUMBERS if n not in MAY_BE_ZERO])
 def test_nothing_at_all_is_refused_where_something_is_needed(name):
     with pytest.raises(ValueError, match=f"^{name}=0 .*above 0"):
         Run(**{name: 0})
 
 
-def test_seed_and_weight_decay_may_be_zero():
-    assert (Run(seed=0).seed, Run(weight_decay=0).weight_decay) == (0, 0.0)
+@pytest.mark.parametrize("name", MAY_BE_ZERO)
+def test_some_numbers_may_be_zero(name):
+    assert getattr(Run(**{name: 0}), name) == 0
+
+
+def test_an_averages_decay_is_below_one():
+    assert Run(ema=0.99).how.ema == 0.99 and Run(ema=0.99).id != Run().id == Run(ema=0).id
+    assert Run(recipe="strong+ema").id == Run(ema=0.999).id
+    with pytest.raises(ValueError, match="^ema=1 should be a number at least 0 and below 1"):
+        Run(ema=1)
 
 
 # --- Ids as file names ---

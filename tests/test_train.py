@@ -4,13 +4,14 @@ import math
 import os
 import random
 import time
-import types
 
 import pytest
 import torch
 from helpers import (
+    comparable,
     same_tensors,
     start,
+    stop_after,
     tiny,
     train_in_child,
     train_module,
@@ -23,18 +24,11 @@ from attnlib import store
 from attnlib.attention import ATTENTION
 from attnlib.data import load_dataset
 from attnlib.models import attention_blocks, build_model
+from attnlib.optim import cosine, make_optimizer, set_lr
 from attnlib.paths import checkpoints_dir, runs_dir
 from attnlib.recipes import RECIPES, Recipe
 from attnlib.run import Run
-from attnlib.train import TimeUp, cosine, make_optimizer, scores, set_lr, train, train_weights
-
-CLOCKS = ("seconds", "images_per_second", "peak_memory", "profile")
-
-
-def comparable(record: dict) -> dict:
-    """A record without what no two runs share."""
-    return {k: v for k, v in record.items() if k not in CLOCKS} | {
-        "history": without_seconds(record["history"])}
+from attnlib.train import TimeUp, scores, train, train_weights
 
 
 def newest_epoch(run: Run) -> int:
@@ -218,16 +212,6 @@ def test_with_harmed_checkpoints_it_ends_the_same(harmed, capsys):
         again = train(run)
     assert ("going on after epoch 1" in capsys.readouterr().out) == (harmed == 1)
     assert comparable(again) == comparable(record) and same_tensors(weights(run), wanted)
-
-
-def stop_after(run: Run, epochs: int) -> None:
-    """Train so many epochs, then run out of time. The clock ticks once an epoch."""
-    ticks = iter(range(1000))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module, "time", types.SimpleNamespace(
-            monotonic=lambda: next(ticks), perf_counter=time.perf_counter))
-        with pytest.raises(TimeUp, match=f"{run.id}: stopped after epoch {epochs}, all saved"):
-            train(run, deadline=epochs - 0.5)
 
 
 @pytest.mark.parametrize("epochs", [0, 1])
