@@ -17,7 +17,7 @@ from . import store
 from .augment import AUGMENTATIONS
 from .batches import Batches
 from .data import Dataset, load_dataset
-from .models import build_model, cost
+from .models import BLOCKS, build_model, cost
 from .optim import average, best_epoch, ending, is_over, make_optimizer, pairs, set_lr
 from .paths import REPO, checkpoints_dir
 from .run import Run
@@ -272,10 +272,9 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
 
 def versions(run: Run) -> dict[str, int]:
     """The versions of the rows that the run used: a record below the current ones is stale."""
-    from .attention import ATTENTION
     from .backbones import BACKBONES
     from .data import DATASETS
-    tables = {"dataset": DATASETS, "backbone": BACKBONES, "attention": ATTENTION}
+    tables = {"dataset": DATASETS, "backbone": BACKBONES, "attention": BLOCKS}
     return {kind: table[parse(getattr(run, kind))[0]].version for kind, table in tables.items()}
 
 
