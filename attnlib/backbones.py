@@ -175,7 +175,8 @@ class InvertedResidual(nn.Module):
                                      nn.BatchNorm2d(channels))
         self.attention = Slot("block", channels=channels, stage=stage)
         self.adds = stride == 1 and before == channels
-        self.post_add = Slot(*["post_add"] * self.adds, channels=channels, stage=stage)
+        if self.adds:
+            self.post_add = Slot("post_add", channels=channels, stage=stage)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.attention(self.project(self.depthwise(self.expand(x))))

@@ -36,6 +36,9 @@ CANONICAL = (
       if recipe != "strong"),
 )
 
+PAIRS = [(b, a) for b, network in BACKBONES.items() for a, block in ATTENTION.items()
+         if block.placement != "replace" or "replace" in network.placements]
+
 
 def model_row(backbone: str, attention: str) -> dict[str, int]:
     """Parameters, MACs and sites at full width on 32×32×3; nothing is computed or allocated."""
@@ -45,7 +48,7 @@ def model_row(backbone: str, attention: str) -> dict[str, int]:
 
 
 def model_table() -> dict[str, dict[str, int]]:
-    return {f"{b} + {a}": model_row(b, a) for b in BACKBONES for a in ATTENTION}
+    return {f"{b} + {a}": model_row(b, a) for b, a in PAIRS}
 
 
 def three_losses(fields: dict) -> list[float]:

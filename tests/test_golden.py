@@ -6,8 +6,6 @@ import json
 import golden
 import pytest
 
-from attnlib.attention import ATTENTION
-from attnlib.backbones import BACKBONES
 from attnlib.paths import REPO
 from attnlib.run import Run
 from attnlib.train import versions
@@ -17,12 +15,11 @@ RUNS = json.loads(golden.RUNS.read_text())
 
 
 def test_the_table_of_models_has_every_row():
-    assert list(MODELS) == [f"{b} + {a}" for b in BACKBONES for a in ATTENTION], \
+    assert list(MODELS) == [f"{b} + {a}" for b, a in golden.PAIRS], \
         "a row is new or gone: python tests/golden.py"
 
 
-@pytest.mark.parametrize("attention", ATTENTION)
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize(("backbone", "attention"), golden.PAIRS)
 def test_cost_of_a_model(backbone, attention):
     assert golden.model_row(backbone, attention) == MODELS[f"{backbone} + {attention}"]
 

@@ -7,10 +7,28 @@ import pytest
 import torch
 
 from attnlib.attention import ATTENTION
-from attnlib.backbones import BACKBONES, BasicBlock, Fire, Slot, Stem
-from attnlib.models import attention_blocks, build_model, canonical, cost, resolve_placement
+from attnlib.backbones import (
+    BACKBONES,
+    BasicBlock,
+    Bottleneck,
+    ConvNormReLU,
+    Fire,
+    InvertedResidual,
+    Slot,
+)
+from attnlib.models import (
+    BLOCKS,
+    attention_blocks,
+    build_model,
+    canonical_attention,
+    canonical_backbone,
+    cost,
+    resolve_placement,
+)
 
-EVERY = list(itertools.product(BACKBONES, ATTENTION))
+EVERYWHERE = [(b, place) for b, row in BACKBONES.items() for place in row.placements]
+BARE = ("vgg16(norm=False)", "vgg19(norm=False)", "alexnet(norm=False)", "squeezenet(norm=False)",
+        "cnn3(norm=False)")
 WIDTH = 1 / 8
 
 
@@ -19,19 +37,10 @@ def plain(backbone: str, seed: int = 0) -> torch.nn.Module:
     return build_model(backbone, width=WIDTH, seed=seed)
 
 
-@pytest.fixture(scope="module", params=EVERY, ids=" + ".join)
-def attended(request) -> tuple[str, str, dict[str, torch.nn.Module]]:
-    """A network and a block, together in every placement."""
-    backbone, attention = request.param
-    return backbone, attention, {
-        place: build_model(backbone, attention, width=WIDTH, placement=place)
-        for place in BACKBONES[backbone].placements}
-
-
 def slots(backbone: str, place: str, stages: str = "1234567") -> list[str]:
     """Where the plain network has slots of that place."""
     return [name for name, module in plain(backbone).named_modules()
-            if isinstance(module, Slot) and place in module.placements
+            if place in getattr(module, "placements", ())
             and (not module.stage or str(module.stage) in stages)]
 
 
@@ -59,6 +68,51 @@ def test_what_attention_adds_to_resnet18(attention, added):
     assert counted["params"] == 11_173_962 + added
 
 
+@pytest.mark.parametrize(("backbone", "params"), [
+    ("resnet50", 23_520_842), ("mobilenetv2", 2_236_682), ("vgg16", 15_249_354)])
+def test_other_networks_have_the_known_sizes(backbone, params):
+    """The first two as torchvision's with ten classes, but for ResNet-50's stem; VGG-16's
+    convolutions and norms as torchvision's, with two hidden layers of 512."""
+    from torchvision import models as theirs
+    with torch.device("meta"):
+        assert cost(build_model(backbone), (3, 32, 32))["params"] == params
+        if backbone == "vgg16":
+            other = sum(p.numel() for p in theirs.vgg16_bn().features.parameters())
+            biases = 2 * (64 + 128) + 3 * (256 + 512 + 512)        # before a norm: none here
+            other += 2 * (512 * 512 + 512) + 512 * 10 + 10 - biases
+        else:
+            make = {"resnet50": theirs.resnet50, "mobilenetv2": theirs.mobilenet_v2}[backbone]
+            other = sum(p.numel() for p in make(num_classes=10).parameters())
+            other -= (backbone == "resnet50") * 64 * 3 * (7 * 7 - 3 * 3)
+    assert other == params
+
+
+def test_the_three_resnets_projects_network_to_the_parameter():
+    """13,900,234 without and 14,813,538 with its CBAM, as their notebooks print, where the running
+    statistics of norms count as parameters."""
+    def size(attention):
+        with torch.device("meta"):
+            model = build_model("resnet50_slim", attention)
+            x = torch.empty(1, 3, 32, 32)
+            assert model.stages(model.stem(x)).shape[2:] == (16, 16)
+        return sum(v.numel() for k, v in model.state_dict().items() if "num_batches" not in k)
+    assert size("none") == 13_900_234
+    assert size("replica_cbam_p2") == 14_813_538
+
+
+@pytest.mark.parametrize(("attention", "placement", "millions"), [
+    ("none", None, 11.17), ("cbam", "head_post", 11.21), ("cbam", "head", 11.21),
+    ("se", None, 11.26), ("cbam", None, 11.26)])
+def test_the_fashion_mnist_projects_parameters_and_flops(attention, placement, millions):
+    """Its table: 11.17, 11.21, 11.26, 11.26 M and 0.92 GFLOPs, an addition and a multiplication
+    counted each, on 28×28 grey images. A FLOP count there is ours times two to a tenth."""
+    with torch.device("meta"):
+        counted = cost(build_model("resnet18", attention, placement=placement, in_channels=1,
+                                   image_size=28), (1, 28, 28))
+    assert round(counted["params"] / 1e6, 2) == millions
+    assert 2 * counted["macs"] / 1e9 == pytest.approx(0.92, abs=0.01)
+
+
 def test_parameters_equal_those_of_torchvisions_resnet18():
     """But for the stem, 3×3 here and 7×7 there."""
     from torchvision.models import resnet18
@@ -84,36 +138,80 @@ def test_cost_leaves_the_model_as_it_was():
 # --- Every row of every table ---
 
 
-@torch.no_grad()
-def test_every_placement_runs_and_fills_its_slots(attended):
-    backbone, attention, models = attended
-    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    for place, model in models.items():
-        y = model.train()(x)
-        assert y.shape == (2, 10) and y.isfinite().all(), place
-        wanted = [] if attention == "none" else slots(backbone, place)
-        assert list(attention_blocks(model)) == wanted, place
-
-
-def test_attention_never_moves_the_backbones_weights(attended):
-    backbone, attention, models = attended
-    alone = dict(plain(backbone).named_parameters())
-    for place, model in models.items():
-        state = model.state_dict()
-        assert plain(backbone).state_dict().keys() <= state.keys()
-        assert all(torch.equal(state[name], p) for name, p in alone.items()), place
+def blocks_for(place: str) -> list[str]:
+    return [name for name, row in BLOCKS.items()
+            if name != "none" and (place != "replace" or row.placement == "replace")]
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("backbone", "attention"), EVERY)
-def test_every_block_runs_on_small_grey_images(backbone, attention):
-    """Its own placement, and two that hold maps of every size: 28 (or 14) to 4, and 1."""
+@pytest.mark.parametrize(("backbone", "place"), EVERYWHERE)
+def test_every_block_keeps_the_shape_in_every_place(backbone, place):
+    """28×28, one channel, seven classes: maps of odd sizes, and in ``head_post`` of one value."""
     x = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    for place in (None, "stage", "head_post"):
-        model = build_model(backbone, attention, num_classes=7, in_channels=1, image_size=28,
-                            width=WIDTH, placement=place).eval()
-        y = model(x)
-        assert y.shape == (2, 7) and y.isfinite().all(), place
+    model = build_model(backbone, num_classes=7, in_channels=1, image_size=28, width=WIDTH)
+    where = slots(backbone, place)
+    assert where
+    for attention in blocks_for(place):
+        called = []
+        for name in where:
+            old = model.get_submodule(name)
+            block = BLOCKS[attention].make(plain(backbone).get_submodule(name).channels)
+            block.register_forward_hook(lambda m, args, y, called=called: called.append(
+                y.shape == args[0].shape))
+            block.stride = getattr(old, "stride", (1, 1))
+            model.set_submodule(name, block)
+        if place == "replace" and backbone == "resnet50":
+            continue                        # strided ones need `build_model`'s pooling: see below
+        y = model.train()(x)
+        assert y.shape == (2, 7) and y.isfinite().all(), attention
+        assert called == [True] * len(where), attention
+
+
+@pytest.mark.parametrize(("backbone", "place"), EVERYWHERE)
+def test_attention_never_moves_the_backbones_weights(backbone, place):
+    """For every placement all of ``none``'s tensors occur, equal; but for replaced convolutions."""
+    attention = "sk" if place == "replace" else "cbam"
+    model = build_model(backbone, attention, width=WIDTH, placement=place)
+    where, state = slots(backbone, place), model.state_dict()
+    blocks = [name.removesuffix(".0") if place == "replace" else name
+              for name in attention_blocks(model)]
+    assert blocks == where
+    gone = {f"{name}.weight" for name in where} if place == "replace" else set()
+    for name, value in plain(backbone).state_dict().items():
+        assert (name not in state) if name in gone else torch.equal(state[name], value), name
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", [n for n, r in BLOCKS.items() if r.placement == "replace"])
+@pytest.mark.parametrize("backbone", [b for b, r in BACKBONES.items() if "replace" in r.placements])
+def test_replacing_blocks_keep_the_maps_sizes(backbone, attention):
+    def sizes(attention):
+        model, seen = build_model(backbone, attention, width=WIDTH).eval(), []
+        for stage in model.stages:
+            stage.register_forward_hook(lambda m, args, y: seen.append(y.shape))
+        y = model(torch.zeros(2, 3, 32, 32))
+        return [*seen, y.shape]
+    assert sizes(attention) == sizes("none")
+
+
+def test_what_cannot_replace_a_convolution_and_where_none_can_be():
+    with pytest.raises(ValueError, match="se cannot replace a convolution; valid: .*aa.*sk"):
+        build_model("resnet18", "se", placement="replace")
+    with pytest.raises(ValueError, match="squeezenet has none marked; valid: resnet18, resnet50"):
+        build_model("squeezenet", "aa")
+    model = build_model("squeezenet", "aa", width=WIDTH, placement="block@3")
+    assert len(attention_blocks(model)) == 1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("backbone", [*BACKBONES, *BARE])
+@pytest.mark.parametrize(("channels", "size", "classes", "width"), [
+    (1, 28, 7, 1 / 8), (3, 32, 10, 1 / 8), (3, 45, 100, 0.13), (1, 64, 2, 1 / 16)])
+def test_every_network_takes_every_size(backbone, channels, size, classes, width):
+    model = build_model(backbone, "cbam", num_classes=classes, in_channels=channels,
+                        image_size=size, width=width).eval()
+    y = model(torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0)))
+    assert y.shape == (2, classes) and y.isfinite().all()
 
 
 @torch.no_grad()
@@ -171,12 +269,55 @@ def test_slots_of_a_residual_block():
 
 
 @torch.no_grad()
+def test_slots_of_a_bottleneck():
+    x = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    for slot, value, wanted in [
+        ("attention", 0.5, (x + 0.5).relu()),
+        ("post_add", -1.0, torch.zeros_like(x)),
+        ("post_add", 2.0, torch.full_like(x, 2)),
+    ]:
+        block = shifted(Bottleneck(8, 8, 1, 1))
+        setattr(block, slot, Always(value))
+        torch.testing.assert_close(block(x), wanted, msg=slot)
+    seen, block = [], shifted(Bottleneck(8, 8, 1, 1, late_relu=True))
+    block.attention.register_forward_hook(lambda m, args, y: seen.append(args[0].min().item()))
+    block(x)
+    assert seen[0] >= 0                            # after a ReLU, as in resnet50_slim
+    block.conv.slot = Always(0.0)                  # before the norm of the 3×3 convolution
+    ones = block.expand(torch.ones(2, 2, 4, 4))
+    torch.testing.assert_close(block.expand(block.conv(torch.zeros(2, 2, 4, 4))), ones)
+
+
+@torch.no_grad()
+def test_slots_of_an_inverted_residual():
+    x = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    block = shifted(InvertedResidual(8, 8, 1, 1, 6))
+    block.attention = Always(0.5)
+    torch.testing.assert_close(block(x), x + 0.5)
+    block.post_add = Always(-1.0)
+    assert (block(x) == -1).all()
+    narrower = shifted(InvertedResidual(8, 4, 1, 1, 6))
+    narrower.attention = Always(0.5)
+    assert (narrower(x) == 0.5).all() and not hasattr(narrower, "post_add")
+
+
+@torch.no_grad()
+def test_slots_of_a_vgg_stage_come_before_its_pooling():
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    net = shifted(copy.deepcopy(plain("vgg16")))
+    first = net.stages[0](net.stem(x))
+    assert first.shape[2:] == (32, 32) and first.min() >= 0
+    net.stages[0].slot = Always(-2.0)
+    assert (net.stages[0](net.stem(x)) == -2).all()
+
+
+@torch.no_grad()
 def test_slots_of_a_fire_module_a_stem_and_a_net():
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    fire = shifted(Fire(3, 4, 8, 1))
+    fire = shifted(Fire(3, 4, 8, 1, True))
     fire.attention = Always(-1.0)                  # after both ReLUs
     assert (fire(x) == -1).all()
-    stem = shifted(Stem(3, 8))
+    stem = shifted(ConvNormReLU(3, 8))
     stem.slot = Always(0.0)                        # before the norm
     assert (stem(x) == 1).all()
     net = shifted(copy.deepcopy(plain("resnet18")))
@@ -310,5 +451,28 @@ def test_numbers_out_of_range_are_named(name, value):
 
 
 def test_canonical_names():
-    assert canonical("attention", "cbam( reduction=16, gamma = 1 )", ATTENTION) == "cbam(gamma=1.0)"
-    assert canonical("attention", "se(bias=False)", ATTENTION) == "se"
+    assert canonical_attention("cbam( reduction=16, gamma = 1 )", "resnet18") == "cbam(gamma=1.0)"
+    assert canonical_attention("se(bias=False)", "vgg16") == "se"
+    assert canonical_backbone("vgg16( norm = False, dropout=.5 )") == "vgg16(norm=False)"
+
+
+@pytest.mark.parametrize(("given", "normed", "bare"), [
+    ("cbam", "cbam", "cbam"),
+    ("cbam(gate_init=half)", "cbam", "cbam(gate_init=half)"),
+    ("cbam(gate_init=open)", "cbam(gate_init=open)", "cbam"),
+    ("simam", "simam", "simam"),
+])
+def test_a_gates_own_start_is_the_networks(given, normed, bare):
+    for backbone, wanted in {"alexnet": normed, "alexnet(norm=False)": bare}.items():
+        assert canonical_attention(given, backbone) == wanted
+        assert canonical_attention(wanted, backbone) == wanted
+        one, other = (build_model(backbone, a, width=WIDTH).eval() for a in (given, wanted))
+        x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(one(x), other(x))
+
+
+def test_gates_start_open_without_norms():
+    offsets = {backbone: {block.channel.offset for block in
+                          attention_blocks(build_model(backbone, "cbam", width=WIDTH)).values()}
+               for backbone in ("vgg16", "vgg16(norm=False)")}
+    assert offsets == {"vgg16": {0.0}, "vgg16(norm=False)": {2.0}}

@@ -1,0 +1,70 @@
+"""Every block in every network starts in a way that trains, and what happens where it does not."""
+import pytest
+import torch
+from torch.nn import functional as F
+
+from attnlib.attention import ATTENTION
+from attnlib.models import build_model
+
+NETWORKS = ("resnet18", "resnet50", "resnet50_slim", "mobilenetv2", "squeezenet",
+            "vgg16(dropout=0.0)", "vgg19(dropout=0.0)", "alexnet(dropout=0.0)",
+            "cnn3(dropout=0.0)")
+BARE = ("vgg16(norm=False,dropout=0.0)", "vgg19(norm=False,dropout=0.0)",
+        "alexnet(norm=False,dropout=0.0)", "squeezenet(norm=False)",
+        "cnn3(norm=False,dropout=0.0)")
+ENOUGH, MOST_STEPS = 0.92, 50
+
+
+def ten_images() -> torch.Tensor:
+    """One of each class: coarse patterns under noise, 28×28, one channel."""
+    draw = torch.Generator().manual_seed(0)
+    coarse = torch.randn(10, 1, 7, 7, generator=draw)
+    return F.interpolate(coarse, scale_factor=4) + torch.randn(10, 1, 28, 28, generator=draw) / 2
+
+
+def steps_to_learn(backbone: str, attention: str) -> int | None:
+    """Adam steps at an eighth of the width until the loss on ten images has fallen by 8 %; None if
+    `MOST_STEPS` are not enough."""
+    model = build_model(backbone, attention, in_channels=1, image_size=28, width=1 / 8)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    x, y, first = ten_images(), torch.arange(10), None
+    for step in range(MOST_STEPS + 1):
+        loss = F.cross_entropy(model(x), y)
+        first = first or loss.item()
+        if loss.item() < ENOUGH * first:
+            return step
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return None
+
+
+@pytest.mark.parametrize("attention", ATTENTION)
+@pytest.mark.parametrize("backbone", NETWORKS + BARE)
+def test_every_block_in_every_network_learns_within_a_few_steps(backbone, attention):
+    if ATTENTION[attention].placement == "replace" and not backbone.startswith(("resnet", "vgg")):
+        with pytest.raises(ValueError, match="replaces a 3×3 convolution"):
+            build_model(backbone, attention)
+        return
+    assert steps_to_learn(backbone, attention)
+
+
+@pytest.mark.parametrize("backbone", ["squeezenet(norm=False)", "vgg19(norm=False,dropout=0.0)",
+                                      "alexnet(norm=False,dropout=0.0)"])
+def test_half_open_gates_without_norms_do_not(backbone):
+    """Three gates of one half at each site leave 2**-15 to 2**-24 of the image."""
+    assert steps_to_learn(backbone, "hybrid(gate_init=half)") is None
+
+
+def test_what_half_open_gates_leave_of_an_image():
+    def left(attention):
+        model = build_model("alexnet(norm=False,dropout=0.0)", attention, width=1 / 2).eval()
+        seen = []
+        model.neck.register_forward_hook(lambda module, args, y: seen.append(y.std().item()))
+        with torch.no_grad():
+            model(torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+        return seen[0]
+    alone = left("none")
+    assert left("cbam(gate_init=half)") / alone == pytest.approx(2 ** -10, rel=0.5)
+    assert left("hybrid(gate_init=half)") / alone == pytest.approx(2 ** -15, rel=0.5)
+    assert left("hybrid") / alone > 0.1
