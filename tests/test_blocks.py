@@ -702,7 +702,7 @@ def test_gates_that_start_low_can_start_open(name):
     gain = start()
     if name in OPENING:
         opened = start(gate_init="open")
-        assert gain < 0.8 and max(1.2 * gain, 0.6) < opened < 1.6
+        assert gain < 0.9 and max(1.1 * gain, 0.6) < opened < 1.6      # an expected 3/4 at most
     else:
         assert gain > 0.8 or name in ("ge", "simam")
 
