@@ -692,12 +692,17 @@ def test_all_gates_of_a_whole_open():
 @torch.no_grad()
 @pytest.mark.parametrize("name", [name for name in ADDED if name not in ("gc", "layerscale")])
 def test_gates_that_start_low_can_start_open(name):
-    """The mean gain of a fresh block. Without parameters there is nothing to start elsewhere."""
+    """The mean gain of 16 fresh blocks. Without parameters there is nothing to start elsewhere."""
     x = maps().abs() + 0.1
-    gain = (ATTENTION[name].make(64).eval()(x) / x).mean()
+
+    def start(**options):
+        torch.manual_seed(0)                       # the same blocks, open or not
+        blocks = [ATTENTION[name].make(64, **options).eval() for _ in range(16)]
+        return sum((block(x) / x).mean() for block in blocks) / 16
+    gain = start()
     if name in OPENING:
-        opened = (ATTENTION[name].make(64, gate_init="open").eval()(x) / x).mean()
-        assert gain < 0.8 and max(gain, 0.65) < opened < 1.6
+        opened = start(gate_init="open")
+        assert gain < 0.9 and max(1.1 * gain, 0.6) < opened < 1.6      # an expected 3/4 at most
     else:
         assert gain > 0.8 or name in ("ge", "simam")
 
