@@ -136,12 +136,13 @@ def split_placement(placement: str) -> tuple[str, str]:
     return place, stages
 
 
-def seed_layers(model: nn.Module, seed: int) -> None:
-    """Give each layer its own default initialisation, drawn from (seed, qualified name).
+def seed_layers(model: nn.Module, seed: int, prefix: str = "") -> None:
+    """Give each layer its own default initialisation, drawn from (seed, qualified name); ``prefix``
+    is the model's own name in a larger one.
 
     Children come before their parent, so that a block's own rule for a child's weights holds. It
     moves the CPU's global generator."""
-    for name, module in reversed(list(model.named_modules())):
+    for name, module in reversed(list(model.named_modules(prefix=prefix))):
         if hasattr(module, "reset_parameters"):
             torch.default_generator.manual_seed(derive("init", seed, name))    # the CPU's alone
             module.reset_parameters()
