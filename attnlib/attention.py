@@ -536,6 +536,8 @@ class AA(nn.Module):
     so dk = N d, and dv = N in a narrow map; q is divided by √d. Few channels get fewer heads:
     N = min(num_heads, C // 8), at least 1. ``key`` and ``value`` are the paper's κ and υ.
 
+    K starts with variance 2 / fan-in, so that deep networks without norms learn with it, too.
+
     Deviations: no biases; ``size`` is the side of the largest map whose distances all have vectors
     of their own, where the paper's tables are made for one map: farther ones share the last.
     Parameters: 9C (C − dv) + C (2dk + dv) + dv² + 2 (2 size − 1) d."""
@@ -560,6 +562,7 @@ class AA(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self):
+        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
         for table in (self.down, self.across):
             nn.init.normal_(table, std=self.depth ** -0.5)
 

@@ -54,6 +54,7 @@ class AAP1(AA):
     Parameters: as AA."""
 
     def reset_parameters(self):
+        super().reset_parameters()
         for table in (self.down, self.across):
             nn.init.normal_(table)
 

@@ -348,18 +348,20 @@ def test_layers_of_one_shape_differ_from_each_other():
 
 @pytest.mark.parametrize("attention", ATTENTION)
 def test_weights_come_from_the_seed_alone(attention):
+    backbone = "resnet18" if ATTENTION[attention].placement == "replace" else "cnn3"
     torch.manual_seed(1)
-    one = build_model("squeezenet", attention, width=WIDTH).state_dict()
+    one = build_model(backbone, attention, width=WIDTH).state_dict()
     torch.manual_seed(2)
-    other = build_model("squeezenet", attention, width=WIDTH).state_dict()
+    other = build_model(backbone, attention, width=WIDTH).state_dict()
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 @pytest.mark.parametrize("attention", ATTENTION)
 def test_build_model_leaves_the_global_random_state_alone(attention):
+    backbone = "resnet18" if ATTENTION[attention].placement == "replace" else "cnn3"
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    build_model("squeezenet", attention, width=WIDTH)
+    build_model(backbone, attention, width=WIDTH)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -49,11 +49,14 @@ def test_every_block_in_every_network_learns_within_a_few_steps(backbone, attent
     assert steps_to_learn(backbone, attention)
 
 
-@pytest.mark.parametrize("backbone", ["squeezenet(norm=False)", "vgg19(norm=False,dropout=0.0)",
+@pytest.mark.parametrize("attention", ["cbam", "hybrid"])
+@pytest.mark.parametrize("backbone", ["squeezenet(norm=False)", "vgg16(norm=False,dropout=0.0)",
                                       "alexnet(norm=False,dropout=0.0)"])
-def test_half_open_gates_without_norms_do_not(backbone):
-    """Three gates of one half at each site leave 2**-15 to 2**-24 of the image."""
-    assert steps_to_learn(backbone, "hybrid(gate_init=half)") is None
+def test_half_open_gates_without_norms_hold_learning_up(backbone, attention):
+    """The papers' start stays selectable; the hybrid in SqueezeNet does not get going at all."""
+    half = steps_to_learn(backbone, f"{attention}(gate_init=half)")
+    assert half is None or half > 1.3 * steps_to_learn(backbone, attention)
+    assert half or (backbone, attention) == ("squeezenet(norm=False)", "hybrid")
 
 
 def test_what_half_open_gates_leave_of_an_image():
