@@ -214,10 +214,11 @@ def studies_table(chosen: dict[str, str]) -> str:
 
 
 def all_runs(chosen: dict[str, str]):
-    """The runs of every study from the headline's profile, each run once."""
+    """The runs of every study that compares, from the headline's profile, each run once."""
     import pandas as pd
     profile = chosen["hybrid"]
-    parts = [collect(key, profile) for key, own in chosen.items() if own == profile]
+    parts = [collect(key, profile) for key, own in chosen.items()
+             if own == profile and STUDIES[key].compare]
     return pd.concat(parts, ignore_index=True).drop_duplicates("id", ignore_index=True)
 
 
