@@ -14,6 +14,7 @@ from .tracing import Node, shape_text, trace
 # All lengths are inches.
 LINE, CHARACTER, PADDING = 0.15, 0.072, 0.13      # a line and a character at 8 points, a box's rim
 GUTTER, BETWEEN, LETTER = 0.3, 0.26, 0.058        # between columns and rows; a character of a label
+SINK = 0.4                                        # below the highest place it could have, at most
 LEARNED = ("conv", "block", "parameter")
 
 
@@ -121,16 +122,18 @@ def down(routes, column: dict[Node, int], top: set[Node]) -> dict[Node, float]:
                                                             not reads_x(item[0]))):
         cells[k].append(node)
     y = {n: -float(k) for cell in cells.values() for k, n in enumerate(cell)}
+    together = chains(steps, column, top)
+    rank = {n: k for k, chain in enumerate(together) for n in chain}
     for turn in range(80):
         above = {b: a for cell in cells.values() for a, b in zip(cell, cell[1:], strict=False)}
-        for chain in chains(steps, column, top)[::-1 if turn % 2 else 1]:
+        for chain in together[::-1 if turn % 2 else 1]:
             near = [y[m] for n in chain for m in touching[n] if m not in chain]
-            least = [y[above[n]] - gap(above[n], n) for n in chain if n in above]
-            y |= dict.fromkeys(chain, 0.0 if chain[0] in top else
-                               min([sum(near) / max(1, len(near)), *least]))
+            room = min((y[above[n]] - gap(above[n], n) for n in chain if n in above), default=0.0)
+            wish = max(sum(near) / max(1, len(near)), room - SINK)
+            y |= dict.fromkeys(chain, 0.0 if chain[0] in top else min(wish, room))
         if turn < 20:
             for cell in cells.values():
-                cell.sort(key=lambda n: (n not in top, -y[n]))
+                cell.sort(key=lambda n: (n not in top, -y[n], rank[n]))
     return y
 
 

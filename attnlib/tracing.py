@@ -2,10 +2,9 @@
 
 `trace` runs a block once and notes each tensor operation and each leaf module as a `Node`; another
 attention block inside it is one node. Sizes are told apart by their values, so none may equal
-another: 256 channels, a map of 11×13."""
+another: 512 channels, a map of 11×17."""
 from collections import defaultdict
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 import torch
 from torch import nn
@@ -15,7 +14,7 @@ from .attention import ATTENTION
 from .models import resolve
 from .words import name as said
 
-B, C, H, W = 3, 256, 11, 13
+B, C, H, W = 3, 512, 11, 17
 AXES = {B: "b", C: "c", H: "h", W: "w", H * W: "hw"}
 VALUES = {H * W / (H * W - 1): "n/(n−1)"}
 SKIPPED = {"permute", "transpose", "flatten", "view", "reshape", "unsqueeze", "squeeze", "expand",
@@ -24,10 +23,9 @@ SKIPPED = {"permute", "transpose", "flatten", "view", "reshape", "unsqueeze", "s
 SIGNS = {"mul": "×", "add": "+", "sub": "−", "div": "÷", "rsub": "−", "truediv": "÷", "rmul": "×",
          "radd": "+", "mul_": "×", "add_": "+", "__rsub__": "−"}
 SYMBOLS = {"sigmoid": "σ", "square": "( )²", "sqrt": "√", "relu": "ReLU", "cat": "join",
-           "stack": "join", "split": "split", "softmax": "softmax", "matmul": "weighted\nsum",
-           "__matmul__": "weighted\nsum", "roll": "previous\nimage's", "minimum": "min",
-           "maximum": "max", "where": "choose", "einsum": "products", "bmm": "products",
-           "scaled_dot_product_attention": "softmax(q·k) v"}
+           "stack": "join", "split": "split", "softmax": "softmax", "roll": "previous\nimage's",
+           "minimum": "min", "maximum": "max", "where": "choose"}
+PRODUCTS = {"matmul", "__matmul__", "bmm", "einsum"}
 POOLS = {"mean": "mean", "max": "max", "amax": "max", "var": "variance", "std": "sd", "sum": "sum"}
 MODULES = {nn.BatchNorm2d: "BN", nn.LayerNorm: "LN", nn.GroupNorm: "GN", nn.ReLU: "ReLU",
            nn.Hardswish: "h-swish", nn.Sigmoid: "σ", nn.Softmax: "softmax", nn.GELU: "GELU"}
@@ -70,8 +68,12 @@ class Recorder(TorchFunctionMode):
         if not results or not reads:
             return
         numbers = [a for a in args if isinstance(a, int | float) and not isinstance(a, bool)]
-        if what in SKIPPED or (what in SIGNS and numbers == [0.0]):
+        alone = what in ("cat", "stack") and len(set(reads)) == 1
+        if what in SKIPPED or alone or (what in SIGNS and numbers == [0.0]):
             self.keep(results, reads[0])
+        elif what in PRODUCTS:
+            weights = any("softmax" in read.lines for read in reads)
+            self.add(Node("op", ["weighted", "sum"] if weights else ["products"]), reads, results)
         else:
             self.add(step(what, args, kwargs, given, numbers), reads, results)
 
@@ -233,8 +235,6 @@ def size_text(size: int) -> str:
         return AXES[size].upper()
     if size == H + W or size < 5:
         return str(size) if size < 5 else "(H+W)"
-    part = Fraction(size, C)
-    if part.denominator <= 64 and part.numerator < 8:
-        return "C" if part == 1 else f"{part.numerator if part.numerator > 1 else ''}C" + (
-            f"/{part.denominator}" if part.denominator > 1 else "")
-    return ""
+    if size % C == 0:
+        return "C" if size == C else f"{size // C}C"
+    return f"C/{C // size}" if C % size == 0 and C // size <= 32 else ""

@@ -1,5 +1,6 @@
 """Tables and sentences computed from records: no number in a notebook or the README is typed."""
 import math
+from functools import cache
 
 from .grid import PROFILES, STUDIES, collect, estimate_seconds, resolve_profile, study
 from .stats import MIN_SEEDS, arms_table
@@ -142,6 +143,32 @@ def cost_table(backbone: str, arms: list[str], image: tuple[int, int, int] = (3,
                      "parameters": f"{c['params']:,}", "of the block": f"{c['attention_params']:,}",
                      "M MACs": f"{c['macs'] / 1e6:.1f}", "sites": str(c["sites"])})
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+@cache
+def counted(backbone: str, attention: str = "none", placement: str | None = None) -> dict:
+    """`models.cost` of a full-width network for 32×32×3, ten classes; nothing is computed or
+    allocated."""
+    import torch
+
+    from .models import build_model, cost
+    with torch.device("meta"):
+        return cost(build_model(backbone, attention, placement=placement), (3, 32, 32))
+
+
+def block_cost(attention: str, backbone: str = "resnet18") -> str:
+    """Markdown: one row, what a block adds to a network, where it stands by default and how often.
+    """
+    import pandas as pd
+
+    from .models import resolve_placement
+    plain, own = counted(backbone), counted(backbone, attention)
+    added = {key: own[key] - plain[key] for key in ("params", "macs")}
+    row = {f"trained parameters added to {name(backbone)}": f"{added['params']:+,}",
+           "of its own": f"{100 * added['params'] / plain['params']:+.2f} %",
+           "M MACs added": f"{added['macs'] / 1e6:+.2f}", "sites": str(own["sites"]),
+           "placement": f"`{resolve_placement(attention, backbone, None)}`"}
+    return pd.DataFrame([row]).to_markdown(index=False, disable_numparse=True)
 
 
 def recipe_table(run) -> str:
