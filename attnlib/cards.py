@@ -152,7 +152,7 @@ def figure(name: str, profile: str) -> plt.Figure:
     def at(x, y, w, h):
         return (x / width, y / height, w / width, h / height)
     axis.set_position(at(0, below, wide, high))
-    gatemaps.paint(drawn, lambda x, y, w, h: at(x + 0.1, y + 0.3, w, h), found)
+    gatemaps.paint(drawn, lambda x, y, w, h: at(x + 0.1, y + 0.5, w, h), found)
     drawn.text(0.1 / width, 0.05 / height, found.caption, fontsize=8, color="#555555")
     return drawn
 

@@ -109,15 +109,15 @@ def seen(name: str, profile: str) -> Seen:
     images, x, _ = inputs(run, IMAGES)
     stages = effects(model, x)
     what = "gain" if all(e.gated for e in stages.values()) else "|y| / |x|"
-    rows = f"; strips: {IMAGES} images down, channels by their mean" \
+    rows = f"\nstrips: {IMAGES} images down, channels in the order of their mean" \
         if any(e.channels is not None for e in stages.values()) else ""
     return Seen(images[0], data_of(run).extras["test"]["mask"][0], stages,
                 f"{what} at the last site of each stage; {weights}{rows}")
 
 
 def size_of(found: Seen) -> tuple[float, float]:
-    """Height and width of its picture in inches, the caption's line included."""
-    return (len(found.rows) * (CELL + ROW) + 0.25,
+    """Height and width of its picture in inches, with room for the caption."""
+    return (len(found.rows) * (CELL + ROW) + 0.4,
             (len(found.stages) + 1) * (CELL + GAP) + 0.5)
 
 

@@ -11,6 +11,12 @@ NAMES = {
     "shuffled": "shuffled SE (control)", "frozen": "frozen SE (control)", "ser": "SER",
     "sec": "SEC", "se_sa": "SE_SA", "sec_sa": "SEC_SA", "new": "NEW", "nab": "NAB",
     "bam": "BAM", "scse": "scSE", "eca": "ECA", "simam": "SimAM", "ge": "Gather-Excite",
+    "cbam_avg": "CBAM without maximum", "hybrid_p0": "hybrid, as in the project",
+    "hybrid_sum": "hybrid, summed", "hybrid_par": "hybrid, side by side",
+    "aa": "Attention-augmented", "sk": "Selective Kernel",
+    "replica_cbam_p2": "CBAM with its bottleneck lost (replica)",
+    "replica_cbam_p2_intended": "CBAM with a ReLU too many (replica)",
+    "replica_aa_p1": "Attention-augmented, mixed up (replica)",
     "coord": "Coordinate", "triplet": "Triplet", "gc": "Global Context", "srm": "SRM",
     "resnet18": "ResNet-18", "squeezenet": "SqueezeNet", "shapetex": "ShapeTex",
     "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashionmnist": "Fashion-MNIST"}
@@ -169,6 +175,99 @@ def block_cost(attention: str, backbone: str = "resnet18") -> str:
            "M MACs added": f"{added['macs'] / 1e6:+.2f}", "sites": str(own["sites"]),
            "placement": f"`{resolve_placement(attention, backbone, None)}`"}
     return pd.DataFrame([row]).to_markdown(index=False, disable_numparse=True)
+
+
+@cache
+def added(backbone: str, attention: str) -> int | None:
+    """Parameters, trained or not, that a block in its own place adds to a full-width network; None
+    where it has no place there. Summed over the slots, which is quicker than building; a block that
+    replaces a layer is built."""
+    import torch
+
+    from .models import build_model, resolve_placement, split_placement
+    try:
+        place, stages = split_placement(resolve_placement(attention, backbone, None))
+    except ValueError:
+        return None
+    if place == "replace":
+        with torch.device("meta"):
+            networks = [build_model(backbone, block) for block in (attention, "none")]
+        own, plain = (sum(p.numel() for p in network.parameters()) for network in networks)
+        return own - plain
+    return sum(parameters(attention, slot.channels) for slot in empty_slots(backbone)
+               if place in slot.placements and (not stages or str(slot.stage) in stages))
+
+
+@cache
+def empty_slots(backbone: str) -> list:
+    import torch
+
+    from .backbones import Slot
+    from .models import build_model
+    with torch.device("meta"):
+        return [m for m in build_model(backbone).modules() if isinstance(m, Slot)]
+
+
+@cache
+def parameters(attention: str, channels: int) -> int:
+    """Parameters of one block."""
+    import torch
+
+    from .attention import ATTENTION
+    with torch.device("meta"):
+        return sum(p.numel() for p in ATTENTION[attention].make(channels).parameters())
+
+
+def networks_table() -> str:
+    """Markdown: every network without a block, at full width, and in how many places SE stands."""
+    import pandas as pd
+
+    from .backbones import BACKBONES
+    rows = [{"network": f"`{key}`", "parameters": f"{counted(key)['params']:,}",
+             "M MACs": f"{counted(key)['macs'] / 1e6:,.1f}", "stages": str(row.stages),
+             "sites of `block`": str(counted(key, "se", "block")["sites"]),
+             "placements": ", ".join(f"`{p}`" for p in row.placements)}
+            for key, row in BACKBONES.items()]
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def added_table() -> str:
+    """Markdown: the thousands of parameters that every block, in its own place, adds to every
+    network; a dash where it has none there."""
+    import pandas as pd
+
+    from .attention import ATTENTION
+    from .backbones import BACKBONES
+    rows = []
+    for block in ATTENTION:
+        if block != "none":
+            counts = {b: added(b, block) for b in BACKBONES}
+            rows.append({"block": f"`{block}`"} | {
+                f"`{b}`": "–" if n is None else f"{n / 1e3:+,.1f}".replace("-", "−") if n else "0"
+                for b, n in counts.items()})
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def glance(df) -> str:
+    """Markdown: what each block of a table with one seed reached, in the table's order. No gain, no
+    interval and no ranking: one seed has none."""
+    import pandas as pd
+
+    from .attention import ATTENTION
+    from .spec import parse
+    done = df[df.status == "done"]
+    if not len(done):
+        return "No block has a finished run yet."
+    rows = [{"block": name(r.attention), "what it is": ATTENTION[parse(r.attention)[0]].says,
+             "test accuracy, %": plus_minus(r.accuracy, math.nan),
+             "parameters": f"{int(r.params):,}", "M MACs": f"{r.macs / 1e6:.1f}"}
+            for r in done.itertuples()]
+    first = done.iloc[0]
+    return (f"{len(done)} of {plural(len(df), 'planned run')} finished; profile `{first.profile}`, "
+            f"{name(first.backbone)} on {name(first.dataset)}, "
+            f"{plural(int(first.epochs), 'epoch')}, {plural(done.seed.nunique(), 'seed')}: **read "
+            "it as a look, not as a ranking**.\n\n"
+            + pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True))
 
 
 def recipe_table(run) -> str:
