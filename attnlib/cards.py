@@ -2,6 +2,7 @@
 and what it does to an image. The notebooks show them shelf by shelf."""
 import inspect
 import io
+import math
 import re
 
 import matplotlib.pyplot as plt
@@ -10,7 +11,7 @@ from . import diagrams, gatemaps
 from .attention import ATTENTION
 from .grid import embedded, estimate_seconds, may_train, run_grid, study, unfinished
 from .spec import choose
-from .words import block_cost
+from .words import block_cost, plural
 from .words import name as said
 
 # In every equation: x one map [C, H, W], a its channels' means, m their maxima, σ the sigmoid,
@@ -97,6 +98,8 @@ LINKS = {r"arXiv:(\d{4}\.\d{4,5})": r"[arXiv:\1](https://arxiv.org/abs/\1)",
 def show(shelf: str, profile: str) -> None:
     """Display the cards of a shelf in a notebook, each with its figure."""
     from IPython.display import Image, Markdown, display
+    if not on_shelf(shelf):
+        display(Markdown(f"None of these is in `ATTENTION` yet: {', '.join(SHELVES[shelf])}."))
     for name in on_shelf(shelf):
         drawn = figure(name, profile)
         display(Markdown(card(name)), Image(png(drawn), alt=f"diagram and gates of {said(name)}"))
@@ -104,15 +107,16 @@ def show(shelf: str, profile: str) -> None:
 
 
 def train(*shelves: str, profile: str):
-    """Train the blocks of these shelves that have no record yet, in the sizes of ``small`` (in
-    tests ``smoke``), for their pictures: study ``blocks``. Returns its rows as a table."""
+    """Train the blocks of these shelves (without any: all blocks) that have no record yet, in the
+    sizes of ``small`` (in tests ``smoke``), for their pictures: study ``blocks``. Returns its rows
+    as a table."""
     small = embedded(profile)
     wanted = {name for shelf in shelves for name in on_shelf(shelf)}
-    runs = [run for run in study("blocks", small) if run.attention in wanted]
+    runs = [run for run in study("blocks", small) if run.attention in wanted or not shelves]
     missing = unfinished(runs, small)
     if missing and may_train():
-        minutes = sum(map(estimate_seconds, missing)) / 60
-        print(f"{len(missing)} small networks to train, about {minutes:.0f} min")
+        minutes = math.ceil(sum(map(estimate_seconds, missing)) / 60)
+        print(f"{plural(len(missing), 'small network')} to train, about {minutes} min")
     return run_grid(runs, small)
 
 

@@ -266,7 +266,8 @@ def glance(df) -> str:
     return (f"{len(done)} of {plural(len(df), 'planned run')} finished; profile `{first.profile}`, "
             f"{name(first.backbone)} on {name(first.dataset)}, "
             f"{plural(int(first.epochs), 'epoch')}, {plural(done.seed.nunique(), 'seed')}: **read "
-            "it as a look, not as a ranking**.\n\n"
+            "it as a look, not as a ranking**. A block that stands at chance level here may need "
+            "more than these few epochs in so narrow a network.\n\n"
             + pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True))
 
 
