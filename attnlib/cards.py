@@ -20,7 +20,7 @@ EQUATIONS = {
     "se": r"y = x \cdot \sigma\!\left(W_2\,\mathrm{relu}(W_1 a)\right)",
     "ser": r"y = x \cdot \left(1 + \sigma\!\left(W_2\,\mathrm{relu}(W_1 a)\right)\right)",
     "sec": r"y = x \cdot \sigma\!\left(W_2\,\mathrm{relu}(W_1 a + b_1) + b_2\right)",
-    "eca": r"y = x \cdot \sigma(K_k * a), \qquad (K_k * a)_c = \sum_{|d| \le k/2} K_d\, a_{c+d}",
+    "eca": r"y = x \cdot \sigma(K \ast a), \qquad (K \ast a)_c = \sum_{|d| \le k/2} K_d\, a_{c+d}",
     "ge": r"y = x \cdot \sigma(a)",
     "srm": r"y = x \cdot \sigma\!\left(\mathrm{BN}(u \odot a + w \odot s)\right), \qquad "
            r"s_c = \mathrm{sd}_{ij}\, x_{cij}",
@@ -34,13 +34,13 @@ EQUATIONS = {
               r"\bar W_1, \bar W_2 \text{ as drawn}",
     "ca": r"y = x \cdot M_c(x), \qquad M_c(x) = \sigma\!\left(\mathrm{MLP}(a) + \mathrm{MLP}(m)"
           r"\right)",
-    "sa": r"y = x \cdot M_s(x), \qquad M_s(x) = \sigma\!\left(\mathrm{BN}\!\left(K_{7 \times 7} * "
+    "sa": r"y = x \cdot M_s(x), \qquad M_s(x) = \sigma\!\left(\mathrm{BN}\!\left(K_{7 \times 7}\, "
           r"[\max_c x;\ \mathrm{mean}_c\, x]\right)\right)",
     "cbam": r"y = x' \cdot M_s(x'), \qquad x' = x \cdot M_c(x)",
-    "cbam_avg": r"y = x' \cdot \sigma\!\left(K_{7 \times 7} * [\max_c x';\ \mathrm{mean}_c\, x']"
+    "cbam_avg": r"y = x' \cdot \sigma\!\left(K_{7 \times 7}\, [\max_c x';\ \mathrm{mean}_c\, x']"
                 r"\right), \qquad x' = \mathrm{SE}(x)",
     "bam": r"y = x \cdot \left(1 + \sigma(M_c + M_s)\right), \qquad M_c = W_2\,\mathrm{relu}("
-           r"\mathrm{BN}(W_1 a)), \quad M_s = K_1 * D_2 * D_1 * K_0 * x",
+           r"\mathrm{BN}(W_1 a)), \quad M_s = K_1\, D_2\, D_1\, K_0\, x",
     "scse": r"y = x \cdot \left[\sigma\!\left(W_2\,\mathrm{relu}(W_1 a)\right) + "
             r"\sigma(w^\top x_{ij} + b)\right]",
     "coord": r"y_{cij} = x_{cij} \cdot \sigma(W_h f^h)_{ci} \cdot \sigma(W_w f^w)_{cj}, \qquad "
@@ -49,16 +49,16 @@ EQUATIONS = {
     "triplet": r"y = \tfrac13\, x \cdot \left[M_1(x^{c \leftrightarrow i}) + "
                r"M_2(x^{c \leftrightarrow j}) + M_3(x)\right], \qquad M_k \text{ as } M_s",
     "nab": r"y = x \cdot \sigma(w^\top x_{ij} + b) \cdot \max_{ij}\, \sigma\!\left(K_{7 \times 7} "
-           r"* x + c\right)",
+           r"\, x + c\right)",
     "simam": r"y = x \cdot \sigma\!\left(\frac{(x - a)^2}{4\,(v + \lambda)} + \frac12\right), "
              r"\qquad v_c = \mathrm{var}_{ij}\, x_{cij}",
-    "aa": r"y = \left[K * x;\ W_o\,\mathrm{MHA}(x)\right], \qquad \mathrm{head} = \mathrm{softmax}"
-          r"\!\left(\frac{q k^\top}{\sqrt{d}} + S^H + S^W\right) v",
-    "sk": r"y = \alpha \cdot U_1 + (1 - \alpha) \cdot U_2, \qquad U_1 = K_1 * x,\ U_2 = K_2 * x, "
+    "aa": r"y = \left[K\, x;\ W_o\,\mathrm{MHA}(x)\right], \qquad \mathrm{head} = "
+          r"\mathrm{softmax}\!\left(\frac{q k^\top}{\sqrt{d}} + S^H + S^W\right) v",
+    "sk": r"y = \alpha \cdot U_1 + (1 - \alpha) \cdot U_2, \qquad U_1 = K_1\, x,\ U_2 = K_2\, x, "
           r"\quad (\alpha, 1 - \alpha) = \mathrm{softmax}\!\left(A z, B z\right)",
     "hybrid": r"y = \mathrm{CBAM}(\mathrm{SE}(x)) = x'' \cdot M_s(x''), \qquad x'' = x' \cdot "
               r"M_c(x'), \quad x' = \mathrm{SE}(x)",
-    "hybrid_p0": r"y = x'' \cdot \sigma\!\left(K_{7 \times 7} * [\max_c x'';\ \mathrm{mean}_c\, "
+    "hybrid_p0": r"y = x'' \cdot \sigma\!\left(K_{7 \times 7}\, [\max_c x'';\ \mathrm{mean}_c\, "
                  r"x'']\right), \qquad x'' = \mathrm{SE}_2(\mathrm{SE}_1(x))",
     "hybrid_sum": r"y = x + \alpha\,\mathrm{SE}(x) + (1 - \alpha)\,\mathrm{CBAM}(x), \qquad "
                   r"\alpha = \sigma(t)",
@@ -70,13 +70,13 @@ EQUATIONS = {
               r"b_1) + b_2\right)",
     "new": r"y = x \cdot M_s(x) \cdot \left(1 + \sigma\!\left(W_2\,\mathrm{relu}(W_1 a)\right)"
            r"\right), \qquad a = \mathrm{mean}_{ij}\, x",
-    "replica_cbam_p2": r"y = x' \cdot \sigma(K * [\max_c x';\ \mathrm{mean}_c\, x']), \qquad x' = "
-                       r"x \cdot \sigma\!\left(\mathrm{relu}(W a + b) + \mathrm{relu}(W m + b)"
+    "replica_cbam_p2": r"y = x' \cdot \sigma(K\, [\max_c x';\ \mathrm{mean}_c\, x']), \qquad "
+                       r"x' = x \cdot \sigma\!\left(\mathrm{relu}(W a + b) + \mathrm{relu}(W m + b)"
                        r"\right), \quad W \in \mathbb{R}^{C \times C}",
-    "replica_cbam_p2_intended": r"y = x' \cdot \sigma(K * [\max_c x';\ \mathrm{mean}_c\, x']), "
+    "replica_cbam_p2_intended": r"y = x' \cdot \sigma(K\, [\max_c x';\ \mathrm{mean}_c\, x']), "
                                 r"\qquad x' = x \cdot \sigma\!\left(\mathrm{relu}(\mathrm{MLP}(a)) "
                                 r"+ \mathrm{relu}(\mathrm{MLP}(m))\right)",
-    "replica_aa_p1": r"y = \left[K * x;\ W_o\,\mathrm{MHA}(\tilde x)\right], \qquad \tilde x "
+    "replica_aa_p1": r"y = \left[K\, x;\ W_o\,\mathrm{MHA}(\tilde x)\right], \qquad \tilde x "
                      r"\text{ with channels and places mixed up}",
 }
 SHELVES = {
