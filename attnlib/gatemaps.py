@@ -67,10 +67,16 @@ class Effect(NamedTuple):
 def effect(block: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Effect:
     g = gain(block, x)
     if g is None:
-        x, y = x.abs().clamp(min=1e-6), y.abs()
-        return Effect(y.sum(1) / x.sum(1), y.sum((2, 3)) / x.sum((2, 3)), False)
+        return Effect(ratio(y, x, (1,)), ratio(y, x, (2, 3)), False)
     return Effect(g.mean(1) if g[0, 0].numel() > 1 else None,
                   g.mean((2, 3)) if g.shape[1] > 1 else None, True)
+
+
+def ratio(y: torch.Tensor, x: torch.Tensor, over: tuple[int, ...]) -> torch.Tensor:
+    """|y| / |x|, both averaged over these dimensions; a dead channel of x counts as a tenth of the
+    mean one, since a block that mixes channels fills it."""
+    x, y = x.abs().mean(over), y.abs().mean(over)
+    return y / x.maximum(x.flatten(1).mean(1).reshape(-1, *[1] * (x.ndim - 1)) / 10 + 1e-6)
 
 
 def effects(model: nn.Module, x: torch.Tensor) -> dict[int, Effect]:

@@ -110,7 +110,8 @@ def known(row: Row) -> bool:
 
 
 def table(*projects: str) -> str:
-    """Markdown: the rows of these projects, or of all; configurations of one block in one row."""
+    """Markdown: the rows of these projects, or of all, and who they are; a block in one row for all
+    its stages. A tick: the tables have that network and block."""
     import pandas as pd
     groups = {}
     for row in ROWS:
@@ -122,9 +123,10 @@ def table(*projects: str) -> str:
     rows = [{"project": project, "their name": theirs + stages_text(stages, "_"),
              "network": f"`{backbone}`", "block": f"`{attention}`",
              "placement": f"`{base}{stages_text(stages, '@')}`" if base else "",
-             "": "✓" if here else "not here yet", "note": note}
+             "here": "✓" if here else "–", "note": note}
             for (project, theirs, backbone, attention, base, note, here), stages in groups.items()]
-    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+    legend = "; ".join(f"{key}: {PROJECTS[key]}" for key in projects or PROJECTS)
+    return legend + ".\n\n" + pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
 
 def stages_text(stages: list[str], mark: str) -> str:

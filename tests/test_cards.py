@@ -186,7 +186,7 @@ def test_a_project_network_is_built(row):
 def test_the_projects_table_joins_the_stages_of_a_block():
     text = projects.table("P1")
     assert "NEW_1, _12, _23, _123" in text and "`post_add@1, @12, @23, @123`" in text
-    assert "P0" not in text and "P0" in projects.table()
+    assert "P0" not in text and "P0" in projects.table() and projects.PROJECTS["P1"] in text
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
