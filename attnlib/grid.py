@@ -10,6 +10,7 @@ from functools import cache
 from typing import NamedTuple
 
 from . import store
+from .attention import ATTENTION
 from .data import DataBad, DataMissing
 from .models import build_model, cost
 from .paths import checkpoints_dir, data_dir, runs_dir
@@ -34,7 +35,7 @@ PROFILES = {
         width=0.125, epochs=1, n_train=192, n_val=100, n_test=200, batch_size=32), 1.0, 4),
     "small": Profile("the embedded default: a small study on ShapeTex, no download, no GPU", dict(
         width=0.125, epochs=8, n_train=2000, n_val=500, n_test=1000, batch_size=32, lr=0.05),
-        1.0, 15),
+        1.0, 25),
     "real": Profile("the real data sets, 10,000 images, narrow networks: a CPU or Colab", dict(
         width=0.25, epochs=8, n_train=10_000, n_val=2_000), 1.0, None),
     "full": Profile("the real data sets, whole, at full width: a modern GPU", dict(epochs=40),
@@ -53,9 +54,11 @@ class Plan(NamedTuple):
 
 class Study(NamedTuple):
     """A question and, for each profile, the plans that answer it; the first plan is the headline.
-    """
+    One that does not ``compare`` is to be looked at: too few seeds for a word about differences,
+    and kept out of the tables that pool studies."""
     question: str
     plans: dict[str, tuple[Plan, ...]]
+    compare: bool = True
 
 
 HEADLINE = ("none", "se", "cbam", "hybrid")
@@ -88,6 +91,8 @@ STUDIES = {
                  Plan("cifar10", "resnet18", ("none", "ca", "sa", "cbam"), 4)),
         "full": (Plan("cifar10", "resnet18", ("none", "ca", "sa", "cbam"), 6),
                  Plan("fashionmnist", "resnet18", ("none", "cbam"), 6))}),
+    "blocks": Study("What does each block do, at a glance?", {
+        "small": (Plan(SMALL, "resnet18", tuple(ATTENTION), 1, {"epochs": 4}),)}, compare=False),
 }
 FOR_READING = "best"        # each study from its best profile with records; never trains
 
@@ -149,6 +154,11 @@ def finished(profile: str) -> set[str]:
     if not folder.is_dir():
         return set()
     return {e.name.removesuffix(".json") for e in os.scandir(folder) if e.name.endswith(".json")}
+
+
+def embedded(profile: str = "auto") -> str:
+    """The profile of what is always shown on ShapeTex: ``small``, and in tests ``smoke``."""
+    return "smoke" if resolve_profile(profile) == "smoke" else "small"
 
 
 def estimate_seconds(run: Run) -> float:
@@ -259,7 +269,7 @@ def try_it(attention: str, profile: str = "auto", backbone: str = "resnet18",
            placement: str | None = None):
     """Train one block of your choice on ShapeTex in the sizes of ``small`` (of ``smoke`` in tests),
     seed 0, and set it beside the stored arms of that seed: a DataFrame, best first."""
-    profile = "smoke" if resolve_profile(profile) == "smoke" else "small"
+    profile = embedded(profile)
     planned = study("hybrid", profile)
     like = next((r for r in planned if r.backbone == backbone), planned[0])
     mine = replace(like, backbone=backbone, attention=attention, placement=placement, seed=0)

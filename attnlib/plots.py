@@ -1,23 +1,65 @@
 """One function per figure: DataFrame or arrays -> Figure. One colour for each block everywhere;
-the palette (Okabe & Ito) is safe for colour-blind readers, and markers repeat what colours say."""
+the palette (Okabe & Ito, and a purple) is safe for colour-blind readers, and markers repeat what
+colours say."""
+from typing import NamedTuple
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
 from . import store
+from .attention import ATTENTION
 from .cam import gates, inputs, stored_maps
 from .data import DataMissing
 from .grid import PROFILES, plans, study, table
 from .paths import figures_dir
 from .run import Run
+from .spec import parse
 from .stats import arms_table
 from .train import data_of, model_of
 from .words import name
 
-COLOURS = {"none": "#555555", "se": "#0072B2", "ca": "#56B4E9", "sa": "#E69F00", "cbam": "#D55E00",
-           "hybrid": "#009E73", "layerscale": "#CC79A7", "shuffled": "#B8A200"}
-MARKERS = {"none": "o", "se": "s", "ca": "^", "sa": "v", "cbam": "D", "hybrid": "P",
-           "layerscale": "X", "shuffled": "*"}
+# One hue a family; within it markers, and line styles in turn, tell the blocks apart.
+FAMILIES = {
+    "no attention": ("#555555", {"none": "o"}),
+    "channels, from the mean": ("#0072B2", {"se": "s", "ser": "<", "sec": ">", "eca": "h",
+                                            "ge": "p"}),
+    "channels, from more": ("#56B4E9", {"ca": "^", "srm": "8", "gc": "H"}),
+    "places": ("#E69F00", {"sa": "v", "coord": "<", "triplet": "^", "simam": "p"}),
+    "channels and places": ("#D55E00", {"cbam": "D", "cbam_avg": "d", "bam": "s", "scse": "h"}),
+    "SE with CBAM": ("#009E73", {"hybrid": "P", "hybrid_p0": "X", "hybrid_sum": "o",
+                                 "hybrid_par": "d"}),
+    "SE with places": ("#B8A200", {"se_sa": "s", "sec_sa": "D", "new": "*", "nab": "8"}),
+    "in place of a convolution": ("#7A52A3", {"aa": "P", "sk": "H"}),
+    "controls": ("#CC79A7", {"layerscale": "X", "shuffled": "*", "frozen": "s"}),
+}
+LINES = ("-", "--", ":", "-.", (0, (5, 1)))
+
+
+class Look(NamedTuple):
+    colour: str
+    marker: str
+    line: str | tuple
+
+
+def looks() -> dict[str, Look]:
+    """Every block's look: those of FAMILIES, and for a block that is in none of them yet a dark
+    grey with a marker of its own."""
+    listed = {name for _, marks in FAMILIES.values() for name in marks}
+    rest = [name for name in ATTENTION if name not in listed]
+    rows = [*FAMILIES.values(), ("#222222", dict(zip(rest, "osvD^PX*dhp<>8H", strict=False)))]
+    return {name: Look(hue, marker, LINES[k % len(LINES)]) for hue, marks in rows
+            for k, (name, marker) in enumerate(marks.items())}
+
+
+LOOKS = looks()
+
+
+def look(arm: str) -> Look:
+    """The look of a block, whatever its options."""
+    return LOOKS.get(parse(arm)[0], Look("#333333", "o", "-"))
+
+
 STYLE = {"figure.dpi": 100, "savefig.dpi": 160, "font.size": 10, "axes.titlesize": 10.5,
          "axes.labelsize": 10, "xtick.labelsize": 9.5, "ytick.labelsize": 9.5,
          "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -68,10 +110,10 @@ def accuracy(df) -> plt.Figure:
         arms = list(cell.attention.unique())
         for k, arm in enumerate(arms):
             y = cell[cell.attention == arm].accuracy.to_numpy()
-            axis.scatter(np.full(len(y), k - 0.12), y, s=26, color=COLOURS.get(arm, "#333333"),
+            axis.scatter(np.full(len(y), k - 0.12), y, s=26, color=look(arm).colour,
                          alpha=0.55, linewidths=0)
             axis.errorbar(k + 0.15, y.mean(), y.std(ddof=1) if len(y) > 1 else 0, capsize=4,
-                          fmt=MARKERS.get(arm, "o"), color=COLOURS.get(arm, "#333333"))
+                          fmt=look(arm).marker, color=look(arm).colour)
         axis.set_xticks(range(len(arms)), [short(a) for a in arms], rotation=20, ha="right")
         axis.set_xlim(-0.6, len(arms) - 0.4)
         axis.set(title=f"{name(backbone)} · {name(dataset)}", ylabel="test accuracy, %")
@@ -100,8 +142,8 @@ def gain(df) -> plt.Figure:
     axis.axvline(0, color="#888888", linewidth=1)
     for k, r in enumerate(rows.itertuples()):
         bars = None if np.isnan(r.low) else [[r.gain - r.low], [r.high - r.gain]]
-        axis.errorbar(r.gain, k, xerr=bars, capsize=4, fmt=MARKERS.get(r.attention, "o"),
-                      color=COLOURS.get(r.attention, "#333333"))
+        axis.errorbar(r.gain, k, xerr=bars, capsize=4, fmt=look(r.attention).marker,
+                      color=look(r.attention).colour)
     axis.set_yticks(range(len(rows)), labels)
     axis.set_ylim(-0.7, len(rows) - 0.3)
     axis.set(xlabel=f"paired gain over none, points (95 % interval; grey: ±{margin:g})")
@@ -122,9 +164,9 @@ def curves(history, value: str = "val_accuracy", label: str = "validation accura
     for axis, ((dataset, backbone), cell) in zip(axes, groups, strict=False):
         for arm, rows in cell.groupby("attention", sort=False):
             wide = rows.pivot(index="epoch", columns="seed", values=value) * scale
-            colour = COLOURS.get(arm, "#333333")
-            axis.plot(wide.index, wide.mean(axis=1), color=colour, marker=MARKERS.get(arm, "o"),
-                      markersize=4, label=short(arm))
+            colour = look(arm).colour
+            axis.plot(wide.index, wide.mean(axis=1), color=colour, marker=look(arm).marker,
+                      linestyle=look(arm).line, markersize=4, label=short(arm))
             axis.fill_between(wide.index, wide.min(axis=1), wide.max(axis=1), color=colour,
                               alpha=0.12, linewidth=0)
         axis.set(title=f"{name(backbone)} · {name(dataset)}", xlabel="epoch", ylabel=label)
@@ -143,7 +185,7 @@ def against_cost(df, cost: str = "params", label: str = "parameters, thousands",
         for arm, rows in cell.groupby("attention", sort=False):
             sd = rows.accuracy.std(ddof=1) if len(rows) > 1 else 0
             axis.errorbar(rows[cost].mean() * scale, rows.accuracy.mean(), sd, capsize=4,
-                          fmt=MARKERS.get(arm, "o"), color=COLOURS.get(arm, "#333333"),
+                          fmt=look(arm).marker, color=look(arm).colour,
                           label=short(arm))
         axis.set(title=f"{name(backbone)} · {name(dataset)}", xlabel=label,
                  ylabel="test accuracy, %")
@@ -190,7 +232,7 @@ def gate_histograms(attention: str, profile: str, n: int = 64) -> plt.Figure:
     labels = [f"stage {int(k.split('.')[1]) + 1} block {int(k.split('.')[2]) + 1}, "
               + k.split("attention")[1].strip(".") for k in found]
     axis.set_yticks(range(len(rows)), labels, fontsize=8)
-    axis.axvline(0.5, color=COLOURS["sa"], linewidth=1, linestyle="--")
+    axis.axvline(0.5, color=look("sa").colour, linewidth=1, linestyle="--")
     axis.grid(False)
     axis.set(xlabel="gate value (dashed: one half)", title=f"{short(attention)}, before training")
     return figure
@@ -271,10 +313,10 @@ def on_object(mass) -> plt.Figure:
     arms = list(mass.attention.unique())
     for k, arm in enumerate(arms):
         y = 100 * mass[mass.attention == arm].mass.to_numpy()
-        axis.scatter(np.full(len(y), k - 0.12), y, s=26, color=COLOURS.get(arm, "#333333"),
+        axis.scatter(np.full(len(y), k - 0.12), y, s=26, color=look(arm).colour,
                      alpha=0.55, linewidths=0)
         axis.errorbar(k + 0.15, y.mean(), y.std(ddof=1) if len(y) > 1 else 0, capsize=4,
-                      fmt=MARKERS.get(arm, "o"), color=COLOURS.get(arm, "#333333"))
+                      fmt=look(arm).marker, color=look(arm).colour)
     axis.axhline(100 * mass.uniform.iloc[0], color="#888888", linestyle="--", linewidth=1)
     axis.text(len(arms) - 0.42, 100 * mass.uniform.iloc[0], "uniform map", fontsize=8, ha="right",
               va="bottom", color="#666666")

@@ -1,5 +1,6 @@
 """Tables and sentences computed from records: no number in a notebook or the README is typed."""
 import math
+from functools import cache
 
 from .grid import PROFILES, STUDIES, collect, estimate_seconds, resolve_profile, study
 from .stats import MIN_SEEDS, arms_table
@@ -10,6 +11,12 @@ NAMES = {
     "shuffled": "shuffled SE (control)", "frozen": "frozen SE (control)", "ser": "SER",
     "sec": "SEC", "se_sa": "SE_SA", "sec_sa": "SEC_SA", "new": "NEW", "nab": "NAB",
     "bam": "BAM", "scse": "scSE", "eca": "ECA", "simam": "SimAM", "ge": "Gather-Excite",
+    "cbam_avg": "CBAM without maximum", "hybrid_p0": "hybrid, as in the project",
+    "hybrid_sum": "hybrid, summed", "hybrid_par": "hybrid, side by side",
+    "aa": "Attention-augmented", "sk": "Selective Kernel",
+    "replica_cbam_p2": "CBAM with its bottleneck lost (replica)",
+    "replica_cbam_p2_intended": "CBAM with a ReLU too many (replica)",
+    "replica_aa_p1": "Attention-augmented, mixed up (replica)",
     "coord": "Coordinate", "triplet": "Triplet", "gc": "Global Context", "srm": "SRM",
     "resnet18": "ResNet-18", "squeezenet": "SqueezeNet", "shapetex": "ShapeTex",
     "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashionmnist": "Fashion-MNIST"}
@@ -144,6 +151,126 @@ def cost_table(backbone: str, arms: list[str], image: tuple[int, int, int] = (3,
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
 
+@cache
+def counted(backbone: str, attention: str = "none", placement: str | None = None) -> dict:
+    """`models.cost` of a full-width network for 32×32×3, ten classes; nothing is computed or
+    allocated."""
+    import torch
+
+    from .models import build_model, cost
+    with torch.device("meta"):
+        return cost(build_model(backbone, attention, placement=placement), (3, 32, 32))
+
+
+def block_cost(attention: str, backbone: str = "resnet18") -> str:
+    """Markdown: one row, what a block adds to a network, where it stands by default and how often.
+    """
+    import pandas as pd
+
+    from .models import resolve_placement
+    plain, own = counted(backbone), counted(backbone, attention)
+    added = {key: own[key] - plain[key] for key in ("params", "macs")}
+    row = {f"trained parameters added to {name(backbone)}": f"{added['params']:+,}",
+           "of its own": f"{100 * added['params'] / plain['params']:+.2f} %",
+           "M MACs added": f"{added['macs'] / 1e6:+.2f}", "sites": str(own["sites"]),
+           "placement": f"`{resolve_placement(attention, backbone, None)}`"}
+    return pd.DataFrame([row]).to_markdown(index=False, disable_numparse=True)
+
+
+@cache
+def added(backbone: str, attention: str) -> int | None:
+    """Parameters, trained or not, that a block in its own place adds to a full-width network; None
+    where it has no place there. Summed over the slots, which is quicker than building; a block that
+    replaces a layer is built."""
+    import torch
+
+    from .models import build_model, resolve_placement, split_placement
+    try:
+        place, stages = split_placement(resolve_placement(attention, backbone, None))
+    except ValueError:
+        return None
+    if place == "replace":
+        with torch.device("meta"):
+            networks = [build_model(backbone, block) for block in (attention, "none")]
+        own, plain = (sum(p.numel() for p in network.parameters()) for network in networks)
+        return own - plain
+    return sum(parameters(attention, slot.channels) for slot in empty_slots(backbone)
+               if place in slot.placements and (not stages or str(slot.stage) in stages))
+
+
+@cache
+def empty_slots(backbone: str) -> list:
+    import torch
+
+    from .backbones import Slot
+    from .models import build_model
+    with torch.device("meta"):
+        return [m for m in build_model(backbone).modules() if isinstance(m, Slot)]
+
+
+@cache
+def parameters(attention: str, channels: int) -> int:
+    """Parameters of one block."""
+    import torch
+
+    from .attention import ATTENTION
+    with torch.device("meta"):
+        return sum(p.numel() for p in ATTENTION[attention].make(channels).parameters())
+
+
+def networks_table() -> str:
+    """Markdown: every network without a block, at full width, and in how many places SE stands."""
+    import pandas as pd
+
+    from .backbones import BACKBONES
+    rows = [{"network": f"`{key}`", "parameters": f"{counted(key)['params']:,}",
+             "M MACs": f"{counted(key)['macs'] / 1e6:,.1f}", "stages": str(row.stages),
+             "sites of `block`": str(counted(key, "se", "block")["sites"]),
+             "placements": ", ".join(f"`{p}`" for p in row.placements)}
+            for key, row in BACKBONES.items()]
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def added_table() -> str:
+    """Markdown: the thousands of parameters that every block, in its own place, adds to every
+    network; a dash where it has none there."""
+    import pandas as pd
+
+    from .attention import ATTENTION
+    from .backbones import BACKBONES
+    rows = []
+    for block in ATTENTION:
+        if block != "none":
+            counts = {b: added(b, block) for b in BACKBONES}
+            rows.append({"block": f"`{block}`"} | {
+                f"`{b}`": "–" if n is None else f"{n / 1e3:+,.1f}".replace("-", "−") if n else "0"
+                for b, n in counts.items()})
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def glance(df) -> str:
+    """Markdown: what each block of a table with one seed reached, in the table's order. No gain, no
+    interval and no ranking: one seed has none."""
+    import pandas as pd
+
+    from .attention import ATTENTION
+    from .spec import parse
+    done = df[df.status == "done"]
+    if not len(done):
+        return "No block has a finished run yet."
+    rows = [{"block": name(r.attention), "what it is": ATTENTION[parse(r.attention)[0]].says,
+             "test accuracy, %": plus_minus(r.accuracy, math.nan),
+             "parameters": f"{int(r.params):,}", "M MACs": f"{r.macs / 1e6:.1f}"}
+            for r in done.itertuples()]
+    first = done.iloc[0]
+    return (f"{len(done)} of {plural(len(df), 'planned run')} finished; profile `{first.profile}`, "
+            f"{name(first.backbone)} on {name(first.dataset)}, "
+            f"{plural(int(first.epochs), 'epoch')}, {plural(done.seed.nunique(), 'seed')}: **read "
+            "it as a look, not as a ranking**. A block that stands at chance level here may need "
+            "more than these few epochs in so narrow a network.\n\n"
+            + pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True))
+
+
 def recipe_table(run) -> str:
     """Markdown: the recipe's values for one run but for what is off, and which of them the profile
     sets."""
@@ -216,10 +343,11 @@ def studies_table(chosen: dict[str, str]) -> str:
 
 
 def all_runs(chosen: dict[str, str]):
-    """The runs of every study from the headline's profile, each run once."""
+    """The runs of every study that compares, from the headline's profile, each run once."""
     import pandas as pd
     profile = chosen["hybrid"]
-    parts = [collect(key, profile) for key, own in chosen.items() if own == profile]
+    parts = [collect(key, profile) for key, own in chosen.items()
+             if own == profile and STUDIES[key].compare]
     return pd.concat(parts, ignore_index=True).drop_duplicates("id", ignore_index=True)
 
 

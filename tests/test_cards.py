@@ -1,0 +1,210 @@
+"""Cards, diagrams, gate pictures, looks, and the networks of the student projects."""
+import re
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from torch import nn
+
+from attnlib import cards, diagrams, gatemaps, plots, projects, words
+from attnlib.attention import ATTENTION
+from attnlib.backbones import BACKBONES
+from attnlib.cards import EQUATIONS, SHELVES
+from attnlib.grid import collect, study
+from attnlib.models import attention_blocks, build_model
+from attnlib.tracing import trace
+
+BLOCKS = [name for name in ATTENTION if name != "none"]
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
+
+# --- Every block has its place in every table ---
+
+
+def test_every_block_stands_on_one_shelf_and_has_an_equation():
+    shelved = [name for names in SHELVES.values() for name in names]
+    assert len(set(shelved)) == len(shelved)
+    assert set(BLOCKS) <= set(shelved) and set(BLOCKS) <= set(EQUATIONS)
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_an_equation_is_closed(name):
+    text = EQUATIONS[name]
+    assert text.startswith("y") and text.count("{") == text.count("}")
+    assert text.count(r"\left") - text.count(r"\leftrightarrow") == text.count(r"\right")
+    assert not set("*$") & set(text), "Markdown reads these before TeX does"
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_card_has_equation_paper_cost_and_source(name):
+    card = cards.card(name)
+    own = ATTENTION[name].make.__name__
+    assert f"$$ {EQUATIONS[name]} $$" in card and f"class {own}(" in card
+    assert not re.search(r"(?<!\[)arXiv:\d", card.partition("<details>")[0]), "a paper unlinked"
+    placement = ATTENTION[name].placement
+    assert f"`{placement}`" in card and card.count("<details>") == card.count("</details>") == 1
+
+
+def test_a_card_tells_what_the_block_adds():
+    assert "+87,040" in cards.card("se") and "+89,880" in cards.card("cbam")
+
+
+# --- Diagrams ---
+
+
+def leaves(block: nn.Module) -> list[nn.Module]:
+    """Convolutions outside other attention blocks: each must be in the picture."""
+    classes = {row.make for row in ATTENTION.values() if row.make is not nn.Identity}
+    inside = {id(m) for part in list(block.modules())[1:] if type(part) in classes
+              for m in part.modules()}
+    return [m for m in block.modules() if isinstance(m, nn.Conv2d) and id(m) not in inside]
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_diagram_has_every_leaf_and_keeps_its_size(name):
+    nodes = trace(name)
+    assert [n.kind for n in nodes].count("x") == [n.kind for n in nodes].count("y") == 1
+    drawn = [n for n in nodes if n.kind == "conv"]
+    assert len(drawn) >= len(leaves(ATTENTION[name].make(64)))
+    width, height = diagrams.diagram(name).get_size_inches()
+    assert 1 < width < 13 and 0.3 < height < 4.5
+
+
+@pytest.mark.parametrize(("name", "boxes"), [
+    ("cbam", ["channel part", "spatial part"]), ("hybrid", ["SE", "CBAM"]), ("se_sa", ["SER",
+                                                                             "spatial part"])])
+def test_a_chain_is_drawn_as_its_blocks(name, boxes):
+    assert [n.lines[0] for n in trace(name) if n.kind == "block"] == boxes
+
+
+def test_a_diagram_says_what_a_block_does():
+    texts = ["|".join(n.lines) for n in trace("se")]
+    assert texts == ["x", "mean|over hw", "conv 1×1|ReLU", "conv 1×1", "σ", "×", "y"]
+    pools = {"|".join(n.lines) for n in trace("sa") if n.kind == "pool"}
+    assert pools == {"max|over c", "mean|over c"}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_boxes_of_a_diagram_do_not_overlap(name):
+    routes, column, top = diagrams.routed(trace(name))
+    x, y = diagrams.across(column), diagrams.down(routes, column, top)
+    nodes = [n for n in column if n.kind != "bend"]
+    for k, a in enumerate(nodes):
+        for b in nodes[:k]:
+            aside = x[a][0] >= x[b][1] - 1e-6 or x[b][0] >= x[a][1] - 1e-6
+            apart = (diagrams.size_of(a)[1] + diagrams.size_of(b)[1]) / 2 - 1e-6
+            assert aside or abs(y[a] - y[b]) >= apart, (a.lines, b.lines)
+
+
+# --- What a block does to an image ---
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_gain_is_what_the_block_multiplies_by(name):
+    """Where `gain` gives one, y = gain · x."""
+    torch.manual_seed(0)
+    block = ATTENTION[name].make(16).eval()
+    x = torch.randn(2, 16, 8, 8)
+    with torch.no_grad():
+        g = gatemaps.gain(block, x)
+        if g is not None:
+            torch.testing.assert_close(g * x, block(x))
+
+
+@pytest.mark.parametrize(("name", "rows"), [
+    ("se", ["channels"]), ("sa", ["places"]), ("cbam", ["places", "channels"]),
+    ("gc", ["places", "channels"])])
+def test_a_picture_has_maps_strips_or_both(name, rows):
+    found = gatemaps.seen(name, "smoke")
+    assert found.rows == rows and "initial weights" in found.caption
+    assert list(found.stages) == [1, 2, 3, 4] and found.image.shape == (32, 32, 3)
+    assert ("|y| / |x|" in found.caption) == (name == "gc")
+
+
+def test_a_figure_is_small_and_in_colour():
+    data = cards.png(cards.figure("cbam", "smoke"))
+    assert data[:4] == b"\x89PNG" and 3_000 < len(data) < 40_000
+
+
+def test_stored_weights_are_shown_where_there_are_any():
+    df = cards.train("gates from the mean", profile="smoke")
+    assert list(df.attention) == ["se"], "smoke has the study's first two arms alone"
+    found = gatemaps.seen("se", "smoke")
+    assert "trained" in found.caption and "untrained" not in found.caption
+    text = words.glance(df)
+    assert "1 of 1 planned run finished" in text and "1 seed" in text and "[" not in text
+
+
+def test_the_study_of_all_blocks_is_one_seed_of_each_and_pooled_nowhere():
+    runs = study("blocks", "small")
+    assert [run.attention for run in runs] == list(ATTENTION)
+    assert {run.seed for run in runs} == {0}
+    chosen = {"hybrid": "smoke", "blocks": "smoke"}
+    assert not set(words.all_runs(chosen).id) & {run.id for run in study("blocks", "smoke")}
+    assert words.glance(collect("blocks", "smoke")) == "No block has a finished run yet."
+
+
+# --- One look for each block ---
+
+
+def test_no_two_blocks_look_alike():
+    looks = [plots.look(name) for name in ATTENTION]
+    assert len(set(looks)) == len(looks)
+    assert {n: plots.look(n).colour for n in ("none", "se", "cbam", "hybrid")} == {
+        "none": "#555555", "se": "#0072B2", "cbam": "#D55E00", "hybrid": "#009E73"}
+    assert plots.look("se(reduction=4)") == plots.look("se")
+
+
+def test_families_have_hues_of_their_own():
+    hues = [hue for hue, _ in plots.FAMILIES.values()]
+    assert len(set(hues)) == len(hues)
+
+
+# --- The projects' networks and the tables of costs ---
+
+
+def test_every_project_network_is_named_once():
+    assert {row.project for row in projects.ROWS} == set(projects.PROJECTS)
+    rows = [(r.project, r.theirs, r.backbone, r.placement) for r in projects.ROWS]
+    assert len(set(rows)) == len(rows)
+
+
+@pytest.mark.parametrize("row", projects.ROWS, ids=lambda r: f"{r.project}-{r.theirs}-{r.backbone}")
+def test_a_project_network_is_built(row):
+    if not projects.known(row):
+        pytest.skip(f"{row.backbone} with {row.attention} is not in the tables")
+    with torch.device("meta"):
+        model = build_model(row.backbone, row.attention, placement=row.placement, width=0.25)
+    assert bool(attention_blocks(model)) == (row.attention != "none")
+
+
+def test_the_projects_table_joins_the_stages_of_a_block():
+    text = projects.table("P1")
+    assert "NEW_1, _12, _23, _123" in text and "`post_add@1, @12, @23, @123`" in text
+    assert "P0" not in text and "P0" in projects.table() and projects.PROJECTS["P1"] in text
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("block", ["se", "bam", "new", "aa"])
+def test_added_parameters_are_those_of_the_built_network(backbone, block):
+    if block not in ATTENTION:
+        pytest.skip(f"{block} is not in the table")
+    try:
+        with torch.device("meta"):
+            own, plain = build_model(backbone, block), build_model(backbone)
+    except ValueError:
+        assert words.added(backbone, block) is None
+        return
+    sizes = [sum(p.numel() for p in m.parameters()) for m in (own, plain)]
+    assert words.added(backbone, block) == sizes[0] - sizes[1]
+
+
+def test_tables_of_costs_name_every_network_and_block():
+    networks, added = words.networks_table(), words.added_table()
+    assert all(f"`{name}`" in networks and f"`{name}`" in added for name in BACKBONES)
+    assert all(f"`{name}`" in added for name in BLOCKS) and "11,173,962" in networks
