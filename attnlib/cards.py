@@ -8,8 +8,8 @@ import re
 import matplotlib.pyplot as plt
 
 from . import diagrams, gatemaps
-from .attention import ATTENTION
 from .grid import embedded, estimate_seconds, may_train, run_grid, study, unfinished
+from .models import BLOCKS
 from .spec import choose
 from .words import block_cost, plural
 from .words import name as said
@@ -98,8 +98,6 @@ LINKS = {r"arXiv:(\d{4}\.\d{4,5})": r"[arXiv:\1](https://arxiv.org/abs/\1)",
 def show(shelf: str, profile: str) -> None:
     """Display the cards of a shelf in a notebook, each with its figure."""
     from IPython.display import Image, Markdown, display
-    if not on_shelf(shelf):
-        display(Markdown(f"None of these is in `ATTENTION` yet: {', '.join(SHELVES[shelf])}."))
     for name in on_shelf(shelf):
         drawn = figure(name, profile)
         display(Markdown(card(name)), Image(png(drawn), alt=f"diagram and gates of {said(name)}"))
@@ -120,14 +118,14 @@ def train(*shelves: str, profile: str):
     return run_grid(runs, small)
 
 
-def on_shelf(shelf: str) -> list[str]:
-    """The blocks of a shelf that are in ATTENTION."""
-    return [name for name in choose("shelf", shelf, SHELVES) if name in ATTENTION]
+def on_shelf(shelf: str) -> tuple[str, ...]:
+    """The names on a shelf."""
+    return choose("shelf", shelf, SHELVES)
 
 
 def card(name: str) -> str:
     """Markdown: heading, equation, docstring with its links, cost in ResNet-18, folded source."""
-    row = ATTENTION[name]
+    row = BLOCKS[name]
     source = inspect.getsource(row.make).rstrip()
     return (f"### {said(name)} · `{name}`\n\n$$ {EQUATIONS[name]} $$\n\n{text_of(row.make)}\n\n"
             f"{block_cost(name)}\n\n<details><summary>Source</summary>\n\n```python\n{source}\n```"

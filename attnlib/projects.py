@@ -2,8 +2,8 @@
 of them. A test builds every row. Sources: their code and notebooks; P3 has a report alone."""
 from typing import NamedTuple
 
-from .attention import ATTENTION
 from .backbones import BACKBONES
+from .models import BLOCKS
 from .spec import option_defaults, parse
 
 PROJECTS = {
@@ -102,7 +102,7 @@ ROWS = [
 
 def known(row: Row) -> bool:
     """Whether the tables have the row's network and block, with the options it names."""
-    for text, table in ((row.backbone, BACKBONES), (row.attention, ATTENTION)):
+    for text, table in ((row.backbone, BACKBONES), (row.attention, BLOCKS)):
         name, options = parse(text)
         if name not in table or not set(options) <= set(option_defaults(table[name].make)):
             return False

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from .attention import ATTENTION
-from .models import resolve
+from .models import BLOCKS, resolve
 from .words import name as said
 
 B, C, H, W = 3, 512, 11, 17
@@ -140,14 +139,14 @@ def leaf(module: nn.Module, shape) -> Node:
 
 
 def title(module: nn.Module) -> str:
-    """What another attention block is called: its name in ATTENTION."""
-    return next((said(key) for key, row in ATTENTION.items() if row.make is type(module)),
+    """What another attention block is called: its name in BLOCKS."""
+    return next((said(key) for key, row in BLOCKS.items() if row.make is type(module)),
                 type(module).__name__)
 
 
 def trace(name: str) -> list[Node]:
     """The steps of a block, in the order in which it takes them; x first, y last."""
-    make, options = resolve("attention", name, ATTENTION)
+    make, options = resolve("attention", name, BLOCKS)
     block = make(C, **options).eval()
     x = torch.randn(B, C, H, W)
     recorder = Recorder(x, {id(p): key for key, p in block.named_parameters(recurse=False)})
@@ -161,7 +160,7 @@ def trace(name: str) -> list[Node]:
 
 def watch(block: nn.Module, recorder: Recorder) -> None:
     """Make leaves and other attention blocks, their gates and logits too, one node each."""
-    classes = {row.make for row in ATTENTION.values() if row.make is not nn.Identity}
+    classes = {row.make for row in BLOCKS.values() if row.make is not nn.Identity}
 
     def wrap(module, method, node_of):
         inner = getattr(module, method)

@@ -213,9 +213,9 @@ def parameters(attention: str, channels: int) -> int:
     """Parameters of one block."""
     import torch
 
-    from .attention import ATTENTION
+    from .models import BLOCKS
     with torch.device("meta"):
-        return sum(p.numel() for p in ATTENTION[attention].make(channels).parameters())
+        return sum(p.numel() for p in BLOCKS[attention].make(channels).parameters())
 
 
 def networks_table() -> str:
@@ -253,12 +253,12 @@ def glance(df) -> str:
     interval and no ranking: one seed has none."""
     import pandas as pd
 
-    from .attention import ATTENTION
+    from .models import BLOCKS
     from .spec import parse
     done = df[df.status == "done"]
     if not len(done):
         return "No block has a finished run yet."
-    rows = [{"block": name(r.attention), "what it is": ATTENTION[parse(r.attention)[0]].says,
+    rows = [{"block": name(r.attention), "what it is": BLOCKS[parse(r.attention)[0]].says,
              "test accuracy, %": plus_minus(r.accuracy, math.nan),
              "parameters": f"{int(r.params):,}", "M MACs": f"{r.macs / 1e6:.1f}"}
             for r in done.itertuples()]
