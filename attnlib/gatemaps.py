@@ -26,7 +26,8 @@ def network(name: str, profile: str) -> tuple[nn.Module, Run, str]:
     weights are stored, from the study ``blocks`` if it has some, else from another study's first
     seed, else as it starts; its run; and words that say which."""
     profile = embedded(profile)
-    first = run_of(plans("blocks", profile)[0], profile, name, 0)
+    first = next((r for r in study("blocks", profile) if r.attention == name),
+                 run_of(plans("blocks", profile)[0], profile, name, 0))
     like = [r for key in STUDIES for r in study(key, profile)
             if (r.attention, r.backbone, r.seed) == (first.attention, first.backbone, 0)]
     for run in [first, *like]:

@@ -11,7 +11,7 @@ from .grid import PROFILES, STUDIES, collect, estimate_seconds, plans, resolve_p
 from .models import build_model, cost
 from .paths import REPO
 from .train import data_of
-from .words import accuracy_table, reading
+from .words import accuracy_table, networks_table, reading
 
 
 def update(path: Path | None = None) -> Path:
@@ -19,7 +19,8 @@ def update(path: Path | None = None) -> Path:
     the embedded study's maps are at hand. Raises ``ValueError`` where a mark is missing."""
     path = path or REPO / "README.md"
     text = path.read_text(encoding="utf-8")
-    for name, make in (("results", results), ("costs", costs), ("blocks", blocks)):
+    for name, make in {"results": results, "costs": costs, "blocks": blocks,
+                       "networks": networks_table}.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"{path.name} has no marks <!-- {name} --> and <!-- /{name} -->")
