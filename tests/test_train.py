@@ -22,6 +22,7 @@ from torch import nn
 
 from attnlib import store
 from attnlib.attention import ATTENTION
+from attnlib.backbones import BACKBONES
 from attnlib.data import load_dataset
 from attnlib.models import attention_blocks, build_model
 from attnlib.optim import cosine, make_optimizer, set_lr
@@ -48,7 +49,8 @@ def test_a_finished_run_leaves_its_record_predictions_and_weights():
     assert [set(row) for row in record["history"]] == 2 * [
         {"loss", "train_accuracy", "lr", "seconds", "val_accuracy", "val_nll"}]
     assert record["model"]["sites"] == 8 and record["model"]["attention_params"] > 0
-    assert record["versions"] == {"dataset": 1, "backbone": 1, "attention": 1}
+    assert record["versions"] == {"dataset": 1, "backbone": BACKBONES["squeezenet"].version,
+                                  "attention": 1}
     assert record["env"]["device"] and record["env"]["precision"] == "float32"
     arrays = store.read_arrays("own", run.id, record["arrays"]["predictions"])
     labels = load_dataset(run.dataset, sizes={"train": 1, "val": 1, "test": 20}).labels["test"]
@@ -92,10 +94,12 @@ def test_a_finished_record_is_returned_without_training(monkeypatch):
 
 @pytest.mark.parametrize("attention", ATTENTION)
 def test_every_block_trains(attention):
-    run = tiny(attention=attention, epochs=1, n_train=48)
+    replaces = ATTENTION[attention].placement == "replace"
+    backbone = "resnet18" if replaces else "squeezenet"
+    run = tiny(attention=attention, backbone=backbone, epochs=1, n_train=48)
     record = train(run)
     assert record["status"] == "done" and math.isfinite(record["history"][0]["loss"])
-    before, after = build_model("squeezenet", attention, width=run.width), weights(run)
+    before, after = build_model(backbone, attention, width=run.width), weights(run)
     for name, p in before.named_parameters():
         moved = not torch.equal(p, after[name])
         if name.startswith("stem") or not p.requires_grad:
@@ -342,7 +346,7 @@ def test_scores_by_hand():
 
 def test_an_epochs_loss_is_the_mean_over_its_steps():
     """One epoch of the trainer against the loop written out."""
-    run = tiny(attention="se", epochs=1)
+    run = tiny(attention="se", backbone="resnet18", epochs=1)
     trainer = train_module.Trainer(run, train_module.data_of(run))
     by_hand = copy.deepcopy(trainer.model).train()
     optimizer, losses = make_optimizer(by_hand, run.how), []
