@@ -36,7 +36,7 @@ NETWORKS = {
 }
 SHORTCUT = re.compile("down|short|skip", re.IGNORECASE)
 CLOSED = {"SqueezeExcitation", "SqueezeExcite", "SEModule", "EffectiveSEModule"} | {
-    row.make.__name__ for name, row in ATTENTION.items() if name != "none"}
+    getattr(row.make, "__name__", "") for name, row in ATTENTION.items() if name != "none"}
 
 
 def add_attention(model: nn.Module, attention: str, where: type | str | None = None, *,
@@ -73,6 +73,7 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
     this module (in a plain ``nn.Sequential``: by being its last child). So no other key of the
     state dict changes, and copies, ``torch.save`` and ``torch.compile`` (after this call) carry it.
     Loading a state dict from before needs ``strict=False``, one from after this call first.
+    ``torch.jit.script`` does not take the hook; tracing and ``torch.export`` do.
 
     Raises ``ValueError``, with the model as it was, for unknown names; where nothing matches; for
     an M that never runs, whose output is not [B, C, H, W] or changes C, that has a block already,
@@ -195,8 +196,9 @@ def find(model: nn.Module, modules: dict, where: type | str | None, replacing: b
                          "as 'layer?.*.bn3', or None")
     if not names:
         types = Counter(type(module).__name__ for module in modules.values()).most_common()
-        top = [f"'{name}.*'" if len(module._modules) else repr(name)
-               for name, module in modules.items() if "." not in name]
+        parents = {name.rpartition(".")[0] for name in modules}
+        top = [f"'{name}.*'" if name in parents else repr(name)
+               for name in modules if "." not in name]
         raise ValueError(f"{missing}; where= takes a type, here "
                          + (", ".join(f"{name} ×{n}" for name, n in types) or "none")
                          + ", or a name pattern, such as " + ", ".join(top[:12]))

@@ -1,0 +1,440 @@
+"""Blocks put into networks that are not ours: where they stand, that nothing else changes, that
+they train, and what is refused."""
+import copy
+import functools
+import io
+import itertools
+import pickle
+import re
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import attnlib
+from attnlib.attention import ATTENTION, Row
+from attnlib.models import attention_blocks, build_model, cost, seed_layers
+from attnlib.paths import REPO
+
+SITES = {"resnet18": 8, "resnet50": 16, "vgg16_bn": 5, "mobilenet_v2": 17,
+         "mobilenet_v3_small": 11, "efficientnet_b0": 16}
+FIRST = {"resnet18": "layer1.0.bn2", "resnet50": "layer1.0.bn3", "vgg16_bn": "features.5",
+         "mobilenet_v2": "features.1.conv", "mobilenet_v3_small": "features.1.block",
+         "efficientnet_b0": "features.1.0.block"}
+BLOCKS = ["cbam", "se(reduction=8)"]
+EVERY = list(itertools.product(SITES, BLOCKS))
+
+
+@functools.cache
+def original(name: str) -> nn.Module:
+    with torch.device("meta"):                   # not torchvision's initialisation, which is slow
+        model = getattr(torchvision.models, name)(weights=None, num_classes=10)
+        if name.startswith("vgg"):
+            model.classifier = nn.Linear(512 * 7 * 7, 10)
+    model.to_empty(device="cpu")
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momentum = norms[0].momentum
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        seed_layers(model, 0)
+        for value in (1.0, momentum):            # statistics of these images, or outputs vanish
+            for norm in norms:
+                norm.momentum = value
+            value == 1 and model.train()(images())
+    return model
+
+
+def theirs(name: str) -> nn.Module:
+    """One of torchvision's networks at its real size, always with the same weights."""
+    return copy.deepcopy(original(name))
+
+
+def images(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape or (2, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+
+
+def small() -> nn.Module:
+    """A user's network: no name in it is known."""
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True),
+                         nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+
+
+def loss_of(model: nn.Module, n: int = 2) -> torch.Tensor:
+    """On n images in training mode, with the same dropout each time."""
+    torch.manual_seed(0)
+    return nn.functional.cross_entropy(model.train()(images(n, 3, 64, 64)), torch.arange(n))
+
+
+# --- Torchvision's networks ---
+
+
+@pytest.mark.parametrize(("name", "block"), EVERY)
+def test_blocks_stand_in_their_places_and_the_weights_stay(name, block):
+    model, before = theirs(name), original(name).state_dict()
+    assert attnlib.add_attention(model, block) is model
+    blocks = attention_blocks(model)
+    assert len(blocks) == SITES[name] and next(iter(blocks)) == FIRST[name] + ".added_attention"
+    after = model.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    missing, unexpected = model.load_state_dict(before, strict=False)
+    assert not unexpected and all(".added_attention." in key for key in missing)
+    counted, plain = cost(model, (3, 64, 64)), cost(original(name), (3, 64, 64))
+    assert counted["sites"] == SITES[name] and counted["macs"] > plain["macs"]
+    assert counted["params"] == plain["params"] + counted["attention_params"]
+
+
+@pytest.mark.parametrize(("name", "block"), EVERY)
+def test_a_step_of_sgd_reaches_the_blocks_and_lowers_the_loss(name, block):
+    model = attnlib.add_attention(theirs(name), block)
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-4)
+    loss = loss_of(model)
+    loss.backward()
+    reached = [any(p.grad.any() for p in m.parameters()) for m in attention_blocks(model).values()]
+    assert sum(reached) >= 0.8 * len(reached)           # a narrow MLP may start with all ReLUs off
+    optimiser.step()
+    assert loss_of(model) < loss
+
+
+@pytest.mark.parametrize(("name", "block"), EVERY)
+def test_zero_init_starts_at_the_pretrained_outputs_exactly(name, block):
+    model, x = theirs(name).eval(), images()
+    with torch.no_grad():
+        wanted = model(x)
+        assert torch.equal(attnlib.add_attention(model, block, zero_init=True)(x), wanted)
+    loss_of(model).backward()
+    for m in attention_blocks(model).values():
+        assert m.t.grad and not any(p.grad.any() for p in m.block.parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "block"), EVERY)
+def test_open_gates_change_the_maps_less_than_half_open_ones(name, block):
+    form, changes = block.replace(")", ",") if "(" in block else f"{block}(", {}
+    for start in ("open", "half"):
+        model = attnlib.add_attention(theirs(name).eval(), f"{form}gate_init={start})")
+        changes[start] = []
+        for m in attention_blocks(model).values():
+            m.register_forward_hook(lambda m, args, y, start=start: changes[start].append(
+                (y - args[0]).norm() / args[0].norm()))
+        model(images())
+    assert len(changes["open"]) == SITES[name]
+    assert all(o < h for o, h in zip(changes["open"], changes["half"], strict=True))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16_bn", "mobilenet_v2"])
+def test_open_gates_leave_the_outputs_nearer(name):
+    x, wanted = images(), theirs(name).eval()(images())
+    half, opened = ((attnlib.add_attention(theirs(name).eval(), block)(x) - wanted).norm()
+                    for block in ("se", "se(gate_init=open)"))
+    assert opened < half
+
+
+@pytest.mark.parametrize(("name", "sites"), [
+    ("alexnet", 5), ("squeezenet1_1", 8), ("densenet121", 4), ("convnext_tiny", 18),
+    ("regnet_y_400mf", 16), ("shufflenet_v2_x0_5", 16), ("mnasnet0_5", 16)])
+def test_other_networks_of_torchvision(name, sites):
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):   # it computes its widths
+        model = getattr(torchvision.models, name)(weights=None)
+        attnlib.add_attention(model, "cbam")
+    assert cost(model, (3, 64, 64))["sites"] == sites
+
+
+@pytest.mark.parametrize(("name", "sites"), [
+    ("resnet50", 16), ("regnety_004", 16), ("efficientnet_b0", 16), ("mobilenetv3_small_100", 11),
+    ("convnext_atto", 12), ("densenet121", 4), ("vgg11", 5), ("resnetv2_50", 16)])
+def test_networks_of_timm(name, sites):
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        model = timm.create_model(name)
+        attnlib.add_attention(model, "cbam")
+    assert cost(model, (3, 64, 64))["sites"] == sites
+
+
+def test_the_block_comes_before_the_sum():
+    model = attnlib.add_attention(theirs("resnet18"), "se").eval()
+    block, x = model.layer1[0], images(2, 64, 8, 8)
+    branch = block.conv2(block.bn1(block.conv1(x)).relu())
+    norm = nn.functional.batch_norm(branch, block.bn2.running_mean, block.bn2.running_var,
+                                    block.bn2.weight, block.bn2.bias)
+    torch.testing.assert_close(block(x), (block.bn2.added_attention(norm) + x).relu())
+
+
+# --- Where ---
+
+
+@pytest.mark.parametrize(("where", "sites"), [
+    ("Bottleneck", 16), (torchvision.models.resnet.Bottleneck, 16), ("layer4.*", 3),
+    ("layer?.?.bn3", 16), ("layer[12].0", 2), ("layer4", 1), ("Conv2d", 53),
+    ("layer3.*.conv2", 6), ("auto", 16)])
+def test_where_in_resnet50(where, sites):
+    with torch.device("meta"):
+        model = torchvision.models.resnet50()
+    assert len(attention_blocks(attnlib.add_attention(model, "eca", where))) == sites
+
+
+def test_a_sequential_runs_its_block_once_and_last():
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1)), nn.ReLU())
+    x = images(1, 3, 8, 8)
+    before = model[0][0](x)
+    attnlib.add_attention(model, "ge", "0")
+    torch.testing.assert_close(model(x), (before * before.mean((2, 3), keepdim=True).sigmoid())
+                               .relu())
+
+
+def test_subclasses_count_and_no_block_is_put_into_a_block():
+    class Own(nn.Conv2d):
+        pass
+    model = nn.Sequential(Own(3, 8, 1), torchvision.ops.SqueezeExcitation(8, 2), build_block())
+    attnlib.add_attention(model, "cbam", "Conv2d")
+    assert list(attention_blocks(model)) == ["0.added_attention", "2"]
+    with pytest.raises(ValueError, match="no module of type or name 'ReLU'"):
+        attnlib.add_attention(model, "se", "ReLU")       # there are some, in the blocks
+
+
+def build_block() -> nn.Module:
+    block = ATTENTION["cbam"].make(8)
+    block.is_attention = True
+    return block
+
+
+def test_our_own_networks_have_it_in_their_slots():
+    ours = build_model("resnet18", "se", width=1 / 8).eval()
+    model = attnlib.add_attention(build_model("resnet18", width=1 / 8).eval(), "se")
+    assert len(attention_blocks(model)) == 8
+    values = zip(attention_blocks(model).values(), attention_blocks(ours).values(), strict=True)
+    for mine, block in values:
+        mine.load_state_dict(block.state_dict())
+    assert torch.equal(model(images(2, 3, 32, 32)), ours(images(2, 3, 32, 32)))
+
+
+class Shared(nn.Module):
+    def __init__(self, after: int):
+        super().__init__()
+        self.a, self.b, self.relu = nn.Conv2d(3, 8, 1), nn.Conv2d(8, after, 1), nn.ReLU(True)
+
+    def forward(self, x):
+        return self.relu(self.b(self.relu(self.a(x)))).mean((2, 3))
+
+
+def test_a_module_that_runs_twice_shares_one_block():
+    model = attnlib.add_attention(Shared(8), "se", "ReLU")
+    assert len(attention_blocks(model)) == 1
+    model(images()).sum().backward()
+    with pytest.raises(ValueError, match=r"relu runs several times, with \[8, 16\] channels"):
+        attnlib.add_attention(Shared(16), "se", "ReLU")
+
+
+def test_a_block_that_replaces_takes_the_convolutions_place(monkeypatch):
+    monkeypatch.setitem(ATTENTION, "other", Row(lambda c, k=3: nn.Conv2d(c, c, k, padding=k // 2),
+                                                "a test", "replace"))
+    with torch.device("meta"):
+        model = attnlib.add_attention(torchvision.models.resnet50(), "other(k=5)")
+        assert len(attention_blocks(model)) == 13                    # three conv2 have a stride
+        assert model.layer1[0].conv2.kernel_size == (5, 5)
+    model = attnlib.add_attention(small(), "other", "5")
+    assert list(attention_blocks(model)) == ["5"] and model(images()).shape == (2, 10)
+    with pytest.raises(ValueError, match="3 is no 3×3 convolution C -> C of stride 1"):
+        attnlib.add_attention(small(), "other", "3")
+    with pytest.raises(ValueError, match="zero_init"):
+        attnlib.add_attention(small(), "other", "5", zero_init=True)
+
+
+def test_none_adds_nothing_but_is_checked_like_a_block():
+    model = attnlib.add_attention(small(), "none", "Conv2d")
+    assert model.state_dict().keys() == small().state_dict().keys()
+    with pytest.raises(ValueError, match="where"):
+        attnlib.add_attention(small(), "none")
+
+
+# --- What must not change ---
+
+
+def test_the_dry_run_leaves_model_and_random_state_alone():
+    model = small().train()
+    model[1].eval()
+    model.register_forward_hook(lambda *_: torch.rand(1) and None)         # draws a number
+    before = copy.deepcopy(model.state_dict())
+    state, modes = torch.get_rng_state(), [m.training for m in model.modules()]
+    attnlib.add_attention(model, "none", "Conv2d")
+    assert [m.training for m in model.modules()] == modes
+    attnlib.add_attention(model, "cbam", "0")
+    attnlib.add_attention(model, "cbam", "1")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items())
+    assert model[0].added_attention.training and not model[1].added_attention.training
+
+
+def test_weights_come_from_seed_and_name():
+    def weights(where, seed=0):
+        torch.manual_seed(seed + 5)
+        model = attnlib.add_attention(small(), "cbam", where, seed=seed)
+        return {key: v for key, v in model.state_dict().items() if key.endswith("mlp.0.weight")}
+    (key, one), = weights("5").items()
+    assert torch.equal(one, weights("Conv2d")[key])              # other sites do not matter
+    assert not torch.equal(one, weights("5", seed=1)[key])
+    assert not torch.equal(one, weights("4")[key.replace("5", "4", 1)])
+
+
+@pytest.mark.parametrize("block", ["cbam", "se"])
+@pytest.mark.parametrize("zero_init", [False, True])
+def test_copies_and_files_carry_the_blocks(block, zero_init):
+    model = attnlib.add_attention(small(), block, "[05]", zero_init=zero_init).eval()
+    if zero_init:
+        for m in attention_blocks(model).values():
+            nn.init.constant_(m.t, 0.5)
+    x, file = images(), io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    loaded = attnlib.add_attention(small(), block, "[05]", zero_init=zero_init, seed=1).eval()
+    loaded.load_state_dict(torch.load(file, weights_only=True))
+    twin, pickled = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
+    for other in (loaded, twin, pickled):
+        assert torch.equal(other(x), model(x))
+    with torch.no_grad():
+        before = model(x)
+        for p in attention_blocks(twin)["0.added_attention"].parameters():
+            p.normal_()
+    assert torch.equal(model(x), before) and not torch.equal(twin(x), before)
+
+
+def test_blocks_follow_the_models_type():
+    model = attnlib.add_attention(small().double().eval(), "cbam", "Conv2d")
+    assert all(b.is_floating_point() is False or b.dtype == torch.float64
+               for b in model.state_dict().values())
+    model.to(torch.bfloat16)
+    assert model(images().to(torch.bfloat16)).dtype == torch.bfloat16
+    assert attnlib.add_attention(small().bfloat16().eval(), "cbam", "Conv2d", zero_init=True)(
+        images().bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("zero_init", [False, True])
+def test_compiled_results_are_the_same(zero_init):
+    model = attnlib.add_attention(small(), "cbam", "[05]", zero_init=zero_init).eval()
+    for m in attention_blocks(model).values():
+        nn.init.constant_(getattr(m, "t", torch.empty(0)), 0.5)
+    plain = small().eval()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)(images())
+    torch.testing.assert_close(compiled, model(images()))
+    assert not torch.allclose(compiled, plain(images()))
+
+
+# --- Errors, after which the model is as it was ---
+
+
+class Odd(nn.Module):
+    """Runs its children one by one, returns pairs, has a layer that never runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.walk, self.list = Walk(), Walk(pair=True)
+        self.never, self.fc = nn.Conv2d(3, 3, 1), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.fc(self.list(self.walk(x))[0].mean((2, 3)))
+
+
+class Walk(nn.Module):
+    def __init__(self, pair: bool = False):
+        super().__init__()
+        self.pair, self.conv = pair, nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        for child in self.children():
+            x = child(x)
+        return (x, x) if self.pair else x
+
+
+@pytest.mark.parametrize(("where", "says"), [
+    (None, r"where=None knows no place in Odd.*Conv2d ×3, Walk ×2, Linear ×1.*'walk\.\*'"),
+    ("Conv3d", "no module of type or name 'Conv3d'.*Conv2d ×3"),
+    ("conv?.*", "no module of type or name"), (nn.Conv3d, "no module of type Conv3d.*Conv2d ×3"),
+    (7, "where=7 should be a module class"), ("Conv2d", "never run in the dry run: never"),
+    ("Linear", r"not \[B, C, H, W\]: the output of fc \(\[1, 2\]\)"),
+    ("list", r"not \[B, C, H, W\]: the output of list \(no tensor\)"),
+    ("walk", "no block can be put after walk: its forward runs its children one by one"),
+])
+def test_what_is_refused_is_named_and_undone(where, says):
+    model = Odd()
+    keys = model.state_dict().keys()
+    with pytest.raises(ValueError, match=says):
+        attnlib.add_attention(model, "se", where)
+    assert model.state_dict().keys() == keys
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_a_container_that_a_block_breaks_is_named_and_undone():
+    with torch.device("meta"):
+        model = torchvision.models.densenet121()
+        with pytest.raises(ValueError, match="no block can be put after features.denseblock1"):
+            attnlib.add_attention(model, "se", "_DenseBlock")
+        attnlib.add_attention(model, "se", "_DenseLayer")
+    assert len(attention_blocks(model)) == 58
+
+
+def test_a_block_with_its_norms_first_is_not_taken_for_another():
+    class BasicBlock(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bn2, self.conv2 = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x):
+            return x + self.conv2(self.bn2(x))
+    with pytest.raises(ValueError, match="knows no place"):
+        attnlib.add_attention(nn.Sequential(BasicBlock()), "se")
+    assert len(attention_blocks(attnlib.add_attention(nn.Sequential(BasicBlock()), "se",
+                                                      "*.conv2"))) == 1
+
+
+def test_a_second_block_at_one_place_is_refused():
+    model = attnlib.add_attention(small(), "se", "0")
+    keys = model.state_dict().keys()
+    with pytest.raises(ValueError, match="0 has SE added already"):
+        attnlib.add_attention(model, "cbam", "Conv2d")
+    assert model.state_dict().keys() == keys
+    attnlib.add_attention(model, "cbam", "5")
+    assert len(attention_blocks(model)) == 2
+
+
+def test_unknown_names_list_the_valid_ones():
+    for attention, valid in [("sea", "cbam"), ("se(ratio=2)", "reduction")]:
+        with pytest.raises(ValueError, match=valid):
+            attnlib.add_attention(small(), attention, "Conv2d")
+
+
+def test_an_example_stands_in_for_colour_images_of_64_pixels():
+    grey = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU())
+    with pytest.raises(ValueError, match=r"the dry run on \[1, 3, 64, 64\] failed.*example="):
+        attnlib.add_attention(grey, "se", "Conv2d")
+    assert not any(m._forward_hooks for m in grey.modules()) and grey.training
+    for example in (torch.zeros(2, 1, 28, 28), (torch.zeros(2, 1, 28, 28),)):
+        model = copy.deepcopy(grey)
+        assert attention_blocks(attnlib.add_attention(model, "se", "Conv2d", example=example))
+
+
+# --- The README's recipe ---
+
+
+def test_the_readmes_recipe_runs_and_trains(monkeypatch):
+    text = (REPO / "README.md").read_text(encoding="utf-8")
+    section = text.split("## Put a block into your own network")[1].split("\n## ")[0]
+    code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    assert len(code.strip().splitlines()) == 4
+    monkeypatch.setattr(torchvision.models, "resnet50", functools.partial(
+        lambda make, weights: make(num_classes=10), torchvision.models.resnet50))  # no download
+    names = {}
+    torch.manual_seed(0)
+    exec(code, names)
+    model, optimiser = names["model"], names["optimiser"]
+    assert len(attention_blocks(model)) == 16
+    losses = []
+    for _ in range(4):
+        loss = loss_of(model, 4)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert all(m.t != 0 for m in attention_blocks(model).values())
