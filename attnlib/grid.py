@@ -189,11 +189,16 @@ def run_grid(runs: list[Run], profile: str = "auto", *, executor: Executor | Non
     runs = list({run.id: run for run in runs}.values())
     todo = unfinished(runs, profile)
     counts = Counter(found=len(runs) - len(todo))
-    ended = go(with_data(todo), profile, end, executor) if may_train() else ()
-    for outcome, words in ended:
-        counts[outcome] += 1
-        if words:
-            print(f"{outcome}: {words}", flush=True)
+    todo, busy = with_data(todo) if may_train() else [], []
+    for last in (False, True):                  # busy: by the end its other process may be dead
+        for run, (outcome, words) in go(todo, profile, end, executor, 1 if last else None):
+            if outcome == "busy" and not last:
+                busy.append(run)
+                continue
+            counts[outcome] += 1
+            if words:
+                print(f"{outcome}: {words}", flush=True)
+        todo = busy
     counts["missing"] = len(unfinished(runs, profile))        # what a dead worker did counts, too
     counts["trained"] = len(runs) - counts["found"] - counts["failed"] - counts["missing"]
     print(", ".join(f"{word} {counts[word]}" for word in ("trained", "found", "failed", "missing")
@@ -219,15 +224,16 @@ def with_data(runs: list[Run]) -> list[Run]:
     return [run for run in runs if run.dataset not in absent]
 
 
-def go(todo: list[Run], profile: str, end: float | None, executor: Executor | None):
-    """Yield (outcome, words) as runs end: one by one in this process, or through an executor."""
-    jobs = jobs_for(todo)
+def go(todo: list[Run], profile: str, end: float | None, executor: Executor | None, jobs=None):
+    """Yield (run, (outcome, words)) as runs end: one by one in this process, or through an
+    executor."""
+    jobs = jobs or jobs_for(todo)
     if executor or jobs > 1:
         yield from side_by_side(todo, profile, end, executor, jobs)
         return
     for k, run in enumerate(todo, 1):
         print(f"run {k} of {len(todo)}: {run.id}", flush=True)
-        yield attempt(run.as_dict(), profile, end)
+        yield run, attempt(run.as_dict(), profile, end)
 
 
 def jobs_for(todo: list[Run]) -> int:

@@ -26,6 +26,7 @@ WEIGHTS = re.compile(r"(final)-([0-9a-f]{64})\.pt")
 LOCK = "run.lock"
 SCHEMA = 1
 STATUSES = ("done", "diverged", "failed")
+NO_MEMORY = ("out of memory", "allocate memory", "bad_alloc", "unable to allocate")
 KINDS = {"run": dict, "versions": dict, "history": list, "arrays": dict, "model": dict}
 
 
@@ -189,10 +190,21 @@ def load_checkpoint(folder: Path, pattern: re.Pattern = CHECKPOINT) -> dict | No
     """The newest state whose SHA-256 is the one in its name, on the CPU; None if there is none."""
     for path in list_files(folder, pattern):
         raw = path.read_bytes()
-        if hashlib.sha256(raw).hexdigest() == pattern.fullmatch(path.name)[2]:
+        if hashlib.sha256(raw).hexdigest() != pattern.fullmatch(path.name)[2]:
+            set_aside(path, "its SHA-256 is not the one in its name")
+            continue
+        try:
             return torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-        set_aside(path, "its SHA-256 is not the one in its name")
+        except Exception as error:          # whole, and not ours: hostile, or of a newer PyTorch
+            if lacks_memory(error):
+                raise
+            set_aside(path, f"it is not a state of ours ({type(error).__name__})")
     return None
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an exception is one of the many ways to say that memory ran out."""
+    return isinstance(error, MemoryError) or any(s in str(error).lower() for s in NO_MEMORY)
 
 
 def drop_checkpoints(profile: str, run_id: str) -> None:

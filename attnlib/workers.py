@@ -26,7 +26,6 @@ from .train import TimeUp, surroundings, train, versions
 TRIES = 3               # so often may an executor break unexplained, or a run kill its worker
 DEADLY = (f"its worker process died {TRIES} times, often for want of memory; use a smaller "
           "--batch-size, --width or fewer JOBS")
-NO_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "unable to allocate")
 
 
 def attempt(fields: dict, profile: str, end: float | None = None) -> tuple[str, str]:
@@ -57,9 +56,9 @@ def attempt(fields: dict, profile: str, end: float | None = None) -> tuple[str, 
 def record_failure(run: Run, profile: str, error: Exception) -> str:
     """A failed run is a result too. Out of memory: say what helps, and never shrink the batch."""
     words = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    if isinstance(error, MemoryError) or any(sign in words.lower() for sign in NO_MEMORY):
+    if store.lacks_memory(error):
         words += "; use a smaller --batch-size, --width or another device (none is changed for you)"
-    with store.lock(profile, run.id):
+    with contextlib.suppress(store.Busy), store.lock(profile, run.id):
         if not store.finished_record(profile, run.id):
             store.write_record(profile, {
                 "schema": store.SCHEMA, "id": run.id, "run": run.as_dict(),
@@ -75,7 +74,8 @@ def unfinished(runs: list[Run], profile: str) -> list[Run]:
 
 
 def side_by_side(todo, profile, end, executor, jobs):
-    """Yield (outcome, words) as runs end. When the executor breaks, plan again from the records.
+    """Yield (run, (outcome, words)) as runs end. When the executor breaks, plan again from the
+    records.
 
     All runs that were in hand when a worker died are suspects, as one death ends its neighbours
     too. From then on each suspect runs alone, so that the next death is known to be its own."""
@@ -92,7 +92,7 @@ def side_by_side(todo, profile, end, executor, jobs):
             with ours or contextlib.nullcontext(executor) as workers:
                 for run, answer in answers(workers, batch, profile, end, 1 if alone else None):
                     ended.add(run.id)
-                    yield answer
+                    yield run, answer
         except BrokenExecutor:
             print("a worker process died; going on with what is left", flush=True)
             dead = [run for run in unfinished(batch, profile) if run.id not in ended
@@ -101,7 +101,7 @@ def side_by_side(todo, profile, end, executor, jobs):
             for run in dead:
                 deaths[run.id] += 1
                 if deaths[run.id] == TRIES:
-                    yield "failed", record_failure(run, profile, RuntimeError(DEADLY))
+                    yield run, ("failed", record_failure(run, profile, RuntimeError(DEADLY)))
                     ended.add(run.id)
         todo = unfinished([run for run in todo if run.id not in ended], profile)
     if todo:
