@@ -10,6 +10,7 @@ from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
     Executor,
+    Future,
     ProcessPoolExecutor,
     wait,
 )
@@ -90,9 +91,9 @@ def side_by_side(todo, profile, end, executor, jobs):
         try:
             ours = None if executor else pool(1 if alone else jobs)
             with ours or contextlib.nullcontext(executor) as workers:
-                for run, answer in answers(workers, batch, profile, end, 1 if alone else None):
+                for run, said in answers(workers, batch, profile, end, 1 if alone else None):
                     ended.add(run.id)
-                    yield run, answer
+                    yield run, said
         except BrokenExecutor:
             print("a worker process died; going on with what is left", flush=True)
             dead = [run for run in unfinished(batch, profile) if run.id not in ended
@@ -118,13 +119,26 @@ def answers(workers: Executor, runs: list[Run], profile: str, end: float | None,
                 run = waiting.pop()
                 futures[workers.submit(attempt, run.as_dict(), profile, end)] = run
             for future in wait(futures, return_when=FIRST_COMPLETED).done:
-                yield futures.pop(future), future.result()
+                run = futures.pop(future)
+                yield run, answer(future, run, profile)
     except BrokenExecutor:
         wait(futures, timeout=600)                       # of a lent one some may still be at work
         raise
     finally:
         for future in futures:
             future.cancel()
+
+
+def answer(future: Future, run: Run, profile: str) -> tuple[str, str]:
+    """`attempt`'s answer. An exception of the executor's own, such as dask's KilledWorker, is its
+    word that the run cannot be done there: the run failed. Ours and Python's are raised."""
+    try:
+        return future.result()
+    except Exception as error:
+        if type(error).__module__.split(".")[0] in ("builtins", "attnlib", "concurrent"):
+            raise
+        words = RuntimeError(f"{type(error).__name__}: {error}")
+        return "failed", record_failure(run, profile, words)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from attnlib.train import determinism, train
 FORBIDDEN = re.compile(
     r"aten::(_?adaptive_avg_pool[23]d_backward|adaptive_max_pool[23]d_backward"
     r"|avg_pool3d_backward|max_pool3d_with_indices_backward|fractional_max_pool[23]d_backward"
-    r"|max_unpool[23]d|max_pool2d_with_indices_backward_nondet"
+    r"|max_unpool[23]d"
     r"|upsample_(linear1d|bilinear2d|bicubic2d|trilinear3d).*_backward"
     r"|reflection_pad[123]d_backward|replication_pad[123]d_backward"
     r"|grid_sampler_[23]d_backward|grid_sampler_2d_backward|nll_loss2d.*|_ctc_loss_backward"
