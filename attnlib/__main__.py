@@ -9,18 +9,21 @@ from .paths import data_dir, out_dir, shown
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 is success. A wrong name or missing file is one line on stderr and 2."""
+    from .store import Busy
     args = parser().parse_args(argv)
+    if getattr(args, "deterministic", False):
+        os.environ["ATTNLIB_DETERMINISTIC"] = "1"        # worker processes and kernels inherit it
     try:
         return args.command(args) or 0
     except KeyError:                          # a mistake of ours, not of the caller's
         raise
-    except (ValueError, LookupError, FileNotFoundError) as error:
-        words = error.args[0] if error.args else error
-        print(f"error: {words}", file=sys.stderr)
-        return 2
     except BrokenPipeError:                   # of `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except (ValueError, LookupError, OSError, Busy) as error:
+        words = error.args[0] if len(error.args) == 1 else error
+        print(f"error: {words}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped; finished epochs are saved, the same command goes on", file=sys.stderr)
         return 130
@@ -58,9 +61,10 @@ def parser() -> argparse.ArgumentParser:
                              help="stop cleanly at an epoch's end after this long")
             sub.add_argument("--jobs", default="auto", help="trainings side by side")
 
-    sub = command("runs", runs, "list, check or clean what is stored")
-    sub.add_argument("what", choices=("list", "check", "clean"))
+    sub = command("runs", runs, "list, check, repair or clean what is stored")
+    sub.add_argument("what", choices=("list", "check", "repair", "clean"))
     sub.add_argument("--profile", default=None)
+    sub.add_argument("--dry-run", action="store_true", help="repair: only say what would be done")
 
     sub = command("data", data, "fetch or check the real data sets")
     sub.add_argument("what", choices=("get", "check"))
@@ -74,6 +78,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--jobs", default="auto", help="trainings side by side (default: auto)")
     sub.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
 
+    for name in ("train", "study", "notebooks"):
+        commands.choices[name].add_argument(
+            "--deterministic", action="store_true",
+            help="PyTorch's deterministic algorithms alone (also: ATTNLIB_DETERMINISTIC=1)")
     command("readme", readme, "write the README's results table from the records")
     return top
 
@@ -148,32 +156,56 @@ def focus(args) -> None:
         focus_study(name, profile)
 
 
-def runs(args) -> None:
-    from . import store
-    from .grid import PROFILES, collect
+def runs(args) -> int:
+    from .grid import PROFILES
     if args.what == "clean":
         for name in ("checkpoints", "executed"):
             folder = out_dir() / "results" / name
             shutil.rmtree(folder, ignore_errors=True)
             print(f"removed {shown(folder)}")
-        return
+        return 0
+    bad = 0
     for profile in [args.profile] if args.profile else ["own", *PROFILES]:
         known_profile(profile)
-        records = store.all_records(profile)                 # reading checks every SHA-256
-        if args.what == "check":
-            for record in records:
-                for kind, digest in record["arrays"].items():
-                    name = record["id"] + (".cam" if kind == "cam" else "")
-                    if store.read_arrays(profile, name, digest) is None:
-                        print(f"{profile}: {name}.npz is missing or was set aside")
-            print(f"{profile}: {len(records)} good records")
-        elif records:
-            os.environ["ATTNLIB_PROFILE"] = "small"
-            from .grid import frame, row_of
-            table = frame([row_of(r) for r in records]) if profile == "own" else \
-                collect(profile=profile)
-            columns = ["profile", "id", "status", "accuracy", "seconds"]
-            print(table[columns].to_string(index=False, float_format="%.1f"))
+        bad += {"list": list_runs, "check": check_runs, "repair": repair_runs}[args.what](
+            profile, args)
+    return int(bad > 0)
+
+
+def list_runs(profile: str, args) -> int:
+    """A table of the records, and for each that is stale what has changed since."""
+    from . import store
+    from .grid import frame, outdated, rows_of
+    from .repair import kept_aside
+    records = store.all_records(profile)
+    rows = rows_of(records)
+    if rows:
+        columns = ["profile", "id", "status", "accuracy", "seconds"]
+        print(frame(rows)[columns].to_string(index=False, float_format="%.1f"))
+    listed = {row["id"]: row["status"] for row in rows}
+    for record in records:
+        if listed.get(record["id"]) == "stale":
+            print(f"stale: {record['id']}: {outdated(record)}")
+    if kept_aside(profile):
+        print(f"{profile}: {kept_aside(profile)} files set aside (*.corrupt, *.failed)")
+    return 0
+
+
+def check_runs(profile: str, args) -> int:
+    from .repair import check
+    good, bad = check(profile)
+    print(f"{profile}: {good} good records, {bad} things to see to"
+          + (" (`python -m attnlib runs repair --dry-run` says how)" if bad else ""))
+    return bad
+
+
+def repair_runs(profile: str, args) -> int:
+    from .repair import FIXES, repair
+    counts = repair(profile, args.dry_run)
+    done = [f"{counts[kind]} {word}" for kind, (word, _) in FIXES.items() if counts[kind]]
+    print(f"{profile}: {', '.join(done) or 'nothing to repair'}"
+          + (" (a dry run: nothing was changed)" if args.dry_run else ""))
+    return 0
 
 
 def data(args) -> int:

@@ -2,8 +2,7 @@
 
 A file is ``<data dir>/<name>.npz`` in MedMNIST's layout (train_images, train_labels, test_images,
 test_labels, optional val_* and class_names); failing that, torchvision's own files; failing that,
-torchvision's download with its checksum."""
-import socket
+those are downloaded."""
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import shapetex
+from .fetch import fetch
 from .paths import data_dir as default_data_dir
 from .paths import shown
 from .spec import choose, derive, form, option_defaults, parse, take_options
@@ -168,23 +168,23 @@ def check_arrays(arrays: dict, row: Row, where: str) -> None:
 
 
 def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[str, np.ndarray]:
+    """The arrays in torchvision's files, fetched where they are not there or not whole."""
     import torchvision  # here: the import takes a second
     make = getattr(torchvision.datasets, row.torchvision)
-    patience = socket.getdefaulttimeout()
+
+    def read():
+        return {split: make(folder, train=split == "train") for split in ("train", "test")}
     try:
-        parts = {split: make(folder, train=split == "train") for split in ("train", "test")}
-    except RuntimeError:                                       # its word for "not there"
+        parts = read()
+    except Exception:       # RuntimeError is its word for "not there"; a half file raises any other
         try:
             if not download:
-                raise RuntimeError("download=False") from None
-            print(f"{name}: not in {shown(folder)}; downloading with torchvision …", flush=True)
-            socket.setdefaulttimeout(30)
-            parts = {split: make(folder, train=split == "train", download=True)
-                     for split in ("train", "test")}
+                raise OSError("download=False") from None
+            print(f"{name}: not in {shown(folder)}; downloading …", flush=True)
+            fetch(name, folder)
+            parts = read()
         except (RuntimeError, OSError) as error:
             raise DataMissing(missing(name, folder, error)) from None
-        finally:
-            socket.setdefaulttimeout(patience)
     arrays = {"class_names": np.array(parts["train"].classes)}
     for split, part in parts.items():
         arrays[f"{split}_images"] = np.asarray(part.data, dtype=np.uint8)
@@ -196,7 +196,7 @@ def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[
 def missing(name: str, folder: Path, error) -> str:
     return (f"no data for {name!r}: looked for {name}.npz and torchvision's own files in "
             f"{folder} (ATTNLIB_DATA sets the folder), and the download failed "
-            f"({' '.join(str(error).split())[:60]} …). With a network: `make data`; "
+            f"({' '.join(str(error).split())[:300]}). With a network: `make data`; "
             f"without one: put {name}.npz (train_images, "
             "train_labels, test_images, test_labels) there. ShapeTex needs no file: "
             "--dataset shapetex")

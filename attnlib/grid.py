@@ -2,9 +2,9 @@
 import math
 import os
 import time
+import warnings
 from collections import Counter
-from concurrent.futures import BrokenExecutor, Executor, as_completed
-from contextlib import nullcontext
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from . import store
 from .attention import ATTENTION
 from .data import DataBad, DataMissing
 from .models import build_model, cost
-from .paths import checkpoints_dir, data_dir, runs_dir
+from .paths import checkpoints_dir, data_dir, plain
 from .run import Run
 from .spec import choose, parse
 from .train import data_of, machine, versions
-from .workers import attempt, pool
+from .workers import attempt, gpus, side_by_side, unfinished
 
 
 class Profile(NamedTuple):
@@ -145,19 +145,16 @@ def best_profile(name: str) -> str:
     """``full``, else ``real``, else ``small``: the first whose headline arms have n ≥ 3."""
     for profile in ("full", "real"):
         rows = plans(name, profile)
-        done = finished(profile) if rows else set()
-        if rows and all(sum(run_of(rows[0], profile, arm, seed).id in done
+        status = finished(profile) if rows else {}
+        if rows and all(sum(status.get(run_of(rows[0], profile, arm, seed).id) == "done"
                             for seed in range(rows[0].seeds)) >= 3 for arm in rows[0].arms):
             return profile
     return "small"
 
 
-def finished(profile: str) -> set[str]:
-    """The ids that have a record, read from the folder alone."""
-    folder = runs_dir(profile)
-    if not folder.is_dir():
-        return set()
-    return {e.name.removesuffix(".json") for e in os.scandir(folder) if e.name.endswith(".json")}
+def finished(profile: str) -> dict[str, str]:
+    """Id -> status of every good record: done, diverged or failed."""
+    return {record["id"]: record["status"] for record in store.all_records(profile)}
 
 
 def embedded(profile: str = "auto") -> str:
@@ -194,29 +191,38 @@ def run_grid(runs: list[Run], profile: str = "auto", *, executor: Executor | Non
              time_budget: float | None = None):
     """Train what has no finished record, in the given order, and return `collect`'s table of the
     runs. One failing run is recorded and the others go on; missing or bad data skip a data set with
-    one line. ``time_budget`` in seconds stops cleanly at an epoch's end.
+    one line; a disk that takes nothing stops the grid. ``time_budget`` in seconds stops cleanly at
+    an epoch's end. A run that failed stays so until ``runs repair`` plans it again.
 
     ``executor``: any ``concurrent.futures.Executor``; without one the runs go through this process,
-    or through ``ATTNLIB_JOBS`` processes (``auto``: one a core on a CPU)."""
+    or through ``ATTNLIB_JOBS`` processes (``auto``: one a core on a CPU, one a GPU where there are
+    several). Where a worker dies, what has no record is planned again; a run that took three
+    workers with it is recorded as failed."""
     profile = resolve_profile(profile)
     end = None if time_budget is None else time.time() + time_budget
     runs = list({run.id: run for run in runs}.values())
     todo = unfinished(runs, profile)
     counts = Counter(found=len(runs) - len(todo))
-    for _, outcome, words in go(with_data(todo), profile, end, executor) if may_train() else ():
-        counts[outcome] += 1
-        if words:
-            print(f"{outcome}: {words}", flush=True)
+    todo, busy = with_data(todo) if may_train() else [], []
+    for last in (False, True):                  # busy: by the end its other process may be dead
+        for run, (outcome, words) in go(todo, profile, end, executor, 1 if last else None):
+            if outcome == "busy" and not last:
+                busy.append(run)
+                continue
+            counts[outcome] += 1
+            if words:
+                print(f"{outcome}: {words}", flush=True)
+        todo = busy
     counts["missing"] = len(unfinished(runs, profile))        # what a dead worker did counts, too
     counts["trained"] = len(runs) - counts["found"] - counts["failed"] - counts["missing"]
     print(", ".join(f"{word} {counts[word]}" for word in ("trained", "found", "failed", "missing")
                     if counts[word] or word in ("trained", "found")), flush=True)
-    return table(runs, profile)
-
-
-def unfinished(runs: list[Run], profile: str) -> list[Run]:
-    """The runs without a good record: planned from what is stored, never from what was started."""
-    return [run for run in runs if store.read_record(store.record_path(profile, run.id)) is None]
+    df = table(runs, profile)
+    before = int((df.status == "failed").sum()) - counts["failed"]
+    if before > 0:
+        print(f"{before} failed earlier; `python -m attnlib runs repair --profile {profile}` plans "
+              "them again", flush=True)
+    return df
 
 
 def with_data(runs: list[Run]) -> list[Run]:
@@ -232,39 +238,30 @@ def with_data(runs: list[Run]) -> list[Run]:
     return [run for run in runs if run.dataset not in absent]
 
 
-def go(todo: list[Run], profile: str, end: float | None, executor: Executor | None):
-    """Yield (run, outcome, words) as runs end. A broken executor means: plan again, three times."""
-    jobs = jobs_for(todo)
-    if executor is None and jobs == 1:
-        for k, run in enumerate(todo, 1):
-            print(f"run {k} of {len(todo)}: {run.id}", flush=True)
-            yield run, *attempt(run.as_dict(), profile, end)
+def go(todo: list[Run], profile: str, end: float | None, executor: Executor | None, jobs=None):
+    """Yield (run, (outcome, words)) as runs end: one by one in this process, or through an
+    executor."""
+    jobs = jobs or jobs_for(todo)
+    if executor or jobs > 1:
+        yield from side_by_side(todo, profile, end, executor, jobs)
         return
-    for _ in range(3):
-        print(f"{len(todo)} runs" + ("" if executor else f", {jobs} at a time"), flush=True)
-        with nullcontext(executor) if executor else pool(jobs) as workers:
-            try:
-                futures = {workers.submit(attempt, run.as_dict(), profile, end): run
-                           for run in todo}
-                for future in as_completed(futures):
-                    yield futures[future], *future.result()
-                return
-            except BrokenExecutor:
-                todo = unfinished(todo, profile)
-                print("a worker process died; going on with what is left", flush=True)
-            except BaseException:
-                workers.shutdown(wait=False, cancel_futures=True)
-                raise
+    for k, run in enumerate(todo, 1):
+        print(f"run {k} of {len(todo)}: {run.id}", flush=True)
+        yield run, attempt(run.as_dict(), profile, end)
 
 
 def jobs_for(todo: list[Run]) -> int:
-    """How many processes: ``ATTNLIB_JOBS``, 1 by default. ``auto`` is one a core on a CPU, if there
-    is more than half a minute to train: starting them takes seconds."""
+    """How many processes: ``ATTNLIB_JOBS``, 1 by default. ``auto`` is one a core on a CPU and one a
+    GPU, if there is more than half a minute to train: starting them takes seconds."""
     asked = os.environ.get("ATTNLIB_JOBS") or "1"
     if asked != "auto":
-        return max(1, int(asked))
-    if machine().device != "cpu" or sum(map(estimate_seconds, todo)) < 30:
+        if not (asked.isdecimal() and int(asked)):
+            raise ValueError(f"ATTNLIB_JOBS={asked!r} should be auto or a number above 0")
+        return int(asked)
+    if sum(map(estimate_seconds, todo)) < 30:
         return 1
+    if machine().device != "cpu":
+        return max(1, min(len(gpus()), len(todo)))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(cores, len(todo))
 
@@ -291,7 +288,19 @@ def collect(study_name: str | None = None, profile: str | None = None):
     profile = resolve_profile(profile or "auto", study_name)
     if study_name:
         return table(study(study_name, profile), profile)
-    return frame([row_of(record) for record in store.all_records(profile)])
+    return frame(rows_of(store.all_records(profile)))
+
+
+def rows_of(records: list[dict]) -> list[dict]:
+    """A row for each record. One that names what this version does not have, such as a block that
+    was renamed, is left out with a warning."""
+    rows = []
+    for record in records:
+        try:
+            rows.append(row_of(record))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            warnings.warn(f"record {record['id']} is left out: {error}", stacklevel=2)
+    return rows
 
 
 def table(runs: list[Run], profile: str):
@@ -309,7 +318,7 @@ def row_of(record: dict) -> dict:
     test, model = record.get("test") or {}, record.get("model") or {}
     history = record.get("history") or [{}]
     kept = history[record.get("selected_epoch", len(history)) - 1]
-    stale = record["status"] != "missing" and record.get("versions") != versions(run)
+    stale = record["status"] != "missing" and outdated(record)
     return {"id": record["id"], "profile": record["profile"],
             "status": "stale" if stale else record["status"],
             "dataset": run.dataset, "backbone": run.backbone, "attention": run.attention,
@@ -321,6 +330,14 @@ def row_of(record: dict) -> dict:
             "seconds": record.get("seconds", math.nan),
             "images_per_second": record.get("images_per_second", math.nan),
             "peak_memory": record.get("peak_memory", math.nan)}
+
+
+def outdated(record: dict) -> str:
+    """Which rows that the record's run used have changed since, such as ``attention se: version 1,
+    now 2``; "" if none has."""
+    run, then = Run(**record["run"]), record.get("versions") or {}
+    return ", ".join(f"{kind} {getattr(run, kind)}: version {then.get(kind, 'unknown')}, now {now}"
+                     for kind, now in versions(run).items() if then.get(kind) != now)
 
 
 def frame(rows: list[dict]):
@@ -349,11 +366,6 @@ def find_record(run_or_id, profile: str | None = None) -> dict:
         if record:
             return record
     raise LookupError(f"no record {run_id!r}; `python -m attnlib runs list` names those there are")
-
-
-def plain(name: str) -> bool:
-    """A name that is one file name and no path."""
-    return bool(name) and not set(name) & set("/\\\0") and name not in (".", "..")
 
 
 def load_model(run_or_id, profile: str | None = None):

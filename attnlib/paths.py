@@ -20,17 +20,29 @@ def out_dir() -> Path:
 
 def runs_dir(profile: str) -> Path:
     """The records of one profile: ``results/runs/<profile>``."""
-    return out_dir() / "results" / "runs" / profile
+    return out_dir() / "results" / "runs" / part(profile)
 
 
 def checkpoints_dir(profile: str, run_id: str) -> Path:
     """The weights of one run: ``results/checkpoints/<profile>/<id>``; never in git."""
-    return out_dir() / "results" / "checkpoints" / profile / run_id
+    return out_dir() / "results" / "checkpoints" / part(profile) / part(run_id)
 
 
 def figures_dir(profile: str) -> Path:
     """The figures drawn from one profile's records."""
-    return out_dir() / "figures" / profile
+    return out_dir() / "figures" / part(profile)
+
+
+def plain(name: str) -> bool:
+    """A name that is one file name and no path."""
+    return bool(name) and not set(name) & set("/\\\0") and name not in (".", "..")
+
+
+def part(name: str) -> str:
+    """``name``, to be one part of a path; a name that would lead elsewhere is a ``ValueError``."""
+    if not plain(str(name)):
+        raise ValueError(f"{name!r} is no name of a run or profile: it would lead out of results/")
+    return name
 
 
 def shown(path: Path) -> str:

@@ -1,4 +1,5 @@
 """Keeps the README's results, costs and picture in step with the records: text between marks."""
+import json
 import re
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def update(path: Path | None = None) -> Path:
     path = path or REPO / "README.md"
     text = path.read_text(encoding="utf-8")
     for name, make in {"results": results, "costs": costs, "blocks": blocks,
-                       "networks": networks_table}.items():
+                       "networks": networks_table, "faults": faults}.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"{path.name} has no marks <!-- {name} --> and <!-- /{name} -->")
@@ -65,6 +66,23 @@ def blocks() -> str:
                      "default place": f"`{row.placement}`" if name != "none" else "",
                      "parameters in ResNet-18": f"{c['attention_params']:,}"})
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def faults(path: Path | None = None) -> str:
+    """What the full run of the fault tests did and found, from the result it stored."""
+    import pandas as pd
+    path = path or REPO / "results" / "faults.json"
+    if not path.is_file():
+        return "The full counts have not been stored yet: `pytest -m slow tests/faults` does."
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    rows = [{"": int(number), "fault": row["fault"], "done and found": ", ".join(
+        f"{n:,} {word.replace('_', ' ')}" for word, n in row["counts"].items()) or "–",
+        "tests": ", ".join(f"{n} {word}" for word, n in row["outcome"].items())}
+        for number, row in stored["faults"].items()]
+    where = f"{stored['cores']} cores ({stored['os']}, PyTorch {stored['torch']}, seed "
+    return (f"{len(rows)} faults in {stored['seconds'] / 60:.0f} minutes on {where}"
+            f"{stored['seed']}):\n\n"
+            + pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True))
 
 
 def picture() -> None:

@@ -1,6 +1,8 @@
 """``train(run) -> record``: one loop, resumed at the last whole epoch after any interruption."""
+import contextlib
 import copy
 import math
+import os
 import platform
 import subprocess
 import time
@@ -19,7 +21,7 @@ from .batches import Batches
 from .data import Dataset, load_dataset
 from .models import BLOCKS, build_model, cost
 from .optim import average, best_epoch, ending, is_over, make_optimizer, pairs, set_lr
-from .paths import REPO, checkpoints_dir
+from .paths import REPO, checkpoints_dir, data_dir
 from .run import Run
 from .spec import derive, parse
 
@@ -48,14 +50,14 @@ def machine() -> Machine:
 
 
 @lru_cache(maxsize=4)
-def dataset_of(name: str, n_train, n_val, n_test) -> Dataset:
+def dataset_of(name: str, folder: Path, n_train, n_val, n_test) -> Dataset:
     """The data of a run, kept for the next run on the same; ShapeTex makes only what is asked."""
     sizes = {"train": n_train, "val": n_val, "test": n_test}
-    return load_dataset(name, sizes={k: v for k, v in sizes.items() if v})
+    return load_dataset(name, data_dir=folder, sizes={k: v for k, v in sizes.items() if v})
 
 
 def data_of(run: Run) -> Dataset:
-    return dataset_of(run.dataset, run.n_train, run.n_val, run.n_test)
+    return dataset_of(run.dataset, data_dir(), run.n_train, run.n_val, run.n_test)
 
 
 def model_of(run: Run, data: Dataset) -> nn.Module:
@@ -67,17 +69,18 @@ def model_of(run: Run, data: Dataset) -> nn.Module:
 
 
 def train(run: Run, profile: str = "own", *, deadline: float | None = None) -> dict:
-    """Train ``run`` and return its record; one that is finished is returned as it is.
+    """Train ``run`` and return its record; one that is finished is returned as it is, one that
+    failed is tried again.
 
     An interrupted run goes on from its last whole epoch and ends bit-identical to one that was not
     interrupted (same machine, same threads). ``deadline``: a `time.monotonic` value after which
     `TimeUp` is raised at an epoch's end. Raises `store.Busy` where another process trains it."""
-    record = store.read_record(store.record_path(profile, run.id))
+    record = store.finished_record(profile, run.id)
     if record:
         return record
     data = data_of(run)
-    with store.lock(profile, run.id):
-        record = store.read_record(store.record_path(profile, run.id))
+    with store.lock(profile, run.id), determinism():
+        record = store.finished_record(profile, run.id)
         return record or finish(run, profile, data, Trainer(run, data), deadline)
 
 
@@ -226,7 +229,7 @@ def train_weights(record: dict) -> float:
         raise ValueError(f"{record['id']} is {record['status']}: it has no weights")
     run = Run(**record["run"])
     data = data_of(run)
-    with store.lock(record["profile"], run.id):
+    with store.lock(record["profile"], run.id), determinism():
         trainer = Trainer(run, data)
         folder = checkpoints_dir(record["profile"], run.id)
         state = store.load_checkpoint(folder)
@@ -250,7 +253,7 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
     seconds = sum(h["seconds"] for h in trainer.history)
     body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "resolved": run.resolved(),
             "versions": versions(run), "profile": profile, "status": status,
-            "env": environment(), "model": trainer.cost, "classes": list(data.classes),
+            "env": surroundings(), "model": trainer.cost, "classes": list(data.classes),
             "history": trainer.history, "test": None, "arrays": {}, "seconds": seconds,
             "images_per_second": len(trainer.batches["train"].labels) * len(trainer.history)
             / max(seconds, 1e-9), "peak_memory": peak_memory()}
@@ -290,9 +293,36 @@ def peak_memory() -> int:
         return 0
 
 
+@contextlib.contextmanager
+def determinism():
+    """With ATTNLIB_DETERMINISTIC=1: PyTorch's strictest mode while training, in which an operation
+    without a deterministic form raises. What was set before is set again afterwards."""
+    asked = os.environ.get("ATTNLIB_DETERMINISTIC", "")
+    if asked in ("", "0"):
+        yield
+        return
+    if asked != "1":
+        raise ValueError(f"ATTNLIB_DETERMINISTIC={asked!r} should be 0 or 1")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")      # read by cuBLAS at its start
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+def surroundings() -> dict:
+    """`environment`, and what may change from one run to the next in a process."""
+    return environment() | {"threads": torch.get_num_threads(),
+                            "deterministic": torch.are_deterministic_algorithms_enabled()}
+
+
 @cache
 def environment() -> dict:
-    """What the numbers came from: versions, device, precision, threads, commit."""
+    """What the numbers came from: versions, hardware, precision, commit."""
     m = machine()
     try:
         command = ["git", "-C", str(REPO), "rev-parse", "-q", "--verify", "HEAD"]
@@ -304,7 +334,8 @@ def environment() -> dict:
             "numpy": np.__version__, "os": platform.system(), "machine": platform.machine(),
             "device": torch.cuda.get_device_name() if m.device == "cuda" else cpu_name(),
             "precision": str(m.autocast or torch.float32).removeprefix("torch."),
-            "channels_last": m.channels_last, "threads": torch.get_num_threads(), "commit": commit}
+            "channels_last": m.channels_last, "cores": os.cpu_count(), "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(), "commit": commit}
 
 
 def cpu_name() -> str:

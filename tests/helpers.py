@@ -99,3 +99,9 @@ def save_without_end(out: str, run_id: str, first: int) -> None:
         store.save_checkpoint(folder, f"ckpt-{epoch}", {"epoch": epoch,
                                                         "model": torch.full((20_000,), epoch)})
         epoch += 1
+
+
+def where_am_i() -> tuple[int, str | None]:
+    """The process and its GPUs. Slow enough that another worker gets the next task."""
+    time.sleep(0.2)
+    return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -1,13 +1,12 @@
 """Records and checkpoints: there whole or not at all, and never believed when they changed."""
 import os
 import random
-import time
 import warnings
 
 import numpy as np
 import pytest
 import torch
-from helpers import hold_lock, save_without_end, start, try_lock
+from helpers import hold_lock, start, try_lock
 
 from attnlib import store
 from attnlib.paths import checkpoints_dir, runs_dir
@@ -109,6 +108,7 @@ def test_a_flipped_bit_is_found_or_changes_nothing():
         if read is None:
             assert names(path.parent) == [f"{NAME}.json.corrupt"]
             assert len(caught) == 1 and path.name in str(caught[0].message)
+            (path.parent / f"{NAME}.json.corrupt").unlink()
             found += 1
     assert found >= 195
 
@@ -249,8 +249,8 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path):
             return os.mkdir, (str(tmp_path / "executed"),)
     raw = pickle.dumps(Hostile(), protocol=2)
     store.write_atomic(folder() / f"ckpt-1-{hashlib.sha256(raw).hexdigest()}.pt", raw)
-    with pytest.raises(pickle.UnpicklingError):
-        store.load_checkpoint(folder())
+    with pytest.warns(UserWarning, match="not a state of ours"):
+        assert store.load_checkpoint(folder()) is None
     assert not (tmp_path / "executed").exists()
 
 
@@ -263,46 +263,6 @@ def test_odd_folder_names(tmp_path, monkeypatch, name):
     store.write_record("own", BODY)
     assert same(store.load_checkpoint(folder()), state(3)) and len(names(folder())) == 2
     assert store.all_records("own") == [BODY]
-
-
-# --- Killed while saving ---
-
-
-def test_a_process_killed_while_saving_leaves_good_checkpoints(out):
-    killed_while_saving(out, kills=12)
-
-
-@pytest.mark.slow
-def test_three_hundred_processes_killed_while_saving(out):
-    killed_while_saving(out, kills=300)
-
-
-def killed_while_saving(out, kills: int) -> None:
-    """Never a bad file, the epoch never goes back, and the lock's holder sweeps the leftovers."""
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    moments, reached = random.Random(seed), 0
-    for _ in range(kills):
-        process = start(save_without_end, str(out), NAME, reached + 1)
-        while newest_epoch() <= reached:
-            assert process.is_alive()
-            time.sleep(0.002)
-        time.sleep(moments.uniform(0, 0.02))
-        process.kill()
-        process.join()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            loaded = store.load_checkpoint(folder())
-        assert loaded["epoch"] > reached
-        assert (loaded["model"] == loaded["epoch"]).all()
-        reached = loaded["epoch"]
-    with store.lock("own", NAME):
-        assert not [name for name in names(folder()) if name.endswith(".tmp")]
-
-
-def newest_epoch() -> int:
-    files = store.list_files(folder(), store.CHECKPOINT)
-    return int(files[0].name.split("-")[1]) if files else 0
 
 
 # --- The lock ---

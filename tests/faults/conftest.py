@@ -1,0 +1,85 @@
+"""Every test here runs in a short form, and in full with ``pytest -m slow``. Fault times come from
+a printed seed (ATTNLIB_FAULT_SEED repeats one). What was done and found is counted, printed at the
+end, and stored in results/faults.json by a full run in which nothing failed."""
+import os
+import platform
+import random
+import time
+from collections import Counter, defaultdict
+
+import pytest
+import torch
+from faults import FAULTS, REPO, to_json
+
+SEED = int(os.environ.get("ATTNLIB_FAULT_SEED") or random.SystemRandom().randrange(10**6))
+STORED = REPO / "results" / "faults.json"
+COUNTS = defaultdict(Counter)           # fault -> what was counted
+OUTCOMES = defaultdict(Counter)         # fault -> passed, failed, skipped
+SECONDS = Counter()
+REASONS = defaultdict(set)              # fault -> why something was skipped
+FORM = set()                            # short, full
+
+
+@pytest.fixture(params=["short", pytest.param("full", marks=pytest.mark.slow)], autouse=True)
+def pick(request):
+    """``pick(a, b)``: a in the short form, b in the full one."""
+    FORM.add(request.param)
+    return lambda short, full: full if request.param == "full" else short
+
+
+@pytest.fixture
+def moments(request) -> random.Random:
+    """The random moments of one test: they depend on the seed and the test alone."""
+    print(f"ATTNLIB_FAULT_SEED={SEED}")
+    return random.Random(f"{SEED} {request.node.originalname}")
+
+
+@pytest.fixture
+def count(request):
+    """``count(kills=1)`` adds to what is told of this test's fault."""
+    number = request.node.get_closest_marker("fault").args[0]
+    return lambda **numbers: COUNTS[number].update(numbers)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    marker = item.get_closest_marker("fault")
+    if marker:
+        number = marker.args[0]
+        SECONDS[number] += report.duration
+        if report.when == "call" or report.outcome != "passed":
+            OUTCOMES[number][report.outcome] += 1
+        if report.skipped:
+            REASONS[number].add(report.longrepr[2].removeprefix("Skipped: "))
+    return report
+
+
+def row(number: int) -> dict:
+    """What is told of one fault."""
+    return {"fault": FAULTS[number], "outcome": dict(OUTCOMES[number]),
+            "seconds": round(SECONDS[number], 1), "counts": dict(COUNTS[number])} | (
+        {"skipped because": sorted(REASONS[number])} if REASONS[number] else {})
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not OUTCOMES:
+        return
+    terminalreporter.section("faults")
+    for number in sorted(OUTCOMES):
+        told = row(number)
+        outcome = ", ".join(f"{n} {word}" for word, n in told["outcome"].items())
+        numbers = ", ".join(f"{word.replace('_', ' ')} {n}" for word, n in told["counts"].items())
+        terminalreporter.write_line(f"{number:2} {told['fault']}: {outcome}, {told['seconds']} s"
+                                    + (f"; {numbers}" if numbers else "")
+                                    + "".join(f"; {why}" for why in REASONS[number]))
+    terminalreporter.write_line(f"{time.strftime('%H:%M')} seed {SEED}, repeated by "
+                                f"ATTNLIB_FAULT_SEED={SEED}; {sum(SECONDS.values()):.0f} s in all")
+    failed = any(outcome["failed"] for outcome in OUTCOMES.values())
+    if FORM == {"full"} and not failed and set(OUTCOMES) == set(FAULTS):
+        STORED.write_text(to_json({
+            "seed": SEED, "torch": torch.__version__, "python": platform.python_version(),
+            "os": platform.system(), "cores": os.cpu_count(),
+            "seconds": round(sum(SECONDS.values())),
+            "faults": {str(number): row(number) for number in sorted(OUTCOMES)}}))
+        terminalreporter.write_line("stored in results/faults.json")

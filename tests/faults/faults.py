@@ -1,0 +1,236 @@
+"""The faults that must be survived, what must be true after each, and how to make some of them."""
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import CPU, start, train_module, without_seconds
+
+from attnlib import store
+from attnlib.paths import checkpoints_dir
+from attnlib.run import Run
+from attnlib.train import train
+
+REPO = Path(__file__).resolve().parents[2]
+FAULTS = {
+    1: "SIGKILL while saving",
+    2: "SIGKILL in training at random moments, every recipe",
+    3: "SIGKILL at named points of the end of an epoch and of a run",
+    4: "a checkpoint truncated or with a flipped bit",
+    5: "both checkpoints bad",
+    6: "a record with a flipped bit",
+    7: "records and predictions that are empty, half, of another schema, missing",
+    8: "disk full",
+    9: "results read-only",
+    10: "three processes on one grid, one of them killed",
+    11: "clocks and file times wrong",
+    12: "a worker dies; a run that always kills its worker",
+    13: "out of memory",
+    14: "NaN or infinite loss",
+    15: "data missing, half, wrong, or cut off on the way",
+    16: "wrong shapes, types, channels, labels, lengths; a class missing",
+    17: "paths with spaces, unicode, brackets, 200 characters",
+    18: "Ctrl-C, SIGTERM, SIGKILL of a running notebook",
+    19: "one run spelt in several ways",
+    20: "hostile checkpoint, archive, names",
+}
+CLOCKS = ("seconds", "images_per_second", "peak_memory", "profile")
+
+
+# --- What must be the same ---
+
+
+def comparable(record: dict) -> dict:
+    """A record without what no two runs share."""
+    return {k: v for k, v in record.items() if k not in CLOCKS} | {
+        "history": without_seconds(record["history"])}
+
+
+def record_of(run: Run, profile: str = "own") -> dict | None:
+    return store.read_record(store.record_path(profile, run.id))
+
+
+def newest_epoch(run: Run, profile: str = "own") -> int:
+    files = store.list_files(checkpoints_dir(profile, run.id), store.CHECKPOINT)
+    return int(files[0].name.split("-")[1]) if files else 0
+
+
+def temporaries() -> list[str]:
+    """Half files anywhere in the output folder."""
+    return [name for _, _, names in os.walk(os.environ["ATTNLIB_OUT"]) for name in names
+            if name.endswith((".tmp", ".part"))]
+
+
+class Stopped(BaseException):
+    """Ends a training in this process without its noticing beforehand."""
+
+
+def stop_after(run: Run, epochs: int, profile: str = "own") -> None:
+    """Train so many epochs and end as if killed after the last one's checkpoint."""
+    save, calls = store.save_checkpoint, []
+
+    def saved(*args, **options):
+        save(*args, **options)
+        calls.append(1)
+        if len(calls) == epochs:
+            raise Stopped
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Stopped):
+        patch.setattr(store, "save_checkpoint", saved)
+        train(run, profile)
+
+
+# --- Harm ---
+
+
+def flip(path: Path, moments: random.Random) -> int:
+    """Flip one bit of a file; which."""
+    raw = bytearray(path.read_bytes())
+    bit = moments.randrange(8 * len(raw))
+    raw[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(raw)
+    return bit
+
+
+def truncate(path: Path, moments: random.Random) -> int:
+    """Cut a file off; where."""
+    size = moments.randrange(path.stat().st_size)
+    os.truncate(path, size)
+    return size
+
+
+# --- Child processes ---
+
+
+def here() -> None:
+    """What every child needs: the settings of conftest."""
+    import torch
+    torch.set_num_threads(1)
+    train_module.machine = lambda: CPU
+
+
+def kill_after(process, seconds: float) -> None:
+    time.sleep(seconds)
+    process.kill()
+    process.join()
+
+
+def train_to_point(out: str, fields: dict, step: str, call: int, when: str) -> None:
+    """Train, and die by SIGKILL before or after the ``call``-th call of a function of the store."""
+    os.environ["ATTNLIB_OUT"] = out
+    here()
+    real, calls = getattr(store, step), []
+
+    def deadly(*args, **options):
+        calls.append(step)
+        if len(calls) == call and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        answer = real(*args, **options)
+        if len(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+    setattr(store, step, deadly)
+    train(Run(**fields), "own")
+
+
+def logged(log: str) -> None:
+    """Write a line for each training that begins and for each that ends."""
+    begin, end = train_module.finish, train_module.conclude
+
+    def note(word, run):
+        with open(log, "a") as file:
+            file.write(f"{word} {run.id}\n")
+
+    def finish(run, *args):
+        note("begins", run)
+        return begin(run, *args)
+
+    def conclude(run, *args):
+        record = end(run, *args)
+        note("ends", run)
+        return record
+    train_module.finish, train_module.conclude = finish, conclude
+
+
+def grid_in_child(out: str, log: str, runs: list[dict]) -> None:
+    """One of several processes on one grid."""
+    from attnlib.grid import run_grid
+    os.environ["ATTNLIB_OUT"] = out
+    here()
+    logged(log)
+    run_grid([Run(**fields) for fields in runs], "smoke")
+
+
+def logged_attempt(fields: dict, profile: str, end=None):
+    """`workers.attempt` in a worker process, its begin and end written to FAULT_LOG."""
+    from attnlib import workers
+    here()
+    if train_module.finish.__module__ != __name__:
+        logged(os.environ["FAULT_LOG"])
+    return workers.attempt(fields, profile, end)
+
+
+def deadly_attempt(fields: dict, profile: str, end=None):
+    """The same, but a run of seed 1 kills its worker in its second epoch, every time."""
+    real = train_module.Trainer.epoch
+
+    def epoch(self, k):
+        if self.run.seed == 1 and k == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(self, k)
+    if train_module.Trainer.epoch.__name__ != "deadly":
+        epoch.__name__ = "deadly"
+        train_module.Trainer.epoch = epoch
+    return logged_attempt(fields, profile, end)
+
+
+def in_child(target, *args, timeout: float = 120) -> int:
+    """Run a function in a child of its own to its end; its exit code."""
+    process = start(target, *args)
+    process.join(timeout)
+    if process.is_alive():
+        process.kill()
+        pytest.fail(f"{target.__name__} takes more than {timeout} s")
+    return process.exitcode
+
+
+def attnlib(*args: str, **options):
+    """``python -m attnlib ARGS`` as a user starts it."""
+    return execute([sys.executable, "-m", "attnlib", *args], **options)
+
+
+def python(code: str, *args: str, **options):
+    """A line of Python in a process of its own."""
+    return execute([sys.executable, "-c", code, *args], **options)
+
+
+def execute(command: list[str], timeout: float = 120, wrap: str = "", **env: str):
+    """A command to its end, all of it captured. ``wrap``: shell text that precedes it in a mount
+    namespace of its own, so that it may mount things."""
+    if wrap:
+        command = ["unshare", "-m", "sh", "-c", f'{wrap} exec "$@"', "sh", *command]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=REPO,
+                          env={**os.environ, "PYTHONPATH": str(REPO), **env})
+
+
+def may_mount() -> bool:
+    """Whether this user may mount in a namespace of its own."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"],
+                              capture_output=True, timeout=20).returncode == 0
+    return False
+
+
+def as_options(run: Run) -> list[str]:
+    """The command line of a run."""
+    return [word for key, value in run.as_dict().items()
+            for word in (f"--{key.replace('_', '-')}", str(value))]
+
+
+def to_json(value) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

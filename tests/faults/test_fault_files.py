@@ -1,0 +1,334 @@
+"""Harmed files, full and read-only disks, wrong clocks, odd paths: found, said, mended."""
+import json
+import os
+import shutil
+import time
+import warnings
+
+import faults
+import pytest
+from faults import comparable, flip, newest_epoch, record_of, stop_after, temporaries, truncate
+from helpers import same_tensors, tiny, train_in_child, weights
+
+from attnlib import store
+from attnlib.__main__ import main
+from attnlib.grid import collect, histories, run_grid
+from attnlib.paths import checkpoints_dir, runs_dir
+from attnlib.repair import check, repair
+from attnlib.run import canonical_json
+from attnlib.train import train
+
+RUN = tiny(attention="se", epochs=3)
+
+
+@pytest.fixture(scope="module")
+def unharmed(tmp_path_factory):
+    """The record and weights of a run that nothing happened to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATTNLIB_OUT", str(tmp_path_factory.mktemp("unharmed")))
+        return train(RUN), weights(RUN)
+
+
+def ends_like(unharmed) -> bool:
+    """Train on; whether all is as if nothing had happened."""
+    record, wanted = unharmed
+    return comparable(train(RUN)) == comparable(record) and same_tensors(weights(RUN), wanted)
+
+
+# --- 4, 5: checkpoints ---
+
+
+@pytest.mark.fault(4)
+@pytest.mark.parametrize("harm", [flip, truncate])
+def test_a_harmed_checkpoint_is_found_and_the_one_before_it_used(harm, pick, moments, count,
+                                                                 unharmed, capsys):
+    stop_after(RUN, 2)
+    folder = checkpoints_dir("own", RUN.id)
+    newest = store.list_files(folder, store.CHECKPOINT)[0]
+    raw = newest.read_bytes()
+    for k in range(pick(50, 200)):
+        newest.write_bytes(raw)
+        where = harm(newest, moments)
+        with pytest.warns(UserWarning, match=f"{newest.name}.*set aside") as caught:
+            state = store.load_checkpoint(folder)
+        assert len(caught) == 1 and len(state["history"]) == 1, where
+        aside = folder / f"{newest.name}.corrupt"
+        count(harmed=1, found=1)
+        if k:
+            aside.unlink()
+    assert aside.exists() or k
+    capsys.readouterr()
+    assert ends_like(unharmed)
+    assert "going on after epoch 1" in capsys.readouterr().out
+
+
+@pytest.mark.fault(5)
+def test_with_both_checkpoints_bad_it_starts_from_zero(pick, moments, count, unharmed, capsys):
+    for _ in range(pick(2, 20)):
+        shutil.rmtree(os.environ["ATTNLIB_OUT"], ignore_errors=True)
+        stop_after(RUN, 2)
+        for path in store.list_files(checkpoints_dir("own", RUN.id), store.CHECKPOINT):
+            moments.choice([flip, truncate])(path, moments)
+        capsys.readouterr()
+        with pytest.warns(UserWarning, match="set aside") as caught:
+            assert ends_like(unharmed)
+        assert len(caught) == 2 and "going on" not in capsys.readouterr().out
+        count(harmed=2, found=len(caught), ends_bit_identical=1)
+
+
+# --- 6, 7: records ---
+
+
+@pytest.mark.fault(6)
+def test_a_record_with_a_flipped_bit_is_set_aside_and_run_again(pick, moments, count, unharmed):
+    record = train(RUN)
+    path = store.record_path("own", RUN.id)
+    raw = path.read_bytes()
+    for _ in range(pick(100, 2000)):
+        path.write_bytes(raw)
+        bit = flip(path, moments)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            read = store.read_record(path)
+        # One bit makes 1e5 of 1E5, or a blank of the last line's end: they read the same.
+        assert read in (None, record), bit
+        assert (read is None) == bool(caught) == (not path.exists())
+        if read is None:
+            path.with_name(f"{path.name}.corrupt").unlink()
+        count(flipped=1, found=int(read is None), read_the_same=int(read is not None))
+    path.unlink(missing_ok=True)
+    assert ends_like(unharmed)
+
+
+def forged(**changes) -> bytes:
+    """A record with the right digest and the wrong content."""
+    import hashlib
+    body = {"schema": store.SCHEMA, "id": RUN.id, "run": RUN.as_dict(), "status": "done",
+            "history": []} | changes
+    text = canonical_json({k: v for k, v in body.items() if v is not ...})
+    return json.dumps({"body": json.loads(text),
+                       "sha256": hashlib.sha256(text.encode()).hexdigest()}).encode()
+
+
+BAD_RECORDS = {
+    "empty": b"", "half": b'{"body": {"id": "x", "his', "not UTF-8": b"\xff\xfe\x00{",
+    "not JSON": b"hello", "a list": b"[]", "null": b"null", "deep": b"[" * 100_000,
+    "NaN": b'{"body": {"schema": 1, "loss": NaN}, "sha256": "00"}',
+    "no digest": b'{"body": {}}', "another schema": forged(schema=99),
+    "another id": forged(id="another-run-12345678"), "no status": forged(status=...),
+    "an unknown status": forged(status="fine"), "a run that is text": forged(run="resnet18"),
+    "a history that is text": forged(history="long"), "arrays as a list": forged(arrays=[])}
+
+
+@pytest.mark.fault(7)
+def test_bad_records_are_counted_skipped_and_set_aside(count, capsys):
+    good = train(tiny(epochs=1))
+    for k, (name, raw) in enumerate(BAD_RECORDS.items()):
+        path = store.record_path("own", RUN.id)
+        store.write_atomic(path, raw)
+        capsys.readouterr()
+        assert check("own") == (1, 1), name
+        with pytest.warns(UserWarning, match=f"{path.name}.*set aside"):
+            df = collect(profile="own")
+        assert list(df.id) == [good["id"]], name
+        assert check("own") == (1, 0), name
+        aside = [n for n in os.listdir(runs_dir("own")) if n.endswith(".corrupt")]
+        assert len(aside) == k + 1, "one that was set aside before was lost"
+        count(bad_records=1, set_aside=1)
+    assert main(["runs", "list", "--profile", "own"]) == 0
+    out = capsys.readouterr().out
+    assert f"own: {len(BAD_RECORDS)} files set aside" in out and good["id"] in out
+
+
+@pytest.mark.fault(7)
+def test_a_folder_in_place_of_a_record_is_set_aside():
+    store.record_path("own", RUN.id).mkdir(parents=True)
+    with pytest.warns(UserWarning, match="set aside"):
+        assert store.all_records("own") == []
+
+
+@pytest.mark.fault(7)
+def test_a_record_of_a_block_that_is_no_more_is_left_out_with_a_warning(capsys):
+    store.write_atomic(store.record_path("own", RUN.id), forged(run={"attention": "gone"}))
+    with pytest.warns(UserWarning, match="left out.*gone"):
+        assert len(collect(profile="own")) == 0
+    with pytest.warns(UserWarning, match="left out"):
+        assert main(["runs", "list", "--profile", "own"]) == 0
+
+
+@pytest.mark.fault(7)
+@pytest.mark.parametrize("harm", ["missing", "flipped", "truncated", "another file"])
+def test_predictions_that_are_missing_or_wrong(harm, moments, count, capsys):
+    run = tiny(epochs=1)
+    record = train(run)
+    path, digest = runs_dir("own") / f"{run.id}.npz", record["arrays"]["predictions"]
+    {"missing": lambda: path.unlink(), "flipped": lambda: flip(path, moments),
+     "truncated": lambda: truncate(path, moments),
+     "another file": lambda: path.write_bytes(b"PK")}[harm]()
+    capsys.readouterr()
+    assert main(["runs", "check", "--profile", "own"]) == 1
+    assert f"{run.id}.npz" in capsys.readouterr().out
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert store.read_arrays("own", run.id, digest) is None
+    df = collect(profile="own")
+    assert list(df.status) == ["done"] and len(histories(df)) == 1
+    count(bad_predictions=1, told=1)
+
+
+# --- 8: disk full ---
+
+
+@pytest.mark.fault(8)
+def test_a_limit_on_the_size_of_files(out, count, unharmed, capfd):
+    """One clear line; the old checkpoint intact, nothing half beside it; later it goes on."""
+    resource = pytest.importorskip("resource", reason="this system has no limit on file sizes")
+    stop_after(RUN, 1)
+    before = newest_epoch(RUN)
+    limit = store.list_files(checkpoints_dir("own", RUN.id), store.CHECKPOINT)[0].stat().st_size
+    args = ["train", "--profile", "own", *faults.as_options(RUN)]
+    assert faults.in_child(limited_command, str(out), args, resource.RLIMIT_FSIZE, limit // 2) == 2
+    said = [line for line in capfd.readouterr().err.splitlines() if line]
+    assert len(said) == 1 and said[0].startswith("error: cannot write results/checkpoints/own/")
+    assert "File too large" in said[0] and "ATTNLIB_OUT" in said[0]
+    assert newest_epoch(RUN) == before == 1 and not temporaries()
+    assert store.load_checkpoint(checkpoints_dir("own", RUN.id)) is not None
+    assert ends_like(unharmed)
+    count(refused_writes=1, resumed=1)
+
+
+def limited_command(out: str, args: list[str], which: int, limit: int) -> None:
+    """``python -m attnlib ARGS`` in this process, under a limit of its own."""
+    import resource
+    import signal
+    os.environ["ATTNLIB_OUT"] = out
+    faults.here()
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(which, (limit, limit))
+    raise SystemExit(main(args))
+
+
+FULL_DISK = """mount -t tmpfs -o size={size} none "$ATTNLIB_OUT" || exit 99
+"$@"; code=$?; [ $code = 2 ] || exit 50
+find "$ATTNLIB_OUT" -name '*.tmp' | grep . && exit 51
+find "$ATTNLIB_OUT" -name 'ckpt-*.pt' | grep -q . || exit 52
+mount -o remount,size=64m "$ATTNLIB_OUT" && "$@" || exit 53
+find "$ATTNLIB_OUT" -name '*.tmp' | grep . && exit 54
+cp -r "$ATTNLIB_OUT/results" "$ATTNLIB_COPY"; exit 0;"""
+
+
+@pytest.mark.fault(8)
+def test_a_disk_that_is_full(out, tmp_path, count, capsys, monkeypatch):
+    """A small disk of its own; freed, the same command goes on where it was."""
+    if not faults.may_mount():
+        pytest.skip("a small disk cannot be mounted here: that takes root")
+    run = tiny(attention="se", epochs=6)
+    assert faults.in_child(train_in_child, str(tmp_path / "whole"), run.as_dict()) == 0
+    stop_after(run, 2)                                   # what two epochs take on a disk
+    used = sum(f.stat().st_size for f in checkpoints_dir("own", run.id).iterdir())
+    shutil.rmtree(out)
+    out.mkdir()
+    answer = faults.attnlib("train", *faults.as_options(run), ATTNLIB_OUT=str(out),
+                            ATTNLIB_COPY=str(tmp_path / "copy"), OMP_NUM_THREADS="1",
+                            wrap=FULL_DISK.format(size=f"{(used + 60_000) // 1024}k"))
+    assert answer.returncode == 0, answer
+    said = answer.stderr.splitlines()
+    assert len(said) == 1 and "No space left on device" in said[0], said
+    assert "going on after epoch" in answer.stdout
+    (tmp_path / "copy").rename(out / "results")
+    got = record_of(run)
+    monkeypatch.setenv("ATTNLIB_OUT", str(tmp_path / "whole"))
+    assert got["status"] == "done" and len(got["history"]) == 6
+    if got["env"]["precision"] == "float32":             # conftest's; else another machine's
+        assert got["test"]["n"] == record_of(run)["test"]["n"]
+    count(refused_writes=1, resumed=1)
+
+
+# --- 9: read-only ---
+
+
+READ_ONLY = ('mount --bind "$ATTNLIB_OUT" "$ATTNLIB_OUT" && '
+             'mount -o remount,bind,ro "$ATTNLIB_OUT" || exit 99;')
+
+
+@pytest.fixture
+def read_only(out):
+    """What makes ``attnlib`` see a read-only output folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    if faults.may_mount():
+        yield READ_ONLY
+    elif os.geteuid() == 0:
+        pytest.skip("root may not mount here, and no mode keeps root from writing")
+    else:
+        folders = [folder for folder, _, _ in os.walk(out)]
+        for folder in folders:
+            os.chmod(folder, 0o500)
+        yield ""
+        for folder in folders:
+            os.chmod(folder, 0o700)
+
+
+@pytest.mark.fault(9)
+def test_read_only_results_are_read_and_nothing_is_trained(out, tmp_path, count, request):
+    done = tiny(epochs=1)
+    train(done)
+    torn = store.record_path("own", RUN.id)
+    torn.write_text("{")
+    wrap = request.getfixturevalue("read_only")
+    code = ("import attnlib, sys; from pathlib import Path; from attnlib import report; "
+            "df = attnlib.collect(profile='own'); print(list(df.status)); "
+            "report.report(target=Path(sys.argv[1]))")
+    target = tmp_path / "report.html"
+    read = faults.python(code, str(target), wrap=wrap)
+    assert read.returncode == 0 and "['done']" in read.stdout, read
+    assert "left where it is" in read.stderr and torn.exists()
+    assert target.stat().st_size > 10_000
+    listed = faults.attnlib("runs", "list", "--profile", "own", wrap=wrap)
+    assert listed.returncode == 0 and done.id in listed.stdout
+    refused = faults.attnlib("train", *faults.as_options(tiny(seed=1)), wrap=wrap)
+    assert refused.returncode == 2 and "epoch" not in refused.stdout
+    assert refused.stderr.splitlines()[-1].startswith("error: cannot write results/")
+    count(refused_before_the_first_epoch=1)
+
+
+# --- 11: clocks ---
+
+
+@pytest.mark.fault(11)
+def test_times_of_files_and_clocks_have_no_effect(moments, count, unharmed, monkeypatch):
+    stop_after(RUN, 2)
+    now = moments.choice([0.0, 4e9])
+    monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setattr(time, "time_ns", lambda: int(now))
+    for folder, _, names in os.walk(os.environ["ATTNLIB_OUT"]):
+        for name in names:
+            when = moments.choice([0, 3_976_000_000])             # 1970, 2096
+            os.utime(os.path.join(folder, name), (when, when))
+            count(times_changed=1)
+    assert newest_epoch(RUN) == 2 and ends_like(unharmed)
+    for folder, _, names in os.walk(os.environ["ATTNLIB_OUT"]):
+        for name in names:
+            os.utime(os.path.join(folder, name), (0, 0))
+    assert check("own") == (1, 0) and list(run_grid([RUN], "own").status) == ["done"]
+
+
+# --- 17: paths ---
+
+
+@pytest.mark.fault(17)
+@pytest.mark.parametrize("name", ["two words", "naïve — ü 日本", "a [bracket] {brace} * ?",
+                                  "x" * 200, "quote ' \" $HOME `id` %s #", "-rf", "a\nline"])
+def test_any_folder_will_do(tmp_path, monkeypatch, name, count, unharmed):
+    """Stop, harm, go on, list, repair."""
+    monkeypatch.setenv("ATTNLIB_OUT", str(tmp_path / name))
+    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path / name / "data"))
+    stop_after(RUN, 2)
+    assert newest_epoch(RUN) == 2
+    newest = store.list_files(checkpoints_dir("own", RUN.id), store.CHECKPOINT)[0]
+    newest.write_bytes(b"harmed")
+    with pytest.warns(UserWarning, match="set aside"):
+        assert ends_like(unharmed)
+    store.write_atomic(store.record_path("own", "torn-12345678"), b"{")
+    assert repair("own") == {"corrupt": 1}
+    assert list(collect(profile="own").status) == ["done"]
+    count(paths=1)

@@ -1,0 +1,324 @@
+"""Bad data, bad names, hostile files: refused by field and index, nothing executed."""
+import gzip
+import hashlib
+import http.server
+import io
+import os
+import pickle
+import tarfile
+import threading
+import unicodedata
+
+import faults
+import numpy as np
+import pytest
+import torch
+from helpers import tiny
+
+from attnlib import fetch, notebooks, paths, store
+from attnlib.data import DataBad, DataMissing, load_dataset
+from attnlib.fetch import Broken, Source
+from attnlib.grid import find_record, load_model, run_grid
+from attnlib.paths import checkpoints_dir
+from attnlib.run import Run
+from attnlib.train import data_of, train
+
+# --- 15: data that do not come ---
+
+
+def idx(array: np.ndarray) -> bytes:
+    """The file format of Fashion-MNIST, packed."""
+    head = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return gzip.compress(head + array.tobytes())
+
+
+FILES = {f"{split}-{kind}.gz": idx(array) for split, n in (("train", 200), ("t10k", 100))
+         for kind, array in (
+             ("images-idx3-ubyte", np.arange(n * 784, dtype=np.uint32).astype(np.uint8).reshape(
+                 n, 28, 28)), ("labels-idx1-ubyte", (np.arange(n) % 10).astype(np.uint8)))}
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves FILES; ``server.harm``: file name -> what is wrong with it this time."""
+
+    def do_GET(self):
+        name = self.path[1:]
+        raw, harm = FILES[name], self.server.harm.pop(name, "")
+        if harm == "an HTTP error":
+            self.send_error(503)
+            return
+        if harm == "other content":
+            raw = bytes(len(raw))
+        self.send_response(200)
+        shown = len(raw) // 2 if harm == "half" else len(raw)
+        self.send_header("Content-Length", str(shown))
+        self.end_headers()
+        self.wfile.write(raw[:len(raw) // 2] if harm in ("half", "cut off") else raw)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Fashion-MNIST of 300 images from a server of our own; how it harms files is ours to set."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.harm = {}
+        address = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setitem(fetch.SOURCES, "fashionmnist", tuple(
+            Source(address + name, f"FashionMNIST/raw/{name}", len(raw),
+                   hashlib.sha256(raw).hexdigest()) for name, raw in FILES.items()))
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.fault(15)
+@pytest.mark.parametrize("harm", ["half", "cut off", "other content", "an HTTP error"])
+def test_a_download_that_goes_wrong_is_told_and_the_second_one_repairs(tmp_path, server, harm,
+                                                                      moments, count):
+    """The source, what was expected and what was found; the grid goes on without the data set."""
+    name = moments.choice(sorted(FILES))
+    server.harm[name] = harm
+    with pytest.raises(DataMissing) as error:
+        load_dataset("fashionmnist", tmp_path)
+    words = str(error.value)
+    assert f"127.0.0.1:{server.server_port}/{name}" in words
+    assert f"expected {len(FILES[name]):,} bytes" in words and "found" in words
+    assert harm != "an HTTP error" or "503" in words
+    folder = tmp_path / "FashionMNIST" / "raw"
+    assert not (folder / name).exists() and not [n for n in os.listdir(folder) if "part" in n]
+    assert len(load_dataset("fashionmnist", tmp_path).labels["test"]) == 100
+    count(bad_downloads=1, told=1, repaired_by_the_second_call=1)
+
+
+@pytest.mark.fault(15)
+def test_half_a_file_on_the_disk_is_replaced(tmp_path, server, moments, count):
+    load_dataset("fashionmnist", tmp_path)
+    folder = tmp_path / "FashionMNIST" / "raw"
+    for name in (moments.choice(sorted(FILES)),):
+        faults.truncate(folder / name, moments)
+        faults.truncate(folder / name.removesuffix(".gz"), moments)
+    assert len(load_dataset("fashionmnist", tmp_path).labels["test"]) == 100
+    count(half_files=1, repaired=1)
+
+
+@pytest.mark.fault(15)
+def test_data_are_those_of_the_folder_that_is_set(tmp_path, server, monkeypatch, capsys, count):
+    """A set that was missing, and a folder that is changed, within one process."""
+    run = tiny(dataset="fashionmnist", epochs=1)
+    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path / "one"))
+    server.harm = dict.fromkeys(FILES, "half")
+    df = run_grid([run, tiny(epochs=1)], "smoke")
+    assert list(df.status) == ["missing", "done"]
+    assert "skipped fashionmnist: no data" in capsys.readouterr().out
+    server.harm = {}
+    assert list(run_grid([run], "smoke").status) == ["done"]
+    np.savez(tmp_path / "fashionmnist.npz", **good_arrays() | {
+        "train_images": np.full((200, 28, 28), 7, np.uint8)})
+    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
+    assert (data_of(run).images["train"] == 7).all()
+    count(repaired_by_the_second_call=1)
+
+
+# --- 16: data that cannot be ---
+
+
+def good_arrays() -> dict:
+    out = {}
+    for split, n in (("train", 200), ("test", 100)):
+        out[f"{split}_images"] = np.zeros((n, 28, 28), np.uint8)
+        out[f"{split}_labels"] = np.arange(n) % 10
+    return out
+
+
+BAD = {     # what is changed: (the array, its change given a random index, the words that name it)
+    "shape": ("{s}_images", lambda x, k: x[:, :27], "{s}_images is uint8 ({n}, 27, 28)"),
+    "axes": ("{s}_images", lambda x, k: x[0], "{s}_images is uint8 (28, 28)"),
+    "type": ("{s}_images", lambda x, k: x.astype(np.float32), "{s}_images is float32"),
+    "channels": ("{s}_images", lambda x, k: np.stack([x] * 3, -1),
+                 "{s}_images is uint8 ({n}, 28, 28, 3)"),
+    "label below 0": ("{s}_labels", lambda y, k: np.where(np.arange(len(y)) == k, -1, y),
+                      "{s}_labels[{k}] is -1"),
+    "label too large": ("{s}_labels", lambda y, k: np.where(np.arange(len(y)) == k, 10, y),
+                        "{s}_labels[{k}] is 10"),
+    "labels of floats": ("{s}_labels", lambda y, k: y / 1, "{s}_labels is float64"),
+    "a class missing": ("{s}_labels", lambda y, k: np.where(y == k % 10, (k + 1) % 10, y),
+                        "no image of class {c} in {s}_labels"),
+    "lengths": ("{s}_labels", lambda y, k: y[:k + 10], "{n} {s}_images, {m} {s}_labels"),
+    "no labels": ("{s}_labels", lambda y, k: None, "no array '{s}_labels'"),
+}
+
+
+@pytest.mark.fault(16)
+@pytest.mark.parametrize("what", BAD)
+def test_data_that_cannot_be_are_refused_by_field_and_index(tmp_path, what, pick, moments, count):
+    key, change, words = BAD[what]
+    for _ in range(pick(2, 20)):
+        split, k = moments.choice(["train", "test"]), moments.randrange(50)
+        arrays = good_arrays()
+        n = len(arrays[f"{split}_labels"])
+        key_here = key.format(s=split)
+        arrays[key_here] = change(arrays[key_here], k)
+        np.savez(tmp_path / "fashionmnist.npz", **{k: v for k, v in arrays.items()
+                                                   if v is not None})
+        with pytest.raises(DataBad) as error:
+            load_dataset("fashionmnist", tmp_path, download=False)
+        assert isinstance(error.value, ValueError)
+        assert "fashionmnist.npz: " in str(error.value)
+        assert words.format(s=split, k=k, n=n, m=k + 10, c=k % 10) in str(error.value)
+        count(bad_files=1, refused_by_name=1)
+
+
+# --- 19: one meaning, one id ---
+
+
+SAME = [
+    ({"width": 1}, {"width": 1.0}), ({"seed": "3"}, {"seed": 3}),
+    ({"lr": 1}, {"lr": 1.0}), ({"weight_decay": -0.0}, {"weight_decay": 0}),
+    ({"attention": "cbam(reduction=8,gamma=1)"}, {"attention": "cbam(gamma=1.0, reduction=8.0)"}),
+    ({"attention": "se", "seed": 1}, {"seed": 1, "attention": "se"}),
+    ({"recipe": "strong"}, {}), ({"n_train": None, "placement": None}, {}),
+    ({"attention": "se(reduction=16)"}, {"attention": "se"}),
+]
+
+
+@pytest.mark.fault(19)
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_spellings_of_one_run_have_one_id(one, other, count):
+    assert Run(**one).id == Run(**other).id and Run(**one) == Run(**other)
+    count(spellings=2)
+
+
+@pytest.mark.fault(19)
+def test_composed_characters_and_key_order_and_new_fields(count, monkeypatch):
+    """é in one character or two, in an error's text too; a field added with a default."""
+    from attnlib import run as run_module
+    composed, apart = "é", unicodedata.normalize("NFD", "é")
+    assert composed != apart and run_module.text(composed) == run_module.text(apart)
+    assert run_module.canonical_json({"b": 1, "a": composed}) == \
+        run_module.canonical_json({"a": composed, "b": 1})
+    import dataclasses
+
+    from attnlib.recipes import RECIPES, Recipe
+    before = Run().id
+    newer = dataclasses.make_dataclass("Recipe", [("a_new_field", float, 0.0)], bases=(Recipe,),
+                                       frozen=True)
+    monkeypatch.setattr(run_module, "Recipe", newer)
+    monkeypatch.setitem(RECIPES, "strong", newer(**dataclasses.asdict(RECIPES["strong"])))
+    assert Run().id == before
+    count(spellings=2)
+
+
+# --- 20: hostile ---
+
+
+class Hostile:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.fault(20)
+@pytest.mark.parametrize("kind", ["pickle", "torch.save", "torch.save, legacy"])
+def test_a_hostile_checkpoint_is_refused_and_nothing_executed(tmp_path, kind, count):
+    """Under a right name and digest, as a resumable state and as final weights."""
+    run, trap = tiny(epochs=1), tmp_path / "executed"
+    raw = io.BytesIO()
+    if kind == "pickle":
+        raw.write(pickle.dumps(Hostile(trap), protocol=2))
+    else:
+        torch.save({"model": Hostile(trap)}, raw,
+                   _use_new_zipfile_serialization=kind == "torch.save")
+    raw = raw.getvalue()
+    digest = hashlib.sha256(raw).hexdigest()
+    store.write_atomic(checkpoints_dir("own", run.id) / f"ckpt-1-{digest}.pt", raw)
+    with pytest.warns(UserWarning, match="not a state of ours.*set aside"):
+        assert train(run)["status"] == "done"
+    for path in store.list_files(checkpoints_dir("own", run.id), store.WEIGHTS):
+        path.unlink()
+    store.write_atomic(checkpoints_dir("own", run.id) / f"final-{digest}.pt", raw)
+    with pytest.warns(UserWarning, match="set aside"), \
+            pytest.raises(LookupError, match="--weights"):
+        load_model(run)
+    assert not trap.exists()
+    count(hostile_files=2, refused=2, executed=int(trap.exists()))
+
+
+MEMBERS = {"..": "../escaped", "absolute": "{out}/escaped", "deep": "a/../../escaped"}
+
+
+@pytest.mark.fault(20)
+@pytest.mark.parametrize("how", [*MEMBERS, "link", "device"])
+def test_an_archive_that_would_leave_its_folder_is_refused(tmp_path, how, count):
+    folder, path = tmp_path / "data", tmp_path / "data" / "set.tar.gz"
+    folder.mkdir()
+    with tarfile.open(path, "w:gz") as archive:
+        member = tarfile.TarInfo(MEMBERS.get(how, "within").format(out=tmp_path))
+        if how == "link":
+            member.type, member.linkname = tarfile.SYMTYPE, "../../outside"
+        if how == "device":
+            member.type = tarfile.CHRTYPE
+        archive.addfile(member, io.BytesIO(b""))
+    if how == "absolute":                               # it is made relative: nothing escapes
+        fetch.unpack(path, folder)
+    else:
+        with pytest.raises(Broken, match="set.tar.gz would leave its folder"):
+            fetch.unpack(path, folder)
+    assert not (tmp_path / "escaped").exists() and not (tmp_path.parent / "escaped").exists()
+    count(hostile_archives=1, escaped=int((tmp_path / "escaped").exists()))
+
+
+@pytest.mark.fault(20)
+def test_nothing_is_unpacked_before_its_checksum_is_right(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "unpack", lambda *a: pytest.fail("unpacked"))
+    source = Source((tmp_path / "evil").as_uri(), "evil.tar.gz", 4, "0" * 64)
+    (tmp_path / "evil").write_bytes(b"evil")
+    monkeypatch.setitem(fetch.SOURCES, "cifar10", (source,))
+    with pytest.raises(Broken, match="expected 4 bytes of SHA-256 0000"):
+        fetch.fetch("cifar10", tmp_path / "data")
+
+
+PATHS = ["../../etc/passwd", "/etc/passwd", "..", ".", "", "a/b", "a\\b", "x\0y", "own/../real"]
+
+
+@pytest.mark.fault(20)
+@pytest.mark.parametrize("name", PATHS)
+def test_names_never_become_paths(out, name, count):
+    with pytest.raises(ValueError, match="no name of a run or profile"):
+        paths.runs_dir(name)
+    for call in (lambda: store.record_path("own", name), lambda: checkpoints_dir("own", name),
+                 lambda: store.write_arrays("own", name, {}), lambda: paths.figures_dir(name)):
+        with pytest.raises(ValueError):
+            call()
+    with pytest.raises(LookupError):
+        find_record(name)
+    for key in ("dataset", "backbone", "attention", "recipe", "placement"):
+        if name or key != "placement":
+            with pytest.raises(ValueError):
+                Run(**{key: name})
+    assert not out.exists()
+    count(hostile_names=9, refused=9)
+
+
+@pytest.mark.fault(20)
+@pytest.mark.parametrize("given", [
+    {"profile; import os": "x"}, {"steps": "__import__('os').mkdir('trap')"}, {"steps": "1.5"},
+    {"widths": [object()]}, {"widths": float("nan")}, {"__class__": 1}])
+def test_hostile_parameters_of_a_notebook(given, count):
+    own = {"profile": "auto", "steps": 1, "widths": [1]}
+    with pytest.raises(ValueError):
+        notebooks.fitted(given, own, "01_a")
+    assert not os.path.exists("trap")
+    count(hostile_parameters=1, refused=1)
+
+
+@pytest.mark.fault(20)
+def test_text_stays_text_in_a_parameter():
+    code = "x'; __import__('os').system('true') #"
+    assert notebooks.fitted({"profile": code}, {"profile": "auto"}, "01_a") == {"profile": code}

@@ -1,0 +1,188 @@
+"""Runs that cannot be: no memory, no finite loss; and notebooks that are stopped."""
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import faults
+import nbformat
+import pytest
+import torch
+from faults import REPO, newest_epoch, record_of
+from helpers import tiny, train_module
+from nbformat.v4 import new_code_cell, new_notebook
+
+from attnlib import store, workers
+from attnlib.grid import run_grid
+from attnlib.run import Run
+from attnlib.train import train
+from attnlib.words import accuracy_table
+
+# --- 13: out of memory ---
+
+
+HUGE = {"backbone": "resnet18", "width": 1.0, "epochs": 1, "n_train": 3000, "n_val": 10,
+        "n_test": 10, "batch_size": 3000}
+
+
+@pytest.mark.fault(13)
+def test_a_run_that_wants_more_memory_than_there_is_fails_alone(out, count, capfd):
+    """A real limit on a child's memory; the run after it is trained, no batch size is changed."""
+    pytest.importorskip("resource", reason="this system has no limit on memory")
+    if not Path("/proc/self/status").exists():
+        pytest.skip("how much memory is in use cannot be read on this system")
+    runs = [Run(**HUGE), tiny(epochs=1)]
+    assert faults.in_child(grid_with_little_memory, str(out), [r.as_dict() for r in runs]) == 0
+    records = [record_of(run, "smoke") for run in runs]
+    assert [r["status"] for r in records] == ["failed", "done"]
+    assert "--batch-size" in records[0]["error"] and "none is changed" in records[0]["error"]
+    assert Run(**records[0]["run"]) == runs[0]
+    assert "failed 1" in capfd.readouterr().out
+    assert records[0]["env"]["torch"] == torch.__version__
+    count(out_of_memory=1, other_runs_done=1)
+
+
+def grid_with_little_memory(out: str, runs: list[dict]) -> None:
+    """The grid where 600 MB more than now can be had."""
+    import resource
+    os.environ["ATTNLIB_OUT"] = out
+    faults.here()
+    used = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status")
+                if line.startswith("VmSize"))
+    resource.setrlimit(resource.RLIMIT_AS, (used + 600 * 2**20,) * 2)
+    run_grid([Run(**fields) for fields in runs], "smoke")
+
+
+@pytest.mark.fault(13)
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB"),
+                                   MemoryError(), RuntimeError("std::bad_alloc")], ids=str)
+def test_every_word_for_it_is_understood(error, count, monkeypatch):
+    def fails(*args, **options):
+        raise error
+    monkeypatch.setattr(workers, "train", fails)
+    assert list(run_grid([tiny()], "smoke").status) == ["failed"]
+    assert "--batch-size" in record_of(tiny(), "smoke")["error"]
+    count(out_of_memory=1)
+
+
+@pytest.mark.fault(13)
+def test_a_failed_run_stays_until_repair_plans_it_again(count, monkeypatch, capsys):
+    from attnlib.__main__ import main
+    run = tiny(epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "train", lambda *a, **o: (_ for _ in ()).throw(MemoryError()))
+        run_grid([run], "smoke")
+    capsys.readouterr()
+    assert list(run_grid([run], "smoke").status) == ["failed"]
+    assert "1 failed earlier; `python -m attnlib runs repair" in capsys.readouterr().out
+    assert main(["runs", "repair", "--dry-run", "--profile", "smoke"]) == 0
+    assert "would be planned again" in capsys.readouterr().out and record_of(run, "smoke")
+    assert main(["runs", "repair", "--profile", "smoke"]) == 0
+    assert "smoke: 1 planned again" in capsys.readouterr().out
+    assert record_of(run, "smoke") is None
+    assert list(run_grid([run], "smoke").status) == ["done"]
+    kept, = (n for n in os.listdir(store.runs_dir("smoke")) if n.endswith(".failed"))
+    assert kept.startswith(run.id)
+    count(planned_again=1)
+
+
+# --- 14: NaN and infinity ---
+
+
+@pytest.mark.fault(14)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_ends_the_run_within_an_epoch(value, moments, count, monkeypatch):
+    run, when = tiny(epochs=4), moments.randrange(4)
+    real = torch.nn.functional.cross_entropy
+    steps = []
+
+    def broken(*args, **options):
+        steps.append(1)
+        bad = len(steps) == 2 * when + moments.choice([1, 2])        # two steps an epoch
+        return real(*args, **options) * (value if bad else 1)
+    monkeypatch.setattr(train_module.F, "cross_entropy", broken)
+    df = run_grid([run], "own")
+    assert list(df.status) == ["diverged"] and df.accuracy.isna().all()
+    record = record_of(run)
+    assert len(record["history"]) <= when + 2 and "loss" not in record["history"][-1]
+    assert train(run) == record, "trained again"
+    assert "diverged" in accuracy_table(df) or "0 of" in accuracy_table(df)
+    count(diverged=1)
+
+
+# --- 18: notebooks ---
+
+
+CELL = """
+import os, attnlib
+from attnlib import Run
+print("kernel", os.getpid(), flush=True)
+runs = [Run(backbone="squeezenet", width=0.125, epochs=400, n_train=32, n_val=20, n_test=20,
+            batch_size=16, seed=seed) for seed in range(2)]
+os.environ["ATTNLIB_JOBS"] = "2"
+attnlib.run_grid(runs, "smoke")
+"""
+COMMAND = ("import sys; from pathlib import Path; from attnlib import notebooks, paths; "
+           "paths.REPO = Path(sys.argv[1]); sys.exit(notebooks.run(jobs='2'))")
+
+
+@pytest.mark.fault(18)
+@pytest.mark.skipif(os.name != "posix", reason="these signals are POSIX's")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_a_notebook_that_is_stopped_leaves_no_orphan_and_loses_at_most_an_epoch(
+        tmp_path, monkeypatch, name, moments, count):
+    """With a kernel and two worker processes at work; the stored notebook is as it was."""
+    home = tmp_path / "home"
+    (home / "notebooks").mkdir(parents=True)
+    monkeypatch.setenv("ATTNLIB_OUT", str(home))
+    cells = [new_code_cell("profile: str = 'auto'", metadata={"tags": ["parameters"]}),
+             new_code_cell(CELL)]
+    kernelspec = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    book = home / "notebooks" / "01_long.ipynb"
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), book)
+    before = book.read_bytes()
+    process = subprocess.Popen([sys.executable, "-c", COMMAND, str(home)], cwd=REPO,
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                               env={**os.environ, "PYTHONPATH": str(REPO)})
+    try:
+        kernel = next(int(line.split()[1]) for line in process.stdout
+                      if line.startswith("kernel"))
+        runs = [Run(backbone="squeezenet", width=0.125, epochs=400, n_train=32, n_val=20,
+                    n_test=20, batch_size=16, seed=seed) for seed in range(2)]
+        wait_until(lambda: all(newest_epoch(run, "smoke") for run in runs))
+        family = [kernel, *(int(store.mark("smoke", run.id).split()[1]) for run in runs)]
+        time.sleep(moments.uniform(0, 0.3))
+        epochs = [newest_epoch(run, "smoke") for run in runs]
+        process.send_signal(getattr(signal, name))
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    wait_until(lambda: not any(map(alive, family)), seconds=20)
+    assert book.read_bytes() == before
+    assert (process.returncode != 0) and not (home / "results/executed/01_long.ipynb").exists()
+    for run, epoch in zip(runs, epochs, strict=True):
+        assert newest_epoch(run, "smoke") >= epoch
+        assert store.load_checkpoint(store.checkpoints_dir("smoke", run.id)) is not None
+    count(stopped=1, processes_ended=len(family), orphans=sum(map(alive, family)))
+
+
+def wait_until(true, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """A zombie is dead, and only waits to be noticed."""
+    stat = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():
+        return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
