@@ -1,4 +1,5 @@
 """SIGKILL at any moment, and several processes at once: nothing is lost and nothing comes twice."""
+import contextlib
 import os
 import random
 import signal
@@ -164,13 +165,14 @@ def test_a_worker_killed_in_the_middle_of_a_run(tmp_path, monkeypatch, pick, mom
     monkeypatch.setenv("FAULT_LOG", str(log))
     monkeypatch.setenv("ATTNLIB_JOBS", "2")
     monkeypatch.setattr(workers, "attempt", faults.logged_attempt)
-    for lap in range(pick(1, 3)):
+    for lap in range(pick(1, 5)):
         monkeypatch.setenv("ATTNLIB_OUT", str(tmp_path / f"lap {lap}"))
         log.write_text("")
         runs = [tiny(seed=seed, epochs=6) for seed in range(4)]
         killer = threading.Thread(target=kill_a_worker, args=(runs, moments))
         killer.start()
-        df = run_grid(runs, "smoke")
+        with pick(faults.quick_pools, contextlib.nullcontext)():
+            df = run_grid(runs, "smoke")
         killer.join()
         assert list(df.status) == ["done"] * 4
         words = Counter(log.read_text().splitlines())
@@ -193,12 +195,14 @@ def kill_a_worker(runs, moments: random.Random) -> None:
 
 
 @pytest.mark.fault(12)
-def test_a_run_that_always_kills_its_worker_fails_alone(tmp_path, monkeypatch, count, capfd):
+def test_a_run_that_always_kills_its_worker_fails_alone(tmp_path, monkeypatch, pick, count,
+                                                        capfd):
     monkeypatch.setenv("FAULT_LOG", str(tmp_path / "log"))
     monkeypatch.setenv("ATTNLIB_JOBS", "2")
     monkeypatch.setattr(workers, "attempt", faults.deadly_attempt)
     runs = [tiny(seed=seed) for seed in range(4)]
-    df = run_grid(runs, "smoke")
+    with pick(faults.quick_pools, contextlib.nullcontext)():
+        df = run_grid(runs, "smoke")
     assert list(df.status) == ["done", "failed", "done", "done"]
     record = record_of(runs[1], "smoke")
     assert "died 3 times" in record["error"] and record["env"]["cores"]
