@@ -1,5 +1,6 @@
 """The faults that must be survived, what must be true after each, and how to make some of them."""
 import contextlib
+import dataclasses
 import functools
 import json
 import multiprocessing
@@ -12,10 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import CPU, start, train_module, without_seconds
+from helpers import CPU, start, train_in_child, train_module, without_seconds
 
 from attnlib import store, workers
 from attnlib.paths import checkpoints_dir
+from attnlib.recipes import RECIPES, Recipe
 from attnlib.run import Run
 from attnlib.train import train
 
@@ -85,6 +87,24 @@ def stop_after(run: Run, epochs: int, profile: str = "own") -> None:
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Stopped):
         patch.setattr(store, "save_checkpoint", saved)
         train(run, profile)
+
+
+# Averaged weights, mixed images, the best epoch kept and the run ended early, all in one recipe.
+EVERYTHING = {"ema": 0.9, "cutmix": 0.5, "watch": "val_nll", "patience": 2, "keep_best": True}
+
+
+def everything() -> bool:
+    """Add the recipe ``everything``; False where recipes have no such fields."""
+    if not EVERYTHING.keys() <= {f.name for f in dataclasses.fields(Recipe)}:
+        return False
+    RECIPES["everything"] = dataclasses.replace(RECIPES["strong"], **EVERYTHING)
+    return True
+
+
+def train_with_everything(out: str, fields: dict) -> None:
+    """`train_in_child` where the recipe ``everything`` is known."""
+    everything()
+    train_in_child(out, fields)
 
 
 # --- Harm ---
