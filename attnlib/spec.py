@@ -31,7 +31,7 @@ def literal(text: str):
     """A number, bool, None or quoted string as Python reads it; any other text as it stands."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):      # the last two: nested deep
         return text
 
 

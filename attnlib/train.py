@@ -78,10 +78,12 @@ def train(run: Run, profile: str = "own", *, deadline: float | None = None) -> d
     record = store.finished_record(profile, run.id)
     if record:
         return record
-    data = data_of(run)
-    with store.lock(profile, run.id), determinism():
+    with store.lock(profile, run.id), determinism():     # first: a death in loading counts, too
         record = store.finished_record(profile, run.id)
-        return record or finish(run, profile, data, Trainer(run, data), deadline)
+        if record:
+            return record
+        data = data_of(run)
+        return finish(run, profile, data, Trainer(run, data), deadline)
 
 
 class Trainer:

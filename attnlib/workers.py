@@ -152,7 +152,7 @@ def pool(jobs: int):
     ours, theirs = context.Pipe(duplex=False)[::-1]
     with tempfile.TemporaryDirectory(prefix="attnlib-") as folder:
         executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=start,
-                                       initargs=(os.getpid(), theirs, folder, places(jobs)))
+                                       initargs=(theirs, folder, places(jobs)))
         try:
             yield executor
         except BaseException:
@@ -179,10 +179,10 @@ def gpus() -> list[str]:
     return list(names)[:count]
 
 
-def start(parent: int, pipe, folder: str, devices: list[str]) -> None:
+def start(pipe, folder: str, devices: list[str]) -> None:
     """What a worker does first, before it touches a GPU."""
     torch.set_num_threads(1)
-    threading.Thread(target=end_with, args=(parent, pipe), daemon=True).start()
+    threading.Thread(target=end_with, args=(os.getppid(), pipe), daemon=True).start()
     device = devices[claim(Path(folder), len(devices))]
     if device:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
@@ -199,7 +199,8 @@ def claim(folder: Path, n: int) -> int:
 
 
 def end_with(parent: int, pipe) -> None:
-    """Wait for the parent's end, or for its word: the pipe it closes."""
+    """Wait for the parent's end, or for its word: the pipe that closes in both cases, unless a
+    process that the parent forked has it, too."""
     while os.getppid() == parent and not pipe.poll(1):
         pass
     with contextlib.suppress(Exception):

@@ -1,6 +1,9 @@
 """The faults that must be survived, what must be true after each, and how to make some of them."""
 import contextlib
+import dataclasses
+import functools
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -10,10 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import CPU, start, train_module, without_seconds
+from helpers import CPU, start, train_in_child, train_module, without_seconds
 
-from attnlib import store
+from attnlib import store, workers
 from attnlib.paths import checkpoints_dir
+from attnlib.recipes import RECIPES, Recipe
 from attnlib.run import Run
 from attnlib.train import train
 
@@ -83,6 +87,24 @@ def stop_after(run: Run, epochs: int, profile: str = "own") -> None:
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Stopped):
         patch.setattr(store, "save_checkpoint", saved)
         train(run, profile)
+
+
+# Averaged weights, mixed images, the best epoch kept and the run ended early, all in one recipe.
+EVERYTHING = {"ema": 0.9, "cutmix": 0.5, "watch": "val_nll", "patience": 2, "keep_best": True}
+
+
+def everything() -> bool:
+    """Add the recipe ``everything``; False where recipes have no such fields."""
+    if not EVERYTHING.keys() <= {f.name for f in dataclasses.fields(Recipe)}:
+        return False
+    RECIPES["everything"] = dataclasses.replace(RECIPES["strong"], **EVERYTHING)
+    return True
+
+
+def train_with_everything(out: str, fields: dict) -> None:
+    """`train_in_child` where the recipe ``everything`` is known."""
+    everything()
+    train_in_child(out, fields)
 
 
 # --- Harm ---
@@ -168,7 +190,6 @@ def grid_in_child(out: str, log: str, runs: list[dict]) -> None:
 
 def logged_attempt(fields: dict, profile: str, end=None):
     """`workers.attempt` in a worker process, its begin and end written to FAULT_LOG."""
-    from attnlib import workers
     here()
     if train_module.finish.__module__ != __name__:
         logged(os.environ["FAULT_LOG"])
@@ -189,14 +210,40 @@ def deadly_attempt(fields: dict, profile: str, end=None):
     return logged_attempt(fields, profile, end)
 
 
-def in_child(target, *args, timeout: float = 120) -> int:
-    """Run a function in a child of its own to its end; its exit code."""
-    process = start(target, *args)
+def in_child(target, *args, timeout: float = 120, said: Path | None = None) -> int:
+    """Run a function in a child of its own to its end; its exit code. ``said``: the file that takes
+    what it prints."""
+    process = start(redirected, str(said), target, *args) if said else start(target, *args)
     process.join(timeout)
     if process.is_alive():
         process.kill()
         pytest.fail(f"{target.__name__} takes more than {timeout} s")
     return process.exitcode
+
+
+def redirected(said: str, target, *args) -> None:
+    """Call a function whose output goes to a file."""
+    with open(said, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    target(*args)
+
+
+@contextlib.contextmanager
+def quick_pools():
+    """Worker processes from a server that has imported PyTorch: a tenth of a second instead of
+    five, and nothing else is different."""
+    context = multiprocessing.get_context("forkserver")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "get_context", lambda name: context)
+        patch.setattr(workers, "start", functools.partial(start_with, dict(os.environ)))
+        yield
+
+
+def start_with(environment: dict, *args) -> None:
+    """`workers.start` in a child that has the server's environment and wants ours."""
+    os.environ.update(environment)
+    workers.start(*args)
 
 
 def attnlib(*args: str, **options):

@@ -319,6 +319,15 @@ def test_hostile_parameters_of_a_notebook(given, count):
 
 
 @pytest.mark.fault(20)
+def test_a_name_that_is_nested_without_end_is_one_line():
+    deep = "[" * 100_000
+    with pytest.raises(ValueError, match="is not option=value"):
+        Run(attention=f"se(reduction={deep})")
+    with pytest.raises(ValueError, match="steps is like 1"):
+        notebooks.fitted({"steps": deep}, {"steps": 1}, "01_a")
+
+
+@pytest.mark.fault(20)
 def test_text_stays_text_in_a_parameter():
     code = "x'; __import__('os').system('true') #"
     assert notebooks.fitted({"profile": code}, {"profile": "auto"}, "01_a") == {"profile": code}

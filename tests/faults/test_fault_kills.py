@@ -1,4 +1,5 @@
 """SIGKILL at any moment, and several processes at once: nothing is lost and nothing comes twice."""
+import contextlib
 import os
 import random
 import signal
@@ -50,10 +51,15 @@ def test_killed_while_saving(out, pick, moments, count):
 
 
 @pytest.mark.fault(2)
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_killed_at_random_moments_and_resumed_it_ends_the_same(out, recipe, pick, moments, count):
+@pytest.mark.parametrize("recipe", [*RECIPES, "everything"])
+def test_killed_at_random_moments_and_resumed_it_ends_the_same(out, recipe, pick, moments, count,
+                                                               monkeypatch):
     """Bit for bit, against a child process that nobody killed: weights, history, test scores."""
-    run = tiny(recipe=recipe, attention="cbam", epochs=pick(8 if recipe == "strong" else 4, 12))
+    monkeypatch.setitem(RECIPES, "everything", RECIPES["strong"])         # gone after the test
+    if recipe == "everything" and not faults.everything():
+        pytest.skip("recipes have no averaging, mixing and early stopping here")
+    few = 8 if recipe in ("strong", "everything") else 4
+    run = tiny(recipe=recipe, attention="cbam", epochs=pick(few, 12))
     unharmed, wanted = whole(out, run)
     epoch_seconds = unharmed["seconds"] / len(unharmed["history"])
     kills, least = 0, pick(5, 20) if recipe == "strong" else pick(1, 6)
@@ -72,7 +78,7 @@ def test_killed_at_random_moments_and_resumed_it_ends_the_same(out, recipe, pick
 def whole(out, run) -> tuple[dict, dict]:
     """The record and weights of a run that nobody interrupts."""
     os.environ["ATTNLIB_OUT"] = str(out / "whole")
-    assert faults.in_child(train_in_child, str(out / "whole"), run.as_dict()) == 0
+    assert faults.in_child(faults.train_with_everything, str(out / "whole"), run.as_dict()) == 0
     return record_of(run), weights(run)
 
 
@@ -80,8 +86,8 @@ def killed_until_done(run, moments: random.Random, epoch_seconds: float, most: i
     """Train in children, up to ``most`` of them killed before there is a record: how many were."""
     kills = 0
     while not record_of(run):
-        child, before = start(train_in_child, os.environ["ATTNLIB_OUT"], run.as_dict()), \
-            newest_epoch(run)
+        before = newest_epoch(run)
+        child = start(faults.train_with_everything, os.environ["ATTNLIB_OUT"], run.as_dict())
         if kills >= most:
             child.join(120)
             assert child.exitcode == 0
@@ -164,13 +170,14 @@ def test_a_worker_killed_in_the_middle_of_a_run(tmp_path, monkeypatch, pick, mom
     monkeypatch.setenv("FAULT_LOG", str(log))
     monkeypatch.setenv("ATTNLIB_JOBS", "2")
     monkeypatch.setattr(workers, "attempt", faults.logged_attempt)
-    for lap in range(pick(1, 3)):
+    for lap in range(pick(1, 5)):
         monkeypatch.setenv("ATTNLIB_OUT", str(tmp_path / f"lap {lap}"))
         log.write_text("")
         runs = [tiny(seed=seed, epochs=6) for seed in range(4)]
         killer = threading.Thread(target=kill_a_worker, args=(runs, moments))
         killer.start()
-        df = run_grid(runs, "smoke")
+        with pick(faults.quick_pools, contextlib.nullcontext)():
+            df = run_grid(runs, "smoke")
         killer.join()
         assert list(df.status) == ["done"] * 4
         words = Counter(log.read_text().splitlines())
@@ -193,12 +200,14 @@ def kill_a_worker(runs, moments: random.Random) -> None:
 
 
 @pytest.mark.fault(12)
-def test_a_run_that_always_kills_its_worker_fails_alone(tmp_path, monkeypatch, count, capfd):
+def test_a_run_that_always_kills_its_worker_fails_alone(tmp_path, monkeypatch, pick, count,
+                                                        capfd):
     monkeypatch.setenv("FAULT_LOG", str(tmp_path / "log"))
     monkeypatch.setenv("ATTNLIB_JOBS", "2")
     monkeypatch.setattr(workers, "attempt", faults.deadly_attempt)
     runs = [tiny(seed=seed) for seed in range(4)]
-    df = run_grid(runs, "smoke")
+    with pick(faults.quick_pools, contextlib.nullcontext)():
+        df = run_grid(runs, "smoke")
     assert list(df.status) == ["done", "failed", "done", "done"]
     record = record_of(runs[1], "smoke")
     assert "died 3 times" in record["error"] and record["env"]["cores"]
