@@ -1,10 +1,11 @@
-"""Keeps the README's results, costs and picture in step with the records: text between marks."""
+"""Keeps the README's results, costs, speed and pictures in step with the records: text between
+marks."""
 import re
 from pathlib import Path
 
 import numpy as np
 
-from . import plots, store
+from . import plots, speed, store
 from .attention import ATTENTION
 from .cam import stored_maps
 from .grid import PROFILES, STUDIES, collect, estimate_seconds, plans, resolve_profile, study
@@ -19,7 +20,8 @@ def update(path: Path | None = None) -> Path:
     the embedded study's maps are at hand. Raises ``ValueError`` where a mark is missing."""
     path = path or REPO / "README.md"
     text = path.read_text(encoding="utf-8")
-    for name, make in (("results", results), ("costs", costs), ("blocks", blocks)):
+    for name, make in (("results", results), ("costs", costs), ("blocks", blocks),
+                       ("bench", bench)):
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"{path.name} has no marks <!-- {name} --> and <!-- /{name} -->")
@@ -64,6 +66,16 @@ def blocks() -> str:
                      "default place": f"`{row.placement}`" if name != "none" else "",
                      "parameters in ResNet-18": f"{c['attention_params']:,}"})
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def bench() -> str:
+    """The stored benchmarks, and their figure once there is one."""
+    if not speed.stored():
+        return speed.NOTHING
+    plots.use_style()
+    plots.save(speed.figure(), "bench", "readme")
+    return ("![Training rate over the plain loop's, and each block's step over none's]"
+            "(figures/readme/bench.png)\n\n" + speed.summary())
 
 
 def picture() -> None:
