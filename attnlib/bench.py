@@ -24,7 +24,7 @@ ARMS = ("none", "se", "cbam", "hybrid")
 NETWORKS = ("resnet18", "squeezenet", "vgg16")
 LOOPS = {"ours": Trainer, "plain": PlainLoop}
 REPEATS = (5, 3)                    # wanted, and where time is short
-LEAST_STEPS = 4                     # a turn; more as time allows
+LEAST_STEPS = 10                    # a turn: the loader's first batch, waited for, is then little
 BATCH = 128                         # the recipe's
 
 
@@ -129,7 +129,7 @@ def images() -> Dataset:
 
 def training(data: Dataset, seconds: float, backbone: str, width: float, arms) -> dict:
     """Images/s of every arm in both loops, repeat by repeat. A turn is one epoch of so many steps;
-    the first turn of each is not counted."""
+    two short epochs of each, not counted, warm the machine up and say how many steps fit."""
     names = [(loop, arm) for arm in arms for loop in LOOPS]
     shape = data.images["train"].shape[1:]
     fixed = {"backbone": backbone, "width": width}
@@ -138,15 +138,14 @@ def training(data: Dataset, seconds: float, backbone: str, width: float, arms) -
         ready[name].epoch(0)
     step = sum(ready[name].epoch(1)["seconds"] for name in names) / 2
     wanted, least = REPEATS
-    repeats = wanted if seconds / ((wanted + 1) * step) >= LEAST_STEPS else least
-    steps = int(seconds / ((repeats + 1) * step))
+    repeats = wanted if seconds / (wanted * step) >= LEAST_STEPS else least
+    steps = int(seconds / (repeats * step))
     steps = min(max(steps, LEAST_STEPS), len(data.labels["train"]) // BATCH)
     ready = contestants(names, data, steps, **fixed)
     rates = {loop: {arm: [] for arm in arms} for loop in LOOPS}
-    for k, (loop, arm) in enumerate(measure.turns(names, repeats + 1)):
+    for k, (loop, arm) in enumerate(measure.turns(names, repeats)):
         row = ready[loop, arm].epoch(k // len(names))
-        if k >= len(names):
-            rates[loop][arm].append(steps * BATCH / row["seconds"])
+        rates[loop][arm].append(steps * BATCH / row["seconds"])
     macs = {arm: cost(build_model(backbone, arm, width=width, in_channels=shape[2]),
                       (shape[2], *shape[:2]))["macs"] for arm in arms}
     return fixed | {"batch_size": BATCH, "steps": steps, "images_per_second": rates, "macs": macs}
@@ -155,23 +154,19 @@ def training(data: Dataset, seconds: float, backbone: str, width: float, arms) -
 def contestants(names: list[tuple[str, str]], data: Dataset, steps: int, **fields) -> dict:
     """A training of ``steps`` batches an epoch for each (loop, block); all plain ones share their
     loader, so that no idle workers pile up."""
-    runs = {name: Run(short_name(data), attention=name[1], epochs=100, n_train=steps * BATCH,
+    runs = {name: Run(data.name, attention=name[1], epochs=100, n_train=steps * BATCH,
                       n_val=10, n_test=10, **fields) for name in names}
-    shared = next((loader(run, data, "train") for (loop, _), run in runs.items()
-                   if loop == "plain"), None)
+    shared = loader(next(iter(runs.values())), data, "train")
+    next(iter(shared))                                      # its workers start here, untimed
     return {name: PlainLoop(run, data, shared) if name[0] == "plain" else Trainer(run, data)
             for name, run in runs.items()}
 
 
-def short_name(data: Dataset) -> str:
-    return data.name if data.name in DATASETS else "shapetex"
-
-
 def pipeline(data: Dataset, seconds: float, batches: int = 80) -> dict:
     """Images/s of the input alone, from stored images to normalised batches on the device."""
-    device, how = machine().device, Run(short_name(data)).how
+    device, how = machine().device, Run(data.name).how
     n = min(batches * BATCH, len(data.labels["train"]))
-    run = Run(short_name(data), n_train=n)
+    run = Run(data.name, n_train=n)
     ours = Batches(*data.split("train", n), data.mean, data.std, crop=how.crop, flip=how.flip,
                    batch_size=BATCH, device=device)
     plain = loader(run, data, "train")
@@ -190,9 +185,9 @@ def pipeline(data: Dataset, seconds: float, batches: int = 80) -> dict:
 
 
 def inference(data: Dataset, seconds: float, backbone: str, width: float, arms,
-              batches=(1, 64)) -> dict:
+              batches=(1, 64), warm: float = 2) -> dict:
     """ms an image in eval mode: of each arm the spread over all calls, and the median of every
-    repeat, which overhead is taken from."""
+    repeat, which overhead is taken from. Untimed first: 20 calls, or what fits ``warm`` seconds."""
     how, shape = machine(), data.images["test"].shape[1:]
     models = {arm: build_model(backbone, arm, width=width, in_channels=shape[2]).eval().to(
         how.device) for arm in arms}
@@ -207,7 +202,7 @@ def inference(data: Dataset, seconds: float, backbone: str, width: float, arms,
             with torch.inference_mode(), torch.autocast(how.device, how.autocast,
                                                         enabled=how.autocast is not None):
                 models[arm](x)
-        once = sum(measure.warm_up(lambda arm=arm: call(arm), 20, 2, how.device) for arm in arms)
+        once = sum(measure.warm_up(lambda arm=arm: call(arm), 20, warm, how.device) for arm in arms)
         repeats = REPEATS[0]
         calls = int(min(max(seconds / len(batches) / repeats / once, 3), 200))
         times = {arm: [] for arm in arms}
@@ -247,12 +242,12 @@ def few_steps(loop: str, steps: int = 3, **fields) -> int:
     return measure.peak_bytes(machine().device)
 
 
-def matrix(data: Dataset, seconds: float) -> dict:
+def matrix(data: Dataset, seconds: float, sizes=()) -> dict:
     """FLOP/s of large matrix products, in training's precision and in float32."""
     how = machine()
     dtypes = {str(d).removeprefix("torch."): d for d in (how.autocast or torch.float32,
                                                          torch.float32)}
-    sizes = (512, 1024, 2048) if how.device == "cpu" else (2048, 4096, 8192)
+    sizes = sizes or ((512, 1024, 2048) if how.device == "cpu" else (2048, 4096, 8192))
     return {"flops_per_second": {name: measure.matrix_rate(how.device, dtype, sizes)
                                  for name, dtype in dtypes.items()}}
 
@@ -286,7 +281,7 @@ def agreement(data: Dataset, seconds: float, backbone: str, width: float = 0.125
         each = (time.monotonic() - spent) / max(seed, 1)
         if seed >= REPEATS[1] and (seed + 1) * each > seconds:
             break
-        run = Run(short_name(data), backbone, seed=seed, width=width, epochs=epochs,
+        run = Run(data.name, backbone, seed=seed, width=width, epochs=epochs,
                   n_train=n_train, n_val=10, n_test=n_test)
         for loop in LOOPS:
             found[loop].append(learnt(loop, run, data))

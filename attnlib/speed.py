@@ -194,6 +194,9 @@ def figure(bodies: list[dict] | None = None):
                 for key, cell in found.groupby(["backbone", "width"], sort=False)}
         left.set_yticks(list(nets.values()), [f"{name(b)}\nwidth {w:g}" for b, w in nets])
         left.set_ylim(0.6 - len(found), 0.6)
+        for first in list(found.groupby(["backbone", "width"], sort=False).head(1).index)[1:]:
+            for axis in (left, right):
+                axis.axhline(0.5 - first, color="#cccccc", linewidth=0.8)
         left.set(xlabel="training rate ÷ plain loop's", title=body["env"]["device"])
         right.set(xlabel="training step ÷ none's", title="what attention costs")
         right.tick_params(labelleft=False)

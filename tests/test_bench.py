@@ -43,7 +43,7 @@ def invented(**rows) -> dict:
 
 
 def test_the_plain_loop_learns(data):
-    run = Run("shapetex", epochs=3, n_train=320, n_test=64, batch_size=32, lr=0.02, **NET)
+    run = Run("shapetex", epochs=3, n_train=192, n_test=64, batch_size=32, lr=0.02, **NET)
     loop = plainloop.PlainLoop(run, data)
     losses = [loop.epoch(k)["loss"] for k in range(3)]
     assert losses[-1] < losses[0]
@@ -81,8 +81,9 @@ def test_a_quick_bench_is_stored_and_read(monkeypatch, out):
 
 
 def test_the_other_rows_measure(data):
-    kinds = {"pipeline": {"batches": 2}, "matrix": {},
-             "inference": NET | {"arms": ("none", "se"), "batches": (1, 4)},
+    kinds = {"pipeline": {"batches": 2}, "matrix": {"sizes": (128,)},
+             "inference": NET | {"arms": ("none", "se"), "batches": (1, 4),
+                               "warm": 0},
              "agreement": {"backbone": "squeezenet", "n_train": 32, "n_test": 20, "epochs": 1}}
     found = {name: bench.KINDS[name](data, 0, **options) for name, options in kinds.items()}
     rows = {name: {"kind": name} | result for name, result in found.items()}
