@@ -8,6 +8,7 @@ STAMP := $(VENV)/.installed
 PROFILE ?= auto
 SEEDS ?=
 JOBS ?= auto
+MINUTES ?= 12
 TORCH_INDEX ?=
 export PYTHONUNBUFFERED := 1
 
@@ -52,9 +53,12 @@ publish: setup ## refresh the stored notebooks, the report and the README table;
 	$(PY) -m attnlib readme
 
 verify: setup ## train a sample of the committed runs again (not built yet: fails)
-bench: setup ## speed side by side (not built yet: fails)
-verify bench:
+verify:
 	@echo "make $@ is not built yet"; exit 1
+
+bench: setup ## speed side by side with the plain loop: MINUTES=12
+	$(PY) -m attnlib bench --minutes $(MINUTES) --notebook 03_se
+	$(PY) -m attnlib readme
 
 clean: setup ## remove weights and executed notebooks; records stay
 	$(PY) -m attnlib runs clean

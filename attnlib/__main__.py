@@ -78,10 +78,17 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--jobs", default="auto", help="trainings side by side (default: auto)")
     sub.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
 
+    sub = command("bench", bench, "measure speed side by side with the plain loop")
+    sub.add_argument("--minutes", type=float, help="about so long (default: 12; quick: 1)")
+    sub.add_argument("--quick", action="store_true", help="everything once, tiny")
+    sub.add_argument("--full", action="store_true", help="full width too (a GPU: always)")
+    sub.add_argument("--notebook", default="", metavar="NAME", help="time this one, too: 03_se")
+
     for name in ("train", "study", "notebooks"):
         commands.choices[name].add_argument(
             "--deterministic", action="store_true",
             help="PyTorch's deterministic algorithms alone (also: ATTNLIB_DETERMINISTIC=1)")
+
     command("readme", readme, "write the README's results table from the records")
     return top
 
@@ -234,6 +241,19 @@ def notebooks(args) -> int:
         print(shown(report()))
         return 0
     return {"check": books.check, "publish": books.publish}[args.what](args.names or None)
+
+
+def bench(args) -> None:
+    from . import bench as benches
+    from .train import machine
+    minutes = args.minutes or (1 if args.quick else 12)
+    if minutes <= 0:
+        raise ValueError(f"--minutes {minutes:g} should be above 0")
+    if args.quick:
+        benches.run(benches.quick_plan(), minutes, "quick")
+        return
+    widths = (1, 0.25) if machine().device == "cuda" else (0.25, 1) if args.full else (0.25,)
+    benches.run(benches.plan(widths, notebook=args.notebook), minutes)
 
 
 def readme(args) -> None:

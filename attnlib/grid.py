@@ -279,6 +279,7 @@ def try_it(attention: str, profile: str = "auto", backbone: str = "resnet18",
     rows = table([mine, *stored], profile)
     rows["yours"] = ["←"] + [""] * len(stored)
     columns = ["attention", "placement", "accuracy", "params", "seconds", "status", "yours"]
+    rows = rows.round({"accuracy": 1, "seconds": 0})
     return rows[columns].sort_values("accuracy", ascending=False, ignore_index=True)
 
 

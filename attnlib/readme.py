@@ -1,11 +1,12 @@
-"""Keeps the README's results, costs and picture in step with the records: text between marks."""
+"""Keeps the README's results, costs, speed and pictures in step with the records: text between
+marks."""
 import json
 import re
 from pathlib import Path
 
 import numpy as np
 
-from . import plots, store
+from . import plots, speed, store
 from .attention import ATTENTION
 from .cam import stored_maps
 from .grid import PROFILES, STUDIES, collect, estimate_seconds, plans, resolve_profile, study
@@ -21,7 +22,7 @@ def update(path: Path | None = None) -> Path:
     path = path or REPO / "README.md"
     text = path.read_text(encoding="utf-8")
     for name, make in {"results": results, "costs": costs, "blocks": blocks,
-                       "networks": networks_table, "faults": faults}.items():
+                       "networks": networks_table, "bench": bench, "faults": faults}.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"{path.name} has no marks <!-- {name} --> and <!-- /{name} -->")
@@ -83,6 +84,16 @@ def faults(path: Path | None = None) -> str:
     return (f"{len(rows)} faults in {stored['seconds'] / 60:.0f} minutes on {where}"
             f"{stored['seed']}):\n\n"
             + pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True))
+
+
+def bench() -> str:
+    """The stored benchmarks, and their figure once there is one."""
+    if not speed.stored():
+        return speed.NOTHING
+    plots.use_style()
+    plots.save(speed.figure(), "bench", "readme")
+    return ("![Training rate over the plain loop's, and each block's step over none's]"
+            "(figures/readme/bench.png)\n\n" + speed.summary())
 
 
 def picture() -> None:

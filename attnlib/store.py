@@ -92,10 +92,15 @@ def record_path(profile: str, run_id: str) -> Path:
 
 def write_record(profile: str, body: dict) -> None:
     """Store a record as canonical JSON under its own SHA-256."""
+    write_sealed(record_path(profile, body["id"]), body)
+
+
+def write_sealed(path: Path, body: dict) -> None:
+    """Store a body, which `read_record` gives back, at ``path``, whose stem is its id."""
     text = canonical_json(body)
     digest = hashlib.sha256(text.encode()).hexdigest()
     whole = f'{{"body":{text},"sha256":"{digest}"}}\n'
-    write_atomic(record_path(profile, body["id"]), whole.encode())
+    write_atomic(path, whole.encode())
 
 
 def read_record(path: Path) -> dict | None:

@@ -1,0 +1,218 @@
+"""What the stored benchmarks say: sentences, tables and the figure. Ratios are taken repeat by
+repeat, then their median and quartiles: [low, high] is the middle half of the repeats."""
+import math
+import os
+
+from . import plots, store
+from .bench import bench_dir
+from .measure import ratio, spread
+from .words import interval, name, plural
+
+NOTHING = "No benchmark is stored yet: `make bench` measures this machine."
+
+
+def stored() -> list[dict]:
+    """Every stored benchmark, one a kind of machine; `--quick` ones are left out."""
+    folder = bench_dir()
+    files = sorted(e.name for e in os.scandir(folder)) if folder.is_dir() else []
+    read = (store.read_record(folder / f) for f in files
+            if f.endswith(".json") and f != "quick.json")
+    return [body for body in read if body]
+
+
+def rows(body: dict, kind: str) -> list[dict]:
+    return [r for r in body["rows"].values() if r["kind"] == kind and "failed" not in r]
+
+
+def middle(s: dict, digits: int = 2) -> str:
+    """``2.10 [2.05, 2.14]``"""
+    return f"{s['median']:.{digits}f} [{s['low']:.{digits}f}, {s['high']:.{digits}f}]"
+
+
+def share(body: dict, rate: float, macs: int) -> float:
+    """The part of the machine's matrix products that training at ``rate`` images/s makes use of:
+    a multiply-accumulate is two operations, a backward pass twice a forward pass."""
+    found = rows(body, "matrix")
+    peak = found[0]["flops_per_second"].get(body["env"]["precision"]) if found else None
+    return 2 * 3 * macs * rate / peak if peak else math.nan
+
+
+def table(body: dict):
+    """One row a network and block, as a DataFrame: `spread`s of images/s and of the two ratios, and
+    the share of the matrix rate."""
+    import pandas as pd
+    out = []
+    for r in rows(body, "training"):
+        ours, plain = r["images_per_second"]["ours"], r["images_per_second"]["plain"]
+        for arm in ours:
+            rate = spread(ours[arm])
+            out.append({"backbone": r["backbone"], "width": r["width"], "attention": arm,
+                        "ours": rate, "plain": spread(plain[arm]),
+                        "faster": ratio(ours[arm], plain[arm]),
+                        "step": ratio(ours["none"], ours[arm]),
+                        "share": share(body, rate["median"], r["macs"][arm])})
+    return pd.DataFrame(out)
+
+
+def markdown(out: list[dict]) -> str:
+    import pandas as pd
+    return pd.DataFrame(out).to_markdown(index=False, disable_numparse=True)
+
+
+def training_table(body: dict) -> str:
+    """Markdown: training in both loops, and what each block adds to a step."""
+    return markdown([{
+        "network": f"{name(r['backbone'])}, width {r['width']:g}", "block": name(r["attention"]),
+        "images/s": f"{r['ours']['median']:,.0f}",
+        "plain loop": f"{r['plain']['median']:,.0f}", "ratio": middle(r["faster"]),
+        "step ÷ none's": middle(r["step"]) if r["attention"] != "none" else "",
+        "of the matrix rate": f"{100 * r['share']:.0f} %"}
+        for r in table(body).to_dict("records")])
+
+
+def inference_table(body: dict) -> str:
+    """Markdown: ms an image in eval mode, and as a ratio to none's in the same repeats."""
+    out = []
+    for r in rows(body, "inference"):
+        for arm in r["ms_per_image"]["1"]:
+            row = {"network": f"{name(r['backbone'])}, width {r['width']:g}", "block": name(arm)}
+            for size, times in r["ms_per_image"].items():
+                again = r["repeats"][size]
+                row |= {f"ms/image, batch {size}": middle(times[arm]),
+                        f"÷ none's, batch {size}": "" if arm == "none" else
+                        middle(ratio(again[arm], again["none"]))}
+            out.append(row)
+    return markdown(out)
+
+
+def reading(body: dict) -> str:
+    """Sentences: the machine, the headline ratio, and everything that has no row in the table."""
+    parts = [machine_words(body), *(SAYS[k](r) for k in SAYS for r in rows(body, k)[:1])]
+    found = table(body)
+    if len(found):
+        medians = [s["median"] for s in found.faster]
+        parts.insert(1, f"Training is {min(medians):.2f} to {max(medians):.2f} times as fast as "
+                        f"the plain loop over {plural(len(found), 'pair')} of network and block.")
+    if cells := memory_cells(body):
+        parts.append(cells)
+    failed = [key for key, r in body["rows"].items() if "failed" in r]
+    if failed:
+        parts.append("Not measured, for an error: " + ", ".join(failed) + ".")
+    return " ".join(parts)
+
+
+def machine_words(body: dict) -> str:
+    env = body["env"]
+    peaks = [f"{rate / 1e12:.3g} TFLOP/s in {kind}" for r in rows(body, "matrix")
+             for kind, rate in r["flops_per_second"].items()]
+    cores = f"{env['cores']} cores, {plural(env['threads'], 'thread')}"
+    return (f"**{env['device']}** ({cores}; torch {env['torch']}, training in {env['precision']}"
+            + (f"; matrix products reach {' and '.join(peaks)}" if peaks else "")
+            + f"; load average before the start {env['load'][0] if env['load'] else 'unknown'}), "
+            f"on {name(body['data'])} images.")
+
+
+def pipeline_words(r: dict) -> str:
+    rate = r["images_per_second"]
+    ours, plain = (spread(rate[k])["median"] for k in ("ours", "plain"))
+    return (f"The input pipeline alone gives {ours:,.0f} images/s, the plain one {plain:,.0f} "
+            f"(ratio {middle(ratio(rate['ours'], rate['plain']), 1)}).")
+
+
+def agreement_words(r: dict) -> str:
+    """The paired difference of the two loops over seeds, against how far seeds alone move one."""
+    import numpy as np
+
+    from .stats import MIN_SEEDS, t_half_width
+    ours, plain = (100 * np.array(r["accuracy"][k]) for k in ("ours", "plain"))
+    gaps, n = ours - plain, len(ours)
+    half = t_half_width(gaps.std(ddof=1), n) if n >= MIN_SEEDS else math.nan
+    gap = interval(gaps.mean(), gaps.mean() - half, gaps.mean() + half)
+    noise = max(ours.std(ddof=1), plain.std(ddof=1)) if n > 1 else math.nan
+    inside = abs(gaps.mean()) <= half and abs(gaps.mean()) <= 2 * noise
+    verdict = "within seed noise" if inside else "**more than seed noise**"
+    return (f"Same accuracy? After {plural(r['epochs'], 'epoch')} of {r['n_train']:,} "
+            f"images (`{r['recipe']}`, {name(r['backbone'])}, width {r['width']:g}) ours reaches "
+            f"{ours.mean():.1f} %, the plain loop {plain.mean():.1f} %; the paired difference over "
+            f"{plural(n, 'seed')} is {gap} points, {verdict} (sd over seeds {noise:.1f}).")
+
+
+def import_words(r: dict) -> str:
+    took = {key: spread(times)["median"] for key, times in r["seconds_beyond_torch"].items()}
+    return (f"`import attnlib` adds {took['bare']:.3f} s to torch and numpy, "
+            f"{took['whole']:.2f} s with every name of its interface.")
+
+
+def notebook_words(r: dict) -> str:
+    return (f"`{r['notebook']}` with its records at hand (profile `{r['profile']}`) runs in "
+            f"{r['wall_seconds']:.0f} s.")
+
+
+def memory_cells(body: dict) -> str:
+    """One sentence: peak memory by network, loop and block."""
+    found = [f"{name(r['backbone'])} (width {r['width']:g}) "
+             + ", ".join(f"{who} {size / 2**20:,.0f}" for who, size in r["peak_bytes"].items())
+             for r in rows(body, "memory")]
+    of = next((r["of"] for r in rows(body, "memory")), "")
+    return f"Peak memory of {of} in training, MiB: {'; '.join(found)}." if found else ""
+
+
+SAYS = {"pipeline": pipeline_words, "agreement": agreement_words, "import": import_words,
+        "notebook": notebook_words}
+
+
+def summary() -> str:
+    """Markdown for the README and 02_baselines: every stored machine's reading and tables."""
+    parts = []
+    for body in stored():
+        parts.append(reading(body))
+        parts += [make(body) for kind, make in TABLES.items() if rows(body, kind)]
+    return "\n\n".join(parts) if parts else NOTHING
+
+
+TABLES = {"training": training_table, "inference": inference_table}
+
+
+def figure(bodies: list[dict] | None = None):
+    """Left: how many times as fast as the plain loop each network and block trains. Right: how
+    many times none's step each block takes. Points are medians of the ratios repeat by repeat,
+    bars their quartiles; a row of panels a machine."""
+    import matplotlib.pyplot as plt
+    bodies = [b for b in (stored() if bodies is None else bodies) if rows(b, "training")]
+    if not bodies:
+        image, axes = plots.panels(1)
+        axes[0].axis("off")
+        axes[0].text(0.5, 0.5, "no benchmark stored", ha="center", va="center", color="#777777")
+        return image
+    tables = [table(body) for body in bodies]
+    image, axes = plt.subplots(len(bodies), 2, layout="constrained", squeeze=False, sharey="row",
+                               figsize=(9.2, sum(1.1 + 0.26 * len(t) for t in tables)))
+    for (left, right), found, body in zip(axes, tables, bodies, strict=True):
+        dots(left, found, "faster")
+        dots(right, found[found.attention != "none"], "step")
+        nets = {key: -sum(cell.index) / len(cell)
+                for key, cell in found.groupby(["backbone", "width"], sort=False)}
+        left.set_yticks(list(nets.values()), [f"{name(b)}\nwidth {w:g}" for b, w in nets])
+        left.set_ylim(0.6 - len(found), 0.6)
+        for first in list(found.groupby(["backbone", "width"], sort=False).head(1).index)[1:]:
+            for axis in (left, right):
+                axis.axhline(0.5 - first, color="#cccccc", linewidth=0.8)
+        left.set(xlabel="training rate ÷ plain loop's", title=body["env"]["device"])
+        right.set(xlabel="training step ÷ none's", title="what attention costs")
+        right.tick_params(labelleft=False)
+        handles = {arm: left.plot([], [], plots.look(arm).marker, color=plots.look(arm).colour,
+                                  label=plots.short(arm))[0] for arm in found.attention.unique()}
+        right.legend(handles=list(handles.values()), fontsize=8.5, loc="center left",
+                     bbox_to_anchor=(1, 0.5))
+    return image
+
+
+def dots(axis, found, what: str) -> None:
+    """Medians and quartiles of one column from top to bottom; 1 is a line, and in the picture."""
+    axis.axvline(1, color="#888888", linewidth=1)
+    for r in found.itertuples():
+        s, look = getattr(r, what), plots.look(r.attention)
+        bars = [[s["median"] - s["low"]], [s["high"] - s["median"]]]
+        axis.errorbar(s["median"], -r.Index, xerr=bars, fmt=look.marker, color=look.colour,
+                      capsize=3)
+    axis.grid(axis="y", visible=False)

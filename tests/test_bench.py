@@ -1,0 +1,133 @@
+"""The bench measures, stores and is read. What it measures is the machine's business: nothing here
+looks at how long anything took."""
+import json
+import platform
+import re
+
+import pytest
+from helpers import CPU
+
+from attnlib import bench, measure, plainloop, readme, speed, store
+from attnlib.__main__ import main
+from attnlib.data import load_dataset
+from attnlib.paths import REPO
+from attnlib.run import Run
+
+NET = {"backbone": "squeezenet", "width": 0.125}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_dataset("shapetex", sizes={"train": 600, "val": 20, "test": 64})
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, data):
+    for module in (bench, plainloop):
+        monkeypatch.setattr(module, "machine", lambda: CPU)
+    monkeypatch.setattr(bench, "images", lambda: data)
+    monkeypatch.setattr(bench, "BATCH", 16)
+    monkeypatch.setattr(bench, "LEAST_STEPS", 1)
+
+
+def invented(**rows) -> dict:
+    """A stored benchmark with round numbers."""
+    rates = {"ours": {"none": [40, 20, 30], "se": [20, 10, 10]},
+             "plain": {"none": [20, 10, 10], "se": [10, 10, 10]}}
+    rows = rows or {"training": {"kind": "training", "steps": 1, "images_per_second": rates,
+                                 "macs": {"none": 1000, "se": 1000}} | NET,
+                    "matrix": {"kind": "matrix", "flops_per_second": {"float32": 1e6}}}
+    return {"schema": store.SCHEMA, "id": "here", "data": "shapetex", "minutes": 1, "rows": rows,
+            "env": {"device": "a processor", "cores": 2, "threads": 1, "torch": "2",
+                    "precision": "float32", "load": [0.0, 0.0, 0.0]}}
+
+
+def test_the_plain_loop_learns(data):
+    run = Run("shapetex", epochs=3, n_train=192, n_test=64, batch_size=32, lr=0.02, **NET)
+    loop = plainloop.PlainLoop(run, data)
+    losses = [loop.epoch(k)["loss"] for k in range(3)]
+    assert losses[-1] < losses[0]
+    assert 0 <= loop.accuracy("test") <= 1
+
+
+def test_both_loops_start_from_the_same_weights_and_take_as_many_steps(data):
+    pair = bench.contestants([("ours", "se"), ("plain", "se")], data, 3, **NET)
+    ours, plain = pair.values()
+    assert len(ours.batches["train"]) == len(plain.batches)
+    states = [t.model.state_dict() for t in (ours, plain)]
+    assert all((states[0][key] == states[1][key]).all() for key in states[0])
+
+
+def test_the_plain_images_are_normalised_as_ours(data):
+    run = Run("shapetex", n_test=20)
+    x, y = next(iter(plainloop.loader(run, data, "test")))
+    ours, labels = next(bench.Batches(*data.split("test", 20), data.mean, data.std).ordered(20))
+    assert (x - ours).abs().max() < 1e-5 and (y == labels).all()
+
+
+def test_a_quick_bench_is_stored_and_read(monkeypatch, out):
+    row = bench.Row("training", "training", 1, NET | {"arms": ("none", "se")})
+    monkeypatch.setattr(bench, "quick_plan", lambda: [row])
+    assert main(["bench", "--quick", "--minutes", "0.001"]) == 0
+    path = out / "results" / "bench" / "quick.json"
+    body = store.read_record(path)
+    assert body["rows"]["training"]["images_per_second"]["ours"].keys() == {"none", "se"}
+    text = path.read_text()
+    assert platform.node() not in text and str(REPO) not in text and "/tmp" not in text
+    assert not re.search(r"/(root|home|Users)\b", text)
+    assert "SE" in speed.training_table(body) and body["env"]["device"] in speed.reading(body)
+    assert len(speed.figure([body]).axes) == 2
+    assert speed.stored() == [] and speed.summary() == speed.NOTHING    # a quick one is not shown
+
+
+def test_the_other_rows_measure(data):
+    kinds = {"pipeline": {"batches": 2}, "matrix": {"sizes": (128,)},
+             "inference": NET | {"arms": ("none", "se"), "batches": (1, 4),
+                               "warm": 0},
+             "agreement": {"backbone": "squeezenet", "n_train": 32, "n_test": 20, "epochs": 1}}
+    found = {name: bench.KINDS[name](data, 0, **options) for name, options in kinds.items()}
+    rows = {name: {"kind": name} | result for name, result in found.items()}
+    body = invented(**json.loads(json.dumps(bench.rounded(rows))))
+    words = speed.reading(body)
+    assert "input pipeline" in words and "over 3 seeds" in words and "TFLOP/s" in words
+    assert "batch 4" in speed.inference_table(body)
+
+
+def test_ratios_are_taken_repeat_by_repeat():
+    row = speed.table(invented()).set_index("attention")
+    assert row.faster["none"] == {"median": 2, "low": 2, "high": 2.5, "n": 3}
+    assert row.step["se"]["median"] == 2
+    assert row.share["none"] == pytest.approx(2 * 3 * 1000 * 30 / 1e6)
+
+
+def test_turns_go_back_and_forth():
+    assert list(measure.turns(["a", "b"], 3)) == ["a", "b", "b", "a", "a", "b"]
+
+
+def test_a_new_process_gives_its_numbers():
+    assert measure.fresh("print('noise')\nprint(given['one'], 2)", one=1) == [1, 2]
+    with pytest.raises(RuntimeError, match="gone"):
+        measure.fresh("raise ValueError('gone')")
+
+
+def test_a_row_that_fails_leaves_the_others(monkeypatch):
+    def full(data, seconds):
+        raise RuntimeError("out of memory")
+    monkeypatch.setitem(bench.KINDS, "matrix", full)
+    rows = [bench.Row("matrix", "matrix", 0, {}), bench.Row("pipeline", "pipeline", 1, {
+        "batches": 1})]
+    body = store.read_record(bench.run(rows, 0.001, "here"))
+    assert body["rows"]["matrix"]["failed"] == "RuntimeError"
+    assert "Not measured, for an error: matrix" in speed.summary()
+
+
+def test_the_readme_shows_what_is_stored(out, tmp_path):
+    assert readme.bench() == speed.NOTHING
+    store.write_sealed(bench.bench_dir() / "here.json", invented())
+    assert "| SqueezeNet, width 0.125 |" in readme.bench()
+    assert (out / "figures" / "readme" / "bench.png").is_file()
+
+
+def test_minutes_must_be_above_zero(capsys):
+    assert main(["bench", "--minutes", "-1"]) == 2
+    assert "--minutes" in capsys.readouterr().err
