@@ -170,7 +170,7 @@ def test_a_worker_killed_in_the_middle_of_a_run(tmp_path, monkeypatch, pick, mom
     monkeypatch.setenv("FAULT_LOG", str(log))
     monkeypatch.setenv("ATTNLIB_JOBS", "2")
     monkeypatch.setattr(workers, "attempt", faults.logged_attempt)
-    for lap in range(pick(1, 5)):
+    for lap in range(pick(1, 3)):
         monkeypatch.setenv("ATTNLIB_OUT", str(tmp_path / f"lap {lap}"))
         log.write_text("")
         runs = [tiny(seed=seed, epochs=6) for seed in range(4)]
