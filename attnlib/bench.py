@@ -106,7 +106,7 @@ def surroundings() -> dict:
     from importlib.metadata import version
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None
-    return environment() | {"cores": cores, "load": load, "cuda": torch.version.cuda,
+    return environment() | {"cores": cores, "load": load, "threads": torch.get_num_threads(),
                             "torchvision": version("torchvision")}
 
 

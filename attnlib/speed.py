@@ -15,7 +15,7 @@ def stored() -> list[dict]:
     """Every stored benchmark, one a kind of machine; `--quick` ones are left out."""
     folder = bench_dir()
     files = sorted(e.name for e in os.scandir(folder)) if folder.is_dir() else []
-    read = (store.read_record(folder / f) for f in files
+    read = (store.read_sealed(folder / f) for f in files
             if f.endswith(".json") and f != "quick.json")
     return [body for body in read if body]
 

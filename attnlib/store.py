@@ -96,7 +96,7 @@ def write_record(profile: str, body: dict) -> None:
 
 
 def write_sealed(path: Path, body: dict) -> None:
-    """Store a body, which `read_record` gives back, at ``path``, whose stem is its id."""
+    """Store a body, which `read_sealed` gives back, at ``path``, whose stem is its id."""
     text = canonical_json(body)
     digest = hashlib.sha256(text.encode()).hexdigest()
     whole = f'{{"body":{text},"sha256":"{digest}"}}\n'
@@ -104,9 +104,15 @@ def write_sealed(path: Path, body: dict) -> None:
 
 
 def read_record(path: Path) -> dict | None:
-    """The body of a record, or None where it is missing or was set aside as corrupt."""
+    """The body of a run's record, or None where it is missing or was set aside as corrupt."""
+    return read_sealed(path, is_record)
+
+
+def read_sealed(path: Path, fits=lambda body: True) -> dict | None:
+    """The body at ``path`` as `write_sealed` wrote it, or None where there is none; one that is
+    torn, was changed or does not ``fit`` is set aside."""
     try:
-        body = checked(path.read_bytes(), path.stem)
+        body = checked(path.read_bytes(), path.stem, fits)
     except FileNotFoundError:
         return None
     except IsADirectoryError:
@@ -122,15 +128,20 @@ def finished_record(profile: str, run_id: str) -> dict | None:
     return record if record and record["status"] != "failed" else None
 
 
-def checked(raw: bytes, run_id: str) -> dict | None:
-    """The body in a record's bytes; None where they are not what `write_record` wrote for it."""
+def is_record(body: dict) -> bool:
+    """Whether a body has what every reader of run records relies on."""
+    return (body["status"] in STATUSES and isinstance(body["run"], dict)
+            and all(isinstance(body.get(key, kind()), kind) for key, kind in KINDS.items()))
+
+
+def checked(raw: bytes, name: str, fits=is_record) -> dict | None:
+    """The body in a sealed file's bytes; None where they are not what was written under ``name``.
+    """
     try:
         whole = json.loads(raw)
         body = whole["body"]
         good = (hashlib.sha256(canonical_json(body).encode()).hexdigest() == whole["sha256"]
-                and body["schema"] == SCHEMA and body["id"] == run_id
-                and body["status"] in STATUSES and isinstance(body["run"], dict)
-                and all(isinstance(body.get(key, kind()), kind) for key, kind in KINDS.items()))
+                and body["schema"] == SCHEMA and body["id"] == name and fits(body))
     except (ValueError, KeyError, TypeError, RecursionError):
         good = False
     return body if good else None

@@ -70,7 +70,7 @@ def test_a_quick_bench_is_stored_and_read(monkeypatch, out):
     monkeypatch.setattr(bench, "quick_plan", lambda: [row])
     assert main(["bench", "--quick", "--minutes", "0.001"]) == 0
     path = out / "results" / "bench" / "quick.json"
-    body = store.read_record(path)
+    body = store.read_sealed(path)
     assert body["rows"]["training"]["images_per_second"]["ours"].keys() == {"none", "se"}
     text = path.read_text()
     assert platform.node() not in text and str(REPO) not in text and "/tmp" not in text
@@ -116,7 +116,7 @@ def test_a_row_that_fails_leaves_the_others(monkeypatch):
     monkeypatch.setitem(bench.KINDS, "matrix", full)
     rows = [bench.Row("matrix", "matrix", 0, {}), bench.Row("pipeline", "pipeline", 1, {
         "batches": 1})]
-    body = store.read_record(bench.run(rows, 0.001, "here"))
+    body = store.read_sealed(bench.run(rows, 0.001, "here"))
     assert body["rows"]["matrix"]["failed"] == "RuntimeError"
     assert "Not measured, for an error: matrix" in speed.summary()
 
