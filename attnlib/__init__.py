@@ -13,7 +13,7 @@ from types import ModuleType
 __version__ = "0.1.0"
 HOME = {
     "ATTENTION": "attention", "BACKBONES": "backbones", "DATASETS": "data", "RECIPES": "recipes",
-    "STUDIES": "grid", "PROFILES": "grid", "Run": "run", "build_model": "models",
+    "STUDIES": "studies", "PROFILES": "studies", "Run": "run", "build_model": "models",
     "add_attention": "adding", "cost": "models",
     "load_dataset": "data", "train": "train", "study": "grid", "run_grid": "grid",
     "collect": "grid", "load_model": "grid", "resolve_profile": "grid", "histories": "grid",

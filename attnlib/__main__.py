@@ -120,14 +120,14 @@ def train(args) -> None:
 
 
 def known_profile(profile: str) -> None:
-    from .grid import PROFILES
     from .spec import choose
+    from .studies import PROFILES
     choose("profile", profile, ("own", *PROFILES))
 
 
 def named_studies(name: str) -> list[str]:
-    from .grid import STUDIES
     from .spec import choose
+    from .studies import STUDIES
     if name == "all":
         return list(STUDIES)
     choose("study", name, [*STUDIES, "all"])
@@ -164,7 +164,7 @@ def focus(args) -> None:
 
 
 def runs(args) -> int:
-    from .grid import PROFILES
+    from .studies import PROFILES
     if args.what == "clean":
         for name in ("checkpoints", "executed"):
             folder = out_dir() / "results" / name

@@ -105,7 +105,7 @@ def mass_table(name: str, profile: str, stage: int = -2):
     df = collect(name, profile)
     df = df[df.dataset.str.startswith("shapetex") & (df.backbone == df.backbone.iloc[0])]
     if not len(df):
-        return pd.DataFrame(columns=["attention", "seed", "mass", "uniform", "images"])
+        return pd.DataFrame(columns=["attention", "arm", "seed", "mass", "uniform", "images"])
     runs = {run.id: run for run in study(name, profile)}
     rows = []
     for run_id, arrays in stored_maps(df).items():
@@ -113,10 +113,11 @@ def mass_table(name: str, profile: str, stage: int = -2):
         right = arrays["prediction"] == arrays["label"]
         if right.any():
             share = share_on_mask(arrays[f"stage{stage}"].astype(np.float32)[right], mask[right])
-            rows.append({"attention": runs[run_id].attention, "seed": runs[run_id].seed,
+            arm = runs[run_id].attention
+            rows.append({"attention": arm, "arm": arm, "seed": runs[run_id].seed,
                          "mass": np.nanmean(share), "uniform": mask[right].mean(),
                          "images": int(right.sum())})
-    return pd.DataFrame(rows, columns=["attention", "seed", "mass", "uniform", "images"])
+    return pd.DataFrame(rows, columns=["attention", "arm", "seed", "mass", "uniform", "images"])
 
 
 def gates(model: torch.nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:

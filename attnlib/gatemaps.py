@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from .cam import inputs
-from .grid import STUDIES, embedded, load_model, plans, run_of, study
+from .grid import embedded, load_model, study
 from .models import attention_blocks
 from .plots import outline, show
 from .run import Run
+from .studies import STUDIES, plans, run_of
 from .train import data_of, model_of
 
 IMAGES = 20                              # rows of a strip

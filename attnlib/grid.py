@@ -1,4 +1,4 @@
-"""The studies as data; running what has no record yet; collecting the records."""
+"""Running what of a study has no record yet; collecting the records."""
 import math
 import os
 import time
@@ -7,110 +7,18 @@ from collections import Counter
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import cache
-from typing import NamedTuple
 
 from . import store
-from .attention import ATTENTION
 from .data import DataBad, DataMissing
-from .models import build_model, cost
+from .models import build_model, cost, resolve_placement
 from .paths import checkpoints_dir, data_dir, plain
 from .run import Run
 from .spec import choose, parse
+from .studies import PROFILES, plans, run_of
 from .train import data_of, machine, versions
 from .workers import attempt, gpus, side_by_side, unfinished
 
-
-class Profile(NamedTuple):
-    """Sizes, never code. ``fields``: what every run of the profile has; ``margin``: the smallest
-    difference in percentage points that is worth a word; ``budget``: minutes on two CPU cores."""
-    says: str
-    fields: dict
-    margin: float
-    budget: float | None
-
-
-SMALL = "shapetex"
-PROFILES = {
-    "smoke": Profile("tests: everything, tiny", dict(
-        width=0.125, epochs=1, n_train=192, n_val=100, n_test=200, batch_size=32), 1.0, 4),
-    "small": Profile("the embedded default: a small study on ShapeTex, no download, no GPU", dict(
-        width=0.125, epochs=8, n_train=2000, n_val=500, n_test=1000, batch_size=32, lr=0.05),
-        1.0, 25),
-    "real": Profile("the real data sets, 10,000 images, narrow networks: a CPU or Colab", dict(
-        width=0.25, epochs=8, n_train=10_000, n_val=2_000), 1.0, None),
-    "full": Profile("the real data sets, whole, at full width: a modern GPU", dict(epochs=40),
-                    0.2, None),
-}
-
-
-class Plan(NamedTuple):
-    """Arms × seeds of one network on one data set; ``own`` goes before the profile's fields."""
-    dataset: str
-    backbone: str
-    arms: tuple[str, ...]
-    seeds: int
-    own: dict = {}
-
-
-class Study(NamedTuple):
-    """A question and, for each profile, the plans that answer it; the first plan is the headline.
-    One that does not ``compare`` is to be looked at: too few seeds for a word about differences,
-    and kept out of the tables that pool studies."""
-    question: str
-    plans: dict[str, tuple[Plan, ...]]
-    compare: bool = True
-
-
-HEADLINE = ("none", "se", "cbam", "hybrid")
-WIDER = {"width": 0.25}     # at 1/8 its squeeze layers of four channels stay at chance
-STUDIES = {
-    "hybrid": Study("Does chaining SE and CBAM help more than either?", {
-        "small": (Plan(SMALL, "resnet18", HEADLINE, 5),
-                  Plan(SMALL, "squeezenet", ("none", "hybrid"), 3, WIDER)),
-        "real": (Plan("cifar10", "resnet18", HEADLINE, 6),
-                 Plan("fashionmnist", "resnet18", HEADLINE, 6)),
-        "full": (Plan("cifar10", "resnet18", HEADLINE, 20),
-                 Plan("cifar10", "squeezenet", HEADLINE, 6))}),
-    "baselines": Study("How good is a plain network, and how far do seeds alone move it?", {
-        "small": (Plan(SMALL, "resnet18", ("none",), 5),
-                  Plan(SMALL, "squeezenet", ("none",), 3, WIDER)),
-        "real": (Plan("cifar10", "resnet18", ("none",), 6),
-                 Plan("fashionmnist", "resnet18", ("none",), 6)),
-        "full": (Plan("cifar10", "resnet18", ("none",), 20),
-                 Plan("fashionmnist", "resnet18", ("none",), 6),
-                 Plan("cifar10", "squeezenet", ("none",), 6))}),
-    "se": Study("Does squeeze-and-excitation help, and because its gate sees the image?", {
-        "small": (Plan(SMALL, "resnet18", ("none", "se", "layerscale", "shuffled"), 3),),
-        "real": (Plan("cifar10", "resnet18", ("none", "se"), 6),
-                 Plan("cifar10", "resnet18", ("none", "se", "layerscale", "shuffled"), 4)),
-        "full": (Plan("cifar10", "resnet18", ("none", "se", "layerscale", "shuffled"), 6),
-                 Plan("fashionmnist", "resnet18", ("none", "se"), 6))}),
-    "cbam": Study("Which part of CBAM helps: channels, places, or both?", {
-        "small": (Plan(SMALL, "resnet18", ("none", "ca", "sa", "cbam"), 3),),
-        "real": (Plan("cifar10", "resnet18", ("none", "cbam"), 6),
-                 Plan("cifar10", "resnet18", ("none", "ca", "sa", "cbam"), 4)),
-        "full": (Plan("cifar10", "resnet18", ("none", "ca", "sa", "cbam"), 6),
-                 Plan("fashionmnist", "resnet18", ("none", "cbam"), 6))}),
-    "blocks": Study("What does each block do, at a glance?", {
-        "small": (Plan(SMALL, "resnet18", tuple(name for name in ATTENTION if name != "aa"), 1,
-                       {"epochs": 4}),
-                  # on 32×32 every place looks at 1024 others: minutes an epoch
-                  Plan(SMALL, "resnet18", ("aa",), 1,
-                       {"epochs": 4, "placement": "replace@34"}))}, compare=False),
-}
 FOR_READING = "best"        # each study from its best profile with records; never trains
-
-
-def plans(name: str, profile: str) -> tuple[Plan, ...]:
-    """A study's plans in a profile. ``smoke`` is ``small``, cut to two arms and one seed, easy."""
-    row = choose("study", name, STUDIES)
-    choose("profile", profile, PROFILES)
-    if profile == "smoke":
-        rows = tuple(p._replace(arms=p.arms[:2], seeds=1) for p in row.plans["small"])
-    else:
-        rows = row.plans.get(profile, ())
-    most = int(os.environ.get("ATTNLIB_SEEDS") or 0) or 10**6         # make reproduce SEEDS=n
-    return tuple(p._replace(seeds=min(p.seeds, most)) for p in rows)
 
 
 def study(name: str, profile: str = "auto") -> list[Run]:
@@ -121,11 +29,6 @@ def study(name: str, profile: str = "auto") -> list[Run]:
             for seed in range(max((p.seeds for p in rows), default=0))
             for plan in rows if seed < plan.seeds for arm in plan.arms]
     return list(dict.fromkeys(runs))
-
-
-def run_of(plan: Plan, profile: str, arm: str, seed: int) -> Run:
-    fields = PROFILES[profile].fields | plan.own
-    return Run(dataset=plan.dataset, backbone=plan.backbone, attention=arm, seed=seed, **fields)
 
 
 def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
@@ -142,14 +45,16 @@ def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
 
 
 def best_profile(name: str) -> str:
-    """``full``, else ``real``, else ``small``: the first whose headline arms have n ≥ 3."""
-    for profile in ("full", "real"):
+    """``full``, else ``real``, else ``small``: the first whose headline arms have n ≥ 3; failing
+    that the smallest that has the study."""
+    planned = [profile for profile in ("full", "real", "small") if plans(name, profile)]
+    for profile in planned[:-1]:
         rows = plans(name, profile)
-        status = finished(profile) if rows else {}
-        if rows and all(sum(status.get(run_of(rows[0], profile, arm, seed).id) == "done"
+        status = finished(profile)
+        if all(sum(status.get(run_of(rows[0], profile, arm, seed).id) == "done"
                             for seed in range(rows[0].seeds)) >= 3 for arm in rows[0].arms):
             return profile
-    return "small"
+    return planned[-1]
 
 
 def finished(profile: str) -> dict[str, str]:
@@ -323,7 +228,7 @@ def row_of(record: dict) -> dict:
     return {"id": record["id"], "profile": record["profile"],
             "status": "stale" if stale else record["status"],
             "dataset": run.dataset, "backbone": run.backbone, "attention": run.attention,
-            "placement": run.placement, "seed": run.seed, "width": run.width,
+            "placement": run.placement, "arm": arm_of(run), "seed": run.seed, "width": run.width,
             "epochs": run.how.epochs, "recipe": run.recipe,
             "accuracy": 100 * test.get("accuracy", math.nan), "nll": test.get("nll", math.nan),
             "val_accuracy": 100 * kept.get("val_accuracy", math.nan),
@@ -331,6 +236,13 @@ def row_of(record: dict) -> dict:
             "seconds": record.get("seconds", math.nan),
             "images_per_second": record.get("images_per_second", math.nan),
             "peak_memory": record.get("peak_memory", math.nan)}
+
+
+def arm_of(run: Run) -> str:
+    """What sets a run apart within its data set, network and recipe: the block, and its placement
+    where that is not the block's own."""
+    usual = resolve_placement(run.attention, run.backbone, None)
+    return run.attention + ("" if run.placement in ("", usual) else f" {run.placement}")
 
 
 def outdated(record: dict) -> str:
@@ -344,7 +256,10 @@ def outdated(record: dict) -> str:
 def frame(rows: list[dict]):
     import pandas as pd  # here: a bare GPU machine trains without pandas
     columns = list(row_of({"id": "", "run": {}, "profile": "", "status": "missing"}))
-    return pd.DataFrame(rows, columns=columns)
+    df = pd.DataFrame(rows, columns=columns)
+    usual = df.groupby(["dataset", "backbone"]).width.transform(lambda w: w.mode().iloc[0])
+    df.loc[df.width > usual, "arm"] += " wider"
+    return df
 
 
 def histories(df):
@@ -354,7 +269,8 @@ def histories(df):
     for row in df[df.status.isin(("done", "diverged"))].itertuples():
         record = store.read_record(store.record_path(row.profile, row.id))
         rows += [{"id": row.id, "dataset": row.dataset, "backbone": row.backbone,
-                  "attention": row.attention, "seed": row.seed, "epoch": k, **epoch}
+                  "recipe": row.recipe, "attention": row.attention, "arm": row.arm,
+                  "seed": row.seed, "epoch": k, **epoch}
                  for k, epoch in enumerate(record["history"], 1)]
     return pd.DataFrame(rows)
 

@@ -225,7 +225,7 @@ def run(names=None, profile: str = "auto", seeds: int | None = None,
         raise ValueError(f"seeds={seeds} should be at least 1")
     given, folder = dict(parameters or {}), executed_dir()
     if profile != "auto":
-        from .grid import PROFILES
+        from .studies import PROFILES
         spec.choose("profile", given.setdefault("profile", profile), PROFILES)
     books = chosen(names)
     own = {book: parameters_of(read(book)) for book in books}

@@ -11,13 +11,14 @@ from . import store
 from .attention import ATTENTION
 from .cam import gates, inputs, stored_maps
 from .data import DataMissing
-from .grid import PROFILES, plans, study, table
+from .grid import study, table
 from .paths import figures_dir
 from .run import Run
 from .spec import parse
-from .stats import arms_table
+from .stats import CELL, arms_table
+from .studies import PROFILES, margin_of, plans
 from .train import data_of, model_of
-from .words import name
+from .words import name, place
 
 # One hue a family; within it markers, and line styles in turn, tell the blocks apart.
 FAMILIES = {
@@ -56,8 +57,8 @@ LOOKS = looks()
 
 
 def look(arm: str) -> Look:
-    """The look of a block, whatever its options."""
-    return LOOKS.get(parse(arm)[0], Look("#333333", "o", "-"))
+    """The look of a block, whatever its options and its place."""
+    return LOOKS.get(parse(arm.split(" ")[0])[0], Look("#333333", "o", "-"))
 
 
 STYLE = {"figure.dpi": 100, "savefig.dpi": 160, "font.size": 10, "axes.titlesize": 10.5,
@@ -85,9 +86,9 @@ def save(figure: plt.Figure, stem: str, profile: str) -> plt.Figure:
 
 
 def cells(df):
-    """The (data set, network) pairs of a table with at least one finished run, in its order."""
+    """The cells (data set, network, recipe) of a table with a finished run, in its order."""
     done = df[df.status == "done"]
-    return list(done.groupby(["dataset", "backbone"], sort=False))
+    return [(place(cell.iloc[0]), cell) for _, cell in done.groupby(CELL, sort=False)]
 
 
 def panels(count: int, width: float = 4.6, height: float = 3.2, **options):
@@ -106,17 +107,17 @@ def accuracy(df) -> plt.Figure:
     set and network."""
     groups = cells(df)
     figure, axes = panels(len(groups))
-    for axis, ((dataset, backbone), cell) in zip(axes, groups, strict=False):
-        arms = list(cell.attention.unique())
+    for axis, (where, cell) in zip(axes, groups, strict=False):
+        arms = list(cell.arm.unique())
         for k, arm in enumerate(arms):
-            y = cell[cell.attention == arm].accuracy.to_numpy()
+            y = cell[cell.arm == arm].accuracy.to_numpy()
             axis.scatter(np.full(len(y), k - 0.12), y, s=26, color=look(arm).colour,
                          alpha=0.55, linewidths=0)
             axis.errorbar(k + 0.15, y.mean(), y.std(ddof=1) if len(y) > 1 else 0, capsize=4,
                           fmt=look(arm).marker, color=look(arm).colour)
         axis.set_xticks(range(len(arms)), [short(a) for a in arms], rotation=20, ha="right")
         axis.set_xlim(-0.6, len(arms) - 0.4)
-        axis.set(title=f"{name(backbone)} · {name(dataset)}", ylabel="test accuracy, %")
+        axis.set(title=where, ylabel="test accuracy, %")
     if not groups:
         empty(figure, axes[0])
     return figure
@@ -130,20 +131,20 @@ def gain(df) -> plt.Figure:
     """Paired gain of every arm over ``none`` with its 95 % interval; the grey band is the margin
     within which a difference is called equivalent."""
     rows = arms_table(df)
-    rows = rows[(rows.attention != "none") & (rows.pairs > 0)].iloc[::-1]
-    one = rows[["dataset", "backbone"]].drop_duplicates().shape[0] == 1
-    labels = [short(r.attention) + ("" if one else f" · {place(r)}") for r in rows.itertuples()]
+    rows = rows[(rows.arm != "none") & (rows.pairs > 0)].iloc[::-1]
+    one = rows[CELL].drop_duplicates().shape[0] == 1
+    labels = [short(r.arm) + ("" if one else f" · {place(r)}") for r in rows.itertuples()]
     figure, (axis,) = panels(1, 7.2, 1.3 + 0.38 * max(len(rows), 1))
     if not len(rows):
         empty(figure, axis)
         return figure
-    margin = PROFILES[df.profile.iloc[0]].margin
+    margin = margin_of(df.profile.iloc[0], df.dataset.iloc[0])
     axis.axvspan(-margin, margin, color="#eeeeee", zorder=0)
     axis.axvline(0, color="#888888", linewidth=1)
     for k, r in enumerate(rows.itertuples()):
         bars = None if np.isnan(r.low) else [[r.gain - r.low], [r.high - r.gain]]
-        axis.errorbar(r.gain, k, xerr=bars, capsize=4, fmt=look(r.attention).marker,
-                      color=look(r.attention).colour)
+        axis.errorbar(r.gain, k, xerr=bars, capsize=4, fmt=look(r.arm).marker,
+                      color=look(r.arm).colour)
     axis.set_yticks(range(len(rows)), labels)
     axis.set_ylim(-0.7, len(rows) - 0.3)
     axis.set(xlabel=f"paired gain over none, points (95 % interval; grey: ±{margin:g})")
@@ -152,24 +153,20 @@ def gain(df) -> plt.Figure:
     return figure
 
 
-def place(row) -> str:
-    return f"{name(row.backbone)} · {name(row.dataset)}"
-
-
 def curves(history, value: str = "val_accuracy", label: str = "validation accuracy, %",
            scale: float = 100.0) -> plt.Figure:
     """Learning curves: mean over seeds, band from the lowest to the highest seed."""
-    groups = list(history.groupby(["dataset", "backbone"], sort=False)) if len(history) else []
+    groups = [(place(cell.iloc[0]), cell) for _, cell in history.groupby(CELL, sort=False)]
     figure, axes = panels(len(groups))
-    for axis, ((dataset, backbone), cell) in zip(axes, groups, strict=False):
-        for arm, rows in cell.groupby("attention", sort=False):
+    for axis, (where, cell) in zip(axes, groups, strict=False):
+        for arm, rows in cell.groupby("arm", sort=False):
             wide = rows.pivot(index="epoch", columns="seed", values=value) * scale
             colour = look(arm).colour
             axis.plot(wide.index, wide.mean(axis=1), color=colour, marker=look(arm).marker,
                       linestyle=look(arm).line, markersize=4, label=short(arm))
             axis.fill_between(wide.index, wide.min(axis=1), wide.max(axis=1), color=colour,
                               alpha=0.12, linewidth=0)
-        axis.set(title=f"{name(backbone)} · {name(dataset)}", xlabel="epoch", ylabel=label)
+        axis.set(title=where, xlabel="epoch", ylabel=label)
         axis.legend(fontsize=8.5)
     if not groups:
         empty(figure, axes[0])
@@ -181,13 +178,13 @@ def against_cost(df, cost: str = "params", label: str = "parameters, thousands",
     """Mean accuracy against what the arm costs, ± 1 sd over seeds."""
     groups = cells(df)
     figure, axes = panels(len(groups))
-    for axis, ((dataset, backbone), cell) in zip(axes, groups, strict=False):
-        for arm, rows in cell.groupby("attention", sort=False):
+    for axis, (where, cell) in zip(axes, groups, strict=False):
+        for arm, rows in cell.groupby("arm", sort=False):
             sd = rows.accuracy.std(ddof=1) if len(rows) > 1 else 0
             axis.errorbar(rows[cost].mean() * scale, rows.accuracy.mean(), sd, capsize=4,
                           fmt=look(arm).marker, color=look(arm).colour,
                           label=short(arm))
-        axis.set(title=f"{name(backbone)} · {name(dataset)}", xlabel=label,
+        axis.set(title=where, xlabel=label,
                  ylabel="test accuracy, %")
         axis.legend(fontsize=8.5)
     if not groups:
@@ -199,7 +196,7 @@ def confusion(df) -> plt.Figure:
     """Confusion matrices of one arm, summed over seeds: percent of each true class (rows)."""
     groups = cells(df)
     figure, axes = panels(len(groups), 5.2, 4.6)
-    for axis, ((dataset, backbone), cell) in zip(axes, groups, strict=False):
+    for axis, (where, cell) in zip(axes, groups, strict=False):
         records = [store.read_record(store.record_path(r.profile, r.id)) for r in cell.itertuples()]
         classes = records[0]["classes"]
         counts = np.zeros((len(classes), len(classes)))
@@ -213,7 +210,7 @@ def confusion(df) -> plt.Figure:
                     annot=len(classes) <= 10, fmt=".0f", annot_kws={"fontsize": 7},
                     xticklabels=classes, yticklabels=classes)
         axis.tick_params(labelsize=7.5)
-        axis.set(title=f"{name(backbone)} · {name(dataset)}", xlabel="predicted", ylabel="true")
+        axis.set(title=where, xlabel="predicted", ylabel="true")
     if not groups:
         empty(figure, axes[0])
     return figure

@@ -9,9 +9,10 @@ import numpy as np
 from . import plots, speed, store
 from .attention import ATTENTION
 from .cam import stored_maps
-from .grid import PROFILES, STUDIES, collect, estimate_seconds, plans, resolve_profile, study
+from .grid import collect, estimate_seconds, resolve_profile, study
 from .models import build_model, cost
 from .paths import REPO
+from .studies import PROFILES, STUDIES, plans
 from .train import data_of
 from .words import accuracy_table, networks_table, reading
 

@@ -16,15 +16,17 @@ class Difference(NamedTuple):
 
 
 MIN_SEEDS = 3          # below this no interval is given
+CELL = ["dataset", "backbone", "recipe"]        # what is compared runs within one of these
 
 
 def paired(df, arm: str, base: str = "none", metric: str = "accuracy") -> Difference:
-    """The paired difference of two arms of one data set and network in a `collect` table."""
+    """The paired difference of two arms of one cell (data set, network, recipe) of a `collect`
+    table."""
     done = df[df.status == "done"]
-    if done.duplicated(["attention", "seed"]).any():
-        raise ValueError("paired() takes the runs of one data set and one network; this table has "
-                         "several runs of one arm and seed")
-    seeds = {name: done[done.attention == name].set_index("seed")[metric] for name in (arm, base)}
+    if done.duplicated(["arm", "seed"]).any():
+        raise ValueError("paired() takes the runs of one data set, network and recipe; this table "
+                         "has several runs of one arm and seed")
+    seeds = {name: done[done.arm == name].set_index("seed")[metric] for name in (arm, base)}
     gaps = (seeds[arm] - seeds[base]).dropna()
     n, mean = len(gaps), gaps.mean() if len(gaps) else math.nan
     half = t_half_width(gaps.std(ddof=1), n) if n >= MIN_SEEDS else math.nan
@@ -50,21 +52,20 @@ def verdict(d: Difference, margin: float) -> str:
 
 
 def arms_table(df, metric: str = "accuracy"):
-    """One row per data set, network and arm: n, mean and sd of the finished runs, and their paired
-    difference to ``none`` with its interval and verdict at the profile's margin."""
+    """One row per data set, network, recipe and arm: n, mean and sd of the finished runs,
+    and their paired difference to ``none``, its interval and verdict at the profile's margin."""
     import pandas as pd
 
-    from .grid import PROFILES
+    from .studies import margin_of
     rows = []
-    keys = ["dataset", "backbone"]
-    for (dataset, backbone), cell in df.groupby(keys, sort=False):
-        for arm in cell.attention.unique():
-            mine = cell[(cell.attention == arm) & (cell.status == "done")][metric]
+    for (dataset, backbone, recipe), cell in df.groupby(CELL, sort=False):
+        margin = margin_of(cell.profile.iloc[0], dataset)
+        for arm, planned in cell.groupby("arm", sort=False):
+            mine = planned[planned.status == "done"][metric]
             d = paired(cell, arm, metric=metric)
-            margin = PROFILES[cell.profile.iloc[0]].margin if cell.profile.iloc[0] in PROFILES \
-                else 1.0
-            rows.append({"dataset": dataset, "backbone": backbone, "attention": arm,
-                         "n": len(mine), "planned": int((cell.attention == arm).sum()),
+            rows.append({"dataset": dataset, "backbone": backbone, "recipe": recipe,
+                         "attention": planned.attention.iloc[0], "arm": arm,
+                         "n": len(mine), "planned": len(planned),
                          "mean": mine.mean(), "sd": mine.std(ddof=1) if len(mine) > 1 else math.nan,
                          "gain": d.mean, "low": d.low, "high": d.high, "pairs": d.n,
                          "wins": d.wins, "verdict": "" if arm == "none" else verdict(d, margin)})

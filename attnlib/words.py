@@ -2,8 +2,9 @@
 import math
 from functools import cache
 
-from .grid import PROFILES, STUDIES, collect, estimate_seconds, resolve_profile, study
-from .stats import MIN_SEEDS, arms_table
+from .grid import collect, estimate_seconds, resolve_profile, study
+from .stats import CELL, MIN_SEEDS, arms_table
+from .studies import PROFILES, STUDIES, margin_of
 
 NAMES = {
     "none": "none", "se": "SE", "ca": "channel part", "sa": "spatial part", "cbam": "CBAM",
@@ -23,8 +24,16 @@ NAMES = {
 
 
 def name(key: str) -> str:
-    """How a block, network or data set is called in text; options stay as written."""
-    return NAMES.get(key, key)
+    """How a block, arm, network or data set is called in text; options stay as written."""
+    block, _, rest = key.partition(" ")
+    return NAMES.get(block, block) + (f" {rest}" if rest else "")
+
+
+def place(row) -> str:
+    """The cell that a row stands in: network on data set, and the recipe where it is another than
+    ``strong``."""
+    own = "" if row.recipe == "strong" else f", recipe `{row.recipe}`"
+    return f"{name(row.backbone)} on {name(row.dataset)}{own}"
 
 
 def plus_minus(mean: float, sd: float, digits: int = 1) -> str:
@@ -72,17 +81,21 @@ def accuracy_table(df) -> str:
     import pandas as pd
     rows = []
     for r in arms_table(df).itertuples():
-        first = df[(df.attention == r.attention) & (df.backbone == r.backbone)
-                   & (df.dataset == r.dataset)].dropna(subset=["params"])
+        first = df[(df.arm == r.arm) & (df[CELL] == (r.dataset, r.backbone, r.recipe)).all(axis=1)
+                   ].dropna(subset=["params"])
         rows.append({
-            "data set": name(r.dataset), "network": name(r.backbone), "block": name(r.attention),
-            "test accuracy, %": plus_minus(r.mean, r.sd), "seeds": f"{r.n} of {r.planned}",
+            "data set": name(r.dataset), "network": name(r.backbone), "recipe": r.recipe,
+            "block": name(r.arm), "test accuracy, %": plus_minus(r.mean, r.sd),
+            "seeds": f"{r.n} of {r.planned}",
             "gain over none, points [95 % interval]":
-                "" if r.attention == "none" else interval(r.gain, r.low, r.high),
+                "" if r.arm == "none" else interval(r.gain, r.low, r.high),
             "verdict": r.verdict,
             "parameters": f"{int(first.params.iloc[0]):,}" if len(first) else "–",
             "M MACs": f"{first.macs.iloc[0] / 1e6:.1f}" if len(first) else "–"})
-    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+    table = pd.DataFrame(rows)
+    if (table.recipe == "strong").all():
+        table = table.drop(columns="recipe")
+    return table.to_markdown(index=False, disable_numparse=True)
 
 
 def answer(study_name: str, profile: str = "auto") -> str:
@@ -94,43 +107,47 @@ def answer(study_name: str, profile: str = "auto") -> str:
 
 def reading(df, profile: str) -> str:
     """One sentence per network and data set: each arm's gain, its interval and what follows."""
-    margin = PROFILES[profile].margin
+    if not len(df):
+        return f"This study is not in profile `{profile}`."
     sentences = []
     table = arms_table(df)
-    for (dataset, backbone), cell in table.groupby(["dataset", "backbone"], sort=False):
-        place = f"In {name(backbone)} on {name(dataset)} (profile `{profile}`)"
-        base = cell[cell.attention == "none"].iloc[0]
-        if not base.n:
-            sentences.append(f"{place}: no finished runs yet.")
+    for _, cell in table.groupby(CELL, sort=False):
+        where = f"In {place(cell.iloc[0])} (profile `{profile}`)"
+        base = cell[cell.arm == "none"]
+        if not base.n.sum():
+            sentences.append(f"{where}: no finished runs yet.")
             continue
-        parts = [f"{name(r.attention)} {interval(r.gain, r.low, r.high)} points over "
+        base = base.iloc[0]
+        parts = [f"{name(r.arm)} {interval(r.gain, r.low, r.high)} points over "
                  f"{plural(r.pairs, 'paired seed')}, {r.verdict}" for r in cell.itertuples()
-                 if r.attention != "none" and r.pairs]
-        text = f"{place}, `none` reaches {plus_minus(base['mean'], base.sd)} %"
+                 if r.arm != "none" and r.pairs]
+        text = f"{where}, `none` reaches {plus_minus(base['mean'], base.sd)} %"
         if parts:
             text += "; " + "; ".join(parts)
         if any(0 < r.pairs < MIN_SEEDS for r in cell.itertuples()):
             text += f". Fewer than {MIN_SEEDS} seeds give no interval and decide nothing"
         sentences.append(text + ".")
-    close = (f"\n\nVerdicts: *equivalent* = the 95 % interval lies within ±{margin:g} points; "
+    close = (f"\n\nVerdicts: *equivalent* = the 95 % interval lies within ±"
+             f"{margin_of(profile, df.dataset.iloc[0]):g} points; "
              "*better* or *worse* = it excludes zero; *undecided* = neither, which is not "
              "\"no effect\": it is too few seeds or too much noise.")
-    return " ".join(sentences) + (close if (table.pairs[table.attention != "none"] > 0).any()
+    return " ".join(sentences) + (close if (table.pairs[table.arm != "none"] > 0).any()
                                   else "")
 
 
 def seed_noise(df) -> str:
     """How far seeds alone move a network: the yardstick for every gain."""
     sentences = []
-    for r in arms_table(df[df.attention == "none"]).itertuples():
-        done = df[(df.attention == "none") & (df.backbone == r.backbone)
-                  & (df.dataset == r.dataset)].accuracy.dropna()
+    plain = df[df.arm == "none"]
+    for r in arms_table(plain).itertuples():
+        done = plain[(plain[CELL] == (r.dataset, r.backbone, r.recipe)).all(axis=1)
+                     ].accuracy.dropna()
         if r.n < 2:
-            sentences.append(f"{name(r.backbone)} on {name(r.dataset)}: "
+            sentences.append(f"{place(r)}: "
                              f"{plural(r.n, 'finished seed')}, too few to see noise.")
             continue
         sentences.append(
-            f"{name(r.backbone)} on {name(r.dataset)}: {r.n} seeds of one network reach "
+            f"{place(r)}: {r.n} seeds of one network reach "
             f"{done.min():.1f} to {done.max():.1f} %, sd {r.sd:.1f}. Two single runs of the "
             f"*same* network differ by about {2 ** 0.5 * r.sd:.1f} points (one sd of a "
             "difference): a gain of that size, seen once, is nothing.")
@@ -292,9 +309,9 @@ def time_table(df) -> str:
     import pandas as pd
     done = df[df.status == "done"]
     rows = []
-    for (dataset, backbone), cell in done.groupby(["dataset", "backbone"], sort=False):
-        wide = cell.pivot(index="seed", columns="attention", values="seconds")
-        for arm in cell.attention.unique():
+    for (dataset, backbone, _), cell in done.groupby(CELL, sort=False):
+        wide = cell.pivot(index="seed", columns="arm", values="seconds")
+        for arm in cell.arm.unique():
             ratio = (wide[arm] / wide["none"]).dropna() if "none" in wide else wide[arm].iloc[:0]
             rows.append({"data set": name(dataset), "network": name(backbone), "block": name(arm),
                          "median training, s": f"{wide[arm].median():.0f}",
@@ -355,7 +372,7 @@ def summary(chosen: dict[str, str]) -> str:
     """How many gains are better, worse, equivalent or undecided, and the reading of each cell."""
     df = all_runs(chosen)
     table = arms_table(df)
-    tested = table[(table.attention != "none") & (table.pairs >= MIN_SEEDS)]
+    tested = table[(table.arm != "none") & (table.pairs >= MIN_SEEDS)]
     counts = tested.verdict.value_counts()
     words = ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "none has enough seeds"
     return (f"Of {plural(len(tested), 'tested gain')} over the plain network: {words}. "

@@ -94,8 +94,9 @@ def test_stale_records_say_what_has_changed(monkeypatch, capsys):
 
 def test_failed_and_diverged_records_do_not_make_a_profile_the_best():
     """They are results, and no evidence."""
-    from attnlib.grid import HEADLINE, PROFILES, best_profile
+    from attnlib.grid import best_profile
     from attnlib.run import Run
+    from attnlib.studies import HEADLINE, PROFILES
     for status, best in (("failed", "small"), ("diverged", "small"), ("done", "real")):
         for arm in HEADLINE:
             for seed in range(3):

@@ -11,7 +11,8 @@ from attnlib import stats, words
 
 def frame(**arms) -> pd.DataFrame:
     """A `collect`-like table: one list of accuracies an arm, seeds 0, 1, …"""
-    rows = [{"dataset": "cifar10", "backbone": "resnet18", "attention": arm, "seed": seed,
+    rows = [{"dataset": "cifar10", "backbone": "resnet18", "recipe": "strong", "attention": arm,
+             "arm": arm, "seed": seed,
              "status": "missing" if math.isnan(value) else "done", "accuracy": value,
              "profile": "real", "params": 1000, "macs": 2_000_000}
             for arm, values in arms.items() for seed, value in enumerate(values)]

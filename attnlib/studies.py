@@ -1,0 +1,179 @@
+"""The studies and the profiles, as data: which runs answer which question, at which size."""
+import os
+from typing import NamedTuple
+
+from .attention import ATTENTION
+from .run import Run
+from .spec import choose
+
+
+class Profile(NamedTuple):
+    """Sizes, never code. ``fields``: what every run of the profile has; ``margin``: the smallest
+    difference in percentage points that is worth a word; ``budget``: minutes on two CPU cores."""
+    says: str
+    fields: dict
+    margin: float
+    budget: float | None
+
+
+SMALL = "shapetex"
+PROFILES = {
+    "smoke": Profile("tests: everything, tiny", dict(
+        width=0.125, epochs=1, n_train=192, n_val=100, n_test=200, batch_size=32), 1.0, 4),
+    "small": Profile("the embedded default: a small study on ShapeTex, no download, no GPU", dict(
+        width=0.125, epochs=8, n_train=2000, n_val=500, n_test=1000, batch_size=32, lr=0.05),
+        1.0, 25),
+    "real": Profile("the real data sets, 10,000 images, narrow networks: a CPU or Colab", dict(
+        width=0.25, epochs=8, n_train=10_000, n_val=2_000), 1.0, None),
+    "full": Profile("the real data sets, whole, at full width: a modern GPU", dict(epochs=40),
+                    0.2, None),
+}
+MARGINS = {("full", "cifar100"): 0.3}       # where a profile's own margin is too narrow
+
+
+class Plan(NamedTuple):
+    """Arms × seeds of one network on one data set; ``own`` goes before the profile's fields."""
+    dataset: str
+    backbone: str
+    arms: tuple[str, ...]
+    seeds: int
+    own: dict = {}
+
+
+class Study(NamedTuple):
+    """A question and, for each profile, the plans that answer it; the first plan is the headline.
+    One that does not ``compare`` is to be looked at: too few seeds for a word about differences,
+    and kept out of the tables that pool studies."""
+    question: str
+    plans: dict[str, tuple[Plan, ...]]
+    compare: bool = True
+
+
+HEADLINE = ("none", "se", "cbam", "hybrid")
+OPEN = ("hybrid(gate_init=open)", "cbam(gate_init=open)")
+P1_BLOCKS = ("se_sa", "sec_sa", "new", "nab")
+WIDER = {"width": 0.25}     # at 1/8 its squeeze layers of four channels stay at chance
+SIXTEENTH = 17 / 16         # the widened control: more parameters and MACs than any block adds
+PLAIN = {"recipe": "plain", "track_test": True}     # every plain run feeds the selection-bias meter
+PLAIN_PLANS = {
+    "small": (Plan(SMALL, "resnet18", ("none", "cbam"), 3, PLAIN | {"lr": None}),),
+    "real": (Plan("cifar10", "resnet18", ("none", "cbam"), 3, PLAIN),),
+    "full": (Plan("cifar10", "resnet18", ("none", "se", "cbam"), 6, PLAIN),)}
+
+
+def at(placement: str) -> dict:
+    return {"placement": placement}
+
+
+STUDIES = {
+    "hybrid": Study("Does chaining SE and CBAM help more than either?", {
+        "small": (Plan(SMALL, "resnet18", HEADLINE, 5),
+                  Plan(SMALL, "squeezenet", ("none", "hybrid"), 3, WIDER)),
+        "real": (Plan("cifar10", "resnet18", HEADLINE, 6),
+                 Plan("fashionmnist", "resnet18", HEADLINE, 6)),
+        "full": (Plan("cifar10", "resnet18", HEADLINE, 20),
+                 Plan("cifar100", "resnet18", HEADLINE, 6))}),
+    "baselines": Study("How good is a plain network, and how far do seeds alone move it?", {
+        "small": (Plan(SMALL, "resnet18", ("none",), 5),
+                  Plan(SMALL, "squeezenet", ("none",), 3, WIDER)),
+        "real": (Plan("cifar10", "resnet18", ("none",), 6),
+                 Plan("fashionmnist", "resnet18", ("none",), 6),
+                 Plan("cifar10", "alexnet", ("none",), 4)),
+        "full": (Plan("cifar10", "resnet18", ("none",), 20),
+                 Plan("fashionmnist", "resnet18", ("none",), 6),
+                 *(Plan("cifar10", b, ("none",), 6)
+                   for b in ("squeezenet", "alexnet", "vgg16", "vgg19", "resnet50")),
+                 Plan("cifar100", "resnet18", ("none",), 6))}),
+    "se": Study("Does squeeze-and-excitation help, and because its gate sees the image?", {
+        "small": (Plan(SMALL, "resnet18", ("none", "se", "layerscale", "shuffled"), 3),),
+        "real": (Plan("cifar10", "resnet18", ("none", "se"), 6),
+                 Plan("cifar10", "resnet18", ("none", "se", "layerscale", "shuffled"), 3)),
+        "full": (Plan("cifar10", "resnet18", ("none", "se", "layerscale", "shuffled"), 6),
+                 Plan("fashionmnist", "resnet18", ("none", "se"), 6),
+                 Plan("cifar10", "resnet18", ("none", "se", "ser", "eca", "ge", "gc", "srm"), 6))}),
+    "cbam": Study("Which part of CBAM helps: channels, places, or both?", {
+        "small": (Plan(SMALL, "resnet18", ("none", "ca", "sa", "cbam"), 3),),
+        "real": (Plan("cifar10", "resnet18", ("none", "cbam"), 6),
+                 Plan("cifar10", "resnet18", ("none", "ca", "sa", "cbam"), 3)),
+        "full": (Plan("cifar10", "resnet18", ("none", "ca", "sa", "cbam"), 6),
+                 Plan("fashionmnist", "resnet18", ("none", "cbam"), 6),
+                 Plan("cifar10", "resnet18",
+                      ("none", "cbam", "cbam_avg", "bam", "scse", "coord", "triplet", "simam"),
+                      6))}),
+    "networks": Study("Does the hybrid help in the networks that its project names?", {
+        "real": (Plan("cifar10", "alexnet", HEADLINE, 4),
+                 Plan("cifar10", "squeezenet", HEADLINE, 3)),
+        "full": (*(Plan("cifar10", b, HEADLINE, 6) for b in ("alexnet", "squeezenet", "vgg16")),
+                 Plan("cifar10", "resnet18",
+                      ("none", "hybrid", "hybrid_p0", "hybrid_sum", "hybrid_par"), 6))}),
+    "controls": Study("Does a block beat what costs as much and looks at nothing?", {
+        "small": (Plan(SMALL, "resnet18", (*HEADLINE, "layerscale", "shuffled", "frozen"), 3),
+                  Plan(SMALL, "resnet18", OPEN, 3)),
+        "real": (Plan("cifar10", "resnet18", (*HEADLINE, "layerscale", "shuffled", "frozen"), 3),
+                 Plan("cifar10", "resnet18", OPEN, 3),
+                 Plan("cifar10", "resnet18", ("none",), 3, {"width": 0.25 * SIXTEENTH})),
+        "full": (Plan("cifar10", "resnet18", (*HEADLINE, "layerscale", "shuffled", "frozen"), 6),
+                 Plan("cifar10", "resnet18", OPEN, 6),
+                 Plan("cifar10", "resnet18", ("none",), 6, {"width": SIXTEENTH}))}),
+    "positions": Study("Where should a block stand, and is NEW the best of its project's blocks?", {
+        "real": (Plan("cifar10", "resnet18", ("none", "cbam", *P1_BLOCKS), 3),),
+        "full": (Plan("cifar100", "resnet18", ("none", "cbam", *P1_BLOCKS), 6),
+                 *(Plan("cifar100", "resnet18", ("se", "sa", "cbam", "new"), 6,
+                        at(f"post_add@{stages}")) for stages in ("1", "12", "123", "34")),
+                 *(Plan("cifar100", "resnet18", ("se", "sa", "cbam"), 6, at(f"block@{stages}"))
+                   for stages in ("1", "12", "123", "34")),
+                 Plan("cifar10", "vgg19", ("none",), 6),
+                 Plan("cifar10", "vgg19", ("se_sa", "sec_sa", "cbam", "new"), 6, at("block@1")),
+                 Plan("cifar10", "resnet18", ("none", "aa", "nab"), 3))}),
+    "resnet50": Study("Do SE and CBAM help a ResNet-50, and the narrow copy that a project ran?", {
+        "full": (Plan("cifar10", "resnet50", ("none", "se", "cbam"), 6),
+                 Plan("cifar10", "resnet50_slim", ("none", "se", "cbam", "replica_cbam_p2"), 6),
+                 Plan("cifar10", "resnet50_slim", ("none", "se", "replica_cbam_p2"), 3,
+                      {"recipe": "P2", "epochs": None, "track_test": True}))}),
+    "fashion": Study("Does CBAM help on Fashion-MNIST, in the blocks or before the classifier?", {
+        "real": (Plan("fashionmnist", "resnet18", ("none", "se", "cbam"), 6),
+                 *(Plan("fashionmnist", "resnet18", ("cbam",), 3, at(place))
+                   for place in ("head", "head_post"))),
+        "full": (Plan("fashionmnist", "resnet18", ("none", "se", "cbam"), 6),
+                 *(Plan("fashionmnist", "resnet18", ("cbam",), 6, at(place))
+                   for place in ("head", "head_post")))}),
+    "recipe": Study("What does the recipe buy, and what does the block buy?", {
+        profile: ((Plan(data, "resnet18", ("none", "cbam"), 6 if profile == "full" else 3),
+                   *PLAIN_PLANS[profile]) + more) for profile, data, more in (
+            ("small", SMALL, ()), ("real", "cifar10", ()),
+            ("full", "cifar10", tuple(Plan("cifar10", "resnet18", ("none", "se", "cbam"), 6,
+                                           {"recipe": f"strong+{extra}"})
+                                      for extra in ("cutmix", "randaugment"))))}),
+    "selection": Study("What does choosing the epoch by its test accuracy buy?", PLAIN_PLANS),
+    "shortcut": Study("Does a block lean less on a background that gives the class away?", {
+        "small": (Plan("shapetex(rho=0.95)", "resnet18", HEADLINE, 3),)}),
+    "blocks": Study("What does each block do, at a glance?", {
+        "small": (Plan(SMALL, "resnet18", tuple(name for name in ATTENTION if name != "aa"), 1,
+                       {"epochs": 4}),
+                  # on 32×32 every place looks at 1024 others: minutes an epoch
+                  Plan(SMALL, "resnet18", ("aa",), 1,
+                       {"epochs": 4, "placement": "replace@34"}))}, compare=False),
+}
+
+
+def plans(name: str, profile: str) -> tuple[Plan, ...]:
+    """A study's plans in a profile. ``smoke`` is ``small``, cut to two arms and one seed, easy."""
+    row = choose("study", name, STUDIES)
+    choose("profile", profile, PROFILES)
+    if profile == "smoke":
+        rows = tuple(p._replace(arms=p.arms[:2], seeds=1) for p in row.plans.get("small", ()))
+    else:
+        rows = row.plans.get(profile, ())
+    most = int(os.environ.get("ATTNLIB_SEEDS") or 0) or 10**6         # make reproduce SEEDS=n
+    return tuple(p._replace(seeds=min(p.seeds, most)) for p in rows)
+
+
+def run_of(plan: Plan, profile: str, arm: str, seed: int) -> Run:
+    fields = PROFILES[profile].fields | plan.own
+    return Run(dataset=plan.dataset, backbone=plan.backbone, attention=arm, seed=seed, **fields)
+
+
+def margin_of(profile: str, dataset: str = "") -> float:
+    """The equivalence margin in points; 1 for a profile that has none of its own."""
+    known = PROFILES[profile].margin if profile in PROFILES else 1.0
+    return MARGINS.get((profile, dataset), known)
