@@ -81,7 +81,7 @@ def accuracy_table(df) -> str:
     import pandas as pd
     rows = []
     for r in arms_table(df).itertuples():
-        first = df[(df.arm == r.arm) & (df[CELL] == (r.dataset, r.backbone, r.recipe)).all(axis=1)
+        first = df[(df.arm == r.arm) & (df[CELL] == [r.dataset, r.backbone, r.recipe]).all(axis=1)
                    ].dropna(subset=["params"])
         rows.append({
             "data set": name(r.dataset), "network": name(r.backbone), "recipe": r.recipe,
@@ -140,7 +140,7 @@ def seed_noise(df) -> str:
     sentences = []
     plain = df[df.arm == "none"]
     for r in arms_table(plain).itertuples():
-        done = plain[(plain[CELL] == (r.dataset, r.backbone, r.recipe)).all(axis=1)
+        done = plain[(plain[CELL] == [r.dataset, r.backbone, r.recipe]).all(axis=1)
                      ].accuracy.dropna()
         if r.n < 2:
             sentences.append(f"{place(r)}: "
