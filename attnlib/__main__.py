@@ -78,6 +78,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--jobs", default="auto", help="trainings side by side (default: auto)")
     sub.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
 
+    sub = command("verify", verify, "check the records, and train a sample of them again")
+    sub.add_argument("--profile", help="full, real, small …: by default all that are committed")
+    sub.add_argument("--minutes", type=float, default=10, help="of training again (default: 10)")
+    sub.add_argument("--seed", type=int, default=0, help="another sample (default: 0)")
+
     sub = command("bench", bench, "measure speed side by side with the plain loop")
     sub.add_argument("--minutes", type=float, help="about so long (default: 12; quick: 1)")
     sub.add_argument("--quick", action="store_true", help="everything once, tiny")
@@ -241,6 +246,19 @@ def notebooks(args) -> int:
         print(shown(report()))
         return 0
     return {"check": books.check, "publish": books.publish}[args.what](args.names or None)
+
+
+def verify(args) -> int:
+    from . import store
+    from .verify import verify as check
+    if args.profile:
+        known_profile(args.profile)
+    bad = [check(profile, args.minutes, args.seed)
+           for profile in ([args.profile] if args.profile else ("real", "full"))
+           if args.profile or store.all_records(profile)]
+    if not bad:
+        raise LookupError("no record of profile real or full is here; --profile names another")
+    return int(sum(bad) > 0)
 
 
 def bench(args) -> None:
