@@ -2,6 +2,7 @@
 import numpy as np
 import pandas as pd
 
+from .arrays import measured
 from .batches import Batches
 from .data import DATASETS, DataMissing, Dataset, load_dataset
 from .shapetex import make_shapetex
@@ -39,22 +40,11 @@ def constants(found: dict) -> str:
     rows = []
     for name, data in found.items():
         if data is not None:
-            mean, std = measured(data)
+            mean, std = measured(data.images["train"], data.images["val"])
             rows.append({"data set": name, "mean used": triple(data.mean),
                          "mean measured": triple(mean), "std used": triple(data.std),
                          "std measured": triple(std)})
     return markdown(rows)
-
-
-def measured(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel over the training file (train and validation
-    parts), on the 0..1 scale."""
-    levels = np.arange(256) / 255
-    x = np.concatenate([data.images["train"], data.images["val"]])
-    share = np.stack([np.bincount(x[..., c].ravel(), minlength=256) for c in range(x.shape[-1])])
-    share = share / share.sum(1, keepdims=True)          # [C, 256]: exact, and without a float copy
-    mean = share @ levels
-    return mean, np.sqrt(share @ levels**2 - mean**2)
 
 
 def triple(values) -> str:
