@@ -175,11 +175,12 @@ def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[
 
 
 def missing(name: str, folder: Path, error) -> str:
-    files = "; ".join(f"{s.file} (SHA-256 {s.sha256})" for s in SOURCES[name])
+    files = " and ".join(f"{s.file} (SHA-256 {s.sha256})" for s in SOURCES[name]
+                         if not (folder / s.file).is_file())
     return (f"no data for {name!r} in {shown(folder)} (ATTNLIB_DATA sets the folder), and fetching "
             f"failed: {' '.join(str(error).split())[:1000]}. With a network `make data` tries "
-            f"again. By hand, put there {files}, or {name}.npz (train_images, train_labels, "
-            "test_images, test_labels). ShapeTex needs no file: --dataset shapetex")
+            f"again. By hand, put there {files or 'its files'}; or {name}.npz (train_images, "
+            "train_labels, test_images, test_labels). ShapeTex needs no file: --dataset shapetex")
 
 
 def with_splits(name: str, row: Row, arrays: dict) -> Dataset:

@@ -102,16 +102,16 @@ def download(source: Source, path: Path) -> None:
                 slow.add(url)
                 waiting.append(url)
             except (OSError, http.client.HTTPException) as error:
-                words = str(error) or type(error).__name__
-                failed.append(f"{url}: expected {source.size:,} bytes of SHA-256 "
-                              f"{source.sha256[:16]}…, found {words}")
+                words = str(error).removeprefix("<urlopen error ") or type(error).__name__
+                failed.append(f"at {url}: {words}")
             print(words, flush=True)
     if done:
         os.replace(part, path)
         return
     if not part.stat().st_size:
         part.unlink()
-    raise Broken("; ".join(failed))
+    raise Broken(f"expected {source.size:,} bytes of SHA-256 {source.sha256[:16]}…, found "
+                 + "; ".join(failed))
 
 
 def complete(source: Source, url: str, file, hurry: bool) -> str:

@@ -15,7 +15,7 @@ from .paths import checkpoints_dir, data_dir, plain
 from .run import Run
 from .spec import choose
 from .studies import PROFILES, plans, run_of
-from .train import about, data_of, machine, network, versions
+from .train import about, data_of, environment, machine, network, versions
 from .workers import attempt, gpus, side_by_side, unfinished
 
 FOR_READING = "best"        # each study from its best profile with records; never trains
@@ -76,6 +76,26 @@ def estimate_seconds(run: Run) -> float:
     macs = macs_of(run.backbone, run.attention, run.placement, run.width, row.channels, row.size)
     extra = 1.0 + 0.4 * (run.attention != "none")
     return run.how.epochs * (run.n_train or row.train) * extra * (fixed + per_mac * macs)
+
+
+FEW_STEPS = 500         # below it a network has hardly begun to learn
+
+
+def forecast(run: Run) -> str:
+    """What training a run will be, before it starts: data, device, about how long; and what to do
+    where so few images make few steps."""
+    data, how = data_of(run), run.how
+    counts = {split: getattr(run, f"n_{split}") or len(y) for split, y in data.labels.items()}
+    steps = how.epochs * max(1, counts["train"] // how.batch_size)
+    surroundings = environment()
+    words = (f"{run.dataset}: {', '.join(f'{n:,} {split}' for split, n in counts.items())} images "
+             f"of {len(data.classes)} classes, {data.row.size}×{data.row.size}×{data.row.channels};"
+             f" {how.epochs} epochs on {surroundings['device']} in {surroundings['precision']}, "
+             f"about {math.ceil(estimate_seconds(run) / 60)} min")
+    if steps < FEW_STEPS:
+        words += (f"\nonly {steps} steps of {how.batch_size} images: a smaller --batch-size or "
+                  "more --epochs would teach it more")
+    return words
 
 
 @cache

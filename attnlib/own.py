@@ -3,10 +3,8 @@ file in MedMNIST's layout.
 
 A folder: ``PATH/train/<class>/…`` and ``PATH/test/<class>/…``, and ``PATH/val/<class>/…`` if there
 is one; or ``PATH/<class>/…``. What is missing of test and val is cut out of the training pictures,
-class by class, always in the same way. A picture is turned upright (EXIF), laid on white where it
-is transparent, brought to 8 bits, cropped to its largest centred square, and that is resized to
-``size`` pixels (bilinear, antialiased; a square of that size stays as it is). Of several frames
-the first counts. Where red, green and blue agree in every picture there is one channel.
+class by class, always in the same way. `attnlib.pictures` makes squares of ``size`` pixels of them.
+Where red, green and blue agree in every picture there is one channel.
 
 Both are known by their ``content``, a SHA-256: the path is how they are found, no part of what they
 are. So a run keeps its id when its data are moved, and gets another when one picture changes."""
@@ -17,7 +15,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,12 +22,12 @@ import numpy as np
 
 from .arrays import SIDES, SPLITS, DataBad, DataMissing, cut, read_npz
 from .paths import shown
+from .pictures import endings, read_picture
 from .spec import derive, form, take_options
 
 SPLIT_FOLDERS = {"train": ("train", "training"), "test": ("test", "testing"),
                  "val": ("val", "valid", "validation")}
 SHARES = {"test": 0.2, "val": 0.1}      # of the training pictures that there are at that moment
-UNSAFE = {"EPS", "WMF"}                 # formats that Pillow hands to other programs
 
 
 # --- Names ---
@@ -154,21 +151,6 @@ def pictures(folder: Path) -> list[Path]:
     return sorted(out)
 
 
-@cache
-def formats() -> tuple[str, ...]:
-    """The formats that Pillow reads by itself."""
-    from PIL import Image  # here: only folders of pictures need it
-    Image.init()
-    return tuple(name for name in Image.OPEN if name not in UNSAFE)
-
-
-@cache
-def endings() -> frozenset[str]:
-    known = formats()
-    from PIL import Image
-    return frozenset(e for e, name in Image.registered_extensions().items() if name in known)
-
-
 def folder_digest(root: Path) -> str:
     """Of the pictures' names within the folder, and their bytes."""
     lines, wrong = [], []
@@ -219,12 +201,10 @@ def decode(root: Path, size: int, channels: int | None) -> dict[str, np.ndarray]
 
     def attempt(path):
         try:
-            return picture(path, size)
-        except Exception as error:          # Pillow's readers raise whatever their libraries do
-            if isinstance(error, MemoryError):
-                raise
-            return f"{path.relative_to(root).as_posix()}: {why(path, error)}"
-    images = np.zeros((len(found), size, size, 3), np.uint8)
+            return read_picture(path, size, channels or 3)
+        except ValueError as error:
+            return f"{path.relative_to(root).as_posix()}: {error}"
+    images = np.zeros((len(found), size, size, channels or 3), np.uint8)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for k, result in enumerate(pool.map(attempt, [path for *_, path in found])):
             if isinstance(result, str):
@@ -233,8 +213,8 @@ def decode(root: Path, size: int, channels: int | None) -> dict[str, np.ndarray]
                 images[k] = result
     if wrong:
         raise refusal(root, wrong, len(found))
-    if channels == 1 or (channels is None and (images == images[..., :1]).all()):
-        images = grey_of(images)
+    if channels is None and (images == images[..., :1]).all():
+        images = np.ascontiguousarray(images[..., :1])
     labels = np.array([classes.index(name) for _, name, _ in found])
     split = np.array([split for split, *_ in found])
     arrays = {"class_names": np.array(classes)}
@@ -242,12 +222,6 @@ def decode(root: Path, size: int, channels: int | None) -> dict[str, np.ndarray]
         arrays |= {f"{name}_images": images[split == name],
                    f"{name}_labels": labels[split == name]}
     return arrays
-
-
-def grey_of(images: np.ndarray) -> np.ndarray:
-    """Luma [N, H, W, 1] of RGB images [N, H, W, 3], with ITU-R 601's weights as Pillow has them."""
-    weights = np.array([19595, 38470, 7471], np.uint32)
-    return ((images @ weights + 2**15) >> 16).astype(np.uint8)[..., None]
 
 
 def split_up(arrays: dict, content: str) -> None:
@@ -258,48 +232,6 @@ def split_up(arrays: dict, content: str) -> None:
             rest, out = cut(y, share, derive("cut", content, part))
             arrays |= {"train_images": x[rest], "train_labels": y[rest],
                        f"{part}_images": x[out], f"{part}_labels": y[out]}
-
-
-def why(path: Path, error: Exception) -> str:
-    """What is wrong with a picture, in words."""
-    from PIL import Image
-    if path.is_file() and not path.stat().st_size:
-        return "an empty file"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "no picture that Pillow can read"
-    return str(error) or type(error).__name__
-
-
-def picture(path: Path | str, size: int = 32, channels: int = 3) -> np.ndarray:
-    """One picture as uint8 [size, size, channels], by the rule at the head of this module. Raises
-    what Pillow raises, and ``ValueError`` for what it would pass on without a known range, or for
-    more pixels than its limit against decompression bombs."""
-    from PIL import Image, ImageOps
-    with Image.open(path, formats=formats()) as image:
-        limit = Image.MAX_IMAGE_PIXELS
-        if limit and image.width * image.height > limit:
-            raise ValueError(f"{image.width}×{image.height} pixels, more than Pillow's limit of "
-                             f"{limit:,}; make it smaller first")
-        image.draft(None, (2 * size, 2 * size))        # JPEG: decoded at a fraction, which is fast
-        image = eight_bits(ImageOps.exif_transpose(image))
-    x = np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR))
-    return x if channels == 3 else grey_of(x[None])[0]
-
-
-def eight_bits(image):
-    """Any Pillow image as RGB: 16 bits scaled to 8, transparency laid on white."""
-    from PIL import Image
-    if image.mode.startswith("I"):
-        levels = np.asarray(image).astype(np.int64)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise ValueError("32-bit levels have no known range; save it with 8 or 16 bits")
-        image = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError("levels of floating point have no known range; save it with 8 or 16 bits")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
 
 
 # --- npz files ---

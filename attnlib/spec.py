@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 NAME = re.compile(r"\s*([A-Za-z0-9_+]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
-PLACED = re.compile(r"\s*([A-Za-z0-9_+]+)\s*(?:\(([^()]*)\))?\s*:([^\0]+)", re.DOTALL)
+PLACED = re.compile(r"\s*([A-Za-z0-9_+]+)\s*(?:\(([^()]*)\))?\s*:([^\0]*)", re.DOTALL)
 
 
 def parse(text: str) -> tuple[str, dict]:
