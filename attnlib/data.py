@@ -151,6 +151,8 @@ def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:
 
 def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[str, np.ndarray]:
     """The arrays in torchvision's files, fetched where they are not there or not whole."""
+    if not row.torchvision:
+        raise DataMissing(missing(name, folder, "no source is known"))
     import torchvision  # here: the import takes a second
     make = getattr(torchvision.datasets, row.torchvision)
 
@@ -160,8 +162,8 @@ def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[
         parts = read()
     except Exception:       # RuntimeError is its word for "not there"; a half file raises any other
         try:
-            if not download:
-                raise OSError("download=False") from None
+            if not download or name not in SOURCES:
+                raise OSError("download=False" if not download else "no source is known") from None
             fetch(name, folder)
             parts = read()
         except (RuntimeError, OSError) as error:
@@ -175,7 +177,7 @@ def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[
 
 
 def missing(name: str, folder: Path, error) -> str:
-    files = " and ".join(f"{s.file} (SHA-256 {s.sha256})" for s in SOURCES[name]
+    files = " and ".join(f"{s.file} (SHA-256 {s.sha256})" for s in SOURCES.get(name, ())
                          if not (folder / s.file).is_file())
     return (f"no data for {name!r} in {shown(folder)} (ATTNLIB_DATA sets the folder), and fetching "
             f"failed: {' '.join(str(error).split())[:1000]}. With a network `make data` tries "

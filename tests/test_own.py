@@ -1,23 +1,31 @@
 """Own pictures, as people have them: folders and npz files that nobody prepared for this project
 are trained on at the first attempt, known by their content, and refused with every fault named."""
+import importlib
 import io
 import os
+import re
+import shlex
 import shutil
+from collections import ChainMap
 
 import numpy as np
 import pytest
-from helpers import tiny, weights
+import torch
+from helpers import tiny, train_module, weights
 from PIL import Image
 
+from attnlib import data as data_module
 from attnlib import own, store
 from attnlib.__main__ import main
 from attnlib.arrays import DataBad, DataMissing, measured
-from attnlib.data import identity, load_dataset
+from attnlib.data import DATASETS, identity, load_dataset
 from attnlib.grid import estimate_seconds, find_record, load_model
+from attnlib.paths import REPO
 from attnlib.run import Run
 from attnlib.spec import parse
-from attnlib.train import data_of, scores, train
+from attnlib.train import data_of, model_of, scores, train
 
+run_module = importlib.import_module("attnlib.run")
 RNG = np.random.default_rng(0)
 FEW = {"n_train": None, "n_val": None, "n_test": None, "epochs": 1, "batch_size": 8}
 
@@ -63,7 +71,7 @@ def test_a_folder_of_pictures_is_trained_on_at_the_first_attempt(here, capsys):
                 "--batch-size 8 --backbone resnet18".split()) == 0
     out = capsys.readouterr().out
     assert "24 train, 3 val, 6 test images of 3 classes, 32×32×3; 2 epochs on " in out
-    assert "about 1 min\nonly 4 steps" in out
+    assert "about 1 min\nonly 6 steps" in out
     run = Run(dataset="folder:photos", attention="cbam", width=0.125, epochs=2, batch_size=8)
     model, data = load_model(run.id), data_of(run)
     assert model.classes == ["birds", "cats", "dogs"] == list(data.classes)
@@ -73,7 +81,6 @@ def test_a_folder_of_pictures_is_trained_on_at_the_first_attempt(here, capsys):
 
 def again(run: Run, model) -> dict:
     """The test scores of a loaded model, computed from the pictures."""
-    import torch
     images, labels = data_of(run).split("test")
     x = (torch.tensor(images) / 255 - torch.tensor(model.mean)) / torch.tensor(model.std)
     with torch.no_grad():
@@ -120,9 +127,7 @@ def test_what_is_learnt_from_a_folder_can_be_seen(here):
 def test_other_sizes_go_through_every_network(here, backbone, size):
     tree(here / "photos", {"a": 3, "b": 3})
     run = Run(dataset=f"folder(size={size}):photos", backbone=backbone, width=0.125)
-    import torch
 
-    from attnlib.train import model_of
     data = data_of(run)
     logits = model_of(run, data).eval()(torch.zeros(1, 3, size, size))
     assert data.images["train"].shape[1:] == (size, size, 3) and logits.shape == (1, 2)
@@ -386,3 +391,53 @@ def test_more_than_256_classes_keep_their_numbers(here):
     stored = store.read_arrays("own", run.id, record["arrays"]["predictions"])
     assert np.array_equal(stored["label"], data_of(run).labels["test"][:300])
     assert stored["label"].max() == 299
+
+
+# --- The README's own section ---
+
+
+def section() -> str:
+    text = (REPO / "README.md").read_text(encoding="utf-8")
+    return text.split("## Your own data")[1].split("\n## ")[0]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", section(), re.DOTALL)
+
+
+def test_the_readmes_commands_run_as_they_stand_but_small(here, capsys):
+    tree(here / "photos", {"a": 4, "b": 4})
+    np.savez(here / "pathmnist.npz", **medmnist())
+    (commands,) = blocks("bash")
+    for line in commands.strip().splitlines():
+        words = shlex.split(line, comments=True)
+        assert words[:3] == [".venv/bin/python", "-m", "attnlib"]
+        small = "--width 0.125 --epochs 1 --backbone squeezenet --batch-size 4".split()
+        assert main(words[3:] + small * (words[3] == "train")) == 0
+    out = capsys.readouterr().out
+    assert out.count("test accuracy") == 3 and out.count(", good\n") == 2
+
+
+def test_the_readmes_python_trains_and_loads(here, monkeypatch):
+    tree(here / "photos", {"a": 4, "b": 4})
+    code = blocks("python")[0].replace("width=0.25, epochs=20", "width=0.125, epochs=1")
+    names = {}
+    exec(code, names)
+    assert names["record"]["status"] == "done" and names["model"].classes == ["a", "b"]
+
+
+def test_a_new_data_set_is_one_row_and_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_module, "DATASETS", dict(DATASETS))
+    monkeypatch.setattr(data_module, "SETS", ChainMap(own.OWN, data_module.DATASETS))
+    for module in (run_module, train_module):
+        monkeypatch.setattr(module, "SETS", data_module.SETS)
+    monkeypatch.setattr(train_module, "DATASETS", data_module.DATASETS)
+    exec(blocks("python")[1], {})
+    with pytest.raises(DataMissing, match="no data for 'digits'.*digits.npz"):
+        load_dataset("digits")
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "digits.npz", **medmnist(classes=10))
+    run = tiny(dataset="digits", **FEW)
+    assert run.id.startswith("digits-") and train(run)["model"]["params"] > 0
+    assert load_model(run).mean == (0.1307,) and estimate_seconds(run) > 0
+    assert load_dataset("npz:digits.npz").row.size == 28
