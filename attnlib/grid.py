@@ -11,7 +11,7 @@ from functools import cache
 from . import store
 from .data import DataBad, DataMissing
 from .models import build_model, cost, resolve_placement
-from .paths import checkpoints_dir, data_dir, plain
+from .paths import data_dir, plain
 from .run import Run
 from .spec import choose, parse
 from .studies import PROFILES, plans, run_of
@@ -286,20 +286,9 @@ def find_record(run_or_id, profile: str | None = None) -> dict:
 
 
 def load_model(run_or_id, profile: str | None = None):
-    """The trained network of a run in eval mode, on the CPU, with ``classes``, ``mean``, ``std``
+    """The trained network of a `Run`, an id or the beginning of one, or a file that ``export``
+    wrote; in eval mode, on the CPU, with ``classes``, ``mean``, ``std``, ``size`` and ``channels``
     attached. ``LookupError`` where its weights are not here: it names the command that makes them.
     """
-    from .data import DATASETS
-    record = find_record(run_or_id, profile)
-    state = store.load_checkpoint(checkpoints_dir(record["profile"], record["id"]), store.WEIGHTS)
-    if state is None:
-        raise LookupError(f"the weights of {record['id']} are not on this machine (they are not in "
-                          f"git); `python -m attnlib train {record['id']} --weights` trains them")
-    run = Run(**record["run"])
-    row = DATASETS[parse(run.dataset)[0]]
-    model = build_model(run.backbone, run.attention, num_classes=len(record["classes"]),
-                        in_channels=row.channels, image_size=row.size, width=run.width,
-                        placement=run.placement or None, seed=run.seed)
-    model.load_state_dict(state["model"])
-    model.classes, model.mean, model.std = record["classes"], row.mean, row.std
-    return model.eval()
+    from . import weights
+    return weights.network(*weights.find(run_or_id, profile))
