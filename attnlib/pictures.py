@@ -19,7 +19,7 @@ def read_picture(path: str | Path, size: int, channels: int) -> np.ndarray:
             side = min(image.size)
             left, top = ((length - side) // 2 for length in image.size)
             image = image.crop((left, top, left + side, top + side))
-            image = image.resize((size, size), Image.Resampling.LANCZOS)
+            image = image.resize((size, size), Image.Resampling.BILINEAR)
     except FileNotFoundError:
         raise ValueError("there is no such file") from None
     except IsADirectoryError:

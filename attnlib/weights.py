@@ -111,8 +111,9 @@ def network(header: dict, state: dict) -> nn.Module:
                         in_channels=header["channels"], image_size=header["size"], width=run.width,
                         placement=run.placement or None, seed=run.seed)
     model.load_state_dict(state)
-    for key in ("id", "classes", "mean", "std", "size", "channels"):
+    for key in ("id", "classes", "size", "channels"):
         setattr(model, key, header[key])
+    model.mean, model.std = tuple(header["mean"]), tuple(header["std"])
     return model.eval()
 
 
