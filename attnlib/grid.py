@@ -18,6 +18,8 @@ from .studies import PROFILES, plans, run_of
 from .train import data_of, machine, versions
 from .workers import attempt, gpus, side_by_side, unfinished
 
+ON_DISK = (("cifar10.npz", "cifar-10-batches-py"),
+           ("fashionmnist.npz", "FashionMNIST/raw/t10k-labels-idx1-ubyte"))
 FOR_READING = "best"        # each study from its best profile with records; never trains
 
 
@@ -40,8 +42,12 @@ def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
         return best_profile(name or "hybrid")
     if asked != "auto":
         return asked
-    here = all((data_dir() / f"{d}.npz").is_file() for d in ("cifar10", "fashionmnist"))
-    return "real" if machine().device == "cuda" and here else "small"
+    return "real" if machine().device == "cuda" and real_is_here() else "small"
+
+
+def real_is_here() -> bool:
+    """Whether the data of profile ``real`` are on disk, as our files or as torchvision's."""
+    return all(any((data_dir() / name).exists() for name in names) for names in ON_DISK)
 
 
 def best_profile(name: str) -> str:
