@@ -9,15 +9,17 @@ from dataclasses import replace
 from functools import cache
 
 from . import store
-from .arrays import DataBad, DataMissing, Row
+from .arrays import DataBad, DataMissing
 from .models import build_model, cost, resolve_placement
-from .paths import checkpoints_dir, data_dir, plain
+from .paths import data_dir, plain
 from .run import Run
 from .spec import choose
 from .studies import PROFILES, plans, run_of
-from .train import about, data_of, environment, machine, network, versions
+from .train import about, data_of, environment, machine, versions
 from .workers import attempt, gpus, side_by_side, unfinished
 
+ON_DISK = (("cifar10.npz", "cifar-10-batches-py"),
+           ("fashionmnist.npz", "FashionMNIST/raw/t10k-labels-idx1-ubyte"))
 FOR_READING = "best"        # each study from its best profile with records; never trains
 
 
@@ -40,8 +42,12 @@ def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
         return best_profile(name or "hybrid")
     if asked != "auto":
         return asked
-    here = all((data_dir() / f"{d}.npz").is_file() for d in ("cifar10", "fashionmnist"))
-    return "real" if machine().device == "cuda" and here else "small"
+    return "real" if machine().device == "cuda" and real_is_here() else "small"
+
+
+def real_is_here() -> bool:
+    """Whether the data of profile ``real`` are on disk, as our files or as torchvision's."""
+    return all(any((data_dir() / name).exists() for name in names) for names in ON_DISK)
 
 
 def best_profile(name: str) -> str:
@@ -304,18 +310,9 @@ def find_record(run_or_id, profile: str | None = None) -> dict:
 
 
 def load_model(run_or_id, profile: str | None = None):
-    """The trained network of a run in eval mode, on the CPU, with ``classes``, ``mean``, ``std``
+    """The trained network of a `Run`, an id or the beginning of one, or a file that ``export``
+    wrote; in eval mode, on the CPU, with ``classes``, ``mean``, ``std``, ``size`` and ``channels``
     attached. ``LookupError`` where its weights are not here: it names the command that makes them.
     """
-    record = find_record(run_or_id, profile)
-    state = store.load_checkpoint(checkpoints_dir(record["profile"], record["id"]), store.WEIGHTS)
-    if state is None:
-        raise LookupError(f"the weights of {record['id']} are not on this machine (they are not in "
-                          f"git); `python -m attnlib train {record['id']} --weights` trains them")
-    run = Run(**record["run"])
-    row = Row("", **record["data"]) if "data" in record else about(run)
-    model = network(run, row)
-    model.load_state_dict(state["model"])
-    model.classes = record["classes"]
-    model.mean, model.std = tuple(row.mean), tuple(row.std)
-    return model.eval()
+    from . import weights
+    return weights.network(*weights.find(run_or_id, profile))
