@@ -16,6 +16,7 @@ class Difference(NamedTuple):
 
 
 MIN_SEEDS = 3          # below this no interval is given
+MOST_SEEDS = 10_000    # where `seeds_needed` stops counting
 CELL = ["dataset", "backbone", "recipe"]        # what is compared runs within one of these
 
 
@@ -49,6 +50,56 @@ def verdict(d: Difference, margin: float) -> str:
     if d.low > 0:
         return "better"
     return "worse" if d.high < 0 else "undecided"
+
+
+def seeds_needed(sd_diff: float, delta: float, alpha: float = 0.05, power: float = 0.8) -> int:
+    """The fewest seeds with which a two-sided paired t test at ``alpha`` finds a true difference
+    ``delta`` with probability ``power``, where paired differences have the standard deviation
+    ``sd_diff``: exact, by the noncentral t distribution. ``MOST_SEEDS`` stands for that or more."""
+    if not (sd_diff >= 0 and delta):
+        raise ValueError(f"sd_diff={sd_diff} should be 0 or more, delta={delta} not 0")
+    low, high = 2, MOST_SEEDS                   # power grows with n: bisect
+    while low < high:
+        n = (low + high) // 2
+        low, high = (low, n) if power_of(n, sd_diff, delta, alpha) >= power else (n + 1, high)
+    return low
+
+
+def power_of(n: int, sd_diff: float, delta: float, alpha: float = 0.05) -> float:
+    """The probability that a two-sided paired t test over n seeds finds the difference ``delta``:
+    that |T| > t_{1−α/2, n−1} for T noncentral with δ√n / sd."""
+    from scipy import stats
+    shift = abs(delta) / sd_diff * math.sqrt(n) if sd_diff else math.inf
+    if shift > 40:                              # 1 to the last digit; scipy may give NaN out here
+        return 1.0
+    limit = stats.t.ppf(1 - alpha / 2, n - 1)
+    wrong_sign = stats.nct.cdf(-limit, n - 1, shift) if shift < 5 else 0.0      # below 1e-10
+    return float(stats.nct.sf(limit, n - 1, shift) + wrong_sign)
+
+
+def claim_verdict(d: Difference, claimed: float, sd_diff: float = math.nan) -> str:
+    """What the records say to a claimed gain (or, below zero, a claimed decrease), in the metric's
+    unit: ``holds`` (the interval lies at or beyond half of it), ``not reproduced`` (it falls short
+    of that half), else ``undecided`` with the seeds that would do, or ``not testable`` where there
+    is no number to test.
+
+    The seeds: so many that, with differences of standard deviation ``sd_diff``, half the claimed
+    gain is told from none and from the whole with a power of 80 %. Where there are as many already,
+    the gain is near that half, and its own distance from there counts."""
+    if not claimed or math.isnan(claimed):
+        return "not testable"
+    half, sign = abs(claimed) / 2, math.copysign(1, claimed)
+    low, mean, high = sorted((sign * d.low, sign * d.mean, sign * d.high))
+    if low >= half:
+        return "holds"
+    if high < half:
+        return "not reproduced"
+    if math.isnan(sd_diff):
+        return f"undecided: {'needs more seeds' if d.n else 'no finished pairs'}"
+    needed = seeds_needed(sd_diff, half)
+    if needed <= d.n and mean != half:
+        needed = max(seeds_needed(sd_diff, mean - half), d.n + 1)
+    return f"undecided: needs about {max(needed, MIN_SEEDS):,} seeds"
 
 
 def arms_table(df, metric: str = "accuracy"):
