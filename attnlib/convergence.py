@@ -12,8 +12,8 @@ from .stats import CELL, MIN_SEEDS, Difference, t_half_width
 from .words import interval, name, place, plural
 
 # watched value -> (what it is, distance of the levels, more is better, how a level is written)
-VALUES = {"val_accuracy": ("validation accuracy", 0.05, True, "{:.0%}"),
-          "val_nll": ("validation loss", 0.1, False, "{:.1f}")}
+VALUES = {"val_accuracy": ("validation accuracy", 0.05, True, lambda x: f"{100 * x:.0f} %"),
+          "val_nll": ("validation loss", 0.1, False, lambda x: f"{x:.1f} nats")}
 
 
 def epochs_to(curve, level: float, more: bool = True) -> float:
@@ -108,7 +108,7 @@ def markdown(df, value: str = "val_accuracy") -> str:
     """Markdown of `table`."""
     import pandas as pd
     what, _, _, form = VALUES[value]
-    rows = [{"network and data set": place(r), what: form.format(r.level), "block": name(r.arm),
+    rows = [{"network and data set": place(r), what: form(r.level), "block": name(r.arm),
              "runs that got there": f"{r.reached} of {r.runs}",
              "median epochs": "never" if math.isinf(r.epochs) else f"{r.epochs:.1f}",
              "epochs ÷ none's [95 % interval]": "" if r.arm == "none" else factor(r)}
@@ -129,10 +129,11 @@ def reading(df, value: str = "val_accuracy") -> str:
             low, high = 100 * (r.low - 1), 100 * (r.high - 1)
             says = "too few seeds" if math.isnan(low) else "faster" if high < 0 else \
                 "slower" if low > 0 else "undecided"
-            never = f", {r.runs - r.reached} of {r.runs} never" if r.reached < r.runs else ""
-            gap = interval(100 * (r.ratio - 1), low, high, 0).replace("inf", "∞")
-            parts.append(f"{name(r.arm)} {gap} % ({plural(r.pairs, 'pair')}{never}), {says}")
+            gap = f"{interval(100 * (r.ratio - 1), low, high, 0)} % over {plural(r.pairs, 'pair')}"
+            if r.reached < r.runs:
+                gap = f"never in {r.runs - r.reached} of {plural(r.runs, 'run')}"
+            parts.append(f"{name(r.arm)} {gap}, {says}")
         if parts:
-            sentences.append(f"{place(cell.iloc[0])}, epochs to {form.format(last.level.iloc[0])} "
+            sentences.append(f"{place(cell.iloc[0])}, epochs to {form(last.level.iloc[0])} "
                              f"{what} against none: " + "; ".join(parts) + ".")
     return " ".join(sentences) or "No finished pair of runs to compare yet."

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import convergence, stats, store
+from . import convergence, stats
 from .grid import collect, histories, study
 from .stats import CELL, MIN_SEEDS, Difference
 

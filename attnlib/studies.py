@@ -77,7 +77,8 @@ STUDIES = {
         "real": (Plan("cifar10", "resnet18", HEADLINE, 6),
                  Plan("fashionmnist", "resnet18", HEADLINE, 6)),
         "full": (Plan("cifar10", "resnet18", HEADLINE, 20),
-                 Plan("cifar100", "resnet18", HEADLINE, 6))}),
+                 Plan("cifar100", "resnet18", HEADLINE, 6),
+                 Plan("fashionmnist", "resnet18", HEADLINE, 6))}),
     "baselines": Study("How good is a plain network, and how far do seeds alone move it?", {
         "small": (Plan(SMALL, "resnet18", ("none",), 5),
                   Plan(SMALL, "squeezenet", ("none",), 3, WIDER)),
