@@ -19,7 +19,9 @@ NAMES = {
     "replica_cbam_p2_intended": "CBAM with a ReLU too many (replica)",
     "replica_aa_p1": "Attention-augmented, mixed up (replica)",
     "coord": "Coordinate", "triplet": "Triplet", "gc": "Global Context", "srm": "SRM",
-    "resnet18": "ResNet-18", "squeezenet": "SqueezeNet", "vgg16": "VGG-16", "shapetex": "ShapeTex",
+    "resnet18": "ResNet-18", "squeezenet": "SqueezeNet", "vgg16": "VGG-16", "vgg19": "VGG-19",
+    "resnet50": "ResNet-50", "resnet50_slim": "slim ResNet-50", "alexnet": "AlexNet",
+    "cnn3": "CNN of three layers", "mobilenetv2": "MobileNetV2", "shapetex": "ShapeTex",
     "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashionmnist": "Fashion-MNIST"}
 
 
