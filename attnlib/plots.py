@@ -8,6 +8,7 @@ import numpy as np
 import seaborn as sns
 
 from . import store
+from .alttext import describe
 from .attention import ATTENTION
 from .cam import gates, inputs, stored_maps
 from .data import DataMissing
@@ -76,12 +77,16 @@ def use_style() -> None:
 
 
 def save(figure: plt.Figure, stem: str, profile: str) -> plt.Figure:
-    """Write ``figures/<profile>/<stem>.png`` and ``.svg``, and return the figure to be shown."""
-    folder = figures_dir(profile)
+    """Write ``figures/<profile>/<stem>.png`` and ``.svg``, and return the figure to be shown. What
+    it shows in words goes with it: into both files, and as the alternative text of the notebook's
+    picture."""
+    folder, alt = figures_dir(profile), describe(figure)
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{stem}.png", metadata={"Software": None})
-    figure.savefig(folder / f"{stem}.svg", metadata={"Date": None})
+    figure.savefig(folder / f"{stem}.png", metadata={"Software": None, "Description": alt})
+    figure.savefig(folder / f"{stem}.svg", metadata={"Date": None, "Description": alt})
     plt.close(figure)                       # shown once, as the cell's value
+    # IPython asks the figure for its forms; the picture itself still comes from matplotlib
+    figure._repr_mimebundle_ = lambda **_: ({}, {"image/png": {"alt": alt}})
     return figure
 
 

@@ -23,6 +23,10 @@ NAMES = {
     "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashionmnist": "Fashion-MNIST"}
 
 
+NOT_AFTER_HOLM = (" *Not after Holm* = a chance finding is not ruled out once all blocks of the "
+                  "table are counted as one family (adjusted sign-flip p of 0.05 or more).")
+
+
 def name(key: str) -> str:
     """How a block, arm, network or data set is called in text; options stay as written."""
     block, _, rest = key.partition(" ")
@@ -89,7 +93,7 @@ def accuracy_table(df) -> str:
             "seeds": f"{r.n} of {r.planned}",
             "gain over none, points [95 % interval]":
                 "" if r.arm == "none" else interval(r.gain, r.low, r.high),
-            "verdict": r.verdict,
+            "verdict": r.reading,
             "parameters": f"{int(first.params.iloc[0]):,}" if len(first) else "–",
             "M MACs": f"{first.macs.iloc[0] / 1e6:.1f}" if len(first) else "–"})
     table = pd.DataFrame(rows)
@@ -119,7 +123,7 @@ def reading(df, profile: str) -> str:
             continue
         base = base.iloc[0]
         parts = [f"{name(r.arm)} {interval(r.gain, r.low, r.high)} points over "
-                 f"{plural(r.pairs, 'paired seed')}, {r.verdict}" for r in cell.itertuples()
+                 f"{plural(r.pairs, 'paired seed')}, {r.reading}" for r in cell.itertuples()
                  if r.arm != "none" and r.pairs]
         text = f"{where}, `none` reaches {plus_minus(base['mean'], base.sd)} %"
         if parts:
@@ -130,7 +134,8 @@ def reading(df, profile: str) -> str:
     close = (f"\n\nVerdicts: *equivalent* = the 95 % interval lies within ±"
              f"{margin_of(profile, df.dataset.iloc[0]):g} points; "
              "*better* or *worse* = it excludes zero; *undecided* = neither, which is not "
-             "\"no effect\": it is too few seeds or too much noise.")
+             "\"no effect\": it is too few seeds or too much noise."
+             + NOT_AFTER_HOLM * int(table.reading.str.contains("Holm").any()))
     return " ".join(sentences) + (close if (table.pairs[table.arm != "none"] > 0).any()
                                   else "")
 
