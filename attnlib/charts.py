@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from . import calibration, convergence, pareto, selection, speed
-from .plots import cells, empty, look, panels, short
+from .plots import LOOKS, cells, empty, look, panels, short
 from .stats import CELL
 from .words import place
 
@@ -140,6 +140,7 @@ def inference_time(batch: str = "64") -> plt.Figure:
     figure, axes = panels(len(found), 3.2, 2.8)
     for axis, row in zip(axes, found, strict=False):
         times = row["ms_per_image"][batch]
+        times = {arm: times[arm] for arm in sorted(times, key=list(LOOKS).index)}
         for k, (arm, s) in enumerate(times.items()):
             axis.bar(k, s["median"], color=look(arm).colour, width=0.7, yerr=[
                 [s["median"] - s["low"]], [s["high"] - s["median"]]], capsize=4)

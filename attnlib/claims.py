@@ -267,12 +267,13 @@ def verdict(claim: Claim, found, margin: float, sign: int = 1) -> str:
     return f"undecided: needs about {max(needed, d.n + 1, stats.MIN_SEEDS):,} seeds"
 
 
-def audit(profile: str | None = None):
-    """One row a claim, as a DataFrame: the claim, where the answer is from, the difference of its
-    arms with the 95 % interval, and the verdict. ``profile``: as for `resolve_profile`; without
-    one each study's best."""
+def audit(profile: str | None = None, *projects: str):
+    """One row a claim of these projects (``"P0"`` …), or of all, as a DataFrame: the claim, where
+    the answer is from, the difference of its arms with the 95 % interval, and the verdict.
+    ``profile``: as for `resolve_profile`; without one each study's best."""
     import pandas as pd
-    return pd.DataFrame([judge(claim, profile) for claim in CLAIMS])
+    return pd.DataFrame([judge(claim, profile) for claim in CLAIMS
+                         if not projects or claim.project in projects])
 
 
 def said(row) -> str:
