@@ -1,11 +1,12 @@
 """The words and tables of the report, 07_report: each computed from the records of the studies'
 chosen profiles; what is missing is a sentence."""
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 from . import claims, store
 from .certainty import scatter
-from .grid import collect, estimate_seconds, finished, study
+from .grid import collect, estimate_seconds, finished, resolve_profile, study
 from .inference import seeds_needed
 from .run import Run
 from .stats import CELL, MIN_SEEDS, arms_table, paired, verdict
@@ -102,10 +103,18 @@ def advice_table(df) -> str:
                                                                                       "0.0 %")
 
 
+def with_runs(key: str, profile: str, enough) -> tuple[str, object]:
+    """(profile, finished runs) of a study: from the profile asked for, or, where those are not
+    ``enough``, from a smaller one that has enough; the asked one's if none has."""
+    order = [profile] + [p for p in ("real", "small") if p != profile and profile != "smoke"]
+    tables = {p: df[df.status == "done"] for p in order if len(df := collect(key, p))}
+    found = next((p for p, done in tables.items() if enough(done)), profile)
+    return found, tables.get(found, collect(key, profile).iloc[:0])
+
+
 def recipe_words(profile: str) -> str:
     """What the recipe moves and what the block moves, side by side, by the study ``recipe``."""
-    df = collect("recipe", profile)
-    done = df[df.status == "done"]
+    profile, done = with_runs("recipe", profile, lambda d: d.recipe.nunique() > 1)
     lines = []
     for (dataset, backbone), cell in done.groupby(["dataset", "backbone"], sort=False):
         recipes = list(cell.recipe.unique())
@@ -122,7 +131,7 @@ def recipe_words(profile: str) -> str:
                     lines.append(f"{name(arm)} under `{recipe}`: "
                                  f"{interval(d.mean, d.low, d.high)} points")
         if lines:
-            lines[0] = f"{name(backbone)} on {name(dataset)}: {lines[0]}"
+            lines[0] = f"{name(backbone)} on {name(dataset)} (profile `{profile}`): {lines[0]}"
     if done.recipe.nunique() < 2:
         return (f"The study `recipe` has no finished runs of two recipes in profile `{profile}` "
                 "yet, so how much the recipe moves cannot be said from these records"
@@ -162,8 +171,7 @@ def power(k: int) -> str:
 
 def open_words(profile: str) -> str:
     """What opening the gates at the start changes, by the study ``controls``."""
-    df = collect("controls", profile)
-    done = df[df.status == "done"]
+    profile, done = with_runs("controls", profile, lambda d: d.arm.str.contains("=open").any())
     parts = []
     for _, cell in done.groupby(CELL, sort=False):
         for arm in (a for a in cell.arm.unique() if "gate_init=open" in a):
@@ -171,22 +179,22 @@ def open_words(profile: str) -> str:
             d = paired(cell, arm, base)
             if d.n:
                 margin = margin_of(profile, cell.dataset.iloc[0])
-                parts.append(f"{name(base)} in {place(cell.iloc[0])}: gates that start open "
-                             f"change it by {interval(d.mean, d.low, d.high)} points over "
-                             f"{plural(d.n, 'paired seed')}, {verdict(d, margin)}")
-    return ("; ".join(parts) + ".") if parts else (
+                parts.append(f"gates that start open change {name(base)} in "
+                             f"{place(cell.iloc[0])} by {interval(d.mean, d.low, d.high)} points "
+                             f"over {plural(d.n, 'paired seed')}, {verdict(d, margin)}")
+    return (f"Profile `{profile}`: {'; '.join(parts)}.") if parts else (
         f"The study `controls` has no finished pair with open gates in profile `{profile}` yet.")
 
 
 def controls_table(profile: str) -> str:
     """Markdown: every block against every control of the study ``controls``, paired by seed."""
     import pandas as pd
-    df = collect("controls", profile)
+    profile, done = with_runs("controls", profile, lambda d: d.arm.isin(CONTROLS).any())
     rows = []
-    for _, cell in df[df.status == "done"].groupby(CELL, sort=False):
+    for _, cell in done.groupby(CELL, sort=False):
         there = list(cell.arm.unique())
         for arm in (a for a in there if a not in ("none", *CONTROLS)):
-            row = {"where": place(cell.iloc[0]), "block": name(arm)}
+            row = {"where": place(cell.iloc[0]), "profile": profile, "block": name(arm)}
             for control in ("none", *CONTROLS):
                 d = paired(cell, arm, control)
                 margin = margin_of(profile, cell.dataset.iloc[0])
@@ -267,6 +275,29 @@ def reproducibility(df) -> str:
             "epoch's weights, and no choice was made by it; runs of the studies `recipe` and "
             "`selection` under other recipes also recorded its curve, for the section on selection "
             "alone.")
+
+
+def selection_words(profile: str) -> str:
+    """`selection.reading` of the study ``selection``, from a profile that has its runs."""
+    from . import selection
+    profile, done = with_runs("selection", profile, len)
+    return f"Profile `{profile}`. {selection.reading(done)}" if len(done) else \
+        "No run of the study `selection` has finished yet."
+
+
+def write_csv(path: Path) -> None:
+    """What every table here is made from, for other programs: `arms_table` of each profile's own
+    studies, one row an arm, at full precision."""
+    import pandas as pd
+    chosen = {key: resolve_profile("best", key) for key in STUDIES}
+    parts = []
+    for profile in dict.fromkeys(chosen.values()):
+        runs = [collect(key, p) for key, p in chosen.items()
+                if p == profile and STUDIES[key].compare]
+        df = pd.concat(runs).drop_duplicates("id", ignore_index=True)
+        parts.append(arms_table(df).assign(profile=profile))
+    text = pd.concat(parts)[lambda d: d.n > 0].to_csv(index=False, lineterminator="\n")
+    store.write_atomic(path, text.encode())
 
 
 def failures(chosen: dict[str, str]) -> str:

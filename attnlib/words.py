@@ -404,15 +404,15 @@ def provenance(df) -> str:
 
 def limits(chosen: dict[str, str]) -> str:
     """What the shown records cannot say: missing runs, few seeds, small sizes."""
-    lines = []
+    missing, shown = [], {}
     for key, profile in chosen.items():
         df = collect(key, profile)
-        missing = int((df.status != "done").sum())
-        if missing:
-            lines.append(f"- Study `{key}`: {missing} of {len(df)} planned runs of profile "
-                         f"`{profile}` have no finished record yet.")
-        if profile != "full":
-            lines.append(f"- Study `{key}` is shown from `{profile}`, "
-                         f"{PROFILES[profile].says}: its networks and schedules are smaller "
-                         "than those of published results, so its gains are not theirs.")
+        lacking = int((df.status != "done").sum())
+        missing += [f"`{key}` {lacking} of {len(df)} (`{profile}`)"] if lacking else []
+        shown.setdefault(profile, []).append(f"`{key}`")
+    lines = [f"- Without a finished record yet, of the planned runs: {', '.join(missing)}."
+             ] if missing else []
+    lines += [f"- Shown from `{profile}`, {PROFILES[profile].says}: {', '.join(keys)}. Its "
+              "networks and schedules are smaller than those of published results, so its gains "
+              "are not theirs." for profile, keys in shown.items() if profile != "full"]
     return "\n".join(lines) or "All planned runs of every study are finished at full size."
