@@ -1,0 +1,147 @@
+"""What the records say to one claim: its differences, seed by seed."""
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from . import convergence, stats
+from .grid import collect, histories, study
+from .stats import CELL, MIN_SEEDS, Difference
+
+NOTHING = Difference(math.nan, math.nan, math.nan, 0, 0)
+
+
+class Finding(NamedTuple):
+    """``d`` in the metric's unit, ``sd`` of the differences (NaN where unknown), the recipe of the
+    runs that it is from."""
+    d: Difference
+    sd: float = math.nan
+    recipe: str = "strong"
+
+
+def summed(gaps, percent: bool = False) -> Finding:
+    """The mean of differences and its t interval; ``percent``: of logarithms of ratios, given back
+    as percentages."""
+    gaps = np.asarray(gaps, float)
+    gaps, back = gaps[np.isfinite(gaps)], (lambda x: 100 * math.expm1(x)) if percent else float
+    n = len(gaps)
+    if not n:
+        return Finding(NOTHING)
+    mean, sd = gaps.mean(), gaps.std(ddof=1) if n > 1 else math.nan
+    half = stats.t_half_width(sd, n) if n >= MIN_SEEDS else math.nan
+    d = Difference(back(mean), back(mean - half), back(mean + half), n, int((gaps > 0).sum()))
+    return Finding(d, 100 * sd if percent else sd)
+
+
+def cell_of(df, dataset: str, backbone: str, recipe: str):
+    return df[(df[CELL] == [dataset, backbone, recipe]).all(axis=1) & (df.status == "done")]
+
+
+def scores(claim, df, recipe: str) -> Finding:
+    """Differences of a column of the `collect` table; of a contrast, those here less those of the
+    same seeds on the second data set."""
+    def gaps(dataset):
+        cell = cell_of(df, dataset, claim.backbone, recipe)
+        wide = cell.pivot(index="seed", columns="arm", values=claim.metric)
+        wide = wide.reindex(columns=list(dict.fromkeys([claim.arm, claim.base])))
+        return (wide[claim.arm] - wide[claim.base]).dropna()
+    own = gaps(claim.dataset)
+    return summed((own - gaps(claim.than)).dropna() if claim.than else own)
+
+
+def epochs(claim, df, recipe: str) -> Finding:
+    """Epochs to the hardest common level of validation accuracy, as a percentage of the base's."""
+    history = histories(cell_of(df, claim.dataset, claim.backbone, recipe))
+    found = convergence.levels(history, base=claim.base) if len(history) else []
+    if not found:
+        return Finding(NOTHING)
+    times = convergence.reached(history, found[-1])
+    r = convergence.ratio(times, claim.arm, claim.base)
+    logs = np.log(times[claim.arm] / times[claim.base]) if r.n else np.array([])
+    sd = 100 * float(np.std(logs, ddof=1)) if r.n > 1 and np.isfinite(logs).all() else math.nan
+    return Finding(Difference(*(100 * (x - 1) for x in r[:3]), r.n, r.wins), sd)
+
+
+def entropy(maps: np.ndarray) -> np.ndarray:
+    """−Σ p log p / log n of each map [N, h, w], p = M / ΣM: 0 for one cell, 1 for a flat map; NaN
+    for a map without mass."""
+    mass = maps.reshape(len(maps), -1).astype(np.float64)
+    total = mass.sum(1, keepdims=True)
+    p = np.divide(mass, total, out=np.full_like(mass, np.nan), where=total > 0)
+    logs = np.log(p, out=np.zeros_like(p), where=p > 0)
+    return -(p * logs).sum(1) / math.log(mass.shape[1])
+
+
+def focus(claim, df, recipe: str, stage: str = "stage-2") -> Finding:
+    """Per seed, over the test images with stored maps that both networks classify correctly: the
+    entropy of the maps as a percentage of the base's, or the difference of their mass on the
+    object, in points."""
+    from .cam import share_on_mask, stored_maps
+    from .train import data_of
+    cell = cell_of(df, claim.dataset, claim.backbone, recipe)
+    cell = cell[cell.arm.isin((claim.arm, claim.base))]
+    maps, runs = stored_maps(cell), {r.id: r for r in study(claim.study, df.profile.iloc[0])}
+    gaps = []
+    for _, pair in cell.groupby("seed"):
+        ids = {row.arm: row.id for row in pair.itertuples() if row.id in maps}
+        if len(ids) < 2:
+            continue
+        a, b = maps[ids[claim.arm]], maps[ids[claim.base]]
+        right = (a["prediction"] == a["label"]) & (b["prediction"] == b["label"])
+        if not right.any():
+            continue
+        a, b = (m[stage].astype(np.float32)[right] for m in (a, b))
+        if claim.metric == "entropy":
+            gaps.append(math.log(np.nanmean(entropy(a)) / np.nanmean(entropy(b))))
+        else:
+            mask = data_of(runs[ids[claim.arm]]).extras["test"]["mask"][:len(right)][right]
+            gaps.append(100 * (np.nanmean(share_on_mask(a, mask))
+                               - np.nanmean(share_on_mask(b, mask))))
+    return summed(gaps, claim.metric == "entropy")
+
+
+def latency(claim) -> Finding:
+    """Time an image at batch 64 as a percentage of the base's, repeat by repeat, from the stored
+    benchmark: a GPU's where there is one."""
+    from .speed import rows, stored
+    bodies = sorted(stored(), key=lambda body: "cores" in body["id"])
+    for row in (row for body in bodies for row in rows(body, "inference")):
+        again = row["repeats"].get("64", {})
+        if row["backbone"] == claim.backbone and {claim.arm, claim.base} <= set(again):
+            return summed(np.log(np.divide(again[claim.arm], again[claim.base])), True)
+    return Finding(NOTHING)
+
+
+MEASURED = {"accuracy": scores, "nll": scores, "epochs": epochs, "entropy": focus, "mass": focus}
+
+
+def finding(claim, profile: str) -> Finding:
+    """What the records of a profile say to a claim. The project's own recipe decides where at least
+    three pairs of it are finished, at full size; else ours."""
+    if claim.metric == "latency":
+        return latency(claim)
+    df = collect(claim.study, profile)
+    if claim.own and profile == "full":
+        found = MEASURED[claim.metric](claim, df, claim.own)._replace(recipe=claim.own)
+        if found.d.n >= MIN_SEEDS:
+            return found
+    return MEASURED[claim.metric](claim, df, "strong")
+
+
+def counted(claim) -> tuple[float, bool]:
+    """The exact number a claim is about, and whether it agrees: parameters and FLOPs of the four
+    networks at 28 pixels, or the parameters that a block adds."""
+    from .models import build_model, cost
+    if claim.metric == "added":
+        image = (3, 32, 32)
+        network = build_model(claim.backbone, claim.arm, placement="block")
+        found = cost(network, image)["attention_params"]
+        return found, found == claim.claimed
+    arms = (("none", None), ("cbam", "head"), ("se", "block"), ("cbam", "block"))
+    costs = [cost(build_model(claim.backbone, arm, in_channels=1, image_size=28, placement=where),
+                  (1, 28, 28)) for arm, where in arms]
+    if claim.metric == "parameters":
+        found = [c["params"] / 1e6 for c in costs]
+        return found[-1], np.allclose(found, (11.17, 11.21, 11.26, 11.26), rtol=0, atol=0.005)
+    found = [2 * c["macs"] / 1e9 for c in costs]        # theirs also counts norms and the like
+    return found[-1], np.allclose(found, claim.claimed, rtol=0.01)
