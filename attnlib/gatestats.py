@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from .attention import BAM, SCSE, SER, LayerScale, New
-from .interventions import BATCH, hooked, sites, stage_of
+from .interventions import BATCH, observed, sites, stage_of
 
 ENDS = 0.05                  # within this share of its range's ends a gate counts as saturated
 RANGES = {SER: (1, 2), BAM: (1, 2), SCSE: (0, 2), New: (0, 2), LayerScale: (-np.inf, np.inf)}
@@ -48,14 +48,11 @@ class Reading:
                 self.kinds.setdefault(kind, []).append(values.double().cpu().numpy())
 
 
-@torch.no_grad()
 def read(model: nn.Module, x: torch.Tensor) -> dict[str, Reading]:
     """Site -> its gates on images x; maps are averaged at once, as whole ones would fill memory."""
-    found = sites(model)
-    out = {name: Reading(site) for name, site in found.items()}
-    with hooked(found, lambda name, site, x, y: out[name].add(site.gate(x))):
-        for part in x.split(BATCH):
-            model.eval()(part)
+    out = {name: Reading(site) for name, site in sites(model).items()}
+    for part in x.split(BATCH):
+        observed(model, part, lambda name, gate: out[name].add(gate))
     return out
 
 

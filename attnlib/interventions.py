@@ -54,17 +54,16 @@ def stage_of(name: str) -> str:
 
 
 @contextmanager
-def hooked(modules: dict[str, nn.Module], hook: Callable) -> Iterator[None]:
-    """Within it ``hook(name, module, x, y)`` sees each module's input and output, and what it
-    returns, if anything, takes the output's place."""
-    handles = [module.register_forward_hook(
-        lambda module, args, y, name=name: hook(name, module, args[0], y))
-        for name, module in modules.items()]
+def computing(model: nn.Module, forwards: dict[str, Callable]) -> Iterator[None]:
+    """Within it the modules of these names compute these functions of x instead of their own."""
+    modules = {name: model.get_submodule(name) for name in forwards}
+    for name, module in modules.items():
+        module.forward = forwards[name]
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for module in modules.values():
+            del module.forward
 
 
 def batches(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -73,30 +72,34 @@ def batches(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 @torch.no_grad()
-def gates_of(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Site -> the gate on images x, broadcastable to the site's maps; keeps them all."""
-    out = {}
-    with hooked(sites(model), lambda name, site, x, y: out.__setitem__(name, site.gate(x))):
-        model.eval()(x)
-    return out
+def observed(model: nn.Module, x: torch.Tensor, see: Callable) -> torch.Tensor:
+    """The logits of images x, while ``see(site's name, gate)`` is told every gate."""
+    def observe(name, site):
+        def forward(x):
+            gate = site.gate(x)
+            see(name, gate)
+            return x * gate
+        return forward
+    with computing(model, {name: observe(name, site) for name, site in sites(model).items()}):
+        return model.eval()(x)
 
 
 @torch.no_grad()
 def replaced(model: nn.Module, x: torch.Tensor, new: dict[str, torch.Tensor]) -> torch.Tensor:
     """The logits of images x where these sites multiply by ``new`` instead of their own gates."""
-    found = sites(model)
-    with hooked({name: found[name] for name in new}, lambda name, site, x, y: x * new[name]):
+    with computing(model, {name: (lambda x, gate=gate: x * gate) for name, gate in new.items()}):
         return model.eval()(x)
 
 
-def mean_gates(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Site -> the mean of its gates over images, [1, …]; summed in double precision, so that a gate
-    that is the same for all of them is its own mean to the bit."""
+def survey(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The predicted classes [N] of images x, and the mean gate of each site, [1, …]. It is summed
+    in double precision: a gate that is the same for all images is its own mean to the bit."""
     total: dict[str, torch.Tensor] = {}
-    for part in batches(x):
-        for name, gate in gates_of(model, part).items():
-            total[name] = total.get(name, 0) + gate.double().sum(0, keepdim=True)
-    return {name: (value / len(x)).float() for name, value in total.items()}
+
+    def add(name, gate):
+        total[name] = total.get(name, 0) + gate.sum(0, keepdim=True, dtype=torch.float64)
+    classes = torch.cat([observed(model, part, add).argmax(1) for part in batches(x)])
+    return classes, {name: (value / len(x)).float() for name, value in total.items()}
 
 
 def scopes(model: nn.Module) -> dict[str, list[str]]:
@@ -116,32 +119,41 @@ def scopes(model: nn.Module) -> dict[str, list[str]]:
 
 def measure(model: nn.Module, x: torch.Tensor, labels) -> dict[str, np.ndarray]:
     """Replace the gates of a trained network on normalised images x [N, C, H, W] with their labels
-    [N]; the first IMAGES of them.
+    [N]: the first IMAGES of them for all sites at once, the first half of these for the others.
 
-    ``swap_scope`` [S] what was replaced, ``swap_mode`` [M] with what, ``swap_lost`` [S, M] the
-    accuracy lost in percentage points, ``swap_changed`` [S, M] the share of images whose predicted
-    class changed, ``swap_accuracy`` the untouched network's, %, ``swap_images`` N, ``swap_without``
-    the blocks that have no gate. A network without gates: the last alone. S counts `scopes`."""
+    ``swap_scope`` [S] what was replaced (see `scopes`), ``swap_mode`` [M] with what, ``swap_lost``
+    [S, M] the accuracy lost in percentage points, ``swap_changed`` [S, M] the share of images whose
+    predicted class changed, ``swap_images`` [S] how many there were, ``swap_accuracy`` the
+    untouched network's, %, ``swap_without`` the blocks that have no gate. Where none has one: the
+    last alone."""
     without = {"swap_without": np.array(without_gate(model), dtype="S")}
     if not sites(model):
         return without
     x, groups = x[:IMAGES], scopes(model)
-    labels = torch.as_tensor(np.asarray(labels)[:len(x)], device=x.device)
-    means = mean_gates(model, x)
-    right, changed, plain = (torch.zeros(size, dtype=torch.float64) for size in (
-        (len(groups), len(MODES)), (len(groups), len(MODES)), ()))
-    for part, truth in zip(batches(x), batches(labels), strict=True):
-        own = gates_of(model, part)
-        usual = replaced(model, part, {}).argmax(1)
-        plain += (usual == truth).sum().cpu()
-        for i, names in enumerate(groups.values()):
-            for j, swap in enumerate(MODES.values()):
-                new = {name: swap(own[name], means[name]) for name in names}
-                found = replaced(model, part, new).argmax(1)
-                right[i, j] += (found == truth).sum().cpu()
-                changed[i, j] += (found != usual).sum().cpu()
+    truth = torch.as_tensor(np.asarray(labels)[:len(x)], device=x.device)
+    usual, means = survey(model, x)
+    lost, changed, images = [], [], []
+    for scope, names in groups.items():
+        n = len(x) if scope == "all" else min(len(x), IMAGES // 2)
+        found = swapped(model, x[:n], names, means)                        # [M, n]
+        right, now = (usual == truth)[:n].double(), (found == truth[:n]).double()
+        lost.append(100 * (right - now).mean(1).cpu().numpy())
+        changed.append((found != usual[:n]).double().mean(1).cpu().numpy())
+        images.append(n)
     return without | {
-        "swap_scope": np.array(list(groups), dtype="S"), "swap_mode": np.array(list(MODES), "S"),
-        "swap_lost": (100 * (plain - right) / len(x)).numpy().astype(np.float32),
-        "swap_changed": (changed / len(x)).numpy().astype(np.float32),
-        "swap_accuracy": np.float32(100 * plain / len(x)), "swap_images": np.int32(len(x))}
+        "swap_scope": np.array(list(groups), "S"), "swap_mode": np.array(list(MODES), "S"),
+        "swap_lost": np.array(lost, np.float32), "swap_changed": np.array(changed, np.float32),
+        "swap_images": np.array(images, np.int32),
+        "swap_accuracy": np.float32(100 * (usual == truth).double().mean().item())}
+
+
+def swapped(model: nn.Module, x: torch.Tensor, names: list[str], means: dict) -> torch.Tensor:
+    """The classes [M, N] that images x are given with these sites' gates replaced, by each mode."""
+    out = []
+    for part in batches(x):
+        own: dict[str, torch.Tensor] = {}
+        observed(model, part, own.__setitem__)
+        out.append(torch.stack([
+            replaced(model, part, {name: swap(own[name], means[name]) for name in names}).argmax(1)
+            for swap in MODES.values()]))
+    return torch.cat(out, 1)
