@@ -9,15 +9,15 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from . import cam
 from .batches import Batches
+from .cam import deepest, make, passes
 from .data import DATASETS, SHAPETEX_OPTIONS
+from .focus import energy
 from .run import Run
 from .shapetex import INTERVENTIONS, ShapeTex, make_shapetex
 from .spec import parse
 
 IMAGES, SPLIT_IMAGES, BATCH = 300, 1000, 100
-STAGE = -2                                   # of the class activation maps: 8×8 cells in a ResNet
 LEVELS = {"clutter": (0, 0.5, 1, 2), "contrast": (0.25, 0.35, 0.5, 1),
           "distractors": (0, 2, 4, 6)}
 SPLITS = ("test", "flip", "uniform")         # of the background's style: see shapetex.SPLITS
@@ -52,35 +52,36 @@ def classes_of(model, images: np.ndarray, device) -> np.ndarray:
         for k in range(0, len(images), BATCH)])
 
 
+def seen(model, data: ShapeTex, device) -> tuple[np.ndarray, np.ndarray]:
+    """The predicted classes [N], and Grad-CAM's maps [N, h, w] for the true ones, at the finest of
+    the stages that `camstore` measures."""
+    classes, maps = [], []
+    for k in range(0, len(data.images), BATCH):
+        x = normalised(data.images[k:k + BATCH], device).contiguous()
+        stage = deepest(model, x)[0]
+        found = passes(model, x, data.labels[k:k + BATCH], (stage,))[stage]
+        classes.append(found.logits.argmax(1))
+        maps.append(make("grad_cam", found))
+    return np.concatenate(classes), np.concatenate(maps)
+
+
 def share(maps: np.ndarray, mask: np.ndarray) -> float:
-    """Σ_mask M / Σ M, the mean over the images whose map has any mass; NaN if none has. A cell
-    counts by the part of it that the mask covers."""
-    n, h, w = maps.shape
-    cover = mask.reshape(n, h, mask.shape[1] // h, w, -1).mean((2, 4))
-    total = maps.sum((1, 2))
-    has = total > 0
-    return float(((maps * cover).sum((1, 2))[has] / total[has]).mean()) if has.any() else np.nan
-
-
-def looks(model, data: ShapeTex, device) -> dict[str, float]:
-    """Where Grad-CAM for the true class lies, over all images, rightly classified or not: its share
-    of mass on the object and on the distractors, beside their share of the image."""
-    maps = np.concatenate([
-        cam.grad_cam(model, normalised(data.images[k:k + BATCH], device).contiguous(),
-                     data.labels[k:k + BATCH], STAGE)
-        for k in range(0, len(data.images), BATCH)])
-    return {name: value for key, mask in (("object", data.mask),
-                                          ("distractors", data.distractor_mask))
-            for name, value in ((key, share(maps, mask)), (f"{key}_area", mask.mean()))}
+    """The mean of `energy` over the images whose map has any mass; NaN if none has."""
+    found = energy(maps, mask)
+    return float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
 
 
 def probe(model, options: dict, n: int, device) -> dict[str, float]:
-    """COLUMNS of one condition: accuracy, %, the share of images that are given the class of their
-    background's style, and `looks`."""
+    """COLUMNS of one condition, over all images, rightly classified or not: accuracy, %; the share
+    of images that are given the class of their background's style; the shares of Grad-CAM's mass on
+    the object and on the distractors, and these things' shares of the image."""
     data = images_of(n, **options)
-    found = classes_of(model, data.images, device)
+    found, maps = seen(model, data, device)
     return {"accuracy": 100 * (found == data.labels).mean(),
-            "style": (found == data.background).mean(), **looks(model, data, device)}
+            "style": (found == data.background).mean(),
+            "object": share(maps, data.mask), "object_area": data.mask.mean(),
+            "distractors": share(maps, data.distractor_mask),
+            "distractors_area": data.distractor_mask.mean()}
 
 
 def groups(model, options: dict, device) -> dict[str, np.ndarray]:
