@@ -10,7 +10,8 @@ import seaborn as sns
 from . import store
 from .alttext import describe
 from .attention import ATTENTION
-from .cam import gates, inputs, stored_maps
+from .cam import gates, inputs
+from .camstore import stored_maps
 from .data import DataMissing
 from .grid import study, table
 from .paths import figures_dir

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import plots, speed, store
 from .attention import ATTENTION
-from .cam import stored_maps
+from .camstore import stored_maps
 from .grid import collect, estimate_seconds, resolve_profile, study
 from .models import build_model, cost
 from .paths import REPO
