@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from .attention import BAM, SCSE, SER, LayerScale, New
+from .focus import average_precision, cover, lift
 from .interventions import BATCH, observed, sites, stage_of
 
 ENDS = 0.05                  # within this share of its range's ends a gate counts as saturated
@@ -123,7 +124,7 @@ def agreement(values: np.ndarray, cams: dict[str, np.ndarray]) -> dict[str, floa
     if not fitting:
         return {}
     target = max(fitting, key=lambda m: m[0].size).astype(np.float64)
-    gate = pooled(values[:len(target)], target.shape[1:]).reshape(len(target), -1)
+    gate = cover(values[:len(target)], target.shape[1:]).reshape(len(target), -1)
     target = target.reshape(len(target), -1)
     varies = (np.ptp(gate, 1) > FLAT) & (np.ptp(target, 1) > 0)
     if not varies.any():
@@ -139,41 +140,17 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     return ((a * b).sum(1) / np.sqrt((a ** 2).sum(1) * (b ** 2).sum(1))).mean()
 
 
-def pooled(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Means over the cells of a coarser grid, [N, h, w] -> [N, *size], which divides h and w."""
-    n, (height, width) = len(maps), size
-    return maps.reshape(n, height, maps.shape[1] // height, width, -1).mean((2, 4))
-
-
 def on_mask(values: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """Gate maps [N, h, w] against masks [N, H, W] of their objects: ``mask_lift``, the mean gate on
-    the object over that of the whole map (1: uniform); ``mask_ap``, the area under the
-    precision-recall curve, whose value for a uniform map is ``mask_area``. A cell counts by the
-    part of it that the mask covers. Images without an object, or a map that does not divide the
-    mask, are left out."""
-    if any(np.array(mask.shape[1:]) % values.shape[1:]):
+    """Gate maps [N, h, w] against masks [N, H, W] of their objects, the means over the images that
+    have one: ``mask_lift``, the mean gate on the object over that of the whole map (1: uniform);
+    ``mask_ap``, the area under the precision-recall curve, and ``mask_area``, which is that of a
+    uniform map. {} where the map does not divide the mask into whole cells."""
+    has = mask.any((1, 2))
+    if not has.any() or any(np.array(mask.shape[1:]) % values.shape[1:]):
         return {}
-    cover = pooled(mask.astype(np.float64), values.shape[1:]).reshape(len(mask), -1)
-    has = cover.sum(1) > 0
-    if not has.any():
-        return {}
-    gate, cover = values.reshape(len(values), -1)[has], cover[has]
-    on_object = (gate * cover).sum(1) / cover.sum(1)
-    return {"mask_lift": (on_object / gate.mean(1)).mean(),
-            "mask_ap": np.mean([average_precision(g, c)
-                                for g, c in zip(gate, cover, strict=True)]),
-            "mask_area": cover.mean()}
-
-
-def average_precision(score: np.ndarray, cover: np.ndarray) -> float:
-    """Σ_k precision_k · (recall_k − recall_{k−1}) over the distinct scores, highest first, of cells
-    that are positive by the part ``cover``: sklearn's average_precision_score of the map and the
-    mask in pixels, without making them."""
-    order = np.argsort(-score, kind="stable")
-    score, cover = score[order], cover[order]
-    ends = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
-    hits = np.cumsum(cover)[ends]
-    return float((hits / (ends + 1) * np.diff(hits, prepend=0)).sum() / hits[-1])
+    values, mask = values[has], mask[has]
+    return {"mask_lift": lift(values, mask).mean(),
+            "mask_ap": average_precision(values, mask).mean(), "mask_area": mask.mean()}
 
 
 def gate_rows(arrays: dict) -> Iterator[dict]:
