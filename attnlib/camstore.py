@@ -21,7 +21,7 @@ import torch
 from scipy.special import softmax
 
 from . import focus as measures
-from . import store
+from . import gatestats, interventions, store
 from .cam import MAPS, Pass, deepest, enlarged, inputs, make, methods_for, passes
 from .grid import finished, load_model, study
 from .road import combined, road
@@ -78,7 +78,11 @@ def measured(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
                          ROAD_IMAGES, FEW * (stage == stages[0]))
         out |= {f"{name}_{stage}": values for name, values in found.items()}
     changed = randomised(model, run, x[:PICTURES], labels[:PICTURES], stages[0], SANITY)
-    return out | {f"sanity_{name}": v.astype(np.float16) for name, v in changed.items()}
+    out |= {f"sanity_{name}": v.astype(np.float16) for name, v in changed.items()}
+    cams = {str(stage): np.concatenate([make("grad_cam", p[stage]) for p in parts])
+            for stage in stages}
+    return (out | gatestats.measure(model, x, labels, masks.get("mask"), cams)
+            | interventions.measure(model, x, labels))
 
 
 def at_stage(model, run: Run, x: torch.Tensor, labels, probs, parts: list[Pass], masks: dict,
