@@ -8,7 +8,7 @@ import numpy as np
 
 from . import plots, speed, store
 from .attention import ATTENTION
-from .cam import stored_maps
+from .camstore import stored_maps
 from .grid import collect, estimate_seconds, resolve_profile, study
 from .models import build_model, cost
 from .paths import REPO
@@ -56,6 +56,26 @@ def costs() -> str:
                      "training on two CPU cores without bf16, about":
                          took if profile != "full" else "not on a CPU"})
     return pd.DataFrame(rows).to_markdown(index=False)
+
+
+def study_costs(profiles: tuple[str, ...] = ("small", "real", "full")) -> str:
+    """Markdown: every study, its question, and for each profile its runs and about how long they
+    train, if no other study has trained them yet: on two CPU cores, ``full`` on one large GPU."""
+    import pandas as pd
+    rows = []
+    for name, row in STUDIES.items():
+        cells = {"study": f"`{name}`", "question": row.question}
+        for profile in profiles:
+            device = "cuda" if profile == "full" else "cpu"
+            runs = study(name, profile)
+            minutes = sum(estimate_seconds(r, device) for r in runs) / 60
+            took = f"{max(1, minutes):.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+            cells[f"`{profile}`"] = f"{len(runs)} runs, {took}" if runs else "–"
+        rows.append(cells)
+    return pd.DataFrame(rows).to_markdown(index=False) + (
+        "\n\nTimes are estimates from images and multiply-accumulates: `small`, `real` at a rate "
+        "measured on two CPU cores, `full` at a guess for one large GPU. Studies share runs, which "
+        "are trained once.")
 
 
 def blocks() -> str:
