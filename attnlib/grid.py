@@ -146,6 +146,8 @@ def run_grid(runs: list[Run], profile: str = "auto", *, executor: Executor | Non
             if words:
                 print(f"{outcome}: {words}", flush=True)
         todo = busy
+    if counts["not begun"]:
+        print(f"time up: {counts['not begun']} runs were not begun", flush=True)
     counts["missing"] = len(unfinished(runs, profile))        # what a dead worker did counts, too
     counts["trained"] = len(runs) - counts["found"] - counts["failed"] - counts["missing"]
     print(", ".join(f"{word} {counts[word]}" for word in ("trained", "found", "failed", "missing")

@@ -209,12 +209,13 @@ def finish(run: Run, profile: str, data: Dataset, trainer: Trainer, deadline) ->
 
 
 def fit(run: Run, folder: Path, trainer: Trainer, deadline: float | None = None) -> str:
-    """Train the epochs that are left, saving each; returns ``done`` or ``diverged``."""
-    how = run.how
-    for epoch in range(len(trainer.history), how.epochs):
+    """Train the epochs that are left, saving each; returns ``done`` or ``diverged``. Where time is
+    up it has trained one epoch at least: many short budgets come to an end, too."""
+    how, begun = run.how, len(trainer.history)
+    for epoch in range(begun, how.epochs):
         if is_over(trainer.history, how):
             break
-        if deadline is not None and time.monotonic() > deadline:
+        if deadline is not None and time.monotonic() > deadline and epoch > begun:
             raise TimeUp(f"{run.id}: stopped after epoch {epoch}, all saved")
         row = trainer.epoch(epoch)
         if math.isfinite(row["loss"]):              # its last step may have broken the weights yet

@@ -31,14 +31,14 @@ DEADLY = (f"its worker process died {TRIES} times, often for want of memory; use
 
 def attempt(fields: dict, profile: str, end: float | None = None) -> tuple[str, str]:
     """Train ``Run(**fields)`` and say how it went: ``trained``, ``there`` (another process was
-    faster), ``no data``, ``busy``, ``time up`` or ``failed``, and a line for people. ``end``: the
-    clock time to stop at, all saved. Takes and gives plain values, so that any
+    faster), ``no data``, ``busy``, ``time up``, ``not begun`` or ``failed``, and a line for people.
+    ``end``: the clock time to stop at, all saved. Takes and gives plain values, so that any
     ``concurrent.futures.Executor`` can carry it anywhere. A disk that takes nothing raises
     `store.Unwritable`: no other run would fare better."""
     run = Run(**fields)
     deadline = None if end is None else time.monotonic() + end - time.time()
     if deadline is not None and time.monotonic() > deadline:
-        return "time up", f"{run.id}: not begun"
+        return "not begun", ""
     if store.read_record(store.record_path(profile, run.id)):
         return "there", ""
     try:

@@ -264,7 +264,7 @@ def test_a_run_of_another_process_is_left_to_it(capsys):
 
 def test_a_time_budget_of_nothing_trains_nothing(capsys):
     df = run_grid([tiny(), tiny(seed=1)], "smoke", time_budget=0)
-    assert "time up" in capsys.readouterr().out
+    assert "time up: 2 runs were not begun" in capsys.readouterr().out
     assert list(df.status) == ["missing", "missing"]
 
 
