@@ -158,6 +158,37 @@ def gain(df) -> plt.Figure:
     return figure
 
 
+def positions(df) -> plt.Figure:
+    """Block × placement: the mean paired gain over ``none`` in points and its 95 % half width; blue
+    is better, red worse, blank was not run. One panel a cell, its columns in the table's order."""
+    table = arms_table(df)
+    table = table[(table.arm != "none") & (table.pairs > 0)]
+    where = df.drop_duplicates([*CELL, "arm"]).set_index([*CELL, "arm"]).placement
+    table = table.assign(placement=[where[tuple(key)] for key in table[[*CELL, "arm"]].to_numpy()])
+    groups = [(place(rows.iloc[0]), rows, rows.pivot_table(
+        index="attention", columns="placement", values="gain", sort=False))
+        for _, rows in table.groupby(CELL, sort=False)]
+    widths = [2 + wide.shape[1] for _, _, wide in groups] or [4]
+    tall = max((len(wide) for _, _, wide in groups), default=3)
+    figure, axes = plt.subplots(1, len(widths), figsize=(0.72 * sum(widths), 1.3 + 0.46 * tall),
+                                squeeze=False, width_ratios=widths)
+    top = max(1.0, table.gain.abs().max()) if groups else 1.0
+    for axis, (title, rows, wide) in zip(axes[0], groups, strict=False):
+        axis.imshow(wide, cmap="RdBu", vmin=-top, vmax=top, aspect="auto")
+        for r in rows.itertuples():
+            half = "" if np.isnan(r.low) else f"\n±{(r.high - r.low) / 2:.1f}"
+            axis.text(wide.columns.get_loc(r.placement), wide.index.get_loc(r.attention),
+                      f"{r.gain:+.1f}{half}".replace("-", "−"), ha="center", va="center",
+                      fontsize=8, color="white" if abs(r.gain) > 0.6 * top else "black")
+        axis.set_xticks(range(wide.shape[1]), wide.columns, rotation=35, ha="right", fontsize=8.5)
+        axis.set_yticks(range(wide.shape[0]), [short(a) for a in wide.index], fontsize=8.5)
+        axis.grid(False)
+        axis.set_title(title, fontsize=9)
+    if not groups:
+        empty(figure, axes[0, 0])
+    return figure
+
+
 def curves(history, value: str = "val_accuracy", label: str = "validation accuracy, %",
            scale: float = 100.0) -> plt.Figure:
     """Learning curves: mean over seeds, band from the lowest to the highest seed."""

@@ -67,9 +67,9 @@ class Run:
                ("dataset", "backbone", "attention", "placement", "seed", "width",
                 "n_train", "n_val", "n_test")}
         out = {k: v for k, v in out.items() if v not in (None, "") and (k, v) != ("width", 1.0)}
-        default = Recipe()
+        how, default = self.how, Recipe()
         out["recipe"] = {f.name: value for f in dataclasses.fields(Recipe)
-                         if (value := getattr(self.how, f.name)) != getattr(default, f.name)}
+                         if (value := getattr(how, f.name)) != getattr(default, f.name)}
         versions = {"dataset": DATASETS, "backbone": BACKBONES, "attention": BLOCKS}
         for kind, table in versions.items():
             version = table[parse(getattr(self, kind))[0]].version

@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 from collections.abc import Mapping
+from functools import cache
 
 NAME = re.compile(r"\s*([A-Za-z0-9_+]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
 
@@ -82,8 +83,10 @@ def coerce(value, like):
     return value
 
 
+@cache                                      # inspecting is slow, and studies ask thousands of times
 def option_defaults(make) -> dict:
-    """What a block or network may be given by name: its keyword parameters with defaults."""
+    """What a block or network may be given by name: its keyword parameters with defaults. It is for
+    reading: the next caller gets the same dict."""
     parameters = inspect.signature(make).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 

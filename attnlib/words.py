@@ -19,7 +19,9 @@ NAMES = {
     "replica_cbam_p2_intended": "CBAM with a ReLU too many (replica)",
     "replica_aa_p1": "Attention-augmented, mixed up (replica)",
     "coord": "Coordinate", "triplet": "Triplet", "gc": "Global Context", "srm": "SRM",
-    "resnet18": "ResNet-18", "squeezenet": "SqueezeNet", "vgg16": "VGG-16", "shapetex": "ShapeTex",
+    "resnet18": "ResNet-18", "squeezenet": "SqueezeNet", "vgg16": "VGG-16", "vgg19": "VGG-19",
+    "resnet50": "ResNet-50", "resnet50_slim": "slim ResNet-50", "alexnet": "AlexNet",
+    "cnn3": "CNN of three layers", "mobilenetv2": "MobileNetV2", "shapetex": "ShapeTex",
     "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashionmnist": "Fashion-MNIST"}
 
 
@@ -402,15 +404,15 @@ def provenance(df) -> str:
 
 def limits(chosen: dict[str, str]) -> str:
     """What the shown records cannot say: missing runs, few seeds, small sizes."""
-    lines = []
+    missing, shown = [], {}
     for key, profile in chosen.items():
         df = collect(key, profile)
-        missing = int((df.status != "done").sum())
-        if missing:
-            lines.append(f"- Study `{key}`: {missing} of {len(df)} planned runs of profile "
-                         f"`{profile}` have no finished record yet.")
-        if profile != "full":
-            lines.append(f"- Study `{key}` is shown from `{profile}`, "
-                         f"{PROFILES[profile].says}: its networks and schedules are smaller "
-                         "than those of published results, so its gains are not theirs.")
+        lacking = int((df.status != "done").sum())
+        missing += [f"`{key}` {lacking} of {len(df)} (`{profile}`)"] if lacking else []
+        shown.setdefault(profile, []).append(f"`{key}`")
+    lines = [f"- Without a finished record yet, of the planned runs: {', '.join(missing)}."
+             ] if missing else []
+    lines += [f"- Shown from `{profile}`, {PROFILES[profile].says}: {', '.join(keys)}. Its "
+              "networks and schedules are smaller than those of published results, so its gains "
+              "are not theirs." for profile, keys in shown.items() if profile != "full"]
     return "\n".join(lines) or "All planned runs of every study are finished at full size."
