@@ -34,7 +34,8 @@ def levels(history, value: str = "val_accuracy", base: str = "none", count: int 
     ends = history[history.arm == base].sort_values("epoch").groupby("seed")[value].last()
     if not len(ends):
         return []
-    last = math.floor(ends.min() / step) if more else math.ceil(ends.max() / step)
+    last = round((ends.min() if more else ends.max()) / step, 6)        # 0.7 / 0.05 is 13.99…
+    last = math.floor(last) if more else math.ceil(last)
     return [round((last + (k if more else -k)) * step, 6) for k in range(1 - count, 1)]
 
 

@@ -1,11 +1,12 @@
 """What the records say to one claim: its differences, seed by seed."""
 import math
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from . import convergence, stats
-from .grid import collect, histories, study
+from .grid import arm_of, histories, study, table
 from .stats import CELL, MIN_SEEDS, Difference
 
 NOTHING = Difference(math.nan, math.nan, math.nan, 0, 0)
@@ -120,7 +121,7 @@ def finding(claim, profile: str) -> Finding:
     three pairs of it are finished, at full size; else ours."""
     if claim.metric == "latency":
         return latency(claim)
-    df = collect(claim.study, profile)
+    df = table([run for run in study(claim.study, profile) if concerns(claim, run)], profile)
     if claim.own and profile == "full":
         found = MEASURED[claim.metric](claim, df, claim.own)._replace(recipe=claim.own)
         if found.d.n >= MIN_SEEDS:
@@ -131,17 +132,32 @@ def finding(claim, profile: str) -> Finding:
 def counted(claim) -> tuple[float, bool]:
     """The exact number a claim is about, and whether it agrees: parameters and FLOPs of the four
     networks at 28 pixels, or the parameters that a block adds."""
-    from .models import build_model, cost
     if claim.metric == "added":
-        image = (3, 32, 32)
-        network = build_model(claim.backbone, claim.arm, placement="block")
-        found = cost(network, image)["attention_params"]
+        found = cost_of(claim.backbone, claim.arm, "block", 3, 32)["attention_params"]
         return found, found == claim.claimed
     arms = (("none", None), ("cbam", "head"), ("se", "block"), ("cbam", "block"))
-    costs = [cost(build_model(claim.backbone, arm, in_channels=1, image_size=28, placement=where),
-                  (1, 28, 28)) for arm, where in arms]
+    costs = [cost_of(claim.backbone, arm, where, 1, 28) for arm, where in arms]
     if claim.metric == "parameters":
         found = [c["params"] / 1e6 for c in costs]
         return found[-1], np.allclose(found, (11.17, 11.21, 11.26, 11.26), rtol=0, atol=0.005)
     found = [2 * c["macs"] / 1e9 for c in costs]        # theirs also counts norms and the like
     return found[-1], np.allclose(found, claim.claimed, rtol=0.01)
+
+
+def concerns(claim, run) -> bool:
+    """Whether a run is of one of the claim's arms and cells: a study may have hundreds of others.
+    """
+    return (run.backbone == claim.backbone and run.dataset in (claim.dataset, claim.than)
+            and arm_of(run) in (claim.arm, claim.base))
+
+
+@cache
+def cost_of(backbone: str, attention: str, placement: str | None, channels: int, size: int) -> dict:
+    """`models.cost` of a full-width network; nothing is computed or allocated."""
+    import torch
+
+    from .models import build_model, cost
+    with torch.device("meta"):
+        network = build_model(backbone, attention, in_channels=channels, image_size=size,
+                              placement=placement)
+        return cost(network, (channels, size, size))

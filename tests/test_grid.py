@@ -7,7 +7,7 @@ from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from helpers import tiny, train_module
+from helpers import put_record, tiny, train_module
 
 from attnlib import grid, store, studies, workers
 from attnlib.attention import ATTENTION
@@ -37,15 +37,6 @@ PLANNED = [(name, profile) for name, row in STUDIES.items()
 
 def last_line(capsys) -> str:
     return capsys.readouterr().out.strip().splitlines()[-1]
-
-
-def put_record(run: Run, profile: str, **own) -> dict:
-    """A finished record without the training."""
-    body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "profile": profile,
-            "resolved": run.resolved(), "versions": train_module.versions(run), "status": "done",
-            "history": [], "test": {"accuracy": 0.5, "nll": 1.0, "n": 10}, "arrays": {}} | own
-    store.write_record(profile, body)
-    return body
 
 
 # --- The plans ---
