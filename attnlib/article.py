@@ -11,7 +11,7 @@ from .inference import seeds_needed
 from .run import Run
 from .stats import CELL, MIN_SEEDS, arms_table, paired, verdict
 from .studies import PROFILES, STUDIES, margin_of
-from .words import all_runs, counted, interval, name, place, plural, provenance
+from .words import all_runs, empty_slots, interval, name, place, plural, provenance
 
 ADVICE = {
     "better": "use it where its cost fits",
@@ -159,9 +159,13 @@ def gate_table(blocks=("se", "cbam", "hybrid")) -> str:
         k = gates_of(block)
         rows.append({"block": name(block), "gates in a row": str(k),
                      "left of a residual block's branch": power(k)}
-                    | {f"left at the end of {name(b)}": power(k * counted(b, block)["sites"])
-                       for b in WITHOUT_SKIPS})
+                    | {f"left at the end of {name(b)}": power(k * sites(b)) for b in WITHOUT_SKIPS})
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def sites(backbone: str) -> int:
+    """In how many places a block stands whose place is ``block``."""
+    return sum("block" in slot.placements for slot in empty_slots(backbone))
 
 
 def power(k: int) -> str:
@@ -287,7 +291,7 @@ def selection_words(profile: str) -> str:
 
 def write_csv(path: Path) -> None:
     """What every table here is made from, for other programs: `arms_table` of each profile's own
-    studies, one row an arm, at full precision."""
+    studies, one row an arm, in six digits."""
     import pandas as pd
     chosen = {key: resolve_profile("best", key) for key in STUDIES}
     parts = []
@@ -296,7 +300,8 @@ def write_csv(path: Path) -> None:
                 if p == profile and STUDIES[key].compare]
         df = pd.concat(runs).drop_duplicates("id", ignore_index=True)
         parts.append(arms_table(df).assign(profile=profile))
-    text = pd.concat(parts)[lambda d: d.n > 0].to_csv(index=False, lineterminator="\n")
+    text = pd.concat(parts)[lambda d: d.n > 0].to_csv(
+        index=False, lineterminator="\n", float_format="%.6g")
     store.write_atomic(path, text.encode())
 
 

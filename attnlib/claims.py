@@ -91,7 +91,7 @@ CLAIMS = [
           source="AlidortoGPU_tran_Set.ipynb, cell 1", note="the networks called SE, CBAM and both "
           "are one class: six runs of it end at 74.90 to 79.89, its seed noise"),
     Claim("0.6", "15% fewer epochs needed (40 vs. 50 epochs)", "epochs to a fixed validation "
-          "accuracy, the hybrid against none, one schedule", "percent", -15.0, "hybrid",
+          "accuracy, the hybrid against none, one schedule", "percent", -15.0, "convergence",
           arm="hybrid", metric="epochs", note="40 for 50 is 20 % fewer; the notebooks stop early "
           "on the test loss, the hybrid at 21 and none at 19 epochs"),
     Claim("0.7", "Reduced Validation Loss: 0.545 → 0.533 (ResNet18)", "test loss, the hybrid "
