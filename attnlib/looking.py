@@ -8,8 +8,17 @@ import pandas as pd
 from .cam import MAPS
 from .camstore import stored_maps
 from .grid import collect, resolve_profile
-from .sharper import (CLAIMED, NOT_WORSE, SHARPNESS, TOLERATED, Comparison, beyond_accuracy,
-                      claim_verdict, comparisons, run_table)
+from .sharper import (
+    CLAIMED,
+    NOT_WORSE,
+    SHARPNESS,
+    TOLERATED,
+    Comparison,
+    beyond_accuracy,
+    claim_verdict,
+    comparisons,
+    run_table,
+)
 from .stats import CELL, MIN_SEEDS
 from .words import interval, name, place, plural, plus_minus
 

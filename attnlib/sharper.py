@@ -14,9 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .camstore import stored_maps
-from .grid import collect
 from .spec import derive
-from .stats import CELL, MIN_SEEDS, t_half_width
+from .stats import CELL, MIN_SEEDS
 
 DRAWS, POOL = 20_000, 500           # of seeds; of images within a seed
 TOLERATED = 0.05                    # a loss of up to this share of B's value is "not worse", and a
