@@ -157,8 +157,32 @@ def memory_cells(body: dict) -> str:
     return f"Peak memory of {of} in training, MiB: {'; '.join(found)}." if found else ""
 
 
+ROAD_NOTHING = "ROAD's speed has not been measured here: `python -m attnlib bench` does."
+
+
+def road_words() -> str:
+    """How much faster ROAD is than pytorch-grad-cam's, on every machine that measured it."""
+    found = [(body, r) for body in stored() for r in rows(body, "road")]
+    return " ".join(road_row(r, body) for body, r in found) or ROAD_NOTHING
+
+
+def road_row(r: dict, body: dict | None = None) -> str:
+    """One machine's ROAD: imputation alone, and with the network."""
+    from .measure import spread
+    times = {key: spread(r[key]) for key in ("theirs", "ours", "theirs_whole", "ours_whole")}
+    where = f" ({body['env']['device']}, {plural(body['env']['threads'], 'thread')})" if body else ""
+    return (f"ROAD{where}: filling in the removed pixels takes "
+            f"{1e3 * times['ours']['median']:.1f} ms an image at all percentiles, "
+            f"pytorch-grad-cam's {1e3 * times['theirs']['median']:.1f} ms, "
+            f"{middle(ratio(r['theirs'], r['ours']), 1)} times as much; with the network's answers "
+            f"({name(r['backbone'])}, width {r['width']:g}) {1e3 * times['ours_whole']['median']:.0f} "
+            f"against {1e3 * times['theirs_whole']['median']:.0f} ms, "
+            f"{middle(ratio(r['theirs_whole'], r['ours_whole']), 1)} times. The filled images differ "
+            f"by at most {r['difference']:.1g}, the noise that both add has sd {r['noise']:g}.")
+
+
 SAYS = {"pipeline": pipeline_words, "agreement": agreement_words, "import": import_words,
-        "notebook": notebook_words}
+        "notebook": notebook_words, "road": road_row}
 
 
 def summary() -> str:
