@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--profile", default=None)
     sub.add_argument("--dry-run", action="store_true", help="repair: only say what would be done")
 
-    sub = command("data", data, "fetch or check the real data sets")
+    sub = command("data", data, "fetch or check the real data sets; check your own")
     sub.add_argument("what", choices=("get", "check"))
     sub.add_argument("names", nargs="*", default=["cifar10", "fashionmnist", "cifar100"])
 
@@ -116,8 +116,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def train(args) -> None:
-    from .grid import find_record
+    from .grid import find_record, forecast
     from .run import NUMBERS, Run
+    from .store import finished_record
     from .train import train as train_run
     from .train import train_weights
     if args.weights:
@@ -131,6 +132,8 @@ def train(args) -> None:
     keys = ("dataset", "backbone", "attention", "placement", "recipe", *NUMBERS)
     run = Run(**{k: v for k, v in vars(args).items() if k in keys})
     known_profile(args.profile)
+    if not finished_record(args.profile, run.id):
+        print(forecast(run), flush=True)
     record = train_run(run, args.profile)
     if record["status"] != "done":
         print(f"{run.id}: {record['status']}")

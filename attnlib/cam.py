@@ -55,9 +55,10 @@ def focus(run: Run, profile: str) -> bool:
         probs = model(x).softmax(1)
     arrays = {f"stage{stage}": grad_cam(model, x, labels, stage).astype(np.float16)
               for stage in STAGES}
-    arrays |= {"prediction": probs.argmax(1).numpy().astype(np.uint8),
+    small = np.min_scalar_type(len(model.classes) - 1)
+    arrays |= {"prediction": probs.argmax(1).numpy().astype(small),
                "confidence": probs.max(1).values.numpy().astype(np.float16),
-               "label": labels.astype(np.uint8)}
+               "label": labels.astype(small)}
     record["arrays"]["cam"] = store.write_arrays(profile, f"{run.id}.cam", arrays)
     store.write_record(profile, record)
     return True

@@ -1,7 +1,26 @@
 """Picture files as the arrays that networks take: any type that Pillow reads, any size."""
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+
+UNSAFE = ("EPS", "WMF")         # formats that Pillow hands to other programs
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """The formats that Pillow reads by itself."""
+    from PIL import Image  # here: training needs no Pillow
+    Image.init()
+    return tuple(name for name in Image.OPEN if name not in UNSAFE)
+
+
+@cache
+def endings() -> frozenset[str]:
+    """The endings of their files' names, such as ``.png``."""
+    from PIL import Image
+    known = formats()
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in known)
 
 
 def read_picture(path: str | Path, size: int, channels: int) -> np.ndarray:
@@ -13,18 +32,26 @@ def read_picture(path: str | Path, size: int, channels: int) -> np.ndarray:
     ``ValueError`` says what is wrong with the file, without its name."""
     from PIL import Image, ImageOps
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=formats()) as opened:
+            limit, pixels = Image.MAX_IMAGE_PIXELS, opened.width * opened.height
+            if limit and pixels > limit:            # Pillow itself warns here, and raises at twice
+                raise ValueError(f"{pixels:,} pixels, and {limit:,} are Pillow's limit")
+            opened.draft(None, (2 * size, 2 * size))        # JPEG: decoded at a fraction, faster
             image = ImageOps.exif_transpose(opened)
             image = eight_bits(image).convert("RGB" if channels == 3 else "L")
             side = min(image.size)
             left, top = ((length - side) // 2 for length in image.size)
             image = image.crop((left, top, left + side, top + side))
             image = image.resize((size, size), Image.Resampling.BILINEAR)
+    except MemoryError:                     # no fault of the file's
+        raise
     except FileNotFoundError:
         raise ValueError("there is no such file") from None
     except IsADirectoryError:
         raise ValueError("it is a folder; name the pictures in it") from None
     except Image.UnidentifiedImageError:
+        if not Path(path).stat().st_size:
+            raise ValueError("the file is empty") from None
         raise ValueError("it is not a picture of a type that Pillow reads") from None
     except Exception as error:              # a torn or hostile file makes Pillow raise many kinds
         raise ValueError(f"it cannot be read: {error}") from error
