@@ -110,6 +110,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--quick", action="store_true", help="everything once, tiny")
     sub.add_argument("--full", action="store_true", help="full width too (a GPU: always)")
     sub.add_argument("--notebook", default="", metavar="NAME", help="time this one, too: 03_se")
+    sub.add_argument("--again", action="store_true",
+                     help="replace stored rows even where they were measured for longer")
 
     for name in ("train", "study", "notebooks"):
         commands.choices[name].add_argument(
@@ -327,10 +329,10 @@ def bench(args) -> None:
     if minutes <= 0:
         raise ValueError(f"--minutes {minutes:g} should be above 0")
     if args.quick:
-        benches.run(benches.quick_plan(), minutes, "quick")
+        benches.run(benches.quick_plan(), minutes, "quick", again=True)
         return
     widths = (1, 0.25) if machine().device == "cuda" else (0.25, 1) if args.full else (0.25,)
-    benches.run(benches.plan(widths, notebook=args.notebook), minutes)
+    benches.run(benches.plan(widths, notebook=args.notebook), minutes, again=args.again)
 
 
 def readme(args) -> None:
