@@ -112,8 +112,8 @@ def download(source: Source, path: Path) -> None:
         return
     if not part.stat().st_size:
         part.unlink()
-    raise Broken(f"{path.name}: expected {source.size:,} bytes of SHA-256 {source.sha256[:16]}…, found "
-                 + "; ".join(failed))
+    raise Broken(f"{path.name}: expected {source.size:,} bytes of SHA-256 {source.sha256[:16]}…, "
+                 f"found {'; '.join(failed)}")
 
 
 def complete(source: Source, url: str, file, hurry: bool) -> str:
