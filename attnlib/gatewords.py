@@ -223,30 +223,35 @@ def against_none(table, metric: str, unit: str = "") -> str:
 
 
 PROBES = {"clutter=2": "twice the clutter", "distractors=6": "six distractors for two",
-          "swap_background": "the background swapped", "shape_only": "the object without its "
-          "texture", "texture_only": "its texture on a strange shape",
+          "swap_background": "another background", "texture_only": "the object's texture on a "
+          "half-disc, no class's shape", "shape_only": "the object without its texture",
           "remove_object": "no object at all"}
 
 
+def costs(cell, probes) -> list[str]:
+    """For each probe the points of accuracy that each arm of one cell loses, against ``none``."""
+    plain = cell[cell.probe == "split=test"].set_index(["arm", "seed"]).accuracy
+    out = []
+    for probe in probes:
+        rows = cell[cell.probe == probe]
+        before = plain.reindex(pd.MultiIndex.from_frame(rows[["arm", "seed"]])).to_numpy()
+        out.append(f"- {PROBES[probe]}: "
+                   + against_none(rows.assign(cost=before - rows.accuracy), "cost"))
+    return out
+
+
 def probes_answer(df) -> str:
-    """What each change of the images costs each arm, and whether the costs differ from ``none``'s
-    by more than chance."""
+    """What each change of the images costs each arm, beside what it costs ``none``."""
     table = probe_table(df)
     if not len(table):
         return nothing(df, "probes")
     out = []
     for where, cell in by_cell(table):
-        plain = cell[cell.probe == "split=test"].set_index(["arm", "seed"]).accuracy
         lines = [f"**{where}** (profile `{cell.profile.iloc[0]}`). Accuracy on the images as they "
                  f"are: {against_none(cell[cell.probe == 'split=test'], 'accuracy', ' %')}. Points "
                  "lost (in brackets: paired difference to none, with its 95 % interval where there "
                  f"are {MIN_SEEDS} seeds):"]
-        for probe, says in PROBES.items():
-            rows = cell[cell.probe == probe]
-            before = plain.reindex(pd.MultiIndex.from_frame(rows[["arm", "seed"]])).to_numpy()
-            rows = rows.assign(cost=before - rows.accuracy)
-            lines.append(f"- {says}: {against_none(rows, 'cost')}")
-        out.append("\n".join(lines))
+        out.append("\n".join(lines + costs(cell, PROBES)))
     return "\n\n".join(out)
 
 
@@ -257,7 +262,7 @@ def shortcut_answer(df) -> str:
     table = table[table.dataset.str.contains("rho")] if len(table) else table
     if not len(table):
         return nothing(df, "probes of the spurious background")
-    out = []
+    out, probes = [], probe_table(df)
     for where, cell in by_cell(table):
         chance = 10
         floor = cell.groupby("arm").worst.mean()
@@ -265,11 +270,14 @@ def shortcut_answer(df) -> str:
                 f"background agrees with the class: {against_none(cell, 'aligned')}. Where it "
                 f"contradicts it, the worst group: {against_none(cell, 'worst')}.")
         if (floor < chance + 5).all():
-            text += (f" All are within 5 points of guessing ({chance} %): every arm has learned "
-                     "the background, and none less than another that these data could show.")
+            text += (f" There all are within 5 points of guessing ({chance} %): every arm has "
+                     "learned the background, and at such a floor blocks cannot be told apart.")
         text += (" With the background contradicting the class, this share of the images, %, is "
                  f"given the background's class: {against_none(cell, 'style_flip')}. Grad-CAM's "
                  f"mass on the object, %, as usual: {against_none(cell, 'object')}; on neither "
-                 f"object nor distractors: {against_none(cell, 'background')}.")
-        out.append(text)
+                 f"object nor distractors: {against_none(cell, 'background')}. What each network "
+                 "reads its answer from, in points lost on the usual images with:")
+        same = probes[(probes[CELL] == cell[CELL].iloc[0]).all(axis=1)]
+        out.append("\n".join([text, *costs(same, ("swap_background", "texture_only",
+                                                  "shape_only"))]))
     return "\n\n".join(out)
