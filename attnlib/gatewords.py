@@ -194,7 +194,8 @@ def swap_answer(df) -> str:
                     f"{mean_interval(lost['other'])} with another image's, "
                     f"{mean_interval(lost['one'])} without any: {worth(lost['mean'], margin)}")
             if len(worst) > 1 and worst.iloc[0] > margin:
-                text += f". Most of it goes with {worst.index[0]}: {worst.iloc[0]:.1f} alone"
+                text += (f". Most of it goes with {worst.index[0].replace('stage', 'stage ')}: "
+                         f"{worst.iloc[0]:.1f} alone")
             lines.append(text + ".")
         out.append("\n".join(lines))
     return "\n\n".join(out)
@@ -205,7 +206,7 @@ def without_gates(df) -> str:
     bare = unpacked(df, lambda a: [{"bare": len(a.get("swap_without", ())), "any":
                                     "swap_scope" in a}])
     arms = [] if not len(bare) else bare[~bare["any"]].arm.unique()
-    return ("Without a gate to replace, and so left out: " + ", ".join(map(name, arms)) + "."
+    return ("Left out, as there is no gate to replace: " + ", ".join(f"`{a}`" for a in arms) + "."
             if len(arms) else "")
 
 
@@ -214,7 +215,7 @@ def against_none(table, metric: str, unit: str = "") -> str:
     parts = []
     for arm in table.arm.unique():
         values = table[table.arm == arm][metric]
-        text = f"{name(arm)} {values.mean():.1f}{unit}"
+        text = f"{name(arm)} {number(values.mean(), 1)}{unit}"
         if arm != "none" and "none" in set(table.arm):
             d = paired(table, arm, metric=metric)
             text += f" ({interval(d.mean, d.low, d.high)})"
@@ -255,6 +256,14 @@ def probes_answer(df) -> str:
     return "\n\n".join(out)
 
 
+CHANCE = 10                                 # %, of ShapeTex's ten classes
+SHORTCUT = {"aligned": "accuracy where the background agrees with the class",
+            "worst": "where it contradicts it or agrees, the worse of the two",
+            "style_flip": "given the background's class, where that is wrong",
+            "object": "Grad-CAM's mass on the object, on the usual images",
+            "background": "on neither object nor distractors"}
+
+
 def shortcut_answer(df) -> str:
     """Who leans on a background that gives the class away: worst-group accuracy, and the mass of
     the maps, for every arm against ``none``."""
@@ -264,20 +273,17 @@ def shortcut_answer(df) -> str:
         return nothing(df, "probes of the spurious background")
     out, probes = [], probe_table(df)
     for where, cell in by_cell(table):
-        chance = 10
         floor = cell.groupby("arm").worst.mean()
-        text = (f"**{where}** (profile `{cell.profile.iloc[0]}`). Accuracy, %, where the "
-                f"background agrees with the class: {against_none(cell, 'aligned')}. Where it "
-                f"contradicts it, the worst group: {against_none(cell, 'worst')}.")
-        if (floor < chance + 5).all():
-            text += (f" There all are within 5 points of guessing ({chance} %): every arm has "
-                     "learned the background, and at such a floor blocks cannot be told apart.")
-        text += (" With the background contradicting the class, this share of the images, %, is "
-                 f"given the background's class: {against_none(cell, 'style_flip')}. Grad-CAM's "
-                 f"mass on the object, %, as usual: {against_none(cell, 'object')}; on neither "
-                 f"object nor distractors: {against_none(cell, 'background')}. What each network "
-                 "reads its answer from, in points lost on the usual images with:")
+        lines = [f"**{where}** (profile `{cell.profile.iloc[0]}`), in %; in brackets: paired "
+                 f"difference to none, with its 95 % interval where there are {MIN_SEEDS} seeds."]
+        lines += [f"- {says}: {against_none(cell, key)}" for key, says in SHORTCUT.items()]
+        if (floor < CHANCE + 5).all():
+            lines.append(f"\nIn the worst group all are within 5 points of guessing ({CHANCE} %): "
+                         "every arm has learned the background, and at such a floor blocks cannot "
+                         "be told apart.")
         same = probes[(probes[CELL] == cell[CELL].iloc[0]).all(axis=1)]
-        out.append("\n".join([text, *costs(same, ("swap_background", "texture_only",
-                                                  "shape_only"))]))
+        lines += ["\nWhat these networks read their answer from, in points lost on the usual "
+                  "images with:\n",
+                  *costs(same, ("swap_background", "texture_only", "shape_only"))]
+        out.append("\n".join(lines[:1] + [""] + lines[1:]))
     return "\n\n".join(out)

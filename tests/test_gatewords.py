@@ -92,7 +92,7 @@ def test_what_a_gates_sight_is_worth():
     assert "+30.0" in cbam and "is worth something" in cbam and "goes with stage" in cbam
     few = gatewords.swap_answer(stored("hybrid", 2).query("seed < 2"))
     assert "too few seeds" in few and "[" not in few
-    assert gatewords.without_gates(stored("hybrid")).endswith("left out: none.")
+    assert gatewords.without_gates(stored("hybrid")).endswith("gate to replace: `none`.")
 
 
 def test_probes_are_costs_against_none():
