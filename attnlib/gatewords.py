@@ -12,7 +12,6 @@ from .studies import margin_of
 from .words import interval, name, place, plural
 
 WHO = ["id", "profile", *CELL, "attention", "arm", "seed", "status"]
-KINDS = {"channels": "channels", "places": "places"}
 
 
 def nothing(df, what: str) -> str:
@@ -102,7 +101,7 @@ def gates_markdown(df) -> str:
             rows.append({
                 "where": where, "block": name(arm), "gate over": kind, "stage": stage[5:] or stage,
                 "mean": number(m["mean"]), "sd between images": number(m.spread, 3),
-                f"sd between {'units'}": number(m.spread_units, 3), "input": percent(m.input),
+                "sd between units": number(m.spread_units, 3), "input": percent(m.input),
                 "saturated": percent(m.saturated), "class": percent(m.selectivity),
                 "r with Grad-CAM": number(m.cam_pearson), "open on the object":
                     "–" if math.isnan(m.mask_lift) else f"× {m.mask_lift:.2f}"})
