@@ -142,7 +142,7 @@ def gains(study_name: str, profile: str, stage: int = 0) -> plt.Figure:
     figure, axes = panels(len(cells), 5.4, 3.8, sharey=False)
     for axis, cell in zip(axes, cells, strict=True):
         own = [c for c in found if c.cell == cell]
-        names = list(own[0].gain) and [m for m in MEASURES if m in own[0].gain]
+        names = [m for m in MEASURES if m in own[0].gain]
         axis.axvspan(-100 * TOLERATED, 100 * TOLERATED, color="#eeeeee", zorder=0)
         axis.axvline(0, color="#888888", linewidth=1)
         sharp = [k for k, m in enumerate(names) if m in ("entropy", "gini")]
@@ -158,7 +158,8 @@ def gains(study_name: str, profile: str, stage: int = 0) -> plt.Figure:
         axis.invert_yaxis()
         axis.set(title=where(cell), xlabel="gain over none, % of its value (right is better)")
         axis.grid(axis="y", visible=False)
-    axes[-1].legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes[-1].legend(*axes[0].get_legend_handles_labels(), fontsize=8.5, loc="center left",
+                    bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -179,7 +180,8 @@ def road_curves(study_name: str, profile: str, stage: int = 0) -> plt.Figure:
                 axis.plot(PERCENTILES, y, line, color=look(arm).colour, marker=look(arm).marker,
                           markersize=4, label=short(arm) if order == "morf" else None)
         axis.set(title=where(cell), xlabel="pixels kept, %", ylabel="probability of the class")
-    axes[-1].legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes[-1].legend(*axes[0].get_legend_handles_labels(), fontsize=8.5, loc="center left",
+                    bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -257,7 +259,7 @@ def failures(study_name: str, profile: str, columns: int = 6) -> plt.Figure:
                 (float(score) if hit else -float(a["confidence"][k]), k, row.arm, row.seed,
                  a[f"map_grad_cam_{stage}"][k].astype(np.float32), a["prediction"][k]))
     figure, axes = plt.subplots(2, columns, figsize=(1.45 * columns, 3.9), squeeze=False)
-    for line, cases in zip(axes, (right, wrong), strict=True):
+    for line, cases, hit in zip(axes, (right, wrong), (True, False), strict=True):
         cases = sorted((c for c in cases if np.isfinite(c[0])), key=lambda c: c[:2])
         for axis in line:
             axis.axis("off")
@@ -266,8 +268,8 @@ def failures(study_name: str, profile: str, columns: int = 6) -> plt.Figure:
             heat(axis, m, images.shape[1:3])
             if masks is not None:
                 outline(axis, masks[k])
-            value = f"{-score:.0%} sure" if cases and line is axes[1] else (
-                f"lift {score:.2f}" if masks is not None else f"entropy {score:.2f}")
+            value = (f"{-score:.0%} sure" if not hit else f"lift {score:.2f}"
+                     if masks is not None else f"entropy {score:.2f}")
             axis.set_title(f"{short(arm)}, seed {seed}\nsays {classes[said]}\n{value}", fontsize=7,
                            pad=2)
     return figure

@@ -52,8 +52,9 @@ def sharper_answer(study: str, profile: str = "auto", stage: int = 0) -> str:
     parts = []
     for cell in dict.fromkeys(c.cell for c in found):
         own = [c for c in found if c.cell == cell]
-        seeds = " to ".join(map(str, sorted({c.seeds for c in own})))
-        parts.append(f"**{where(cell)}** (profile `{df.profile.iloc[0]}`, {seeds} seeds):\n\n"
+        fewest, most = min(c.seeds for c in own), max(c.seeds for c in own)
+        seeds = plural(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
+        parts.append(f"**{where(cell)}** (profile `{df.profile.iloc[0]}`, {seeds}):\n\n"
                      + "\n".join(f"- {one_arm(c)}" for c in own))
     masks = all("lift" in c.difference for c in found)
     return "\n\n".join(parts) + "\n\n" + rules(masks)
@@ -140,8 +141,8 @@ def methods_table(study: str, profile: str = "auto", arm: str = "none") -> str:
     table = methods_means(study, profile, arm)
     if not len(table):
         return NOTHING.format(resolve_profile(profile, study), study)
-    text = pd.DataFrame({MEASURES[m][0]: [plus_minus(v, math.nan, MEASURES[m][1])
-                                          for v in table[m]] for m in table}, index=table.index)
+    text = pd.DataFrame({MEASURES[m][0]: [number(v, MEASURES[m][1]) for v in table[m]]
+                         for m in table}, index=table.index)
     return text.to_markdown(disable_numparse=True)
 
 
@@ -154,12 +155,16 @@ def methods_words(study: str, profile: str = "auto") -> str:
     for m in [m for m in ("lift", "average_precision", "road") if m in table]:
         order, digits = table[m].dropna().sort_values(ascending=False), MEASURES[m][1]
         best = order.index[0]
-        parts.append(f"By {MEASURES[m][0]} {best} is best ({order.iloc[0]:.{digits}f}); "
+        parts.append(f"By {MEASURES[m][0]} {best} is best ({number(order.iloc[0], digits)}); "
                      f"Grad-CAM comes {ordinal(order.index.get_loc('Grad-CAM') + 1)} of "
-                     f"{len(order)} ({order['Grad-CAM']:.{digits}f}), a random map has "
+                     f"{len(order)} ({number(order['Grad-CAM'], digits)}), a random map has "
                      f"{order.get('random', math.nan):.{digits}f}.")
     return " ".join(parts) + (" The choice of the map matters as much as the choice of the block: "
                               "compare blocks under one method.")
+
+
+def number(value: float, digits: int) -> str:
+    return plus_minus(value, math.nan, digits).replace("-", "−")
 
 
 def ordinal(n: int) -> str:
@@ -192,12 +197,12 @@ def sanity_words(study: str, profile: str = "auto") -> str:
         return NOTHING.format(resolve_profile(profile, study), study)
     parts = []
     for key in [k for k in next(iter(found.values())) if k.startswith("sanity_")]:
-        curves = np.array([np.nanmean(a[key].astype(float), 1) for a in found.values()
-                           if key in a and np.isfinite(a[key].astype(float)).any(1).all()])
+        curves = np.array([np.nanmean(a[key][[0, -1]].astype(float), 1) for a in found.values()
+                           if np.isfinite(a[key][[0, -1]].astype(float)).any(1).all()])
         if len(curves):
             label = MAPS[key.removeprefix("sanity_")].says
             parts.append(f"{label}: {curves[:, 0].mean():.2f} with a new classifier, "
-                         f"{curves[:, -1].mean():.2f} with everything new")
+                         f"{curves[:, 1].mean():.2f} with everything new")
     return (f"Spearman's correlation with the trained network's maps, {plural(len(found), 'run')}, "
             "mean: " + "; ".join(parts) + ". A map that explains what was learnt falls to about 0; "
             "one that stays shows the image's edges, or the network's architecture.")

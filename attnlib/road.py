@@ -109,11 +109,11 @@ def combined(scores: dict[str, np.ndarray]) -> np.ndarray:
     return (scores["lerf"] - scores["morf"]).mean(1) / 2
 
 
-def compare(data, seconds: float, backbone: str = "resnet18", width: float = 0.25, images: int = 16
-            ) -> dict:
-    """Seconds an image of ours and of pytorch-grad-cam's, in turns, on the same images, maps without
-    ties and untrained network: ``ours`` and ``theirs``, filling in alone, and ``…_whole``, with the
-    network's answers; all percentiles, both orders. ``difference``: of the filled images."""
+def compare(data, seconds: float, backbone: str = "resnet18", width: float = 0.25,
+            images: int = 16) -> dict:
+    """Seconds an image of ours and of pytorch-grad-cam's, in turns, on the same images, maps
+    without ties and untrained network: ``ours`` and ``theirs``, filling in alone, and ``…_whole``,
+    with the network's answers; all percentiles, both orders. ``difference``: of filled images."""
     from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined
 
     from . import measure

@@ -185,17 +185,17 @@ def road_words() -> str:
 
 def road_row(r: dict, body: dict | None = None) -> str:
     """One machine's ROAD: imputation alone, and with the network."""
-    from .measure import spread
-    times = {key: spread(r[key]) for key in ("theirs", "ours", "theirs_whole", "ours_whole")}
-    where = f" ({body['env']['device']}, {plural(body['env']['threads'], 'thread')})" if body else ""
-    return (f"ROAD{where}: filling in the removed pixels takes "
-            f"{1e3 * times['ours']['median']:.1f} ms an image at all percentiles, "
-            f"pytorch-grad-cam's {1e3 * times['theirs']['median']:.1f} ms, "
-            f"{middle(ratio(r['theirs'], r['ours']), 1)} times as much; with the network's answers "
-            f"({name(r['backbone'])}, width {r['width']:g}) {1e3 * times['ours_whole']['median']:.0f} "
-            f"against {1e3 * times['theirs_whole']['median']:.0f} ms, "
-            f"{middle(ratio(r['theirs_whole'], r['ours_whole']), 1)} times. The filled images differ "
-            f"by at most {r['difference']:.1g}, the noise that both add has sd {r['noise']:g}.")
+    ms = {key: 1e3 * spread(r[key])["median"] for key in r if isinstance(r[key], list)}
+    env = body["env"] if body else {}
+    where = f" ({env['device']}, {plural(env['threads'], 'thread')})" if env else ""
+    return (f"ROAD{where}: filling in the removed pixels at all percentiles takes {ms['ours']:.1f} "
+            f"ms an image, pytorch-grad-cam's way {ms['theirs']:.1f} ms, "
+            f"{middle(ratio(r['theirs'], r['ours']), 1)} times as long; with the answers of a "
+            f"{name(r['backbone'])} of width {r['width']:g}, which both wait for, "
+            f"{ms['ours_whole']:.0f} against {ms['theirs_whole']:.0f} ms, "
+            f"{middle(ratio(r['theirs_whole'], r['ours_whole']), 1)} times. The filled images "
+            f"differ by at most {r['difference']:.1g}; the noise that both add has sd "
+            f"{r['noise']:g}.")
 
 
 SAYS = {"pipeline": pipeline_words, "agreement": agreement_words, "import": import_words,
