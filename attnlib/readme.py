@@ -8,7 +8,7 @@ import numpy as np
 
 from . import plots, speed, store
 from .attention import ATTENTION
-from .cam import stored_maps
+from .camstore import PICTURES, stored_maps
 from .grid import collect, estimate_seconds, resolve_profile, study
 from .models import build_model, cost
 from .paths import REPO
@@ -131,14 +131,14 @@ def picture() -> None:
         print("README picture left as it is: the maps of profile small are not all here "
               "(make reproduce PROFILE=small makes them)")
         return
-    right = np.all([m["prediction"] == m["label"] for m in maps.values()], axis=0)
+    right = np.all([(m["prediction"] == m["label"])[:PICTURES] for m in maps.values()], axis=0)
     if not right.any():
         return
     pick = np.flatnonzero(right)[:2]
     data = data_of(runs["none"])
     images, labels = data.split("test")
     plots.use_style()
-    figure = plots.overlays(images[pick], {arm: m["stage-2"][pick].astype(np.float32)
+    figure = plots.overlays(images[pick], {arm: m["map_grad_cam_-2"][pick].astype(np.float32)
                                            for arm, m in maps.items()},
                             data.extras["test"]["mask"][pick],
                             titles=[data.classes[k] for k in labels[pick]])
