@@ -64,24 +64,17 @@ def epochs(claim, df, recipe: str) -> Finding:
 
 
 def focus(claim, df, recipe: str) -> Finding:
-    """Per seed, over the test images with stored measures that both networks classify correctly, at
-    the finer stage: the entropy of the maps as a percentage of the base's, or the difference of
-    their mass on the object, in points."""
-    from .camstore import stored_maps
+    """How much sharper the arm's maps are than the base's, or how much more of them lies on the
+    object, in % of the base's: `sharper.comparisons`, at the finest stored stage. ``wins`` are not
+    counted."""
+    from .sharper import comparisons
     cell = cell_of(df, claim.dataset, claim.backbone, recipe)
-    cell = cell[cell.arm.isin((claim.arm, claim.base))]
-    seen, gaps, entropy = stored_maps(cell), [], claim.metric == "entropy"
-    for _, pair in cell.groupby("seed"):
-        ids = {row.arm: row.id for row in pair.itertuples() if row.id in seen}
-        if len(ids) < 2:
-            continue
-        a, b = seen[ids[claim.arm]], seen[ids[claim.base]]
-        name = f"{'entropy' if entropy else 'energy'}_{a['stages'][0]}"
-        right = (a["prediction"] == a["label"]) & (b["prediction"] == b["label"])
-        if name in a and name in b and right.any():
-            a, b = (np.nanmean(m[name][right].astype(np.float64)) for m in (a, b))
-            gaps.append(math.log(a / b) if entropy else 100 * (a - b))
-    return summed(gaps, entropy)
+    for found in comparisons(cell[cell.arm.isin((claim.arm, claim.base))], base=claim.base):
+        if claim.metric in found.gain:
+            e, n = found.gain[claim.metric], found.seeds
+            sd = (e.high - e.low) / 2 / stats.t_half_width(1.0, n) if n >= MIN_SEEDS else math.nan
+            return Finding(Difference(*e, n, 0), sd)
+    return Finding(NOTHING)
 
 
 def latency(claim) -> Finding:
@@ -96,7 +89,7 @@ def latency(claim) -> Finding:
     return Finding(NOTHING)
 
 
-MEASURED = {"accuracy": scores, "nll": scores, "epochs": epochs, "entropy": focus, "mass": focus}
+MEASURED = {"accuracy": scores, "nll": scores, "epochs": epochs, "entropy": focus, "lift": focus}
 
 
 def finding(claim, profile: str) -> Finding:

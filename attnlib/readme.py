@@ -45,7 +45,7 @@ def results() -> str:
 
 
 def costs() -> str:
-    """What each profile trains and about how long that takes."""
+    """What each profile trains and about how long that takes; folded below, study by study."""
     import pandas as pd
     rows = []
     for profile, row in PROFILES.items():
@@ -55,7 +55,9 @@ def costs() -> str:
         rows.append({"profile": f"`{profile}`", "what it is": row.says, "runs": len(runs),
                      "training on two CPU cores without bf16, about":
                          took if profile != "full" else "not on a CPU"})
-    return pd.DataFrame(rows).to_markdown(index=False)
+    return (pd.DataFrame(rows).to_markdown(index=False)
+            + "\n\n<details><summary>Each study, its question and its cost</summary>\n\n"
+            + study_costs() + "\n\n</details>")
 
 
 def study_costs(profiles: tuple[str, ...] = ("small", "real", "full")) -> str:

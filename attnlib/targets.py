@@ -51,8 +51,8 @@ def whole_network(body: dict) -> dict[str, float]:
 
 
 def pipeline(body: dict) -> dict[str, float]:
-    return {name(body["data"]): ratio(r["images_per_second"]["ours"],
-                                      r["images_per_second"]["plain"])["median"]
+    return {r["kind"]: ratio(r["images_per_second"]["ours"],
+                             r["images_per_second"]["plain"])["median"]
             for r in rows(body, "pipeline")}
 
 
@@ -64,7 +64,7 @@ def pipeline_share(body: dict) -> dict[str, float]:
 
 
 def imported(body: dict) -> dict[str, float]:
-    return {"alone": spread(r["seconds_beyond_torch"]["bare"])["median"]
+    return {r["kind"]: spread(r["seconds_beyond_torch"]["bare"])["median"]
             for r in rows(body, "import")}
 
 
@@ -98,7 +98,8 @@ def targets_table(body: dict) -> str:
                     "target": bound_words(t, bound), "met": met(t, found, bound)})
     accuracy = [same_accuracy(r) for r in rows(body, "agreement")]
     out.append({"what": "accuracy − the plain loop's, points",
-                "measured": accuracy[0].gap if accuracy else "not measured", "target": "within seed noise",
+                "measured": accuracy[0].gap if accuracy else "not measured",
+                "target": "within seed noise",
                 "met": "" if not accuracy else "yes" if accuracy[0].inside else "**no**"})
     return markdown(out)
 
@@ -131,6 +132,7 @@ def met(t: Target, found: dict[str, float], bound: float | None) -> str:
     missed = {key: v for key, v in found.items() if (v < bound if t.least else v > bound)}
     if not missed:
         return "yes"
-    which = "; ".join(f"{key} {number(v)}".strip() for key, v in missed.items())
-    return f"**no**: {which}" if len(missed) == len(found) else \
-        f"in {len(found) - len(missed)} of {len(found)}; not {which}"
+    which = "; ".join(f"{key} {number(v)}" for key, v in missed.items())
+    if len(missed) == len(found):
+        return "**no**" + (f": {which}" if len(found) > 1 else "")
+    return f"in {len(found) - len(missed)} of {len(found)}; not {which}"
