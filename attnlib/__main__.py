@@ -156,7 +156,7 @@ def study(args) -> None:
 
 
 def focus(args) -> None:
-    from .cam import focus_study
+    from .camstore import focus_study
     from .grid import resolve_profile
     profile = resolve_profile(args.profile)
     for name in named_studies(args.name):

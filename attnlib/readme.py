@@ -8,7 +8,7 @@ import numpy as np
 
 from . import plots, speed, store
 from .attention import ATTENTION
-from .cam import stored_maps
+from .camstore import PICTURES, stored_maps
 from .grid import collect, estimate_seconds, resolve_profile, study
 from .models import build_model, cost
 from .paths import REPO
@@ -45,7 +45,7 @@ def results() -> str:
 
 
 def costs() -> str:
-    """What each profile trains and about how long that takes."""
+    """What each profile trains and about how long that takes; folded below, study by study."""
     import pandas as pd
     rows = []
     for profile, row in PROFILES.items():
@@ -55,7 +55,9 @@ def costs() -> str:
         rows.append({"profile": f"`{profile}`", "what it is": row.says, "runs": len(runs),
                      "training on two CPU cores without bf16, about":
                          took if profile != "full" else "not on a CPU"})
-    return pd.DataFrame(rows).to_markdown(index=False)
+    return (pd.DataFrame(rows).to_markdown(index=False)
+            + "\n\n<details><summary>Each study, its question and its cost</summary>\n\n"
+            + study_costs() + "\n\n</details>")
 
 
 def study_costs(profiles: tuple[str, ...] = ("small", "real", "full")) -> str:
@@ -129,14 +131,14 @@ def picture() -> None:
         print("README picture left as it is: the maps of profile small are not all here "
               "(make reproduce PROFILE=small makes them)")
         return
-    right = np.all([m["prediction"] == m["label"] for m in maps.values()], axis=0)
+    right = np.all([(m["prediction"] == m["label"])[:PICTURES] for m in maps.values()], axis=0)
     if not right.any():
         return
     pick = np.flatnonzero(right)[:2]
     data = data_of(runs["none"])
     images, labels = data.split("test")
     plots.use_style()
-    figure = plots.overlays(images[pick], {arm: m["stage-2"][pick].astype(np.float32)
+    figure = plots.overlays(images[pick], {arm: m["map_grad_cam_-2"][pick].astype(np.float32)
                                            for arm, m in maps.items()},
                             data.extras["test"]["mask"][pick],
                             titles=[data.classes[k] for k in labels[pick]])

@@ -1,37 +1,116 @@
-"""Class activation maps: against closed forms, and stored beside the records."""
+"""Class activation maps: against closed forms and against pytorch-grad-cam's own pictures."""
 import numpy as np
 import pytest
+import pytorch_grad_cam
 import torch
+from pytorch_grad_cam.utils.image import scale_cam_image
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 import attnlib
-from attnlib import cam, store
+from attnlib import cam
 
-FIELDS = dict(dataset="shapetex", width=0.125, epochs=1, n_train=64, n_val=20, n_test=30,
-              batch_size=32)
-
-
-def test_last_stage_grad_cam_is_the_classifiers_own_map():
-    """With a mean and a linear layer behind the last stage, w_k = W_yk / (h w): Grad-CAM is the
-    plain class activation map of Zhou et al. 2016 up to that factor and the ReLU."""
-    model = attnlib.build_model("resnet18", "se", width=0.125).eval()
-    x = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    classes = [1, 5, 9]
-    maps = cam.grad_cam(model, x, classes)
-    with torch.no_grad():
-        features = model.stages(model.stem(x))
-    weights = model.classifier.weight[classes] / 16
-    plain = torch.einsum("nk,nkhw->nhw", weights, features).relu()
-    assert maps.shape == (3, 4, 4) and maps.max() > 0
-    np.testing.assert_allclose(maps, plain.detach().numpy(), rtol=1e-4, atol=1e-7)
+CLASSES = [1, 5, 9]
+NAMES = {"grad_cam": "GradCAM", "grad_cam_pp": "GradCAMPlusPlus", "hirescam": "HiResCAM",
+         "layer_cam": "LayerCAM", "xgrad_cam": "XGradCAM", "eigen_cam": "EigenCAM"}
 
 
-def test_share_on_mask():
-    mask = np.zeros((3, 32, 32), bool)
-    mask[:, :8, :8] = True                                   # exactly the first of 4×4 cells
-    maps = np.zeros((3, 4, 4))
-    maps[0, 0, 0], maps[1] = 5.0, 1.0                        # on it; uniform; the third is empty
-    share = cam.share_on_mask(maps, mask)
-    assert share[0] == 1.0 and share[1] == pytest.approx(1 / 16) and np.isnan(share[2])
+def images(n: int = 3) -> torch.Tensor:
+    return torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def network(attention: str = "se", backbone: str = "resnet18", **options):
+    """An untrained network whose blocks are no longer at their careful start."""
+    model = attnlib.build_model(backbone, attention, width=0.125, **options).eval()
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "attention" in name or name.startswith("head"):
+            torch.nn.init.normal_(parameter)
+    return model
+
+
+def same_up_to_scale(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.allclose(cam.scaled(a), cam.scaled(b), atol=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["none", "cbam"])
+def test_where_theory_says_so_the_methods_agree(attention):
+    """With a mean and a linear layer behind the last stage, ∂z/∂A_k = W_yk / (h w) everywhere:
+    CAM, Grad-CAM, HiResCAM and XGrad-CAM are one map, the first hw times the second."""
+    p = cam.passes(network(attention), images(), CLASSES)[-1]
+    maps = {name: cam.make(name, p) for name in ("cam", "grad_cam", "hirescam", "xgrad_cam")}
+    assert maps["cam"].shape == (3, 4, 4) and (maps["cam"].max((1, 2)) > 0).all()
+    np.testing.assert_allclose(maps["cam"], 16 * maps["grad_cam"], rtol=1e-3, atol=1e-5)
+    for other in ("hirescam", "xgrad_cam"):
+        np.testing.assert_allclose(maps[other], maps["grad_cam"], rtol=1e-3, atol=1e-5)
+
+
+def test_a_gate_behind_the_target_ends_that():
+    p = cam.passes(network("cbam", placement="head"), images(), CLASSES)[-1]
+    maps = [cam.make(name, p) for name in ("cam", "grad_cam", "hirescam")]
+    for k in range(3):
+        assert not same_up_to_scale(maps[k], maps[k - 1])
+
+
+@pytest.mark.parametrize("stage", [-2, -1])
+def test_scaled_they_are_pytorch_grad_cams_own(stage):
+    model, x = network("hybrid"), images()
+    p = cam.passes(model, x, CLASSES, (stage,))[stage]
+    for name, theirs in NAMES.items():
+        with getattr(pytorch_grad_cam, theirs)(model, [model.stages[stage]]) as method:
+            known = method(x, [ClassifierOutputTarget(c) for c in CLASSES])
+        mine = scale_cam_image(scale_cam_image(cam.make(name, p), (32, 32)))
+        np.testing.assert_allclose(mine, known, atol=1e-5, err_msg=name)
+
+
+def test_stages_measured_together_are_those_measured_alone():
+    model, x = network(), images()
+    both = cam.passes(model, x, CLASSES, (-1, -2))
+    for stage in (-2, -1):
+        np.testing.assert_array_equal(cam.make("layer_cam", both[stage]), cam.make(
+            "layer_cam", cam.passes(model, x, CLASSES, (stage,))[stage]))
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("backbone, stages", [
+    ("resnet18", (-2, -1)), ("alexnet", (-2, -1)), ("vgg16", (-3, -2)), ("squeezenet", (-2, -1))])
+def test_every_network_has_stages_that_can_say_where(backbone, stages):
+    model, x = network("none", backbone), images(1)
+    sizes = cam.stage_sizes(model, x)
+    assert cam.deepest(model, x) == stages
+    assert all(min(sizes[stage]) >= cam.LEAST for stage in stages)
+    found = cam.passes(model, x, [0], stages)
+    for stage in stages:
+        assert cam.make("grad_cam", found[stage]).shape == (1, *sizes[stage])
+
+
+def test_a_stage_that_cannot_say_where_is_refused():
+    model, x = network("none", "vgg16"), images(1)
+    with pytest.raises(ValueError, match=r"stage -1 has no map .* valid: -5 \(32×32\), .*-2 \(4×4"):
+        cam.grad_cam(model, x, [0], -1)
+    with pytest.raises(ValueError, match="stage 7 has no map"):
+        cam.grad_cam(model, x, [0], 7)
+
+
+def test_plain_cam_is_for_the_last_stage_alone():
+    p = cam.passes(network(), images(), CLASSES, (-2,))[-2]
+    assert "cam" not in cam.methods_for(p)
+    with pytest.raises(ValueError, match="plain CAM needs the last stage"):
+        cam.make("cam", p)
+    with pytest.raises(ValueError, match="unknown map 'gradcam'.*grad_cam"):
+        cam.make("gradcam", p)
+
+
+def test_baselines_have_the_stages_size_and_know_nothing_of_the_image():
+    found = cam.passes(network(), images(), CLASSES, (-2,))[-2]
+    maps = {name: cam.make(name, found) for name, row in cam.MAPS.items() if row.baseline}
+    assert set(maps) == {"uniform", "centre", "random", "input_gradient"}
+    for name, m in maps.items():
+        assert m.shape == (3, 8, 8) and (m >= 0).all(), name
+        assert (m[0] == m[1]).all() == (name in ("uniform", "centre"))
+    top = maps["centre"][0] == maps["centre"][0].max()
+    assert top[3:5, 3:5].all() and top.sum() == 4
+    gradient = np.abs(found.at_input).mean(1).reshape(3, 8, 4, 8, 4).mean((2, 4))
+    np.testing.assert_allclose(maps["input_gradient"], gradient, rtol=1e-5)
 
 
 def test_gates_are_found_at_every_site_and_are_what_the_block_uses():
@@ -42,22 +121,3 @@ def test_gates_are_found_at_every_site_and_are_what_the_block_uses():
     assert all(torch.equal(g, torch.full_like(g, 0.5)) for g in spatial)
     channel = [g for name, g in found.items() if name.endswith("channel")]
     assert all(0 <= g.min() and g.max() <= 1 and g.std() > 0 for g in channel)
-
-
-def test_focus_stores_maps_beside_the_record(out):
-    run = attnlib.Run(attention="se", **FIELDS)
-    record = attnlib.train(run)
-    assert cam.focus(run, "own") and not cam.focus(run, "own")
-    again = store.read_record(store.record_path("own", run.id))
-    assert again["test"] == record["test"] and set(again["arrays"]) == {"predictions", "cam"}
-    arrays = store.read_arrays("own", f"{run.id}.cam", again["arrays"]["cam"])
-    assert arrays["stage-2"].shape == (30, 8, 8) and arrays["stage-1"].shape == (30, 4, 4)
-    assert arrays["stage-2"].dtype == np.float16 and (arrays["stage-2"] >= 0).all()
-    assert ((arrays["prediction"] == arrays["label"]).mean()
-            == pytest.approx(record["test"]["accuracy"], abs=1e-6))
-
-
-def test_focus_without_a_record_or_weights_says_what_to_do(out):
-    run = attnlib.Run(attention="ca", **FIELDS)
-    with pytest.raises(LookupError, match="no finished record"):
-        cam.focus(run, "own")

@@ -1,0 +1,98 @@
+"""What is measured of a run and stored beside its record."""
+import numpy as np
+import pytest
+import torch
+
+import attnlib
+from attnlib import camstore, focus, probes, sanity, store
+from attnlib.cam import MAPS, inputs, passes
+
+FIELDS = dict(dataset="shapetex", backbone="resnet18", width=0.125, epochs=1, n_train=64, n_val=20,
+              n_test=40, batch_size=32)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Fewer images wherever the network runs again."""
+    monkeypatch.setattr(camstore, "ROAD_IMAGES", 4)
+    monkeypatch.setattr(camstore, "PORTION", 25)
+    monkeypatch.setattr(probes, "IMAGES", 4)
+    monkeypatch.setattr(probes, "SPLIT_IMAGES", 20)
+
+
+def test_focus_stores_what_it_saw_beside_the_record(out, quick):
+    run = attnlib.Run(attention="se", **FIELDS)
+    record = attnlib.train(run)
+    assert camstore.focus(run, "own") and not camstore.focus(run, "own")
+    again = store.read_record(store.record_path("own", run.id))
+    assert again["test"] == record["test"] and set(again["arrays"]) == {"predictions", "cam"}
+    arrays = camstore.arrays_of(again)
+    size = (store.record_path("own", run.id).with_suffix(".cam.npz")).stat().st_size
+    assert size < camstore.MOST_BYTES
+    assert list(arrays["stages"]) == [-2, -1]
+    assert (arrays["prediction"] == arrays["label"]).mean() == pytest.approx(
+        record["test"]["accuracy"], abs=1e-6)
+    assert arrays["map_grad_cam_-2"].shape == (16, 8, 8) and "map_cam_-2" not in arrays
+    assert arrays["map_cam_-1"].shape == (16, 4, 4) and arrays["map_cam_-1"].dtype == np.float16
+    assert arrays["entropy_-2"].shape == arrays["lift_-1"].shape == (40,)
+    assert arrays["road_-1"].shape == (4,)
+    starts = {name.split("_")[0] for name in arrays}
+    assert {"gate", "swap", "probe"} <= starts
+
+
+def test_what_is_stored_is_what_the_measures_give(out, quick):
+    run = attnlib.Run(attention="none", **FIELDS)
+    attnlib.train(run)
+    model = attnlib.load_model(run)
+    arrays = camstore.measured(model, run)
+    _, x, labels = inputs(run, 40)
+    maps = camstore.make("grad_cam", passes(model, x, labels, (-1,))[-1])
+    known = focus.measures(maps, camstore.data_of(run).extras["test"]["mask"][:40])
+    for name, values in known.items():
+        np.testing.assert_allclose(arrays[f"{name}_-1"].astype(float), values, rtol=2e-3,
+                                   atol=2e-3, err_msg=name)
+    right = arrays["prediction"] == arrays["label"]
+    mean = arrays["mean_entropy_-1"][list(MAPS).index("grad_cam")]
+    if right.any():
+        assert mean == pytest.approx(known["entropy"][right].mean(), abs=1e-5)
+        uniform = list(MAPS).index("uniform")
+        assert arrays["mean_lift_-2"][uniform] == pytest.approx(1)
+    assert arrays["sanity_grad_cam"].shape == (len(sanity.levels(model)), 16)
+
+
+def test_an_older_file_is_made_again(out, quick):
+    run = attnlib.Run(attention="none", **FIELDS)
+    record = attnlib.train(run)
+    old = {"stage-2": np.zeros((100, 8, 8), np.float16), "label": np.zeros(100, np.uint8)}
+    record["arrays"]["cam"] = store.write_arrays("own", f"{run.id}.cam", old)
+    store.write_record("own", record)
+    df = attnlib.collect(profile="own")
+    assert camstore.arrays_of(record) is None and camstore.stored_maps(df) == {}
+    assert camstore.focus(run, "own")
+    assert set(camstore.stored_maps(df)) == {run.id}
+
+
+def test_focus_without_a_record_or_weights_says_what_to_do(out):
+    with pytest.raises(LookupError, match="no finished record"):
+        camstore.focus(attnlib.Run(attention="ca", **FIELDS), "own")
+
+
+def test_setting_the_layers_back_goes_from_the_top_down():
+    run = attnlib.Run(attention="se", seed=3, **FIELDS)
+    model = sanity.model_of(run, sanity.data_of(run)).eval()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    seen = []
+    for level, broken in sanity.cascade(model, run):
+        changed = {k.split(".")[0] + ("." + k.split(".")[1] if k.startswith("stages") else "")
+                   for k, v in broken.state_dict().items() if not torch.equal(v, before[k])}
+        seen.append(level)
+        assert changed == set(seen), level
+    assert seen == ["classifier", "stages.3", "stages.2", "stages.1", "stages.0", "stem"]
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_alike_is_spearmans_rank_correlation():
+    a = np.random.default_rng(0).random((3, 4, 4))
+    np.testing.assert_allclose(sanity.alike(a, a ** 3), 1)
+    np.testing.assert_allclose(sanity.alike(a, -a), -1)
+    assert np.isnan(sanity.alike(a, 0 * a)).all()

@@ -1,0 +1,114 @@
+"""The measures of focus: on maps whose value is known, and against scikit-learn."""
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+
+import attnlib
+from attnlib import focus
+
+RNG = np.random.default_rng(0)
+MASK = np.zeros((4, 32, 32), bool)
+MASK[0, 4:12, 4:12] = True                       # whole cells of 8×8, an object over half cells,
+MASK[1, 6:14, 9:20] = True                       # a thin one, and a large one
+MASK[2, 30, 3:29] = True
+MASK[3, :, :20] = True
+UNIFORM = np.ones((4, 8, 8))
+ITSELF = focus.cover(MASK, (8, 8))
+ONE = np.zeros((4, 8, 8))
+ONE[:, 1, 2] = 3.0                               # pixels 4..7 by 8..11
+
+
+def test_a_uniform_map_knows_nothing():
+    found = focus.measures(UNIFORM, MASK, np.zeros_like(MASK))
+    area = MASK.mean((1, 2))
+    known = {"entropy": 1, "gini": 0, "lift": 1, "energy": area, "pointing": area,
+             "best_iou": area, "average_precision": area, "iou_at_area": area / (2 - area),
+             "on_distractors": 0, "on_background": 1 - area}
+    assert set(known) == set(found)
+    for name, value in known.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-12, err_msg=name)
+
+
+def test_one_cell_is_as_sharp_as_a_map_can_be():
+    found = focus.measures(ONE, MASK, np.zeros_like(MASK))
+    assert (found["entropy"] == 0).all()
+    np.testing.assert_allclose(found["gini"], 1 - 1 / 64)
+    inside = MASK[:, 4:8, 8:12].mean((1, 2))     # wholly, partly, never, wholly on the object
+    assert inside[0] == inside[3] == 1 and 0 < inside[1] < 1 and inside[2] == 0
+    np.testing.assert_allclose(found["pointing"], inside)
+    np.testing.assert_allclose(found["energy"], inside)
+    np.testing.assert_allclose(found["best_iou"][0], 16 / 64)
+
+
+def test_the_mask_itself_is_the_best_map():
+    found = focus.measures(ITSELF, MASK)
+    for name in ("energy", "pointing", "best_iou", "iou_at_area", "average_precision"):
+        assert found[name][0] == pytest.approx(1), name          # of whole cells: exactly
+        assert (found[name] <= 1 + 1e-12).all()
+    for name, f in focus.PLACED.items():
+        others = np.stack([f(RNG.random((4, 8, 8)), MASK) for _ in range(50)])
+        assert (found[name] >= others.max(0) - 1e-12).all(), name
+
+
+def test_an_empty_map_has_no_value():
+    found = focus.measures(np.zeros((4, 8, 8)), MASK, ~MASK)
+    assert all(np.isnan(values).all() for values in found.values())
+
+
+def test_every_measure_ignores_the_maps_scale_and_the_batch():
+    maps = RNG.random((4, 8, 8))
+    found, again = focus.measures(maps, MASK), focus.measures(7.5 * maps, MASK)
+    for name, values in found.items():
+        np.testing.assert_allclose(again[name], values)
+        alone = focus.measures(maps[2:3], MASK[2:3])[name]
+        np.testing.assert_allclose(alone, values[2:3])
+
+
+@pytest.mark.parametrize("levels", [1000, 4])                   # without and with ties
+def test_average_precision_is_scikit_learns(levels):
+    maps = RNG.integers(0, levels, (4, 8, 8)).astype(float)
+    pixels = maps.repeat(4, 1).repeat(4, 2)
+    known = [average_precision_score(m.ravel(), p.ravel())
+             for m, p in zip(MASK, pixels, strict=True)]
+    np.testing.assert_allclose(focus.average_precision(maps, MASK), known)
+
+
+@pytest.mark.parametrize("levels", [1000, 4])
+def test_best_iou_is_that_of_every_threshold_tried(levels):
+    maps = RNG.integers(0, levels, (4, 8, 8)).astype(float)
+    pixels = maps.repeat(4, 1).repeat(4, 2)
+    known = [max((m & (p >= t)).sum() / (m | (p >= t)).sum() for t in np.unique(p))
+             for m, p in zip(MASK, pixels, strict=True)]
+    np.testing.assert_allclose(focus.best_iou(maps, MASK), known)
+
+
+def test_equal_values_are_taken_in_part():
+    mask = np.zeros((1, 32, 32), bool)
+    mask[0, :8, :4] = True                                      # two cells
+    maps = np.zeros((1, 8, 8))
+    maps[0, 0, 0], maps[0, 1:3, 0] = 2, 1                       # the first, then one of two
+    inside = 1 + 0.5                                            # expected, of two cells
+    assert focus.iou_at_area(maps, mask)[0] == pytest.approx(inside / (4 - inside))
+    maps[0, 2, 0], maps[0, 0, 0] = 0, 1                         # now exactly both are highest
+    assert focus.iou_at_area(maps, mask)[0] == 1 and focus.pointing(maps, mask)[0] == 1
+
+
+def test_cells_that_do_not_divide_the_image_are_refused():
+    with pytest.raises(ValueError, match="32×32 pixels do not divide into 5×5 cells"):
+        focus.energy(np.ones((4, 5, 5)), MASK)
+
+
+def test_drop_and_increase_multiply_light():
+    """A map of ones leaves the image as it is; an empty one leaves it black."""
+    model = attnlib.build_model("resnet18", width=0.125).eval()
+    x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    classes, level, spread = [0, 3, 5, 9], (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+    black = (-torch.tensor(level) / torch.tensor(spread))[None, :, None, None].expand(x.shape)
+    with torch.no_grad():
+        p, q = (model(v).softmax(1).numpy()[range(4), classes] for v in (x, black))
+    same = focus.drop_and_increase(model, x, UNIFORM, classes, p, level, spread)
+    np.testing.assert_allclose(same["drop"], 0, atol=1e-5)
+    dark = focus.drop_and_increase(model, x, 0 * UNIFORM, classes, p, level, spread)
+    np.testing.assert_allclose(dark["drop"], np.maximum(p - q, 0) / p, rtol=1e-4, atol=1e-6)
+    assert (dark["increase"] == (q > p)).all()

@@ -1,0 +1,139 @@
+"""Gates replaced at test time: what must change nothing, and what must change everything."""
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import attnlib
+from attnlib import interventions
+from attnlib.attention import ATTENTION
+from attnlib.models import attention_blocks
+
+NO_GATE = ("none", "gc", "aa", "sk")                    # they add, attend or mix
+RNG = torch.Generator().manual_seed(3)
+
+
+def small(attention: str, **own) -> nn.Module:
+    """A narrow ResNet-18 whose every parameter has moved from its start, as training moves it."""
+    model = attnlib.build_model("resnet18", attention, width=0.125, image_size=28, **own)
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.1 * torch.randn(p.shape, generator=RNG)
+    return model.eval()
+
+
+def images(n: int = 6) -> torch.Tensor:
+    return torch.randn(n, 3, 28, 28, generator=RNG)
+
+
+def table(found: dict, key: str) -> dict:
+    """scope -> mode -> value"""
+    return {s.decode(): dict(zip((m.decode() for m in found["swap_mode"]), row, strict=True))
+            for s, row in zip(found["swap_scope"], found[key], strict=True)}
+
+
+@pytest.mark.parametrize("name", [n for n in ATTENTION if n not in NO_GATE])
+def test_every_gated_block_is_found_and_its_own_gate_changes_nothing(name):
+    model, x, own = small(name), images(3), {}
+    usual = interventions.observed(model, x, own.__setitem__)
+    assert own.keys() == interventions.sites(model).keys()
+    assert {n for n in attention_blocks(model)
+            if any(f"{s}.".startswith(f"{n}.") for s in own)} == attention_blocks(model).keys()
+    assert not interventions.without_gate(model)
+    with torch.no_grad():
+        torch.testing.assert_close(usual, model(x))
+    assert torch.equal(interventions.replaced(model, x, own), usual)
+    if name != "layerscale":
+        other = {site: gate.roll(1, 0) for site, gate in own.items()}
+        assert not torch.allclose(interventions.replaced(model, x, other), usual)
+
+
+@pytest.mark.parametrize("name", NO_GATE)
+def test_blocks_without_a_gate_are_named(name):
+    model = small(name)
+    found = interventions.measure(model, images(2), [0, 1])
+    assert list(found) == ["swap_without"]
+    assert [n.decode() for n in found["swap_without"]] == list(attention_blocks(model))
+
+
+@pytest.mark.parametrize(("name", "sites"), [("se", 1), ("cbam", 2), ("hybrid", 3), ("new", 1),
+                                             ("hybrid_sum", 3), ("hybrid_par", 1), ("triplet", 1)])
+def test_a_gate_that_feeds_another_is_no_site(name, sites):
+    assert len(interventions.sites(small(name))) == 8 * sites
+
+
+def test_a_gate_that_is_the_same_for_every_image_is_worth_nothing():
+    """Layerscale's, and SE's with an MLP of zeros: to the bit, under the mean and another's."""
+    still = small("se")
+    for name, p in still.named_parameters():
+        if "attention" in name:
+            nn.init.zeros_(p)
+    for model in (small("layerscale"), still):
+        found = interventions.measure(model, images(23), np.arange(23) % 10)
+        for key in ("swap_lost", "swap_changed"):
+            for scope, modes in table(found, key).items():
+                assert modes["mean"] == 0 and modes["other"] == 0, scope
+
+
+class Decides(nn.Module):
+    """A gate that opens one of ten channels, that of the image's brightness, 1 to 10."""
+
+    def gate(self, x):
+        return nn.functional.one_hot(x[:, 0, 0, 0].long() - 1, 10)[:, :, None, None].to(x.dtype)
+
+    def forward(self, x):
+        return x * self.gate(x)
+
+
+class Decided(nn.Module):
+    """Logits: the means of ten channels behind `Decides`, which all bear the same brightness."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = Decides()
+        self.head.is_attention = True
+
+    def forward(self, x):
+        return self.head(x.expand(-1, 10, -1, -1)).mean((2, 3))
+
+
+def test_a_gate_that_decides_the_class_is_worth_all():
+    labels = np.arange(1000) % 10
+    x = torch.tensor(labels + 1.0, dtype=torch.float32)[:, None, None, None].expand(-1, 1, 2, 2)
+    found = interventions.measure(Decided(), x, labels)
+    lost = table(found, "swap_lost")
+    assert found["swap_accuracy"] == 100 and found["swap_images"].tolist() == [1000, 500]
+    for scope in ("all", "head"):
+        assert lost[scope]["other"] == 100
+        assert lost[scope]["mean"] == 90 == lost[scope]["one"]      # one class for all is right
+
+
+def test_loss_is_what_replacing_by_hand_loses():
+    model, x = small("cbam"), images(15)
+    labels = model(x).argmax(1).detach().numpy()
+    found = interventions.measure(model, x, labels)
+    own, spatial = {}, [n for n in interventions.sites(model) if n.endswith("spatial")]
+    interventions.observed(model, x, own.__setitem__)
+    changed = interventions.replaced(
+        model, x, {n: own[n].mean(0, keepdim=True) for n in spatial}).argmax(1).numpy() != labels
+    assert found["swap_accuracy"] == 100
+    assert table(found, "swap_lost")["spatial gates"]["mean"] == pytest.approx(100 * changed.mean())
+    assert list(table(found, "swap_lost")) == ["all", "stage1", "stage2", "stage3", "stage4",
+                                               "channel gates", "spatial gates"]
+
+
+def test_the_network_is_left_as_it_was():
+    model, x = small("hybrid"), images(4)
+    with torch.no_grad():
+        before = model(x)
+        interventions.measure(model, x, [0, 1, 2, 3])
+        assert torch.equal(model(x), before)
+    with pytest.raises(RuntimeError):
+        interventions.replaced(model, x, {"stages.0.0.attention.se": torch.ones(7, 1, 1, 1)})
+    with torch.no_grad():
+        assert torch.equal(model(x), before)
+
+
+def test_no_image_is_alone_in_a_batch():
+    assert {len(part) for part in interventions.batches(torch.zeros(201))} == {100, 101}
+    assert [len(part) for part in interventions.batches(torch.zeros(3))] == [3]

@@ -1,0 +1,99 @@
+"""ShapeTex's probes: of networks whose answers are known, and of a real one."""
+import numpy as np
+import pytest
+import torch
+
+import attnlib
+from attnlib import probes
+
+FEW = 12
+
+
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch):
+    monkeypatch.setattr(probes, "SPLIT_IMAGES", 40)
+
+
+def run_on(dataset: str) -> attnlib.Run:
+    return attnlib.Run(dataset=dataset, width=0.125, n_train=10, n_val=10, n_test=10)
+
+
+def measured(dataset: str = "shapetex") -> dict:
+    model = attnlib.build_model("resnet18", "se", width=0.125)
+    return probes.measure(model, run_on(dataset), FEW)
+
+
+def row(found: dict, name: str) -> dict:
+    at = found["probe_name"].tolist().index(name.encode())
+    return {c: found[f"probe_{c}"][at] for c in probes.COLUMNS}
+
+
+def answering(monkeypatch, field: str) -> None:
+    """Let every network answer with the images' ``labels`` or ``background``."""
+    drawn = {}
+
+    def images_of(n, **options):
+        data = make(n, **options)
+        drawn[id(data.images)] = data
+        return data
+    make = probes.images_of
+    monkeypatch.setattr(probes, "images_of", images_of)
+    monkeypatch.setattr(probes, "classes_of",
+                        lambda model, images, device: getattr(drawn[id(images)], field))
+    monkeypatch.setattr(probes, "seen", lambda model, data, device: (
+        getattr(data, field), np.ones((len(data.images), 8, 8))))
+
+
+def test_who_answers_with_the_class_is_right_everywhere(monkeypatch):
+    answering(monkeypatch, "labels")
+    found = measured("shapetex(rho=0.9)")
+    assert (found["probe_accuracy"] == 100).all() and found["probe_groups"].tolist() == [100, 100]
+    assert row(found, "split=flip")["style"] == 0
+
+
+def test_who_answers_with_the_background_has_a_worst_group_of_nothing(monkeypatch):
+    answering(monkeypatch, "background")
+    found = measured("shapetex(rho=0.9)")
+    assert found["probe_groups"].tolist() == [100, 0] and (found["probe_style"] == 1).all()
+    assert found["probe_groups_images"].sum() == 120
+    assert row(found, "split=flip")["accuracy"] == 0
+    assert row(found, "swap_background")["accuracy"] < row(found, "split=test")["accuracy"]
+
+
+def test_what_changes_nothing_has_the_same_values():
+    found = measured()
+    usual = row(found, "split=test")
+    for name in ("clutter=1", "contrast=0.5", "distractors=2"):
+        np.testing.assert_equal(row(found, name), usual)
+    np.testing.assert_equal(row(found, "distractors=0"), row(found, "remove_distractors"))
+    assert row(found, "clutter=2") != usual
+    own = measured("shapetex(contrast=0.25)")
+    np.testing.assert_equal(row(own, "contrast=0.25"), row(own, "split=test"))
+    np.testing.assert_equal(row(own, "contrast=0.5"), usual)
+
+
+def test_areas_and_shares():
+    found = measured()
+    gone = row(found, "remove_object")
+    assert gone["object_area"] == 0 == gone["object"] and gone["distractors_area"] > 0
+    assert 0.05 < row(found, "split=test")["object_area"] < 0.2
+    areas = [row(found, f"distractors={k}")["distractors_area"] for k in (0, 2, 4, 6)]
+    assert areas == sorted(areas) and areas[0] == 0 < areas[1]
+    shares = np.concatenate([found["probe_object"], found["probe_distractors"]])
+    assert (shares[~np.isnan(shares)] <= 1).all()
+
+
+def test_share_of_mass():
+    mask = np.zeros((3, 8, 8), bool)
+    mask[:, :2, :4] = True
+    maps = np.zeros((3, 2, 2))
+    maps[0], maps[1, 0, 0] = 1, 4                 # uniform; in the cell that is half covered
+    assert probes.share(maps[:1], mask[:1]) == pytest.approx(mask[0].mean())
+    assert probes.share(maps[1:2], mask[:1]) == 0.5
+    assert probes.share(maps, mask) == pytest.approx((0.125 + 0.5) / 2)      # the empty one is out
+    assert np.isnan(probes.share(maps[2:], mask[2:]))
+
+
+def test_other_data_have_no_probes():
+    model = torch.nn.Linear(1, 1)
+    assert probes.measure(model, attnlib.Run(dataset="cifar10")) == {}
