@@ -63,42 +63,18 @@ def epochs(claim, df, recipe: str) -> Finding:
     return Finding(Difference(*(100 * (x - 1) for x in r[:3]), r.n, r.wins), sd)
 
 
-def entropy(maps: np.ndarray) -> np.ndarray:
-    """−Σ p log p / log n of each map [N, h, w], p = M / ΣM: 0 for one cell, 1 for a flat map; NaN
-    for a map without mass."""
-    mass = maps.reshape(len(maps), -1).astype(np.float64)
-    total = mass.sum(1, keepdims=True)
-    p = np.divide(mass, total, out=np.full_like(mass, np.nan), where=total > 0)
-    logs = np.log(p, out=np.zeros_like(p), where=p > 0)
-    return -(p * logs).sum(1) / math.log(mass.shape[1])
-
-
-def focus(claim, df, recipe: str, stage: str = "stage-2") -> Finding:
-    """Per seed, over the test images with stored maps that both networks classify correctly: the
-    entropy of the maps as a percentage of the base's, or the difference of their mass on the
-    object, in points."""
-    from .cam import share_on_mask, stored_maps
-    from .train import data_of
+def focus(claim, df, recipe: str) -> Finding:
+    """How much sharper the arm's maps are than the base's, or how much more of them lies on the
+    object, in % of the base's: `sharper.comparisons`, at the finest stored stage. ``wins`` are not
+    counted."""
+    from .sharper import comparisons
     cell = cell_of(df, claim.dataset, claim.backbone, recipe)
-    cell = cell[cell.arm.isin((claim.arm, claim.base))]
-    maps, runs = stored_maps(cell), {r.id: r for r in study(claim.study, df.profile.iloc[0])}
-    gaps = []
-    for _, pair in cell.groupby("seed"):
-        ids = {row.arm: row.id for row in pair.itertuples() if row.id in maps}
-        if len(ids) < 2:
-            continue
-        a, b = maps[ids[claim.arm]], maps[ids[claim.base]]
-        right = (a["prediction"] == a["label"]) & (b["prediction"] == b["label"])
-        if not right.any():
-            continue
-        a, b = (m[stage].astype(np.float32)[right] for m in (a, b))
-        if claim.metric == "entropy":
-            gaps.append(math.log(np.nanmean(entropy(a)) / np.nanmean(entropy(b))))
-        else:
-            mask = data_of(runs[ids[claim.arm]]).extras["test"]["mask"][:len(right)][right]
-            gaps.append(100 * (np.nanmean(share_on_mask(a, mask))
-                               - np.nanmean(share_on_mask(b, mask))))
-    return summed(gaps, claim.metric == "entropy")
+    for found in comparisons(cell[cell.arm.isin((claim.arm, claim.base))], base=claim.base):
+        if claim.metric in found.gain:
+            e, n = found.gain[claim.metric], found.seeds
+            sd = (e.high - e.low) / 2 / stats.t_half_width(1.0, n) if n >= MIN_SEEDS else math.nan
+            return Finding(Difference(*e, n, 0), sd)
+    return Finding(NOTHING)
 
 
 def latency(claim) -> Finding:
@@ -113,7 +89,7 @@ def latency(claim) -> Finding:
     return Finding(NOTHING)
 
 
-MEASURED = {"accuracy": scores, "nll": scores, "epochs": epochs, "entropy": focus, "mass": focus}
+MEASURED = {"accuracy": scores, "nll": scores, "epochs": epochs, "entropy": focus, "lift": focus}
 
 
 def finding(claim, profile: str) -> Finding:
