@@ -111,30 +111,10 @@ def with_runs(key: str, profile: str, enough) -> tuple[str, object]:
 
 
 def recipe_words(profile: str) -> str:
-    """What the recipe moves and what the block moves, side by side, by the study ``recipe``."""
+    """`recipewords.recipe_answer` of the study ``recipe``, from a profile that has its runs."""
+    from .recipewords import recipe_answer
     profile, done = with_runs("recipe", profile, lambda d: d.recipe.nunique() > 1)
-    lines = []
-    for (dataset, backbone), cell in done.groupby(["dataset", "backbone"], sort=False):
-        recipes = list(cell.recipe.unique())
-        plain = cell[cell.arm == "none"].assign(arm=lambda d: d.recipe)
-        for recipe in [r for r in recipes if r != "plain" and "plain" in recipes]:
-            d = paired(plain, recipe, "plain")
-            lines.append(f"from `plain` to `{recipe}`, without any block: "
-                         f"{interval(d.mean, d.low, d.high)} points")
-        for recipe in recipes:
-            own = cell[cell.recipe == recipe]
-            for arm in (a for a in own.arm.unique() if a != "none"):
-                d = paired(own, arm)
-                if d.n:
-                    lines.append(f"{name(arm)} under `{recipe}`: "
-                                 f"{interval(d.mean, d.low, d.high)} points")
-        if lines:
-            lines[0] = f"{name(backbone)} on {name(dataset)} (profile `{profile}`): {lines[0]}"
-    if done.recipe.nunique() < 2:
-        return (f"The study `recipe` has no finished runs of two recipes in profile `{profile}` "
-                "yet, so how much the recipe moves cannot be said from these records"
-                + (f" ({'; '.join(lines)})." if lines else "."))
-    return "; ".join(lines) + "."
+    return recipe_answer(profile, done)
 
 
 def gates_of(attention: str) -> int:

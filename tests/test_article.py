@@ -76,11 +76,11 @@ def test_advice_table_follows_from_the_verdicts():
 def test_recipe_and_block_side_by_side():
     gain = {("none", "plain"): 0, ("cbam", "plain"): 2, ("none", "strong"): 10,
             ("cbam", "strong"): 11}
-    for run in study("recipe", "real"):
-        stored(run, correct(50 + run.seed + gain[run.attention, run.recipe]))
+    for run in study("recipe", "small"):
+        stored(run, correct(50 + run.seed + gain[run.attention, run.recipe]), "small")
     said = article.recipe_words("real")
-    assert "from `plain` to `strong`, without any block: +10.0 [+10.0, +10.0] points" in said
-    assert "CBAM under `strong`: +1.0" in said and "CBAM under `plain`: +2.0" in said
+    assert "(profile `small`" in said and "`strong` over `plain` +10.0 [+10.0, +10.0]" in said
+    assert "CBAM under `strong` +1.0" in said and "CBAM under `plain` +2.0" in said
 
 
 def test_what_is_missing_is_taken_from_a_smaller_profile_by_name():
