@@ -9,7 +9,7 @@ from .certainty import scatter
 from .grid import collect, estimate_seconds, finished, resolve_profile, study
 from .inference import seeds_needed
 from .run import Run
-from .stats import CELL, MIN_SEEDS, arms_table, paired, verdict
+from .stats import CELL, MIN_SEEDS, arms_table, paired, tested_gains, verdict
 from .studies import PROFILES, STUDIES, margin_of
 from .words import all_runs, empty_slots, interval, name, place, plural, provenance
 
@@ -36,8 +36,7 @@ def abstract(chosen: dict[str, str], audit) -> str:
         return (f"No run of profile `{profile}` has finished yet, so there is nothing to report. "
                 + claims.headline(audit))
     where = ", ".join(place(cell.iloc[0]) for _, cell in done.groupby(CELL, sort=False))
-    table = arms_table(df)
-    tested = table[(table.arm != "none") & (table.pairs >= MIN_SEEDS)]
+    tested = tested_gains(df)
     counts = tested.verdict.value_counts()
     gains = ", ".join(f"{n} {word}" for word, n in counts.items()) or "none has enough seeds yet"
     text = (f"Does attention help small-image CNNs? {plural(len(done), 'network')} were trained "
@@ -55,8 +54,7 @@ def abstract(chosen: dict[str, str], audit) -> str:
 
 def advice(df) -> str:
     """Which block to use, in one or two sentences, from the verdicts on its gains."""
-    table = arms_table(df)
-    tested = table[(table.arm != "none") & (table.pairs >= MIN_SEEDS)]
+    tested = tested_gains(df)
     if not len(tested):
         return (f"No block has {MIN_SEEDS} finished pairs yet, so none can be recommended: use the "
                 "plain network.")

@@ -69,9 +69,10 @@ def measured(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
     parts = [passes(model, x[at:at + PORTION], labels[at:at + PORTION], stages)
              for at in range(0, len(x), PORTION)]
     probs = np.concatenate([softmax(p[stages[0]].logits, 1) for p in parts])
+    small = np.min_scalar_type(probs.shape[1] - 1)
     out = {"version": np.int32(VERSION), "stages": np.array(stages, np.int8),
-           "methods": np.array(list(MAPS), "S"), "label": labels.astype(np.uint8),
-           "prediction": probs.argmax(1).astype(np.uint8),
+           "methods": np.array(list(MAPS), "S"), "label": labels.astype(small),
+           "prediction": probs.argmax(1).astype(small),
            "confidence": probs.max(1).astype(np.float16)}
     for stage in stages:
         found = at_stage(model, run, x, labels, probs, [p[stage] for p in parts], masks,

@@ -353,17 +353,6 @@ def all_runs(chosen: dict[str, str]):
     return pd.concat(parts, ignore_index=True).drop_duplicates("id", ignore_index=True)
 
 
-def summary(chosen: dict[str, str]) -> str:
-    """How many gains are better, worse, equivalent or undecided, and the reading of each cell."""
-    df = all_runs(chosen)
-    table = arms_table(df)
-    tested = table[(table.arm != "none") & (table.pairs >= MIN_SEEDS)]
-    counts = tested.verdict.value_counts()
-    words = ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "none has enough seeds"
-    return (f"Of {plural(len(tested), 'tested gain')} over the plain network: {words}. "
-            + reading(df, chosen["hybrid"]))
-
-
 def provenance(df) -> str:
     """Hardware, versions and compute spent, from the records."""
     from . import store

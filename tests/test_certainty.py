@@ -80,8 +80,9 @@ def test_noise_compares_seeds_of_one_network():
 def test_words_where_nothing_is_finished():
     df = table([run(arm, seed) for arm in ("none", "se") for seed in (0, 1)],
                "real")
-    assert "No arm has a finished pair" in certainty.evidence_table(df)
-    for words in (certainty.evidence_words(df), certainty.power_table(df),
-                  certainty.power_words(df)):
-        assert "No arm has 3" in words
-    assert "Too few" in certainty.noise_words(df)
+    for none in (df, df.iloc[:0]):
+        assert "No arm has a finished pair" in certainty.evidence_table(none)
+        for words in (certainty.evidence_words(none), certainty.power_table(none),
+                      certainty.power_words(none)):
+            assert "No arm has 3" in words
+        assert "Too few" in certainty.noise_words(none)

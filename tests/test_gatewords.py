@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from attnlib import camstore, gateplots, gatewords, grid, interventions, probes, store
+from attnlib import camstore, gateplots, gatewords, grid, interventions, probes, shapetex, store
 from attnlib.gatestats import STATISTICS
 from attnlib.train import versions
 
@@ -92,7 +92,7 @@ def test_what_a_gates_sight_is_worth():
     assert "+30.0" in cbam and "is worth something" in cbam and "goes with stage" in cbam
     few = gatewords.swap_answer(stored("hybrid", 2).query("seed < 2"))
     assert "too few seeds" in few and "[" not in few
-    assert gatewords.without_gates(stored("hybrid")).endswith("left out: none.")
+    assert gatewords.without_gates(stored("hybrid")).endswith("gate to replace: `none`.")
 
 
 def test_probes_are_costs_against_none():
@@ -116,6 +116,12 @@ def test_figures_are_drawn_with_every_arm(draw):
     figure = draw(stored("shortcut" if draw is gateplots.shortcut else "hybrid"))
     assert all(axis.has_data() for axis in figure.axes[:2])
     figure.draw_without_rendering()
+
+
+def test_every_intervention_is_drawn():
+    assert set(gateplots.CAUSES) == {"split=test", *shapetex.INTERVENTIONS}
+    assert set(gateplots.SWAPS) == set(interventions.MODES)
+    assert set(gatewords.PROBES) | set(gateplots.CAUSES) <= set(probes.conditions())
 
 
 def test_gate_maps_over_their_images():
