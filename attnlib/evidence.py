@@ -34,6 +34,12 @@ def summed(gaps, percent: bool = False) -> Finding:
     return Finding(d, 100 * sd if percent else sd)
 
 
+def gaps(cell, arm: str, value: str, base: str = "none"):
+    """Paired differences arm − base of a column, by seed; ``arm`` is not ``base``."""
+    wide = cell.pivot(index="seed", columns="arm", values=value).reindex(columns=[arm, base])
+    return (wide[arm] - wide[base]).dropna()
+
+
 def cell_of(df, dataset: str, backbone: str, recipe: str):
     return df[(df[CELL] == [dataset, backbone, recipe]).all(axis=1) & (df.status == "done")]
 
@@ -41,13 +47,9 @@ def cell_of(df, dataset: str, backbone: str, recipe: str):
 def scores(claim, df, recipe: str) -> Finding:
     """Differences of a column of the `collect` table; of a contrast, those here less those of the
     same seeds on the second data set."""
-    def gaps(dataset):
-        cell = cell_of(df, dataset, claim.backbone, recipe)
-        wide = cell.pivot(index="seed", columns="arm", values=claim.metric)
-        wide = wide.reindex(columns=list(dict.fromkeys([claim.arm, claim.base])))
-        return (wide[claim.arm] - wide[claim.base]).dropna()
-    own = gaps(claim.dataset)
-    return summed((own - gaps(claim.than)).dropna() if claim.than else own)
+    own, other = (gaps(cell_of(df, dataset, claim.backbone, recipe), claim.arm, claim.metric,
+                       claim.base) for dataset in (claim.dataset, claim.than))
+    return summed((own - other).dropna() if claim.than else own)
 
 
 def epochs(claim, df, recipe: str) -> Finding:
