@@ -5,6 +5,7 @@ import numpy as np
 from .camstore import stored_maps
 from .data import DataMissing
 from .gatemaps import limits
+from .gatestats import CHANNELS
 from .gatewords import by_cell, gate_table, group_table, probe_table, swap_table
 from .grid import study
 from .interventions import MODES
@@ -168,7 +169,9 @@ def gate_classes(df) -> plt.Figure:
                                 vmax=high, cmap="viridis", interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
-            axis.set_xlabel(f"{classes.shape[1]} channels", fontsize=8)
+            shown = classes.shape[1]
+            axis.set_xlabel(("first " if shown == CHANNELS else "") + f"{shown} channels",
+                            fontsize=8)
             axis.set_title(f"{short(arm)}, {stage}", fontsize=9)
         line[0].set_ylabel("classes", fontsize=9)
     figure.colorbar(drawn, ax=axes, shrink=0.7, pad=0.01, label="gate").ax.tick_params(labelsize=8)

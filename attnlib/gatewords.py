@@ -11,6 +11,7 @@ from .stats import CELL, MIN_SEEDS, paired, t_half_width
 from .studies import margin_of
 from .words import interval, name, place, plural
 
+CHANCE = 10                                 # %, of ShapeTex's ten classes
 WHO = ["id", "profile", *CELL, "attention", "arm", "seed", "status"]
 
 
@@ -222,6 +223,7 @@ def against_none(table, metric: str, unit: str = "") -> str:
     return "; ".join(parts)
 
 
+NUISANCES = ("clutter=2", "distractors=6", "swap_background")       # not causes of the label
 PROBES = {"clutter=2": "twice the clutter", "distractors=6": "six distractors for two",
           "swap_background": "another background", "texture_only": "the object's texture on a "
           "half-disc, no class's shape", "shape_only": "the object without its texture",
@@ -247,15 +249,18 @@ def probes_answer(df) -> str:
         return nothing(df, "probes")
     out = []
     for where, cell in by_cell(table):
-        lines = [f"**{where}** (profile `{cell.profile.iloc[0]}`). Accuracy on the images as they "
-                 f"are: {against_none(cell[cell.probe == 'split=test'], 'accuracy', ' %')}. Points "
-                 "lost (in brackets: paired difference to none, with its 95 % interval where there "
-                 f"are {MIN_SEEDS} seeds):"]
-        out.append("\n".join(lines + costs(cell, PROBES)))
+        def right(probe, cell=cell):
+            return against_none(cell[cell.probe == probe], "accuracy")
+        out.append("\n".join([
+            f"**{where}** (profile `{cell.profile.iloc[0]}`). In brackets: paired difference to "
+            f"none, with its 95 % interval where there are {MIN_SEEDS} seeds. Accuracy on the "
+            f"images as they are, %: {right('split=test')}. Points lost to what is no cause of the "
+            "label:", "", *costs(cell, NUISANCES), "",
+            f"Accuracy left, %, where a cause is gone (guessing: {CHANCE}):", "",
+            *(f"- {PROBES[p]}: {right(p)}" for p in PROBES if p not in NUISANCES)]))
     return "\n\n".join(out)
 
 
-CHANCE = 10                                 # %, of ShapeTex's ten classes
 SHORTCUT = {"aligned": "accuracy where the background agrees with the class",
             "worst": "where it contradicts it or agrees, the worse of the two",
             "style_flip": "given the background's class, where that is wrong",

@@ -97,7 +97,8 @@ def test_what_a_gates_sight_is_worth():
 
 def test_probes_are_costs_against_none():
     answer = gatewords.probes_answer(stored("hybrid"))
-    assert "none 81.0 %; SE 81.0 % (+0.0 [+0.0, +0.0])" in answer
+    assert "as they are, %: none 81.0; SE 81.0 (+0.0 [+0.0, +0.0])" in answer
+    assert "- no object at all: none 71.0; SE 71.0 (+0.0 [+0.0, +0.0]); CBAM 68.0 (−3.0" in answer
     line = next(x for x in answer.splitlines() if x.startswith("- twice the clutter"))
     assert "none 10.0; SE 10.0 (+0.0 [+0.0, +0.0]); CBAM 13.0 (+3.0 [+3.0, +3.0])" in line
 
