@@ -128,8 +128,9 @@ def train(args) -> None:
     from .store import finished_record
     from .train import train as train_run
     from .train import train_weights
+    from .weights import full_id
     if args.weights:
-        record = find_record(args.id or "")
+        record = find_record(full_id(args.id or ""))
         print(f"{record['id']}: weights stored; the test accuracy differs from the record by "
               f"{train_weights(record):+.2f} points")
         return

@@ -9,9 +9,9 @@ from .certainty import scatter
 from .grid import collect, estimate_seconds, finished, resolve_profile, study
 from .inference import seeds_needed
 from .run import Run
-from .stats import CELL, MIN_SEEDS, arms_table, paired, verdict
+from .stats import CELL, MIN_SEEDS, arms_table, paired, tested_gains, verdict
 from .studies import PROFILES, STUDIES, margin_of
-from .words import all_runs, counted, interval, name, place, plural, provenance
+from .words import all_runs, empty_slots, interval, name, place, plural, provenance
 
 ADVICE = {
     "better": "use it where its cost fits",
@@ -36,8 +36,7 @@ def abstract(chosen: dict[str, str], audit) -> str:
         return (f"No run of profile `{profile}` has finished yet, so there is nothing to report. "
                 + claims.headline(audit))
     where = ", ".join(place(cell.iloc[0]) for _, cell in done.groupby(CELL, sort=False))
-    table = arms_table(df)
-    tested = table[(table.arm != "none") & (table.pairs >= MIN_SEEDS)]
+    tested = tested_gains(df)
     counts = tested.verdict.value_counts()
     gains = ", ".join(f"{n} {word}" for word, n in counts.items()) or "none has enough seeds yet"
     text = (f"Does attention help small-image CNNs? {plural(len(done), 'network')} were trained "
@@ -55,8 +54,7 @@ def abstract(chosen: dict[str, str], audit) -> str:
 
 def advice(df) -> str:
     """Which block to use, in one or two sentences, from the verdicts on its gains."""
-    table = arms_table(df)
-    tested = table[(table.arm != "none") & (table.pairs >= MIN_SEEDS)]
+    tested = tested_gains(df)
     if not len(tested):
         return (f"No block has {MIN_SEEDS} finished pairs yet, so none can be recommended: use the "
                 "plain network.")
@@ -113,30 +111,10 @@ def with_runs(key: str, profile: str, enough) -> tuple[str, object]:
 
 
 def recipe_words(profile: str) -> str:
-    """What the recipe moves and what the block moves, side by side, by the study ``recipe``."""
+    """`recipewords.recipe_answer` of the study ``recipe``, from a profile that has its runs."""
+    from .recipewords import recipe_answer
     profile, done = with_runs("recipe", profile, lambda d: d.recipe.nunique() > 1)
-    lines = []
-    for (dataset, backbone), cell in done.groupby(["dataset", "backbone"], sort=False):
-        recipes = list(cell.recipe.unique())
-        plain = cell[cell.arm == "none"].assign(arm=lambda d: d.recipe)
-        for recipe in [r for r in recipes if r != "plain" and "plain" in recipes]:
-            d = paired(plain, recipe, "plain")
-            lines.append(f"from `plain` to `{recipe}`, without any block: "
-                         f"{interval(d.mean, d.low, d.high)} points")
-        for recipe in recipes:
-            own = cell[cell.recipe == recipe]
-            for arm in (a for a in own.arm.unique() if a != "none"):
-                d = paired(own, arm)
-                if d.n:
-                    lines.append(f"{name(arm)} under `{recipe}`: "
-                                 f"{interval(d.mean, d.low, d.high)} points")
-        if lines:
-            lines[0] = f"{name(backbone)} on {name(dataset)} (profile `{profile}`): {lines[0]}"
-    if done.recipe.nunique() < 2:
-        return (f"The study `recipe` has no finished runs of two recipes in profile `{profile}` "
-                "yet, so how much the recipe moves cannot be said from these records"
-                + (f" ({'; '.join(lines)})." if lines else "."))
-    return "; ".join(lines) + "."
+    return recipe_answer(profile, done)
 
 
 def gates_of(attention: str) -> int:
@@ -159,9 +137,13 @@ def gate_table(blocks=("se", "cbam", "hybrid")) -> str:
         k = gates_of(block)
         rows.append({"block": name(block), "gates in a row": str(k),
                      "left of a residual block's branch": power(k)}
-                    | {f"left at the end of {name(b)}": power(k * counted(b, block)["sites"])
-                       for b in WITHOUT_SKIPS})
+                    | {f"left at the end of {name(b)}": power(k * sites(b)) for b in WITHOUT_SKIPS})
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def sites(backbone: str) -> int:
+    """In how many places a block stands whose place is ``block``."""
+    return sum("block" in slot.placements for slot in empty_slots(backbone))
 
 
 def power(k: int) -> str:
@@ -287,7 +269,7 @@ def selection_words(profile: str) -> str:
 
 def write_csv(path: Path) -> None:
     """What every table here is made from, for other programs: `arms_table` of each profile's own
-    studies, one row an arm, at full precision."""
+    studies, one row an arm, in six digits."""
     import pandas as pd
     chosen = {key: resolve_profile("best", key) for key in STUDIES}
     parts = []
@@ -296,7 +278,8 @@ def write_csv(path: Path) -> None:
                 if p == profile and STUDIES[key].compare]
         df = pd.concat(runs).drop_duplicates("id", ignore_index=True)
         parts.append(arms_table(df).assign(profile=profile))
-    text = pd.concat(parts)[lambda d: d.n > 0].to_csv(index=False, lineterminator="\n")
+    text = pd.concat(parts)[lambda d: d.n > 0].to_csv(
+        index=False, lineterminator="\n", float_format="%.6g")
     store.write_atomic(path, text.encode())
 
 

@@ -47,7 +47,8 @@ def plan(widths=(0.25,), networks=NETWORKS, arms=ARMS, notebook: str = "") -> li
                      Row(f"inference-{where}", "inference", 3, net | {"arms": arms})]
             if k == 0 and width == widths[0]:
                 rows += [Row("pipeline", "pipeline", 1.5, {}),
-                         Row("agreement", "agreement", 8, {"backbone": backbone})]
+                         Row("agreement", "agreement", 8, {"backbone": backbone}),
+                         Row("road", "road", 1, net)]
         rows += [Row(f"memory-{b}-w{width:g}", "memory", 1.5,
                      {"backbone": b, "width": width, "arms": arms}) for b in networks]
     rows.append(Row("import", "import", 1, {}))
@@ -57,7 +58,7 @@ def plan(widths=(0.25,), networks=NETWORKS, arms=ARMS, notebook: str = "") -> li
 def quick_plan() -> list[Row]:
     """Everything once, tiny: to see that it works."""
     small = {"agreement": {"n_train": 256, "n_test": 200, "epochs": 1},
-             "pipeline": {"batches": 4}, "import": {"repeats": 1}}
+             "pipeline": {"batches": 4}, "import": {"repeats": 1}, "road": {"images": 2}}
     rows = plan((0.125,), ("squeezenet",), ARMS[:2])
     return [r._replace(options=r.options | small.get(r.kind, {})) for r in rows]
 
@@ -289,6 +290,12 @@ def notebook(data: Dataset, seconds: float, name: str) -> dict:
     return {"notebook": name, "profile": profile, "wall_seconds": took}
 
 
+def road(data: Dataset, seconds: float, **options) -> dict:
+    """ROAD against pytorch-grad-cam's: see `road.compare`."""
+    from .road import compare
+    return compare(data, seconds, **options)
+
+
 # --- Do both loops learn the same? ---
 
 
@@ -318,4 +325,5 @@ def learnt(loop: str, run: Run, data: Dataset) -> float:
 
 KINDS: dict[str, Callable] = {
     "training": training, "pipeline": pipeline, "inference": inference, "memory": memory,
-    "matrix": matrix, "import": imports, "notebook": notebook, "agreement": agreement}
+    "matrix": matrix, "import": imports, "notebook": notebook, "agreement": agreement,
+    "road": road}

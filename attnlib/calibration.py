@@ -5,7 +5,7 @@ Each finished run keeps, for every test image, the predicted class, its probabil
 import numpy as np
 
 from . import store
-from .evidence import summed
+from .evidence import gaps, summed
 from .stats import CELL, MIN_SEEDS
 from .words import interval, name, place, plural, plus_minus
 
@@ -52,12 +52,6 @@ def table(df):
                          "seed": row.seed, "nll": row.nll, "ece": 100 * ece(found),
                          "over": 100 * over})
     return pd.DataFrame(rows, columns=[*CELL, "arm", "seed", "nll", "ece", "over"])
-
-
-def gaps(cell, arm: str, value: str):
-    """Paired differences arm − none of a column, by seed."""
-    wide = cell.pivot(index="seed", columns="arm", values=value).reindex(columns=[arm, "none"])
-    return (wide[arm] - wide["none"]).dropna()
 
 
 def markdown(df) -> str:

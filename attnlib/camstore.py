@@ -21,7 +21,7 @@ import torch
 from scipy.special import softmax
 
 from . import focus as measures
-from . import gatestats, interventions, store
+from . import gatestats, interventions, probes, store
 from .cam import MAPS, Pass, deepest, enlarged, inputs, make, methods_for, passes
 from .grid import finished, load_model, study
 from .road import combined, road
@@ -69,33 +69,35 @@ def measured(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
     parts = [passes(model, x[at:at + PORTION], labels[at:at + PORTION], stages)
              for at in range(0, len(x), PORTION)]
     probs = np.concatenate([softmax(p[stages[0]].logits, 1) for p in parts])
+    small = np.min_scalar_type(probs.shape[1] - 1)
     out = {"version": np.int32(VERSION), "stages": np.array(stages, np.int8),
-           "methods": np.array(list(MAPS), "S"), "label": labels.astype(np.uint8),
-           "prediction": probs.argmax(1).astype(np.uint8),
+           "methods": np.array(list(MAPS), "S"), "label": labels.astype(small),
+           "prediction": probs.argmax(1).astype(small),
            "confidence": probs.max(1).astype(np.float16)}
     for stage in stages:
         found = at_stage(model, run, x, labels, probs, [p[stage] for p in parts], masks,
-                         ROAD_IMAGES, FEW * (stage == stages[0]))
+                         stage == stages[0])
         out |= {f"{name}_{stage}": values for name, values in found.items()}
     changed = randomised(model, run, x[:PICTURES], labels[:PICTURES], stages[0], SANITY)
     out |= {f"sanity_{name}": v.astype(np.float16) for name, v in changed.items()}
     cams = {str(stage): np.concatenate([make("grad_cam", p[stage]) for p in parts])
             for stage in stages}
     return (out | gatestats.measure(model, x, labels, masks.get("mask"), cams)
-            | interventions.measure(model, x, labels))
+            | interventions.measure(model, x, labels)
+            | probes.measure(model, run, min(probes.IMAGES, len(data_of(run).labels["test"]) // 3)))
 
 
 def at_stage(model, run: Run, x: torch.Tensor, labels, probs, parts: list[Pass], masks: dict,
-             n_road: int, n_road_others: int) -> dict[str, np.ndarray]:
+             finest: bool) -> dict[str, np.ndarray]:
     """What is stored of one stage, by its name without the stage."""
-    out, means = {}, {}
-    right = probs.argmax(1) == labels
+    out, means, n = {}, {}, len(x)
+    right, few = probs.argmax(1) == labels, min(FEW, max(n // 10, 1))
     for method in methods_for(parts[0]):
         maps, main = np.concatenate([make(method, p) for p in parts]), method == "grad_cam"
         out[f"map_{method}"] = maps[:PICTURES].astype(np.float16)
         found = measures.measures(maps, masks.get("mask"), masks.get("distractor_mask"))
-        found |= again(model, run, x, maps, labels, probs, len(x) if main else FEW,
-                       n_road if main else n_road_others)
+        found |= again(model, run, x, maps, labels, probs, n if main else few,
+                       min(ROAD_IMAGES, n // 3) if main else few * finest)
         curves = {name: found.pop(name) for name in list(found) if found[name].ndim == 2}
         means[method] = {name: mean(v[right[:len(v)]]) for name, v in found.items()}
         if main:

@@ -14,7 +14,7 @@ from .inference import (
     seeds_needed,
     smallest_p,
 )
-from .stats import CELL, MIN_SEEDS, arms_table, gaps
+from .stats import CELL, MIN_SEEDS, arms_table, gaps, tested_gains
 from .words import interval, name, place, plural
 
 GAINS = (0.2, 0.5, 1.0, 2.0)        # points that `power_table` gives the number of seeds for
@@ -99,8 +99,7 @@ def share(value: float, low: float, high: float) -> str:
 
 def evidence_words(df) -> str:
     """How to read `evidence_table`, and what its seeds can reach at best."""
-    table = arms_table(df)
-    tested = table[(table.arm != "none") & (table.pairs >= MIN_SEEDS)]
+    tested = tested_gains(df)
     if not len(tested):
         return f"No arm has {MIN_SEEDS} finished pairs yet, so there is nothing to test."
     clear = tested[tested.verdict.isin(("better", "worse"))]
@@ -156,9 +155,8 @@ def scatter(df) -> list[tuple]:
     """(where, sd of a paired difference: the root mean square over arms, arms, most pairs, margin)
     of every cell with an arm of three pairs."""
     from .studies import margin_of
-    table, out = arms_table(df), []
-    table = table[(table.arm != "none") & (table.pairs >= MIN_SEEDS)]
-    for (dataset, *_), cell in table.groupby(CELL, sort=False):
+    table, out = tested_gains(df), []
+    for (dataset, *_), cell in table.groupby(CELL, sort=False) if len(table) else ():
         sd = math.sqrt((cell.sd_diff ** 2).mean())
         out.append((place(cell.iloc[0]), sd, len(cell), int(cell.pairs.max()),
                     margin_of(df.profile.iloc[0], dataset)))

@@ -34,6 +34,12 @@ def summed(gaps, percent: bool = False) -> Finding:
     return Finding(d, 100 * sd if percent else sd)
 
 
+def gaps(cell, arm: str, value: str, base: str = "none"):
+    """Paired differences arm − base of a column, by seed; ``arm`` is not ``base``."""
+    wide = cell.pivot(index="seed", columns="arm", values=value).reindex(columns=[arm, base])
+    return (wide[arm] - wide[base]).dropna()
+
+
 def cell_of(df, dataset: str, backbone: str, recipe: str):
     return df[(df[CELL] == [dataset, backbone, recipe]).all(axis=1) & (df.status == "done")]
 
@@ -41,13 +47,9 @@ def cell_of(df, dataset: str, backbone: str, recipe: str):
 def scores(claim, df, recipe: str) -> Finding:
     """Differences of a column of the `collect` table; of a contrast, those here less those of the
     same seeds on the second data set."""
-    def gaps(dataset):
-        cell = cell_of(df, dataset, claim.backbone, recipe)
-        wide = cell.pivot(index="seed", columns="arm", values=claim.metric)
-        wide = wide.reindex(columns=list(dict.fromkeys([claim.arm, claim.base])))
-        return (wide[claim.arm] - wide[claim.base]).dropna()
-    own = gaps(claim.dataset)
-    return summed((own - gaps(claim.than)).dropna() if claim.than else own)
+    own, other = (gaps(cell_of(df, dataset, claim.backbone, recipe), claim.arm, claim.metric,
+                       claim.base) for dataset in (claim.dataset, claim.than))
+    return summed((own - other).dropna() if claim.than else own)
 
 
 def epochs(claim, df, recipe: str) -> Finding:
@@ -64,24 +66,17 @@ def epochs(claim, df, recipe: str) -> Finding:
 
 
 def focus(claim, df, recipe: str) -> Finding:
-    """Per seed, over the test images with stored measures that both networks classify correctly, at
-    the finer stage: the entropy of the maps as a percentage of the base's, or the difference of
-    their mass on the object, in points."""
-    from .camstore import stored_maps
+    """How much sharper the arm's maps are than the base's, or how much more of them lies on the
+    object, in % of the base's: `sharper.comparisons`, at the finest stored stage. ``wins`` are not
+    counted."""
+    from .sharper import comparisons
     cell = cell_of(df, claim.dataset, claim.backbone, recipe)
-    cell = cell[cell.arm.isin((claim.arm, claim.base))]
-    seen, gaps, entropy = stored_maps(cell), [], claim.metric == "entropy"
-    for _, pair in cell.groupby("seed"):
-        ids = {row.arm: row.id for row in pair.itertuples() if row.id in seen}
-        if len(ids) < 2:
-            continue
-        a, b = seen[ids[claim.arm]], seen[ids[claim.base]]
-        name = f"{'entropy' if entropy else 'energy'}_{a['stages'][0]}"
-        right = (a["prediction"] == a["label"]) & (b["prediction"] == b["label"])
-        if name in a and name in b and right.any():
-            a, b = (np.nanmean(m[name][right].astype(np.float64)) for m in (a, b))
-            gaps.append(math.log(a / b) if entropy else 100 * (a - b))
-    return summed(gaps, entropy)
+    for found in comparisons(cell[cell.arm.isin((claim.arm, claim.base))], base=claim.base):
+        if claim.metric in found.gain:
+            e, n = found.gain[claim.metric], found.seeds
+            sd = (e.high - e.low) / 2 / stats.t_half_width(1.0, n) if n >= MIN_SEEDS else math.nan
+            return Finding(Difference(*e, n, 0), sd)
+    return Finding(NOTHING)
 
 
 def latency(claim) -> Finding:
@@ -96,7 +91,7 @@ def latency(claim) -> Finding:
     return Finding(NOTHING)
 
 
-MEASURED = {"accuracy": scores, "nll": scores, "epochs": epochs, "entropy": focus, "mass": focus}
+MEASURED = {"accuracy": scores, "nll": scores, "epochs": epochs, "entropy": focus, "lift": focus}
 
 
 def finding(claim, profile: str) -> Finding:

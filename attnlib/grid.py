@@ -1,4 +1,6 @@
 """Running what of a study has no record yet; collecting the records."""
+import contextlib
+import io
 import math
 import os
 import time
@@ -210,10 +212,16 @@ def try_it(attention: str, profile: str = "auto", backbone: str = "resnet18",
     like = next((r for r in planned if r.backbone == backbone), planned[0])
     mine = replace(like, backbone=backbone, attention=attention, placement=placement, seed=0)
     stored = [r for r in planned if r.seed == 0 and r.backbone == mine.backbone and r != mine]
-    run_grid([mine], profile)
+    if unfinished([mine], profile) and may_train():
+        print(f"training {mine.attention}, about {math.ceil(estimate_seconds(mine))} s", flush=True)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        run_grid([mine], profile)
     rows = table([mine, *stored], profile)
     rows["yours"] = ["←"] + [""] * len(stored)
-    columns = ["attention", "placement", "accuracy", "params", "seconds", "status", "yours"]
+    columns = ["attention", "accuracy", "params", "seconds", "yours"]
+    columns += ["placement"] * bool(placement) + ["status"] * any(rows.status != "done")
+    if rows.status[0] != "done":
+        print(said.getvalue(), end="")              # why not
     rows = rows.round({"accuracy": 1, "seconds": 0})
     return rows[columns].sort_values("accuracy", ascending=False, ignore_index=True)
 
@@ -321,4 +329,4 @@ def load_model(run_or_id, profile: str | None = None):
     attached. ``LookupError`` where its weights are not here: it names the command that makes them.
     """
     from . import weights
-    return weights.network(*weights.find(run_or_id, profile))
+    return weights.assembled(*weights.find(run_or_id, profile))

@@ -45,12 +45,17 @@ def put(path: Path, data: bytes) -> None:
 def drop(path: Path) -> None:
     """Remove a file, and its twin."""
     path.unlink(missing_ok=True)
+    forget(path)
+
+
+def forget(path: Path) -> None:
+    """Remove a file's twin, so that it is not brought back."""
     target = twin(path)
     try:
         if target is not None:
             target.unlink(missing_ok=True)
     except OSError as error:
-        warnings.warn(f"still in the mirror: {target.name} ({error.strerror})", stacklevel=2)
+        warnings.warn(f"still in the mirror: {target.name} ({error.strerror})", stacklevel=3)
 
 
 def restore() -> int:

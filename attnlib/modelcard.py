@@ -114,11 +114,12 @@ def card(rows: list[dict]) -> str:
                       "in the record, %": f"{100 * row['recorded']:.2f}"})
     run = runs[rows[0]["id"]]
     header = header_of(store.read_record(store.record_path("real", run.id)))
+    data = header["data"]
     best = max(row["accuracy"] for row in rows)
     return CARD.format(
         table=pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True),
-        networks=f"{name(run.backbone)}s", width=run.width, size=header["size"], seed=run.seed,
-        colour="colour" if header["channels"] == 3 else "grey", tolerance=TOLERANCE,
+        networks=f"{name(run.backbone)}s", width=run.width, size=data["size"], seed=run.seed,
+        colour="colour" if data["channels"] == 3 else "grey", tolerance=TOLERANCE,
         largest=max(100 * abs(row["accuracy"] - row["recorded"]) for row in rows),
         data=name(run.dataset), n_train=run.n_train, n_val=run.n_val, n_test=rows[0]["n"],
         epochs=run.how.epochs, recipe=run.recipe, source=SOURCES[run.dataset],

@@ -55,7 +55,7 @@ def read_picture(path: str | Path, size: int, channels: int) -> np.ndarray:
         raise ValueError("it is not a picture of a type that Pillow reads") from None
     except Exception as error:              # a torn or hostile file makes Pillow raise many kinds
         raise ValueError(f"it cannot be read: {error}") from error
-    return np.asarray(image).reshape(size, size, channels)
+    return np.array(image).reshape(size, size, channels)
 
 
 def eight_bits(image):

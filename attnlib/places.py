@@ -9,8 +9,7 @@ from .projects import PROJECTS
 CURVES = ("05_hybrid", "Loss and accuracy curves")
 NETWORKS = ("05_hybrid", "The networks that the project names")
 MAPS = ("06_gradcam", "The maps")
-PHOTOGRAPHS = ("06_gradcam", "Photographs")
-SELECTION = ("05_hybrid", "Selection bias: what does choosing the epoch buy?")
+SELECTION = ("02_baselines", "What choosing the best epoch on the test set buys")
 RECIPE = ("02_baselines", "The recipe")
 CBAM_BLOCK = ("04_cbam", "The block, in full")
 WHO = ("04_cbam", "Who calls what CBAM?")
@@ -42,26 +41,26 @@ PLACES = [
     Place("P0", "Squeezenet.ipynb", NETWORKS),
     Place("P0", "VGG16.ipynb", NETWORKS, "empty there; runs at full size here"),
     Place("P0", "Fine-Tuning.ipynb", WHOSE, "there the blocks never enter the forward pass"),
-    Place("P0", "Grad-cam.ipynb", PHOTOGRAPHS),
+    Place("P0", "Grad-cam.ipynb", MAPS),
     Place("P0", "README.md: Performance Improvements", ("05_hybrid", CLAIMED)),
     Place("P0", "train_hybrid_attention.py", ("05_hybrid", "The runs"), "named in its README; not "
           "in the repository"),
     Place("P0", "evaluate_model.py", MAPS, "named in its README; not in the repository"),
     *(Place("P0", file, ("05_hybrid", "The block"), "named in its README; not in the repository")
       for file in P0_MODELS),
-    Place("P0", "images/", PHOTOGRAPHS, "named in its README; not in the repository"),
-    *(Place("P0", f"plot {plot}", PHOTOGRAPHS) for plot in P0_IMAGES),
+    Place("P0", "images/", MAPS, "named in its README; not in the repository"),
+    *(Place("P0", f"plot {plot}", MAPS) for plot in P0_IMAGES),
     *(Place("P0", f"plot Loss_Acc_{net}", CURVES)
       for net in ("ResNetHybrid", "AlexNetBase", "Hybrid")),
     Place("P1", "block.py", ("05_hybrid", "The blocks, one by one")),
     Place("P1", "demo_training.ipynb", POSITIONS),
-    Place("P1", "demo_inference.ipynb", PHOTOGRAPHS),
+    Place("P1", "demo_inference.ipynb", MAPS),
     Place("P1", "demo.pdf", ("04_cbam", CLAIMED)),
     Place("P1", "resnet_cifar/main.py", POSITIONS),
-    Place("P1", "resnet_cifar/inference.py", PHOTOGRAPHS),
+    Place("P1", "resnet_cifar/inference.py", MAPS),
     Place("P1", "resnet_cifar/resnet.py", WHO),
     Place("P1", "vgg_cifar/main.py", POSITIONS, "VGG-19 runs at full size"),
-    Place("P1", "vgg_cifar/inference.py", PHOTOGRAPHS),
+    Place("P1", "vgg_cifar/inference.py", MAPS),
     Place("P1", "vgg_cifar/vgg.py", WHO),
     Place("P1", "plot fig/CAM.png", CBAM_BLOCK),
     Place("P1", "plot fig/SEblock.png", ("03_se", "The block, in full")),
@@ -69,7 +68,7 @@ PLACES = [
     Place("P1", "plot fig/our_block.png", ("05_hybrid", "The blocks, one by one")),
     Place("P1", "plot fig/experiment.png", POSITIONS),
     Place("P1", "plot fig/experiment2.png", POSITIONS),
-    Place("P1", "plot fig/GradCam.png", PHOTOGRAPHS),
+    Place("P1", "plot fig/GradCam.png", MAPS),
     Place("P2", "Resnet50_Original/ResNet50Ori_CIFAR10.ipynb", DEEP),
     Place("P2", "Resnet50_SE/ResNet50+SE_CIFAR10.ipynb", DEEP),
     Place("P2", "Resnet50_CBAM/ResNet50+CBAM_CIFAR10.ipynb", DEEP,
@@ -79,10 +78,10 @@ PLACES = [
             "of ResNet-18; those of ResNet-50 are at full size")
       for folder in ("Resnet50_Original", "Resnet50_SE", "Resnet50_CBAM")
       for plot in ("acc.png", "loss.png")),
-    *(Place("P2", f"plot {plot}", PHOTOGRAPHS) for plot in
+    *(Place("P2", f"plot {plot}", MAPS) for plot in
       ("Resnet50_Original/ori.jpg", "Resnet50_SE/se.jpg", "Resnet50_CBAM/cbam.jpg",
        "authors_gradcam.jpg")),
-    Place("P2", P2_ANIMALS, ("06_gradcam", "ShapeTex: the mask is known"),
+    Place("P2", P2_ANIMALS, ("06_gradcam", "The numbers"),
           "fifteen pictures there; images with known masks here"),
     Place("P3", "section 2, Dataset: Fashion MNIST", ("01_data", "What is at hand")),
     Place("P3", "section 3, Model Architecture", WHO),
@@ -97,6 +96,7 @@ PLACES = [
           "precision are studies, recipes and a setting here"),
     *(Place(c.project, f"claim {c.number}: {c.says}",
             ("05_hybrid" if c.project == "P0" else "04_cbam", CLAIMED)) for c in CLAIMS),
+    Place("P0", "23% sharper Grad-CAM focus", ("06_gradcam", "The claim: sharper?")),
     Place("P0", "early stopping by the test loss", SELECTION),
     Place("P2", "early stopping by the test loss", SELECTION),
 ]

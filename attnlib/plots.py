@@ -11,14 +11,11 @@ from . import store
 from .alttext import describe
 from .attention import ATTENTION
 from .cam import gates, inputs
-from .camstore import stored_maps
-from .data import DataMissing
-from .grid import study, table
 from .paths import figures_dir
 from .run import Run
 from .spec import parse
 from .stats import CELL, arms_table
-from .studies import PROFILES, margin_of, plans
+from .studies import PROFILES, margin_of
 from .train import data_of, model_of
 from .words import name, place
 
@@ -299,11 +296,12 @@ def outline(axis, mask) -> None:
 
 
 def overlays(images, maps: dict, masks=None, notes: dict | None = None,
-             titles=None) -> plt.Figure:
+             titles=None, smooth=None) -> plt.Figure:
     """The same images (rows of the first column) under the class activation map of every arm.
 
     ``maps``: arm -> [N, h, w] raw maps at native resolution, each scaled to its own maximum for the
-    picture and drawn bilinearly; ``notes``: arm -> N short texts, such as the predicted class."""
+    picture and drawn bilinearly, or where ``smooth`` [N] is false as cells; ``notes``: arm -> N
+    short texts, such as the predicted class."""
     arms = list(maps)
     first = ["image"] + (["object mask"] if masks is not None else [])
     columns = first + arms
@@ -317,7 +315,7 @@ def overlays(images, maps: dict, masks=None, notes: dict | None = None,
             axes[i, 1].axis("off")
         for j, arm in enumerate(arms, len(first)):
             show(axes[i, j], image)
-            heat(axes[i, j], maps[arm][i], image.shape[:2])
+            heat(axes[i, j], maps[arm][i], image.shape[:2], smooth is None or smooth[i])
             if masks is not None:
                 outline(axes[i, j], masks[i])
             if notes:
@@ -330,64 +328,13 @@ def overlays(images, maps: dict, masks=None, notes: dict | None = None,
     return figure
 
 
-def heat(axis, small_map, size) -> None:
+def heat(axis, small_map, size, smooth: bool = True) -> None:
     """A native-resolution map [h, w] over an image, scaled to its maximum, cells in place."""
     top = small_map.max()
     scaled = small_map / top if top > 0 else small_map
-    axis.imshow(scaled, cmap="inferno", alpha=0.55, vmin=0, vmax=1, interpolation="bilinear",
+    axis.imshow(scaled, cmap="inferno", alpha=0.55, vmin=0, vmax=1,
+                interpolation="bilinear" if smooth else "nearest",
                 extent=(-0.5, size[1] - 0.5, size[0] - 0.5, -0.5))
-
-
-def on_object(mass) -> plt.Figure:
-    """Share of the map's mass on the object, each seed a dot, against a map without knowledge."""
-    figure, (axis,) = panels(1, 5.6, 3.2)
-    if not len(mass):
-        empty(figure, axis)
-        return figure
-    arms = list(mass.attention.unique())
-    for k, arm in enumerate(arms):
-        y = 100 * mass[mass.attention == arm].mass.to_numpy()
-        axis.scatter(np.full(len(y), k - 0.12), y, s=26, color=look(arm).colour,
-                     alpha=0.55, linewidths=0)
-        axis.errorbar(k + 0.15, y.mean(), y.std(ddof=1) if len(y) > 1 else 0, capsize=4,
-                      fmt=look(arm).marker, color=look(arm).colour)
-    axis.axhline(100 * mass.uniform.iloc[0], color="#888888", linestyle="--", linewidth=1)
-    axis.text(len(arms) - 0.42, 100 * mass.uniform.iloc[0], "uniform map", fontsize=8, ha="right",
-              va="bottom", color="#666666")
-    axis.set_xticks(range(len(arms)), [short(a) for a in arms], rotation=20, ha="right")
-    axis.set_xlim(-0.6, len(arms) - 0.4)
-    axis.set_ylim(0)
-    axis.set(ylabel="Grad-CAM mass on the object, %")
-    return figure
-
-
-def cam_sheet(study_name: str, profile: str, stage: int = -2, rows: int = 4) -> plt.Figure:
-    """Grad-CAM of a study's headline arms (seed 0) on the same first test images, from the stored
-    maps; object masks beside and outlined on ShapeTex."""
-    plan = plans(study_name, profile)[0]
-    runs = {r.attention: r for r in study(study_name, profile)
-            if r.seed == 0 and r.dataset == plan.dataset and r.backbone == plan.backbone}
-    df = table(list(runs.values()), profile)
-    found = stored_maps(df)
-    arms = [arm for arm, run in runs.items() if run.id in found]
-    if not arms:
-        figure, (axis,) = panels(1)
-        axis.axis("off")
-        axis.text(0.5, 0.5, f"no stored maps in profile {profile}", ha="center")
-        return figure
-    try:
-        data = data_of(runs[arms[0]])
-    except DataMissing:
-        figure, (axis,) = panels(1)
-        axis.axis("off")
-        axis.text(0.5, 0.5, f"the images of {plan.dataset} are not here", ha="center")
-        return figure
-    images, labels = data.split("test", rows)
-    masks = data.extras["test"]["mask"][:rows] if "test" in data.extras else None
-    maps = {arm: found[runs[arm].id][f"stage{stage}"].astype(np.float32) for arm in arms}
-    said = {arm: found[runs[arm].id]["prediction"][:rows] for arm in arms}
-    said = {arm: [data.classes[k] for k in classes] for arm, classes in said.items()}
-    return overlays(images, maps, masks, said, [data.classes[k] for k in labels])
 
 
 def class_sheet(at_hand: dict) -> plt.Figure:

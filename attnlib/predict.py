@@ -119,9 +119,9 @@ def evaluate(run_or_id, split: str = "test", gradcam: bool = False) -> dict:
     wrong ones goes to ``results/evaluate/``, its path to ``sheet``."""
     from .run import Run
     from .train import data_of, machine, scores
-    from .weights import find, network
+    from .weights import assembled, find
     header, state = find(run_or_id)
-    model, run = network(header, state), Run(**header["run"])
+    model, run = assembled(header, state), Run(**header["run"])
     data = data_of(run)
     images, labels = data.split(split, getattr(run, f"n_{split}"))
     probs = probabilities(model, images, machine().device)

@@ -1,6 +1,7 @@
 """Keeps the README's results, costs, speed and pictures in step with the records: text between
 marks."""
 import json
+import math
 import re
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import numpy as np
 
 from . import plots, speed, store
 from .attention import ATTENTION
-from .camstore import stored_maps
+from .camstore import PICTURES, stored_maps
 from .grid import collect, estimate_seconds, resolve_profile, study
 from .models import build_model, cost
 from .paths import REPO
+from .stats import MIN_SEEDS, arms_table
 from .studies import PROFILES, STUDIES, plans
 from .train import data_of
-from .words import accuracy_table, networks_table, reading
+from .words import accuracy_table, interval, networks_table, place, reading
 
 
 def update(path: Path | None = None) -> Path:
@@ -23,7 +25,8 @@ def update(path: Path | None = None) -> Path:
     path = path or REPO / "README.md"
     text = path.read_text(encoding="utf-8")
     for name, make in {"results": results, "costs": costs, "blocks": blocks,
-                       "networks": networks_table, "bench": bench, "faults": faults}.items():
+                       "networks": networks_table, "expect": expect, "bench": bench,
+                       "faults": faults}.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"{path.name} has no marks <!-- {name} --> and <!-- /{name} -->")
@@ -44,8 +47,26 @@ def results() -> str:
     return reading(df, profile) + "\n\n" + accuracy_table(df)
 
 
+def expect() -> str:
+    """What a block did in the headline study's own records, for readers who think of adding one."""
+    profile = resolve_profile("best", "hybrid")
+    df = collect("hybrid", profile)
+    rows = arms_table(df)
+    rows = rows[(rows.arm != "none") & (rows.pairs >= MIN_SEEDS)]
+    if not len(rows):
+        return f"Profile `{profile}` has no comparison over {MIN_SEEDS} seeds yet."
+    counts = ", ".join(f"{n} {word}" for word, n in rows.verdict.value_counts().items())
+    where = ", ".join(dict.fromkeys(place(r) for r in rows.itertuples()))
+    gains = " to ".join(interval(g, math.nan, math.nan) for g in (rows.gain.min(), rows.gain.max()))
+    more = 100 * (df.attention_params / (df.params - df.attention_params))[df.attention_params > 0]
+    return (f"From scratch, in our records ({where}; profile `{profile}`): {len(rows)} comparisons "
+            f"of a block with none over {MIN_SEEDS} seeds or more, {counts}; mean gains from "
+            f"{gains} points, for {more.min():.1f} to {more.max():.1f} % more parameters. "
+            "Pretrained networks were not measured.")
+
+
 def costs() -> str:
-    """What each profile trains and about how long that takes."""
+    """What each profile trains and about how long that takes; folded below, study by study."""
     import pandas as pd
     rows = []
     for profile, row in PROFILES.items():
@@ -55,7 +76,9 @@ def costs() -> str:
         rows.append({"profile": f"`{profile}`", "what it is": row.says, "runs": len(runs),
                      "training on two CPU cores without bf16, about":
                          took if profile != "full" else "not on a CPU"})
-    return pd.DataFrame(rows).to_markdown(index=False)
+    return (pd.DataFrame(rows).to_markdown(index=False)
+            + "\n\n<details><summary>Each study, its question and its cost</summary>\n\n"
+            + study_costs() + "\n\n</details>")
 
 
 def study_costs(profiles: tuple[str, ...] = ("small", "real", "full")) -> str:
@@ -129,14 +152,14 @@ def picture() -> None:
         print("README picture left as it is: the maps of profile small are not all here "
               "(make reproduce PROFILE=small makes them)")
         return
-    right = np.all([m["prediction"] == m["label"] for m in maps.values()], axis=0)
+    right = np.all([(m["prediction"] == m["label"])[:PICTURES] for m in maps.values()], axis=0)
     if not right.any():
         return
     pick = np.flatnonzero(right)[:2]
     data = data_of(runs["none"])
     images, labels = data.split("test")
     plots.use_style()
-    figure = plots.overlays(images[pick], {arm: m["stage-2"][pick].astype(np.float32)
+    figure = plots.overlays(images[pick], {arm: m["map_grad_cam_-2"][pick].astype(np.float32)
                                            for arm, m in maps.items()},
                             data.extras["test"]["mask"][pick],
                             titles=[data.classes[k] for k in labels[pick]])

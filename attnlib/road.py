@@ -36,47 +36,55 @@ def kept(percentile: float, pixels: int) -> int:
 
 
 def neighbours(a: np.ndarray) -> np.ndarray:
-    """The weighted sum of the eight neighbours in [N, H, W, C], nothing outside the image."""
-    out = np.zeros((len(a), a.shape[1] + 2, a.shape[2] + 2, a.shape[3]), a.dtype)
-    out[:, 1:-1, 1:-1] = a
-    out = out[:, :-2] + 2 * out[:, 1:-1] + out[:, 2:]
-    out = out[:, :, :-2] + 2 * out[:, :, 1:-1] + out[:, :, 2:]
+    """The weighted sum of the eight neighbours in [N, C, H, W], nothing outside the image."""
+    out = np.zeros((*a.shape[:2], a.shape[2] + 2, a.shape[3] + 2), np.float32)
+    out[..., 1:-1, 1:-1] = a
+    out = out[..., :-2, :] + 2 * out[..., 1:-1, :] + out[..., 2:, :]
+    out = out[..., :-2] + 2 * out[..., 1:-1] + out[..., 2:]
     return (out - 4 * a) * np.float32(ACROSS)
 
 
-def impute(x: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Images x [N, H, W, C] float32 with the pixels that are not ``known`` [N, H, W] filled in, no
-    noise. Raises ``ValueError`` where images differ in how many are known, or none is."""
+def surprise(x: np.ndarray) -> np.ndarray:
+    """How far images x [N, C, H, W] are from what `impute` makes of all pixels: the weighted sum
+    over neighbours of (neighbour − pixel), of which an imputed pixel has none."""
+    return neighbours(x) - x * neighbours(np.ones((1, 1, *x.shape[2:]), np.float32))
+
+
+def impute(x: np.ndarray, known: np.ndarray, off: np.ndarray | None = None) -> np.ndarray:
+    """Images x [N, C, H, W] float32 with the pixels that are not ``known`` [N, H, W] filled in, no
+    noise; ``off``: their `surprise`, where it is at hand. Solved for is what is added to the
+    pixels, so that the right side is ``off`` itself, whatever is known.
+
+    Raises ``ValueError`` where images differ in how many pixels are known, or none is."""
     from scipy.linalg.lapack import spbsv
-    count, height, width, channels = x.shape
+    count, channels, height, width = x.shape
     image, pixel = np.nonzero(~known.reshape(count, -1))             # in raster order
     n = len(pixel) // count
     if n == height * width or (np.bincount(image, minlength=count) != n).any():
         raise ValueError("every image should have the same number of known pixels, above none")
+    out = x.reshape(count, channels, -1).copy()
     if not n:
-        return x.copy()
+        return out.reshape(x.shape)
     own = np.tile(np.arange(n, dtype=np.int32), count)               # an unknown's number
-    row, column = np.divmod(pixel, width)
-    here = (image * (height + 2) + row + 1) * (width + 2) + column + 1       # with a rim
+    here = (image * (height + 2) + pixel // width + 1) * (width + 2) + pixel % width + 1   # a rim
     number = np.full(count * (height + 2) * (width + 2), -1, np.int32)
     number[here] = own
-    links = [(number[here + dy * (width + 2) + dx], weight) for dy, dx, weight in LATER]
-    reach = max(int((there - own).max()) for there, _ in links)      # of the band; 0: all alone
+    gaps = [(number[here + dy * (width + 2) + dx] - own, weight) for dy, dx, weight in LATER]
+    reach = max(int(gap.max()) for gap, _ in gaps)                   # of the band; < 0: all alone
     band = np.zeros((count * n, max(reach, 0) + 1), np.float32)      # LAPACK's, transposed
-    inside = neighbours(np.ones((1, height, width, 1), np.float32)).reshape(-1)
-    band[:, 0] = inside[pixel]
-    for there, weight in links:
-        linked = np.flatnonzero(there >= 0)
-        band[linked, (there - own)[linked]] = -weight
-    sums = neighbours(x * known[..., None]).reshape(-1, channels)[image * height * width + pixel]
-    right = np.ascontiguousarray(sums.reshape(count, n, channels).transpose(0, 2, 1))
-    for a, b in zip(band.reshape(count, n, -1), right, strict=True):
-        *_, failed = spbsv(a.T, b.T, lower=1, overwrite_ab=1, overwrite_b=1)     # b is solved
+    band[:, 0] = neighbours(np.ones((1, 1, height, width), np.float32)).ravel()[pixel]
+    for gap, weight in gaps:
+        linked = np.flatnonzero(gap > 0)
+        band.ravel()[linked * band.shape[1] + gap[linked]] = -weight
+    at = pixel.reshape(count, 1, n)
+    off = (surprise(x) if off is None else off).reshape(out.shape)
+    added = np.take_along_axis(off, at, 2)                           # becomes the solution
+    for a, b in zip(band.reshape(count, n, -1), added, strict=True):
+        *_, failed = spbsv(a.T, b.T, lower=1, overwrite_ab=1, overwrite_b=1)
         if failed:
             raise FloatingPointError(f"imputation: LAPACK's spbsv ends with {failed}")
-    out = x.copy()
-    out[image, row, column] = right.transpose(0, 2, 1).reshape(-1, channels)
-    return out
+    np.put_along_axis(out, at, np.take_along_axis(out, at, 2) + added, 2)
+    return out.reshape(x.shape)
 
 
 @torch.no_grad()
@@ -86,7 +94,8 @@ def road(model: torch.nn.Module, x: torch.Tensor, maps: np.ndarray, classes, see
     ``morf`` lost the most relevant ones first, ``lerf`` the least. x normalised [N, C, H, W], maps
     [N, H, W] at its size; the model and x may be on any device."""
     rank, pixels, device = ranks(maps, seed), maps[0].size, next(model.parameters()).device
-    images = np.ascontiguousarray(x.float().permute(0, 2, 3, 1).cpu().numpy())
+    images = np.ascontiguousarray(x.float().cpu().numpy())
+    off = surprise(images)
     rng = np.random.default_rng(derive("road", seed))
     out = {"morf": [], "lerf": []}
     for percentile in percentiles:
@@ -95,9 +104,9 @@ def road(model: torch.nn.Module, x: torch.Tensor, maps: np.ndarray, classes, see
             probs = []
             for at in range(0, len(images), CHUNK):
                 some, here = images[at:at + CHUNK], known[at:at + CHUNK]
-                noise = rng.standard_normal(some.shape, np.float32) * ~here[..., None]
-                filled = torch.from_numpy(impute(some, here) + NOISE * noise).to(device)
-                logits = model(filled.permute(0, 3, 1, 2)).float()
+                noise = rng.standard_normal(some.shape, np.float32) * ~here[:, None]
+                filled = impute(some, here, off[at:at + CHUNK]) + NOISE * noise
+                logits = model(torch.from_numpy(filled).to(device)).float()
                 probs.append(logits.softmax(1).cpu().numpy())
             out[name].append(np.concatenate(probs)[np.arange(len(x)), classes])
     return {name: np.stack(columns, 1) for name, columns in out.items()}
@@ -107,3 +116,50 @@ def combined(scores: dict[str, np.ndarray]) -> np.ndarray:
     """(LeRF − MoRF) / 2 over the percentiles, [N]: above 0 where the map ranks better than chance.
     """
     return (scores["lerf"] - scores["morf"]).mean(1) / 2
+
+
+def compare(data, seconds: float, backbone: str = "resnet18", width: float = 0.25,
+            images: int = 16) -> dict:
+    """Seconds an image of ours and of pytorch-grad-cam's, in turns, on the same images, maps
+    without ties and untrained network: ``ours`` and ``theirs``, filling in alone, and ``…_whole``,
+    with the network's answers; all percentiles, both orders. ``difference``: of filled images."""
+    from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined
+
+    from . import measure
+    from .batches import Batches
+    from .cam import enlarged
+    from .models import build_model
+    from .train import machine
+    device = machine().device
+    parts = Batches(*data.split("test", images), data.mean, data.std)
+    x, classes = next(parts.ordered(images))
+    x, n = x.contiguous(), len(x)
+    maps = enlarged(np.random.default_rng(0).random((n, 8, 8)), tuple(x.shape[2:]))
+    maps = maps + 1e-4 * np.random.default_rng(1).random(maps.shape, np.float32)
+    model = build_model(backbone, "se", width=width, in_channels=x.shape[1],
+                        num_classes=len(data.classes)).eval().to(device)
+    rank, light = ranks(maps), x.numpy()
+    stay = [kept(p, maps[0].size) for p in PERCENTILES]
+    holes = [rank < k for k in stay] + [rank >= maps[0].size - k for k in stay]
+    imputer, on_device = NoisyLinearImputer(noise=0), x.to(device)
+    targets = [lambda z, c=int(c): z.softmax(-1)[c] for c in classes]
+
+    def theirs():
+        return [[imputer(image, torch.from_numpy(k).float()) for image, k in
+                 zip(x, known, strict=True)] for known in holes]
+
+    def ours():
+        off = surprise(light)
+        return [impute(light, known, off) for known in holes]
+    works = {"ours": ours, "theirs": theirs,
+             "ours_whole": lambda: road(model, on_device, maps, classes.numpy()),
+             "theirs_whole": lambda: ROADCombined(list(PERCENTILES))(on_device, maps, targets,
+                                                                     model)}
+    once = sum(measure.warm_up(work, 1, 0, device) for work in works.values())
+    took = {name: [] for name in works}
+    for name in measure.turns(list(works), int(min(max(seconds / once, 3), 9))):
+        took[name].append(measure.seconds_of(works[name], device) / n)
+    gap = max(np.abs(mine - torch.stack(other).numpy()).max()
+              for mine, other in zip(ours(), theirs(), strict=True))
+    return took | {"backbone": backbone, "width": width, "images": n, "noise": NOISE,
+                   "difference": float(gap)}

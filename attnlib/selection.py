@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .evidence import summed
+from .evidence import gaps, summed
 from .grid import histories
 from .stats import CELL
 from .words import interval, name, place, plural, plus_minus
@@ -44,17 +44,13 @@ def markdown(df) -> str:
             row = {"network and data set": place(cell.iloc[0]), "block": name(arm),
                    "seeds": str(len(runs))}
             for rule in RULES:
-                gaps = summed(_gains(cell, arm, rule)).d
-                gain = "" if arm == "none" else f" ({interval(gaps.mean, gaps.low, gaps.high)})"
-                row[rule] = plus_minus(runs[rule].mean(), runs[rule].std()) + gain
+                row[rule] = plus_minus(runs[rule].mean(), runs[rule].std())
+                if arm != "none":
+                    d = summed(gaps(cell, arm, rule)).d
+                    row[rule] += f" ({interval(d.mean, d.low, d.high)})"
             rows.append(row)
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True) if rows else \
         "No run of this profile has recorded its test curve yet."
-
-
-def _gains(cell, arm: str, rule: str):
-    wide = cell.pivot(index="seed", columns="arm", values=rule).reindex(columns=[arm, "none"])
-    return (wide.iloc[:, 0] - wide.iloc[:, -1]).dropna()
 
 
 def reading(df) -> str:
@@ -70,7 +66,7 @@ def reading(df) -> str:
         text = (f"{place(cell.iloc[0])}, {plural(len(cell), 'run')}, against the last epoch: "
                 + "; ".join(parts) + f". Choosing on the test set in place of the validation set "
                 f"buys {interval(habit.mean, habit.low, habit.high, 2)} points")
-        moved = [abs(_gains(cell, arm, ON_TEST).mean() - _gains(cell, arm, LAST).mean())
+        moved = [abs(gaps(cell, arm, ON_TEST).mean() - gaps(cell, arm, LAST).mean())
                  for arm in cell.arm.unique() if arm != "none"]
         moved = [m for m in moved if not math.isnan(m)]
         if moved:

@@ -174,8 +174,32 @@ def memory_cells(body: dict) -> str:
     return f"Peak memory of {of} in training, MiB: {'; '.join(found)}." if found else ""
 
 
+ROAD_NOTHING = "ROAD's speed has not been measured here: `python -m attnlib bench` does."
+
+
+def road_words() -> str:
+    """How much faster ROAD is than pytorch-grad-cam's, on every machine that measured it."""
+    found = [(body, r) for body in stored() for r in rows(body, "road")]
+    return " ".join(road_row(r, body) for body, r in found) or ROAD_NOTHING
+
+
+def road_row(r: dict, body: dict | None = None) -> str:
+    """One machine's ROAD: imputation alone, and with the network."""
+    ms = {key: 1e3 * spread(r[key])["median"] for key in r if isinstance(r[key], list)}
+    env = body["env"] if body else {}
+    where = f" ({env['device']}, {plural(env['threads'], 'thread')})" if env else ""
+    return (f"ROAD{where}: filling in the removed pixels at all percentiles takes {ms['ours']:.1f} "
+            f"ms an image, pytorch-grad-cam's way {ms['theirs']:.1f} ms, "
+            f"{middle(ratio(r['theirs'], r['ours']), 1)} times as long; with the answers of a "
+            f"{name(r['backbone'])} of width {r['width']:g}, which both wait for, "
+            f"{ms['ours_whole']:.0f} against {ms['theirs_whole']:.0f} ms, "
+            f"{middle(ratio(r['theirs_whole'], r['ours_whole']), 1)} times. The filled images "
+            f"differ by at most {r['difference']:.1g}; the noise that both add has sd "
+            f"{r['noise']:g}.")
+
+
 SAYS = {"pipeline": pipeline_words, "agreement": agreement_words, "import": import_words,
-        "notebook": notebook_words}
+        "notebook": notebook_words, "road": road_row}
 
 
 def summary() -> str:

@@ -117,6 +117,12 @@ def arms_table(df, metric: str = "accuracy", margin: float | None = None):
     return table
 
 
+def tested_gains(df, metric: str = "accuracy"):
+    """The rows of `arms_table` with an interval: arms but ``none`` of three pairs or more."""
+    table = arms_table(df, metric)
+    return table[(table.arm != "none") & (table.pairs >= MIN_SEEDS)] if len(table) else table
+
+
 def compared(cell, arm: str, metric: str, margin: float) -> dict:
     """The columns of `arms_table` on an arm's paired difference to ``none``."""
     d = paired(cell, arm, metric=metric)

@@ -55,6 +55,9 @@ P1_BLOCKS = ("se_sa", "sec_sa", "new", "nab")
 WIDER = {"width": 0.25}     # at 1/8 its squeeze layers of four channels stay at chance
 SIXTEENTH = 17 / 16         # the widened control: more parameters and MACs than any block adds
 PLAIN = {"recipe": "plain", "track_test": True}     # every plain run feeds the selection-bias meter
+FIRST = {"small": Plan(SMALL, "resnet18", HEADLINE, 5),
+         "real": Plan("cifar10", "resnet18", HEADLINE, 6),
+         "full": Plan("cifar10", "resnet18", HEADLINE, 20)}
 PLAIN_PLANS = {
     "small": (Plan(SMALL, "resnet18", ("none", "cbam"), 3, PLAIN | {"lr": None}),),
     "real": (Plan("cifar10", "resnet18", ("none", "cbam"), 3, PLAIN),),
@@ -72,11 +75,9 @@ def own(recipe: str) -> dict:
 
 STUDIES = {
     "hybrid": Study("Does chaining SE and CBAM help more than either?", {
-        "small": (Plan(SMALL, "resnet18", HEADLINE, 5),
-                  Plan(SMALL, "squeezenet", ("none", "hybrid"), 3, WIDER)),
-        "real": (Plan("cifar10", "resnet18", HEADLINE, 6),
-                 Plan("fashionmnist", "resnet18", HEADLINE, 6)),
-        "full": (Plan("cifar10", "resnet18", HEADLINE, 20),
+        "small": (FIRST["small"], Plan(SMALL, "squeezenet", ("none", "hybrid"), 3, WIDER)),
+        "real": (FIRST["real"], Plan("fashionmnist", "resnet18", HEADLINE, 6)),
+        "full": (FIRST["full"],
                  Plan("cifar100", "resnet18", HEADLINE, 6),
                  Plan("fashionmnist", "resnet18", HEADLINE, 6))}),
     "baselines": Study("How good is a plain network, and how far do seeds alone move it?", {
@@ -157,6 +158,8 @@ STUDIES = {
             ("full", "cifar10", tuple(Plan("cifar10", "resnet18", ("none", "se", "cbam"), 6,
                                            {"recipe": f"strong+{extra}"})
                                       for extra in ("cutmix", "randaugment"))))}),
+    "convergence": Study("Does a block reach a given accuracy in fewer epochs?",
+                         {profile: (plan,) for profile, plan in FIRST.items()}),
     "selection": Study("What does choosing the epoch by its test accuracy buy?", PLAIN_PLANS),
     "shortcut": Study("Does a block lean less on a background that gives the class away?", {
         "small": (Plan("shapetex(rho=0.95)", "resnet18", HEADLINE, 3),)}),

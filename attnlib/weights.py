@@ -15,15 +15,15 @@ import torch
 from torch import nn
 
 from . import store
-from .data import DATASETS
-from .models import build_model
+from .arrays import Row
 from .paths import REPO, checkpoints_dir, out_dir, plain, runs_dir, shown
 from .run import Run, canonical_json
-from .spec import parse
 from .studies import PROFILES
+from .train import about, network
 
 SCHEMA = 1
 HALF_MAX = 6e4                      # float16 ends at 65,504
+DATA = ("size", "channels", "num_classes", "mean", "std")       # of a record's ``data``
 SHOWN = 12                          # ids in an error message
 
 
@@ -98,22 +98,21 @@ def find(run_or_id, profile: str | None = None) -> tuple[dict, dict]:
 
 def header_of(record: dict) -> dict:
     """What a weight file says of itself, from the run's record."""
-    data = record.get("data") or DATASETS[parse(Run(**record["run"]).dataset)[0]]._asdict()
+    row = about(Run(**record["run"])) if "data" not in record else Row("", **record["data"])
+    data = {key: getattr(row, key) for key in DATA}
     return {key: record[key] for key in ("id", "run", "versions", "profile", "classes", "test")
-            } | {key: data[key] for key in ("size", "channels", "mean", "std")}
+            } | {"data": data}
 
 
-def network(header: dict, state: dict) -> nn.Module:
+def assembled(header: dict, state: dict) -> nn.Module:
     """The trained network in eval mode, on the CPU, with ``id``, ``classes``, ``mean`` and ``std``
     (a channel, 0..1), ``size`` and ``channels`` of its images attached."""
-    run = Run(**header["run"])
-    model = build_model(run.backbone, run.attention, num_classes=len(header["classes"]),
-                        in_channels=header["channels"], image_size=header["size"], width=run.width,
-                        placement=run.placement or None, seed=run.seed)
+    row = Row("", **header["data"])
+    model = network(Run(**header["run"]), row)
     model.load_state_dict(state)
-    for key in ("id", "classes", "size", "channels"):
-        setattr(model, key, header[key])
-    model.mean, model.std = tuple(header["mean"]), tuple(header["std"])
+    model.id, model.classes, model.size, model.channels = (
+        header["id"], header["classes"], row.size, row.channels)
+    model.mean, model.std = tuple(row.mean), tuple(row.std)
     return model.eval()
 
 

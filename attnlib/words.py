@@ -327,31 +327,9 @@ def time_table(df) -> str:
 
 
 def mass_answer(table, profile: str) -> str:
-    """The mean share of Grad-CAM mass on the object for every arm, and its paired difference to
-    ``none`` over seeds: an indication from one metric, not the verdict on focus."""
-    if table is None:
-        from .cam import mass_table
-        table = mass_table("hybrid", profile)
-    if not len(table):
-        return f"No class activation maps with masks are stored in profile `{profile}`."
-    from .stats import paired
-    table = table.assign(status="done")
-    uniform = 100 * table.uniform.mean()
-    parts = []
-    for arm in table.attention.unique():
-        mass = 100 * table[table.attention == arm].mass
-        text = f"{name(arm)} {plus_minus(mass.mean(), mass.std())} %"
-        if arm != "none":
-            d = paired(table.assign(mass=100 * table.mass), arm, metric="mass")
-            text += f" ({interval(d.mean, d.low, d.high)} over {plural(d.n, 'paired seed')})"
-        parts.append(text)
-    return (f"On ShapeTex (profile `{profile}`) the object covers {uniform:.1f} % of the image. "
-            "Share of Grad-CAM mass on it, mean ± sd over seeds: " + "; ".join(parts) + ". In "
-            "brackets: paired difference to none in points, with its 95 % interval where there "
-            f"are at least {MIN_SEEDS} seeds. Mass on the object alone is not focus: arms differ "
-            "in accuracy, and a better classifier localises better."
-            + (" (The records of `small` are not in git; `make reproduce` makes them.)"
-               if profile == "small" else ""))
+    """Whether the blocks look better than none on ShapeTex, where the object's mask is known."""
+    from .looking import sharper_answer
+    return sharper_answer("hybrid", profile)
 
 
 def studies_table(chosen: dict[str, str]) -> str:
@@ -373,17 +351,6 @@ def all_runs(chosen: dict[str, str]):
     parts = [collect(key, profile) for key, own in chosen.items()
              if own == profile and STUDIES[key].compare]
     return pd.concat(parts, ignore_index=True).drop_duplicates("id", ignore_index=True)
-
-
-def summary(chosen: dict[str, str]) -> str:
-    """How many gains are better, worse, equivalent or undecided, and the reading of each cell."""
-    df = all_runs(chosen)
-    table = arms_table(df)
-    tested = table[(table.arm != "none") & (table.pairs >= MIN_SEEDS)]
-    counts = tested.verdict.value_counts()
-    words = ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "none has enough seeds"
-    return (f"Of {plural(len(tested), 'tested gain')} over the plain network: {words}. "
-            + reading(df, chosen["hybrid"]))
 
 
 def provenance(df) -> str:

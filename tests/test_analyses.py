@@ -8,8 +8,10 @@ from helpers import put_record
 from matplotlib.figure import Figure
 from scipy import stats as reference
 
-from attnlib import calibration, charts, collect, convergence, pareto, selection, store
+from attnlib import calibration, charts, collect, convergence, pareto, readme, selection, store
+from attnlib.grid import estimate_seconds, study
 from attnlib.run import Run
+from attnlib.studies import STUDIES
 
 FIELDS = {"width": 0.25, "n_train": 10_000, "n_val": 2_000}
 CLASSES = ["cat", "dog"]
@@ -224,3 +226,26 @@ def test_inference_time_without_and_with_a_benchmark():
     assert [t.get_text() for t in axis.get_xticklabels()] == ["none", "SE"]
     assert [bar.get_height() for bar in axis.patches] == [1.0, 2.0]
     assert pareto.latencies() == {("resnet18", 0.25, "se"): 2.0, ("resnet18", 0.25, "none"): 1.0}
+    for arm in ("none", "se", "cbam"):
+        put(arm, [[0.5]] * 3)
+    table = pareto.table(runs()).set_index("arm")
+    assert list(table.latency[["none", "se"]]) == [1.0, 2.0] and math.isnan(table.latency["cbam"])
+    assert list(table["latency front"][["none", "se", "cbam"]]) == [True, False, False]
+    assert "inference time: none." in pareto.reading(runs())
+
+
+# --- What the studies cost ---
+
+
+def test_a_row_for_each_study_with_its_question_runs_and_time():
+    text = readme.study_costs(("small",))
+    for name, row in STUDIES.items():
+        line = next(x for x in text.splitlines() if x.startswith(f"| `{name}` "))
+        assert row.question in line
+        assert (f"| {len(study(name, 'small'))} runs, " in line) == ("small" in row.plans)
+    assert "estimates" in text and "a guess" in text
+
+
+def test_a_gpu_is_estimated_to_be_faster():
+    run = Run(width=0.125, n_train=100)
+    assert estimate_seconds(run, "cuda") < estimate_seconds(run, "cpu") == estimate_seconds(run)

@@ -84,11 +84,14 @@ def test_the_other_rows_measure(data):
     kinds = {"pipeline": {"batches": 2}, "matrix": {"sizes": (128,)},
              "inference": NET | {"arms": ("none", "se"), "batches": (1, 4),
                                "warm": 0},
-             "agreement": {"backbone": "squeezenet", "n_train": 32, "n_test": 20, "epochs": 1}}
+             "agreement": {"backbone": "squeezenet", "n_train": 32, "n_test": 20, "epochs": 1},
+             "road": NET | {"images": 1}}
     found = {name: bench.KINDS[name](data, 0, **options) for name, options in kinds.items()}
     rows = {name: {"kind": name} | result for name, result in found.items()}
     body = invented(**json.loads(json.dumps(bench.rounded(rows))))
     words = speed.reading(body)
+    assert found["road"]["difference"] < found["road"]["noise"] / 10
+    assert "ROAD: filling in the removed pixels" in words
     assert "input pipeline" in words and "over 3 seeds" in words and "TFLOP/s" in words
     assert "batch 4" in speed.inference_table(body)
 

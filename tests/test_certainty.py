@@ -3,25 +3,15 @@ import math
 
 import numpy as np
 import pytest
+from helpers import stored
 
-from attnlib import certainty, inference, store
+from attnlib import certainty, inference
 from attnlib.grid import table
 from attnlib.run import Run
-from attnlib.train import versions
 
 
-def stored(arm: str, seed: int, right: np.ndarray, **own) -> Run:
-    """A finished run with those answers: a record and its predictions, no training."""
-    run = Run("cifar10", attention=arm, seed=seed, **own)
-    label = np.zeros(len(right), np.uint8)
-    digest = store.write_arrays("real", run.id, {"label": label,
-                                                 "prediction": (~right).astype(np.uint8)})
-    store.write_record("real", {
-        "schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "profile": "real",
-        "status": "done", "versions": versions(run), "history": [{}],
-        "arrays": {"predictions": digest},
-        "model": {"params": 10, "macs": 10}, "test": {"accuracy": right.mean(), "nll": 1.0}})
-    return run
+def run(arm: str, seed: int) -> Run:
+    return Run("cifar10", attention=arm, seed=seed)
 
 
 @pytest.fixture
@@ -32,22 +22,22 @@ def runs():
         ease = rng.uniform(size=400)
         for arm, level in share.items():
             answers = ease + rng.normal(0, 0.05, 400) < level
-            out.append((stored(arm, seed, answers), answers))
+            out.append((stored(run(arm, seed), answers), answers))
     return out
 
 
 def test_answers_are_the_stored_ones(runs):
-    df = table([run for run, _ in runs], "real")
+    df = table([r for r, _ in runs], "real")
     found = certainty.answers(df, "se")
-    for run, right in runs:
-        if run.attention == "se":
-            assert np.array_equal(found[run.seed], right)
+    for r, right in runs:
+        if r.attention == "se":
+            assert np.array_equal(found[r.seed], right)
     assert sorted(found) == list(range(6))
 
 
 def test_evidence_table_holds_what_the_functions_give(runs):
-    df = table([run for run, _ in runs], "real")
-    gaps = np.array([100 * (right.mean() - base.mean()) for (run, right), (_, base) in zip(
+    df = table([r for r, _ in runs], "real")
+    gaps = np.array([100 * (right.mean() - base.mean()) for (_, right), (_, base) in zip(
         runs[1::3], runs[0::3], strict=True)])
     low, high = inference.bca(gaps)
     row = next(line for line in certainty.evidence_table(df).splitlines() if "| SE " in line)
@@ -62,14 +52,14 @@ def test_evidence_table_holds_what_the_functions_give(runs):
 
 
 def test_words_count_what_is_clear_and_what_holm_leaves(runs):
-    said = certainty.evidence_words(table([run for run, _ in runs], "real"))
+    said = certainty.evidence_words(table([r for r, _ in runs], "real"))
     assert "Of 2 gains with 3 pairs or more, 1 excludes zero by the 95 % interval" in said
     assert "0 stay clear when" in said
     assert "with 6, the most there are here, no p can be below 0.031" in said
 
 
 def test_power_is_of_the_observed_scatter(runs):
-    df = table([run for run, _ in runs], "real")
+    df = table([r for r, _ in runs], "real")
     (where, sd, arms, pairs, margin), = certainty.scatter(df)
     assert (where, arms, pairs, margin) == ("ResNet-18 on CIFAR-10", 2, 6, 1.0)
     row = certainty.power_table(df).splitlines()[2]
@@ -80,7 +70,7 @@ def test_power_is_of_the_observed_scatter(runs):
 def test_noise_compares_seeds_of_one_network():
     rng = np.random.default_rng(1)
     right = [rng.uniform(size=1000) < share for share in (0.5, 0.5, 0.7)]
-    df = table([stored("none", seed, r) for seed, r in enumerate(right)], "real")
+    df = table([stored(run("none", seed), r) for seed, r in enumerate(right)], "real")
     said = certainty.noise_words(df)
     assert "2 of 3 such pairs different" in said
     mean = df.accuracy.mean() / 100
@@ -88,10 +78,11 @@ def test_noise_compares_seeds_of_one_network():
 
 
 def test_words_where_nothing_is_finished():
-    df = table([Run("cifar10", attention=arm, seed=s) for arm in ("none", "se") for s in (0, 1)],
+    df = table([run(arm, seed) for arm in ("none", "se") for seed in (0, 1)],
                "real")
-    assert "No arm has a finished pair" in certainty.evidence_table(df)
-    for words in (certainty.evidence_words(df), certainty.power_table(df),
-                  certainty.power_words(df)):
-        assert "No arm has 3" in words
-    assert "Too few" in certainty.noise_words(df)
+    for none in (df, df.iloc[:0]):
+        assert "No arm has a finished pair" in certainty.evidence_table(none)
+        for words in (certainty.evidence_words(none), certainty.power_table(none),
+                      certainty.power_words(none)):
+            assert "No arm has 3" in words
+        assert "Too few" in certainty.noise_words(none)

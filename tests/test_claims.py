@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import put_record
 
-from attnlib import claims, evidence, notebooks, places, stats, store
+from attnlib import camstore, claims, evidence, notebooks, places, stats, store
 from attnlib.bench import bench_dir
 from attnlib.claims import CLAIMS, KINDS, METRICS
 from attnlib.evidence import Finding
@@ -169,25 +169,26 @@ def test_epochs_are_a_percentage_of_the_bases():
     assert row["estimate"] == pytest.approx(-25.0) and row["verdict"] == "holds"
 
 
-def test_entropy_compares_the_images_that_both_networks_get_right():
-    flat, sharp = np.ones((4, 8, 8), np.float16), np.zeros((4, 8, 8), np.float16)
-    sharp[:, :4, :2] = 1                                  # 8 of 64 cells: half the entropy
-    label, wrong = np.zeros(4, np.uint8), np.array([0, 0, 0, 1], np.uint8)
-    sharp[3] = 1
-    for arm, maps, said in (("se", flat, label), ("hybrid", sharp, wrong)):
-        for run in put(arm, [60.0] * 3):
-            cam = store.write_arrays("real", f"{run.id}.cam", {
-                "stage-2": maps, "prediction": said, "label": label})
-            put_record(run, "real", arrays={"cam": cam})
-    row = claims.judge(claim("0.8a"))
-    assert row["estimate"] == pytest.approx(-50.0) and row["verdict"] == "holds"
-
-
-def test_entropy_of_a_cell_of_a_flat_map_and_of_none():
-    cell = np.zeros((1, 4, 4))
-    cell[0, 1, 2] = 3.0
-    found = evidence.entropy(np.concatenate([cell, np.full((1, 4, 4), 7.0), np.zeros((1, 4, 4))]))
-    assert found[:2] == pytest.approx([0.0, 1.0]) and math.isnan(found[2])
+@pytest.mark.parametrize(("number", "metric", "base", "arm", "gain", "verdict"), [
+    ("0.8a", "entropy", ("se", 0.8), ("hybrid", 0.4), 50.0, "holds"),
+    ("0.8b", "entropy", ("cbam", 0.5), ("hybrid", 0.5), 0.0, "not reproduced"),
+    ("2.4b", "lift", ("se", 2.0), ("cbam", 3.0), 50.0, "holds")])
+def test_focus_is_in_percent_of_the_bases_and_up_is_better(number, metric, base, arm, gain,
+                                                           verdict):
+    c, label, wrong = claim(number), np.zeros(4, np.uint8), np.array([0, 0, 0, 1], np.uint8)
+    profile = claims.profile_for(c)
+    plan = plans(c.study, profile)[0]
+    for (name, value), said in ((base, label), (arm, wrong)):
+        for seed in range(3):
+            run = run_of(plan, profile, name, seed)
+            seen = {"version": np.int32(camstore.VERSION), "stages": np.array([2, 3], np.int8),
+                    "label": label, "prediction": said,         # the last image is not compared
+                    f"{metric}_2": np.array([value] * 3 + [9.0], np.float16)}
+            cam = store.write_arrays(profile, f"{run.id}.cam", seen)
+            put_record(run, profile, arrays={"cam": cam})
+    row = claims.judge(c, profile)
+    assert row["estimate"] == pytest.approx(gain, abs=0.1) and row["n"] == 3
+    assert row["verdict"] == verdict
 
 
 def test_time_is_from_the_benchmark():

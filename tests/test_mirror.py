@@ -85,3 +85,14 @@ def test_commands_begin_by_bringing_back(drive, out, capsys):
     text = capsys.readouterr().out
     assert "3 files brought back" in text and run.id in text
     assert not any(name.endswith(".tmp") for _, _, names in os.walk(drive) for name in names)
+
+
+def test_a_failed_run_that_is_planned_again_does_not_come_back(drive, out):
+    from attnlib.repair import repair
+    run = tiny(epochs=1)
+    record = train(run) | {"status": "failed", "arrays": {}}
+    store.write_record("own", record)
+    assert repair("own")["failed"] == 1
+    assert not mirror.twin(store.record_path("own", run.id)).exists()
+    mirror.restore()
+    assert store.read_record(store.record_path("own", run.id)) is None

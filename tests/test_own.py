@@ -350,7 +350,8 @@ def test_a_folder_that_cannot_be_says_why(here, given, words):
     ("folder(size=20):x", "size=20 should be 28 to 64"),
     ("folder(size=big):x", "should be like 32"),
     ("folder(channels=2):x", "channels=2 should be 1 or 3"), ("npz:.", "folder:"),
-    ("photos", "folder, npz"), ("cifar10:x", "unknown option of data set 'cifar10': 'path'")])
+    ("photos", "folder:PATH, npz:PATH"),
+    ("cifar10:x", "unknown option of data set 'cifar10': 'path'")])
 def test_a_name_that_cannot_be_says_what_can(here, name, words):
     with pytest.raises((ValueError, DataMissing)) as error:
         Run(dataset=name)
