@@ -31,6 +31,11 @@ class Row(NamedTuple):
     train: int = 45_000             # images in the training part, to estimate what training costs
     version: int = 1
 
+    def facts(self) -> dict:
+        """What a record keeps of it, to build and feed the network again without the data."""
+        return {"size": self.size, "channels": self.channels, "num_classes": self.num_classes,
+                "mean": list(self.mean), "std": list(self.std)}
+
 
 def read_npz(file: Path) -> dict[str, np.ndarray]:
     """The arrays of an npz file, nothing pickled; a torn one is a `DataBad` that names it."""

@@ -82,7 +82,8 @@ def canonical_dataset(name: str, data_dir: str | Path | None = None) -> str:
     once, for what is in them is part of the name: ``folder:photos`` -> ``folder(content=…):photos``
     """
     base, given = parse(name)
-    choose("data set", base, SETS)
+    if base not in SETS:
+        choose("data set", base, [*DATASETS, *(f"{kind}:PATH" for kind in OWN)])
     if base in OWN:
         return canonical(base, given, Path(data_dir) if data_dir else default_data_dir())
     defaults = SHAPETEX_OPTIONS if base == "shapetex" else {}

@@ -11,6 +11,7 @@ import os
 import re
 import tarfile
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
@@ -102,16 +103,17 @@ def download(source: Source, path: Path) -> None:
                 slow.add(url)
                 waiting.append(url)
             except (OSError, http.client.HTTPException) as error:
-                words = str(error).removeprefix("<urlopen error ") or type(error).__name__
-                failed.append(f"at {url}: {words}")
+                plain = error.reason if type(error) is urllib.error.URLError else error
+                words = str(plain) or type(error).__name__
+                failed.append(f"at {host(url)}: {words}")
             print(words, flush=True)
     if done:
         os.replace(part, path)
         return
     if not part.stat().st_size:
         part.unlink()
-    raise Broken(f"expected {source.size:,} bytes of SHA-256 {source.sha256[:16]}…, found "
-                 + "; ".join(failed))
+    raise Broken(f"{path.name}: expected {source.size:,} bytes of SHA-256 {source.sha256[:16]}…, "
+                 f"found {'; '.join(failed)}")
 
 
 def complete(source: Source, url: str, file, hurry: bool) -> str:

@@ -151,6 +151,14 @@ def pictures(folder: Path) -> list[Path]:
     return sorted(out)
 
 
+def left_out(found: list) -> list[Path]:
+    """The files beside the pictures that are none, by their endings."""
+    used = {path for *_, path in found}
+    return sorted(Path(e.path) for folder in {path.parent for path in used}
+                  for e in os.scandir(folder)
+                  if e.is_file() and not e.name.startswith(".") and Path(e.path) not in used)
+
+
 def folder_digest(root: Path) -> str:
     """Of the pictures' names within the folder, and their bytes."""
     lines, wrong = [], []
@@ -197,6 +205,9 @@ def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
 def decode(root: Path, size: int, channels: int | None) -> dict[str, np.ndarray]:
     """Every picture of a folder as arrays. `DataBad` names all that cannot be used."""
     found, wrong = listing(root), []
+    if others := left_out(found):
+        print(f"{root.name}: left out, of no type that Pillow reads: {len(others)} files, such as "
+              f"{others[0].name}", flush=True)
     classes = sorted({name for _, name, _ in found})
 
     def attempt(path):
@@ -211,6 +222,8 @@ def decode(root: Path, size: int, channels: int | None) -> dict[str, np.ndarray]
                 wrong.append(result)
             else:
                 images[k] = result
+            if k % 2000 == 1999:
+                print(f"{root.name}: {k + 1:,} of {len(found):,} pictures decoded", flush=True)
     if wrong:
         raise refusal(root, wrong, len(found))
     if channels is None and (images == images[..., :1]).all():

@@ -99,7 +99,7 @@ def write_examples(place: str, n: int = 120) -> None:
     for k, (x, label) in enumerate(zip(parts["train"].images, parts["train"].labels, strict=True)):
         folder = Path(place, "photos", CLASS_NAMES[label])
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.pad(x, ((0, 0), (8, 0), (0, 0)), "edge")).resize((60, 48)).save(
+        Image.fromarray(np.pad(x, ((0, 0), (4, 4), (0, 0)), "edge")).resize((60, 48)).save(
             folder / f"{k}.png")
     arrays = {}
     for split, part in parts.items():

@@ -267,8 +267,7 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
     body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "resolved": run.resolved(),
             "versions": versions(run), "profile": profile, "status": status,
             "env": surroundings(), "model": trainer.cost, "classes": list(data.classes),
-            "data": {key: getattr(trainer.row, key)
-                     for key in ("size", "channels", "num_classes", "mean", "std")},
+            "data": trainer.row.facts(),
             "history": trainer.history, "test": None, "arrays": {}, "seconds": seconds,
             "images_per_second": len(trainer.batches["train"].labels) * len(trainer.history)
             / max(seconds, 1e-9), "peak_memory": peak_memory()}

@@ -83,8 +83,8 @@ def test_a_file_that_no_source_gives_is_told_with_what_was_expected(server, tmp_
         (tmp_path / "set.bin.part").write_bytes(GOOD[:99])
     with pytest.raises(Broken) as error:
         download(source(server, way), tmp_path / "set.bin")
-    assert str(error.value).startswith("expected 300,000 bytes of SHA-256 ")
-    assert f"…, found at http://127.0.0.1:{server.server_port}/{way}: " in str(error.value)
+    assert str(error.value).startswith("set.bin: expected 300,000 bytes of SHA-256 ")
+    assert f"…, found at 127.0.0.1:{server.server_port}: " in str(error.value)
     assert not (tmp_path / "set.bin").exists()
     kept = (tmp_path / "set.bin.part")
     assert not kept.exists() or GOOD.startswith(kept.read_bytes())

@@ -70,6 +70,7 @@ def test_a_folder_of_pictures_is_trained_on_at_the_first_attempt(here, capsys):
     assert main("train --dataset folder:photos --attention cbam --width 0.125 --epochs 2 "
                 "--batch-size 8 --backbone resnet18".split()) == 0
     out = capsys.readouterr().out
+    assert "photos: left out, of no type that Pillow reads: 1 files, such as notes.txt\n" in out
     assert "24 train, 3 val, 6 test images of 3 classes, 32×32×3; 2 epochs on " in out
     assert "about 1 min\nonly 6 steps" in out
     run = Run(dataset="folder:photos", attention="cbam", width=0.125, epochs=2, batch_size=8)
@@ -349,7 +350,8 @@ def test_a_folder_that_cannot_be_says_why(here, given, words):
     ("folder(size=20):x", "size=20 should be 28 to 64"),
     ("folder(size=big):x", "should be like 32"),
     ("folder(channels=2):x", "channels=2 should be 1 or 3"), ("npz:.", "folder:"),
-    ("photos", "folder, npz"), ("cifar10:x", "unknown option of data set 'cifar10': 'path'")])
+    ("photos", "folder:PATH, npz:PATH"),
+    ("cifar10:x", "unknown option of data set 'cifar10': 'path'")])
 def test_a_name_that_cannot_be_says_what_can(here, name, words):
     with pytest.raises((ValueError, DataMissing)) as error:
         Run(dataset=name)
