@@ -29,7 +29,7 @@ from .run import Run
 from .sanity import randomised
 from .train import data_of, machine
 
-VERSION = 2
+VERSION = 3
 IMAGES, PICTURES = 500, 16    # measured, and kept as maps
 ROAD_IMAGES, FEW = 150, 40    # what needs the network again: of Grad-CAM, of each other method
 PORTION = 100                 # images a pass
@@ -61,8 +61,10 @@ def arrays_of(record: dict) -> dict | None:
 
 def measured(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
     """Everything that is stored of a trained network, which may be on any device."""
-    _, x, labels = inputs(run, IMAGES)
-    x = x.to(next(model.parameters()).device)
+    device = next(model.parameters()).device
+    _, many, classes = inputs(run, interventions.IMAGES)
+    many = many.to(device)
+    x, labels = many[:IMAGES], classes[:IMAGES]
     masks = {k: v[:len(x)] for k, v in data_of(run).extras.get("test", {}).items()
              if k in ("mask", "distractor_mask")}
     stages = deepest(model, x)
@@ -83,7 +85,7 @@ def measured(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
     cams = {str(stage): np.concatenate([make("grad_cam", p[stage]) for p in parts])
             for stage in stages}
     return (out | gatestats.measure(model, x, labels, masks.get("mask"), cams)
-            | interventions.measure(model, x, labels)
+            | interventions.measure(model, many, classes)
             | probes.measure(model, run, min(probes.IMAGES, len(data_of(run).labels["test"]) // 3)))
 
 

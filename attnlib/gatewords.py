@@ -157,21 +157,23 @@ def says_places(rows) -> str:
 SAYS = {"channels": says_channels, "places": says_places}
 
 
-def mean_interval(values) -> str:
-    """``+0.8 [−0.2, +1.8]``: mean and 95 % t interval over seeds, where there are enough."""
-    n, mean = len(values), values.mean()
-    half = t_half_width(values.std(ddof=1), n) if n >= MIN_SEEDS else math.nan
-    return interval(mean, mean - half, mean + half)
+def loss(rows) -> tuple[float, float]:
+    """Mean accuracy lost over seeds, and half the width of its 95 % interval, NaN for few seeds.
+    All seeds lose on the same N images, so what other images would give is added: at most
+    1.96 √(changed / N), as each image adds −1, 0 or 1 and 0 where its class does not change."""
+    if len(rows) < MIN_SEEDS:
+        return rows.lost.mean(), math.nan
+    images = 196 * math.sqrt(rows.changed.mean() / rows.images.mean())
+    return rows.lost.mean(), math.hypot(t_half_width(rows.lost.std(ddof=1), len(rows)), images)
 
 
-def worth(lost, margin: float) -> str:
-    """What the accuracy lost over seeds with the mean in place of the gates says."""
-    if len(lost) < MIN_SEEDS:
+def worth(mean: float, half: float, margin: float) -> str:
+    """What the accuracy lost with the mean in place of the gates says."""
+    if math.isnan(half):
         return "too few seeds to say what that is worth"
-    half = t_half_width(lost.std(ddof=1), len(lost))
-    if lost.mean() + half <= margin:
+    if mean + half <= margin:
         return f"so for accuracy, to within {margin:g}, its gates might as well be constants"
-    if lost.mean() - half > 0:
+    if mean - half > 0:
         return "so what its gates see in the image is worth something"
     return "undecided"
 
@@ -184,16 +186,18 @@ def swap_answer(df) -> str:
     out = []
     for where, cell in by_cell(table):
         margin = margin_of(cell.profile.iloc[0], cell.dataset.iloc[0])
-        lines = [f"**{where}** (profile `{cell.profile.iloc[0]}`), points of accuracy lost:"]
+        lines = [f"**{where}** (profile `{cell.profile.iloc[0]}`), points of accuracy lost on "
+                 f"{int(cell.images.max()):,} test images [95 % interval over seeds and images]:"]
         for arm, mine in cell.groupby("arm", sort=False):
-            lost = {mode: rows.lost for mode, rows in mine[mine.scope == "all"].groupby("mode")}
+            lost = {mode: loss(rows) for mode, rows in mine[mine.scope == "all"].groupby("mode")}
+            said = {mode: interval(m, m - h, m + h) for mode, (m, h) in lost.items()}
             stages = mine[mine["mode"].eq("mean") & mine.scope.ne("all")].groupby("scope").lost
             worst = stages.mean().sort_values(ascending=False)
-            text = (f"- {name(arm)} ({plural(len(lost['mean']), 'seed')}): "
-                    f"{mean_interval(lost['mean'])} with every gate at its mean over images, "
-                    f"{mean_interval(lost['other'])} with another image's, "
-                    f"{mean_interval(lost['one'])} without any: {worth(lost['mean'], margin)}")
-            if len(worst) > 1 and worst.iloc[0] > margin:
+            text = (f"- {name(arm)} ({plural(mine.seed.nunique(), 'seed')}): "
+                    f"{said['mean']} with every gate at its mean over images, "
+                    f"{said['other']} with another image's, "
+                    f"{said['one']} without any: {worth(*lost['mean'], margin)}")
+            if len(worst) > 1 and lost["mean"][0] - lost["mean"][1] > 0:
                 text += (f". Most of it goes with {worst.index[0].replace('stage', 'stage ')}: "
                          f"{worst.iloc[0]:.1f} alone")
             lines.append(text + ".")

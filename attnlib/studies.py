@@ -162,7 +162,7 @@ STUDIES = {
                          {profile: (plan,) for profile, plan in FIRST.items()}),
     "selection": Study("What does choosing the epoch by its test accuracy buy?", PLAIN_PLANS),
     "shortcut": Study("Does a block lean less on a background that gives the class away?", {
-        "small": (Plan("shapetex(rho=0.95)", "resnet18", HEADLINE, 3),)}),
+        "small": (Plan("shapetex(rho=0.8)", "resnet18", HEADLINE, 3),)}),
     "blocks": Study("What does each block do, at a glance?", {
         "small": (Plan(SMALL, "resnet18", tuple(name for name in ATTENTION if name != "aa"), 1,
                        {"epochs": 4}),

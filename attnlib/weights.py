@@ -23,7 +23,6 @@ from .train import about, network
 
 SCHEMA = 1
 HALF_MAX = 6e4                      # float16 ends at 65,504
-DATA = ("size", "channels", "num_classes", "mean", "std")       # of a record's ``data``
 SHOWN = 12                          # ids in an error message
 
 
@@ -98,10 +97,8 @@ def find(run_or_id, profile: str | None = None) -> tuple[dict, dict]:
 
 def header_of(record: dict) -> dict:
     """What a weight file says of itself, from the run's record."""
-    row = about(Run(**record["run"])) if "data" not in record else Row("", **record["data"])
-    data = {key: getattr(row, key) for key in DATA}
     return {key: record[key] for key in ("id", "run", "versions", "profile", "classes", "test")
-            } | {"data": data}
+            } | {"data": record.get("data") or about(Run(**record["run"])).facts()}
 
 
 def assembled(header: dict, state: dict) -> nn.Module:

@@ -21,7 +21,6 @@ EXCEPTIONS = {                          # phrase -> why it may be typed
     "confidence of 80 %": "an example of what calibration means",
     "get 80 % right": "the same",
     "the 23 % that a project claims": "its number, which the section tests",
-    "in 95 % of the training images": "a setting of the study `shortcut`: rho=0.95",
     "the lowest 40 %": "an example of what ties do",
     "near 0.88": "the sigmoid of two, an initial value: mathematics",
     "near 0.2 a channel": "in an exercise: what a public project does, no result of ours",
