@@ -4,7 +4,10 @@ import os
 import shutil
 import sys
 
+from .mirror import restore
 from .paths import data_dir, out_dir, shown
+
+MODEL = "a run's id or the beginning of one, or a weight file"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -14,6 +17,8 @@ def main(argv: list[str] | None = None) -> int:
     if getattr(args, "deterministic", False):
         os.environ["ATTNLIB_DETERMINISTIC"] = "1"        # worker processes and kernels inherit it
     try:
+        if back := restore():
+            print(f"{back} files brought back from the mirror", flush=True)
         return args.command(args) or 0
     except KeyError:                          # a mistake of ours, not of the caller's
         raise
@@ -61,12 +66,29 @@ def parser() -> argparse.ArgumentParser:
                              help="stop cleanly at an epoch's end after this long")
             sub.add_argument("--jobs", default="auto", help="trainings side by side")
 
+    sub = command("evaluate", evaluate, "score a trained run's weights on a split again")
+    sub.add_argument("run", metavar="RUN", help=MODEL)
+    sub.add_argument("--split", default="test", help="test (default), val or train")
+    sub.add_argument("--gradcam", action="store_true", help="and draw where it looks")
+
+    sub = command("predict", predict, "the classes that a trained network sees in picture files")
+    sub.add_argument("run", metavar="RUN", help=MODEL)
+    sub.add_argument("images", nargs="+", metavar="IMAGE", help="of any type that Pillow reads")
+    sub.add_argument("--top", type=int, default=5, help="so many classes (default: 5)")
+    sub.add_argument("--gradcam", action="store_true", help="and draw where it looks")
+
+    sub = command("export", export, "write a trained run as a small weight file (float16, no code)")
+    sub.add_argument("run", metavar="RUN", nargs="?", help=MODEL)
+    sub.add_argument("--output", metavar="FILE", help="default: results/weights/<id>.npz")
+    sub.add_argument("--published", action="store_true",
+                     help="the weight files of the repository, their index and their card")
+
     sub = command("runs", runs, "list, check, repair or clean what is stored")
     sub.add_argument("what", choices=("list", "check", "repair", "clean"))
     sub.add_argument("--profile", default=None)
     sub.add_argument("--dry-run", action="store_true", help="repair: only say what would be done")
 
-    sub = command("data", data, "fetch or check the real data sets")
+    sub = command("data", data, "fetch or check the real data sets; check your own")
     sub.add_argument("what", choices=("get", "check"))
     sub.add_argument("names", nargs="*", default=["cifar10", "fashionmnist", "cifar100"])
 
@@ -78,11 +100,18 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--jobs", default="auto", help="trainings side by side (default: auto)")
     sub.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
 
+    sub = command("verify", verify, "check the records, and train a sample of them again")
+    sub.add_argument("--profile", help="full, real, small …: by default all that are committed")
+    sub.add_argument("--minutes", type=float, default=10, help="of training again (default: 10)")
+    sub.add_argument("--seed", type=int, default=0, help="another sample (default: 0)")
+
     sub = command("bench", bench, "measure speed side by side with the plain loop")
     sub.add_argument("--minutes", type=float, help="about so long (default: 12; quick: 1)")
     sub.add_argument("--quick", action="store_true", help="everything once, tiny")
     sub.add_argument("--full", action="store_true", help="full width too (a GPU: always)")
     sub.add_argument("--notebook", default="", metavar="NAME", help="time this one, too: 03_se")
+    sub.add_argument("--again", action="store_true",
+                     help="replace stored rows even where they were measured for longer")
 
     for name in ("train", "study", "notebooks"):
         commands.choices[name].add_argument(
@@ -94,12 +123,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def train(args) -> None:
-    from .grid import find_record
+    from .grid import find_record, forecast
     from .run import NUMBERS, Run
+    from .store import finished_record
     from .train import train as train_run
     from .train import train_weights
+    from .weights import full_id
     if args.weights:
-        record = find_record(args.id or "")
+        record = find_record(full_id(args.id or ""))
         print(f"{record['id']}: weights stored; the test accuracy differs from the record by "
               f"{train_weights(record):+.2f} points")
         return
@@ -109,6 +140,8 @@ def train(args) -> None:
     keys = ("dataset", "backbone", "attention", "placement", "recipe", *NUMBERS)
     run = Run(**{k: v for k, v in vars(args).items() if k in keys})
     known_profile(args.profile)
+    if not finished_record(args.profile, run.id):
+        print(forecast(run), flush=True)
     record = train_run(run, args.profile)
     if record["status"] != "done":
         print(f"{run.id}: {record['status']}")
@@ -161,6 +194,40 @@ def focus(args) -> None:
     profile = resolve_profile(args.profile)
     for name in named_studies(args.name):
         focus_study(name, profile)
+
+
+def evaluate(args) -> None:
+    from .data import SPLITS
+    from .predict import evaluate as evaluate_run
+    from .spec import choose
+    choose("split", args.split, SPLITS)
+    found = evaluate_run(args.run, args.split, args.gradcam)
+    there = found["recorded"]
+    against = "" if there is None else (f"; the record says {100 * there:.2f} %, a difference of "
+                                        f"{100 * (found['accuracy'] - there):+.2f} points")
+    print(f"{found['id']}: {args.split} accuracy {100 * found['accuracy']:.2f} % on {found['n']} "
+          f"images, NLL {found['nll']:.4f}{against}")
+    wide = max(map(len, found["per_class"]))
+    for name, share in found["per_class"].items():
+        print(f"  {name:{wide}}  {100 * share:5.1f} %")
+    if args.gradcam:
+        print(f"where it looks, in right ones and wrong ones: {shown(found['sheet'])}")
+
+
+def predict(args) -> int:
+    from .predict import predict as predict_files
+    if args.top < 1:
+        raise ValueError(f"--top {args.top} should be at least 1")
+    return int(predict_files(args.run, args.images, args.top, args.gradcam) > 0)
+
+
+def export(args) -> None:
+    from .modelcard import publish
+    from .weights import export as export_run
+    if bool(args.run) == args.published:
+        raise ValueError("export takes a RUN, or --published")
+    for path in publish() if args.published else [export_run(args.run, args.output)]:
+        print(f"{shown(path)}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 def runs(args) -> int:
@@ -243,6 +310,19 @@ def notebooks(args) -> int:
     return {"check": books.check, "publish": books.publish}[args.what](args.names or None)
 
 
+def verify(args) -> int:
+    from . import store
+    from .verify import verify as check
+    if args.profile:
+        known_profile(args.profile)
+    bad = [check(profile, args.minutes, args.seed)
+           for profile in ([args.profile] if args.profile else ("real", "full"))
+           if args.profile or store.all_records(profile)]
+    if not bad:
+        raise LookupError("no record of profile real or full is here; --profile names another")
+    return int(sum(bad) > 0)
+
+
 def bench(args) -> None:
     from . import bench as benches
     from .train import machine
@@ -250,10 +330,10 @@ def bench(args) -> None:
     if minutes <= 0:
         raise ValueError(f"--minutes {minutes:g} should be above 0")
     if args.quick:
-        benches.run(benches.quick_plan(), minutes, "quick")
+        benches.run(benches.quick_plan(), minutes, "quick", again=True)
         return
     widths = (1, 0.25) if machine().device == "cuda" else (0.25, 1) if args.full else (0.25,)
-    benches.run(benches.plan(widths, notebook=args.notebook), minutes)
+    benches.run(benches.plan(widths, notebook=args.notebook), minutes, again=args.again)
 
 
 def readme(args) -> None:

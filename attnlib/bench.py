@@ -63,14 +63,16 @@ def quick_plan() -> list[Row]:
     return [r._replace(options=r.options | small.get(r.kind, {})) for r in rows]
 
 
-def run(rows: list[Row], minutes: float, name: str = "") -> Path:
+def run(rows: list[Row], minutes: float, name: str = "", again: bool = False) -> Path:
     """Measure the rows within about so many minutes and return the file. The time left is shared
-    out again after every row, and a row's own least work is done even where it takes longer."""
-    body = {"schema": store.SCHEMA, "env": surroundings(), "minutes": minutes, "rows": {}}
-    body["id"] = name or slug(body["env"])
-    data = images()
-    body["data"] = data.name
-    path = bench_dir() / f"{body['id']}.json"
+    out again after every row, and a row's own least work is done even where it takes longer.
+
+    A row goes into what is stored of this machine; one that was measured for longer stays, but with
+    ``again``. Rows of another torch, Python, precision or data set are dropped."""
+    env, data = surroundings(), images()
+    path = bench_dir() / f"{name or slug(env)}.json"
+    body = {"schema": store.SCHEMA, "env": env, "minutes": minutes, "id": path.stem,
+            "data": data.name, "rows": earlier(path, env, data.name)}
     end = time.monotonic() + 60 * minutes
     for k, row in enumerate(rows):
         left, started = max(end - time.monotonic(), 0), time.monotonic()
@@ -81,11 +83,29 @@ def run(rows: list[Row], minutes: float, name: str = "") -> Path:
             print(f"{row.name}: {error}", flush=True)
             result = {"failed": type(error).__name__}
         seconds = round(time.monotonic() - started, 1)
-        body["rows"][row.name] = {"kind": row.kind, "seconds": seconds} | result
+        result = {"kind": row.kind, "seconds": seconds, "load": env["load"]} | result
+        kept = not again and outlasts(body["rows"].get(row.name), result)
+        if not kept:
+            body["rows"][row.name] = result
         store.write_sealed(path, rounded(body))
-        print(f"{row.name} … {seconds:.0f} s ({k + 1} of {len(rows)})", flush=True)
+        print(f"{row.name} … {seconds:.0f} s ({k + 1} of {len(rows)})"
+              + (", and the stored one, measured for longer, stays" if kept else ""), flush=True)
     print(f"saved: {shown(path)}", flush=True)
     return path
+
+
+def earlier(path: Path, env: dict, data: str) -> dict:
+    """The rows that are stored of the same machine, versions, threads, precision and images."""
+    body = store.read_sealed(path) if path.is_file() else None
+    same = ("device", "cores", "threads", "precision", "channels_last", "torch", "python")
+    fits = body and body["data"] == data and all(body["env"].get(k) == env.get(k) for k in same)
+    return body["rows"] if fits else {}
+
+
+def outlasts(old: dict | None, new: dict) -> bool:
+    """A good row that was measured for clearly longer is the better one."""
+    return bool(old) and "failed" not in old and \
+        ("failed" in new or old["seconds"] > 1.25 * new["seconds"])
 
 
 def bench_dir() -> Path:

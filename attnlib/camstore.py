@@ -29,7 +29,7 @@ from .run import Run
 from .sanity import randomised
 from .train import data_of, machine
 
-VERSION = 2
+VERSION = 3
 IMAGES, PICTURES = 500, 16    # measured, and kept as maps
 ROAD_IMAGES, FEW = 150, 40    # what needs the network again: of Grad-CAM, of each other method
 PORTION = 100                 # images a pass
@@ -61,17 +61,20 @@ def arrays_of(record: dict) -> dict | None:
 
 def measured(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
     """Everything that is stored of a trained network, which may be on any device."""
-    _, x, labels = inputs(run, IMAGES)
-    x = x.to(next(model.parameters()).device)
+    device = next(model.parameters()).device
+    _, many, classes = inputs(run, interventions.IMAGES)
+    many = many.to(device)
+    x, labels = many[:IMAGES], classes[:IMAGES]
     masks = {k: v[:len(x)] for k, v in data_of(run).extras.get("test", {}).items()
              if k in ("mask", "distractor_mask")}
     stages = deepest(model, x)
     parts = [passes(model, x[at:at + PORTION], labels[at:at + PORTION], stages)
              for at in range(0, len(x), PORTION)]
     probs = np.concatenate([softmax(p[stages[0]].logits, 1) for p in parts])
+    small = np.min_scalar_type(probs.shape[1] - 1)
     out = {"version": np.int32(VERSION), "stages": np.array(stages, np.int8),
-           "methods": np.array(list(MAPS), "S"), "label": labels.astype(np.uint8),
-           "prediction": probs.argmax(1).astype(np.uint8),
+           "methods": np.array(list(MAPS), "S"), "label": labels.astype(small),
+           "prediction": probs.argmax(1).astype(small),
            "confidence": probs.max(1).astype(np.float16)}
     for stage in stages:
         found = at_stage(model, run, x, labels, probs, [p[stage] for p in parts], masks,
@@ -82,7 +85,7 @@ def measured(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
     cams = {str(stage): np.concatenate([make("grad_cam", p[stage]) for p in parts])
             for stage in stages}
     return (out | gatestats.measure(model, x, labels, masks.get("mask"), cams)
-            | interventions.measure(model, x, labels)
+            | interventions.measure(model, many, classes)
             | probes.measure(model, run, min(probes.IMAGES, len(data_of(run).labels["test"]) // 3)))
 
 

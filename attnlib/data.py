@@ -3,14 +3,25 @@
 A file is ``<data dir>/<name>.npz`` in MedMNIST's layout (train_images, train_labels, test_images,
 test_labels, optional val_* and class_names); failing that, torchvision's own files; failing that,
 those are downloaded."""
-from dataclasses import dataclass, field
+from collections import ChainMap
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from . import shapetex
-from .fetch import fetch
+from .arrays import (
+    SPLITS,
+    DataMissing,
+    Row,
+    check_arrays,
+    described,
+    measured,
+    read_npz,
+    stratified_order,
+)
+from .fetch import SOURCES, fetch
+from .own import OWN, canonical, without_place
 from .paths import data_dir as default_data_dir
 from .paths import shown
 from .spec import choose, derive, form, option_defaults, parse, take_options
@@ -18,44 +29,23 @@ from .spec import choose, derive, form, option_defaults, parse, take_options
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker",
            "Bag", "Ankle boot")
-SPLITS = ("train", "val", "test")
 VAL_SHARE = 0.1                     # of the training file: 45,000/5,000 and 54,000/6,000
-
-
-class Row(NamedTuple):
-    """One row of DATASETS. ``mean`` and ``std`` a channel, on the 0..1 scale, of the training set:
-    measured on the files, and checked against them in 01_data and in the tests."""
-    says: str
-    size: int
-    channels: int
-    num_classes: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    torchvision: str = ""           # its class there; "" for the embedded set
-    version: int = 1
 
 
 DATASETS = {
     "shapetex": Row("synthetic: one textured shape, distractors, clutter, and its mask", 32, 3, 10,
-                    (0.500, 0.499, 0.499), (0.181, 0.181, 0.180)),
+                    (0.500, 0.499, 0.499), (0.181, 0.181, 0.180), train=20_000),
     "cifar10": Row("photographs of animals and vehicles", 32, 3, 10,
                    (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), "CIFAR10"),
     "cifar100": Row("photographs, a hundred classes", 32, 3, 100,
                     (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), "CIFAR100"),
     "fashionmnist": Row("grey pictures of clothes", 28, 1, 10, (0.2860,), (0.3530,),
-                        "FashionMNIST"),
+                        "FashionMNIST", train=54_000),
 }
+SETS = ChainMap(OWN, DATASETS)          # lists those of DATASETS first
 SHAPETEX_OPTIONS = {k: v for k, v in option_defaults(shapetex.make_shapetex).items()
                     if k in ("rho", "distractors", "contrast", "clutter", "label")}
 SHAPETEX_SIZES = {"train": 20_000, "val": 5_000, "test": 5_000}
-
-
-class DataMissing(FileNotFoundError):
-    """The files of a data set are not here; the message says where they were looked for."""
-
-
-class DataBad(ValueError):
-    """A file does not hold what it should; the message names the file, the field and the index."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +61,12 @@ class Dataset:
     labels: dict[str, np.ndarray]
     extras: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
+    @property
+    def row(self) -> Row:
+        """Size, channels, classes, normalisation and training images, from the arrays."""
+        n, size, _, channels = self.images["train"].shape
+        return Row(self.name, size, channels, len(self.classes), self.mean, self.std, train=n)
+
     def split(self, name: str, n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(images, labels) of the first ``n`` of a split; ``None``: all. Asking for more than there
         are raises ``ValueError``."""
@@ -81,10 +77,15 @@ class Dataset:
         return self.images[name][:n], self.labels[name][:n]
 
 
-def canonical_dataset(name: str) -> str:
-    """One spelling for one data set: options sorted, defaults left out."""
+def canonical_dataset(name: str, data_dir: str | Path | None = None) -> str:
+    """One spelling for one data set: options sorted, defaults left out. Your own files are read
+    once, for what is in them is part of the name: ``folder:photos`` -> ``folder(content=…):photos``
+    """
     base, given = parse(name)
-    choose("data set", base, DATASETS)
+    if base not in SETS:
+        choose("data set", base, [*DATASETS, *(f"{kind}:PATH" for kind in OWN)])
+    if base in OWN:
+        return canonical(base, given, Path(data_dir) if data_dir else default_data_dir())
     defaults = SHAPETEX_OPTIONS if base == "shapetex" else {}
     options = take_options("data set", base, given, defaults)
     for key, value in options.items():
@@ -93,20 +94,28 @@ def canonical_dataset(name: str) -> str:
     return form(base, options)
 
 
+def identity(name: str) -> str:
+    """A canonical name without the path at which your own files lie."""
+    return without_place(name, *parse(name))
+
+
 def load_dataset(name: str, data_dir: str | Path | None = None, download: bool = True,
                  sizes: dict[str, int] | None = None) -> Dataset:
     """The data set ``name``: ``shapetex`` (options ``rho distractors contrast clutter label``),
-    ``cifar10``, ``cifar100``, ``fashionmnist``.
+    ``cifar10``, ``cifar100``, ``fashionmnist``; or your own, ``folder:PATH`` (options ``size
+    channels``) and ``npz:PATH``, see `attnlib.own`.
 
     ``sizes`` limits how many ShapeTex images are made a split (they are made on the spot; a prefix
     of fewer is a prefix of more). Raises ``ValueError`` for an unknown name, `DataBad` for a file
     that does not hold what it should, `DataMissing` where none is and none could be downloaded."""
-    name = canonical_dataset(name)
+    folder = Path(data_dir) if data_dir else default_data_dir()
+    name = canonical_dataset(name, folder)
     base, options = parse(name)
+    if base in OWN:
+        return load_own(name, base, options, folder)
     row = DATASETS[base]
     if base == "shapetex":
         return load_shapetex(name, options, {**SHAPETEX_SIZES, **(sizes or {})})
-    folder = Path(data_dir) if data_dir else default_data_dir()
     file = folder / f"{base}.npz"
     if file.is_file():
         arrays = read_npz(file)
@@ -114,6 +123,18 @@ def load_dataset(name: str, data_dir: str | Path | None = None, download: bool =
     else:
         arrays = from_torchvision(base, row, folder, download)
     return with_splits(base, row, arrays)
+
+
+def load_own(name: str, base: str, options: dict, folder: Path) -> Dataset:
+    """Your own files. They are split by their content alone, so that resizing moves no picture
+    from one split to another; normalised by what their training part is."""
+    arrays = OWN[base].read(options, folder)
+    row = described(arrays, options["path"])
+    check_arrays(arrays, row, options["path"], whole=("train",))
+    data = with_splits(options["content"], row, arrays)
+    mean, std = measured(data.images["train"])
+    return replace(data, name=name, mean=tuple(mean.round(6).tolist()),
+                   std=tuple(std.clip(1 / 255).round(6).tolist()))
 
 
 def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:
@@ -129,46 +150,10 @@ def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:
                             "background": part.background} for split, part in parts.items()})
 
 
-def read_npz(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file, nothing pickled; a torn one is a `DataBad` that names it."""
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except Exception as error:
-        raise DataBad(f"{shown(file)} is not a readable npz file ({error}); "
-                         "delete it and fetch it again") from error
-
-
-def check_arrays(arrays: dict, row: Row, where: str) -> None:
-    """Raise `DataBad` naming the file, the field and the first bad index."""
-    for split in ("train", "val", "test") if "val_images" in arrays else ("train", "test"):
-        for key in (f"{split}_images", f"{split}_labels"):
-            if key not in arrays:
-                raise DataBad(f"{where}: no array {key!r}; it holds {', '.join(arrays)}")
-        x, y = arrays[f"{split}_images"], arrays[f"{split}_labels"].reshape(-1)
-        grey = (row.size, row.size)
-        shapes = [(*grey, row.channels)] + [grey] * (row.channels == 1)
-        if x.dtype != np.uint8 or x.shape[1:] not in shapes:
-            raise DataBad(f"{where}: {split}_images is {x.dtype} {x.shape}, not uint8 "
-                             f"[N, {', '.join(map(str, shapes[0]))}]")
-        if len(x) != len(y) or not len(x):
-            raise DataBad(f"{where}: {len(x)} {split}_images, {len(y)} {split}_labels")
-        if not np.issubdtype(y.dtype, np.integer):
-            raise DataBad(f"{where}: {split}_labels is {y.dtype}, not integer")
-        bad = np.flatnonzero((y < 0) | (y >= row.num_classes))
-        if len(bad):
-            raise DataBad(f"{where}: {split}_labels[{bad[0]}] is {y[bad[0]]}, not within 0 to "
-                             f"{row.num_classes - 1}")
-        absent = set(range(row.num_classes)) - set(np.unique(y).tolist())
-        if absent:
-            raise DataBad(f"{where}: no image of class {min(absent)} in {split}_labels")
-    names = arrays.get("class_names", range(row.num_classes))
-    if len(names) != row.num_classes:
-        raise DataBad(f"{where}: {len(names)} class_names, not {row.num_classes}")
-
-
 def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[str, np.ndarray]:
     """The arrays in torchvision's files, fetched where they are not there or not whole."""
+    if not row.torchvision:
+        raise DataMissing(missing(name, folder, "no source is known"))
     import torchvision  # here: the import takes a second
     make = getattr(torchvision.datasets, row.torchvision)
 
@@ -178,9 +163,8 @@ def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[
         parts = read()
     except Exception:       # RuntimeError is its word for "not there"; a half file raises any other
         try:
-            if not download:
-                raise OSError("download=False") from None
-            print(f"{name}: not in {shown(folder)}; downloading …", flush=True)
+            if not download or name not in SOURCES:
+                raise OSError("download=False" if not download else "no source is known") from None
             fetch(name, folder)
             parts = read()
         except (RuntimeError, OSError) as error:
@@ -194,12 +178,12 @@ def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[
 
 
 def missing(name: str, folder: Path, error) -> str:
-    return (f"no data for {name!r}: looked for {name}.npz and torchvision's own files in "
-            f"{folder} (ATTNLIB_DATA sets the folder), and the download failed "
-            f"({' '.join(str(error).split())[:300]}). With a network: `make data`; "
-            f"without one: put {name}.npz (train_images, "
-            "train_labels, test_images, test_labels) there. ShapeTex needs no file: "
-            "--dataset shapetex")
+    files = " and ".join(f"{s.file} (SHA-256 {s.sha256})" for s in SOURCES.get(name, ())
+                         if not (folder / s.file).is_file())
+    return (f"no data for {name!r} in {shown(folder)} (ATTNLIB_DATA sets the folder), and fetching "
+            f"failed: {' '.join(str(error).split())[:1000]}. With a network `make data` tries "
+            f"again. By hand, put there {files or 'its files'}; or {name}.npz (train_images, "
+            "train_labels, test_images, test_labels). ShapeTex needs no file: --dataset shapetex")
 
 
 def with_splits(name: str, row: Row, arrays: dict) -> Dataset:
@@ -222,13 +206,3 @@ def with_splits(name: str, row: Row, arrays: dict) -> Dataset:
                    {split: x[order] for split, (x, _, order) in raw.items()},
                    {split: y[order] for split, (_, y, order) in raw.items()})
 
-
-def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
-    """A permutation of 0..N-1 every prefix of which holds the classes in their proportions: each
-    class shuffled by itself, the k-th of its n images placed at (k + u) / n, u uniform in 0..1."""
-    rng = np.random.default_rng(seed)
-    place = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        place[members] = (np.arange(len(members)) + rng.random(len(members))) / len(members)
-    return np.argsort(place, kind="stable")

@@ -5,12 +5,12 @@ import numpy as np
 from .camstore import stored_maps
 from .data import DataMissing
 from .gatemaps import limits
+from .gatestats import CHANNELS
 from .gatewords import by_cell, gate_table, group_table, probe_table, swap_table
 from .grid import study
 from .interventions import MODES
 from .plots import look, outline, panels, short, show
 from .probes import LEVELS
-from .shapetex import INTERVENTIONS
 from .train import data_of
 
 GATES = {"channels": {"spread": "sd between images", "input": "share of variance\nbetween images",
@@ -19,9 +19,10 @@ GATES = {"channels": {"spread": "sd between images", "input": "share of variance
          "places": {"spread": "sd between images", "input": "share of variance\nbetween images",
                     "cam_pearson": "correlation\nwith Grad-CAM",
                     "mask_lift": "openness on object\n/ on whole image"}}
-SWAPS = {"mean": "the mean over images", "other": "another image's gate", "one": "no gate"}
+ZERO = {"cam_pearson": 0, "mask_lift": 1}           # what a gate has that knows nothing
+SWAPS = {"mean": "its mean over images", "other": "another image's", "one": "1: no gate"}
 CAUSES = {"split=test": "as it is", "swap_background": "background\nswapped",
-          "remove_distractors": "no\ndistractors", "texture_only": "strange\nshape",
+          "remove_distractors": "no\ndistractors", "texture_only": "on a\nhalf-disc",
           "shape_only": "no texture", "remove_object": "no object"}
 
 
@@ -54,11 +55,11 @@ def dots(axis, at: float, values, arm: str, across: bool = False, **how) -> None
         axis.scatter(*((y, x) if across else (x, y)), **style)
 
 
-def legend(figure, axis, columns: int = 6) -> None:
-    """One legend above all panels, from the handles of one of them."""
+def legend(figure, axis, where: str) -> None:
+    """One legend above all panels, from the handles of one of them, and what they are of."""
     handles, labels = axis.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=6, fontsize=9, title=where,
+                  title_fontsize=10)
 
 
 def gate_stages(df) -> plt.Figure:
@@ -82,9 +83,12 @@ def gate_stages(df) -> plt.Figure:
                 axis.text(0.5, 0.5, "no masks", ha="center", transform=axis.transAxes,
                           color="#777777")
             axis.set_xticks(sorted({int(s[5:]) for s in part.stage}))
+            if value in ZERO:
+                axis.axhline(ZERO[value], color="#888888", linestyle="--", linewidth=1)
+            else:
+                axis.set_ylim(0)
         row[0].set_title(f"gates over {kind}", loc="left")
-    legend(figure, axes[0, 0])
-    figure.suptitle("")
+    legend(figure, axes[0, 0], where)
     return figure
 
 
@@ -123,6 +127,7 @@ def gate_maps(df, study_name: str, rows: int = 4) -> plt.Figure:
         line[0].axis("off")
         if images is not None:
             show(line[0], images[i])
+            line[0].set_title("" if i else "image", fontsize=8.5, pad=3)
         for axis, (arm, stage) in zip(line[1:], columns, strict=True):
             size = masks[i].shape if masks is not None else maps[arm][stage][i].shape
             drawn = axis.imshow(maps[arm][stage][i], vmin=low, vmax=high, cmap="viridis",
@@ -132,7 +137,7 @@ def gate_maps(df, study_name: str, rows: int = 4) -> plt.Figure:
                 outline(axis, masks[i])
             if not i:
                 axis.set_title(f"{short(arm)}\n{stage}", fontsize=8.5, pad=3)
-    figure.colorbar(drawn, ax=axes, shrink=0.6, pad=0.01).ax.tick_params(labelsize=8)
+    figure.colorbar(drawn, ax=axes, shrink=0.6, pad=0.01, label="gate").ax.tick_params(labelsize=8)
     return figure
 
 
@@ -164,10 +169,12 @@ def gate_classes(df) -> plt.Figure:
                                 vmax=high, cmap="viridis", interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
-            axis.set_xlabel(f"{classes.shape[1]} channels", fontsize=8)
+            shown = classes.shape[1]
+            axis.set_xlabel(("first " if shown == CHANNELS else "") + f"{shown} channels",
+                            fontsize=8)
             axis.set_title(f"{short(arm)}, {stage}", fontsize=9)
         line[0].set_ylabel("classes", fontsize=9)
-    figure.colorbar(drawn, ax=axes, shrink=0.7, pad=0.01).ax.tick_params(labelsize=8)
+    figure.colorbar(drawn, ax=axes, shrink=0.7, pad=0.01, label="gate").ax.tick_params(labelsize=8)
     return figure
 
 
@@ -190,10 +197,10 @@ def swap_lost(df) -> plt.Figure:
                 if len(own):
                     dots(axis, i + 0.5 * ((j + 0.5) / len(arms) - 0.5), own, arm, across=True,
                          label=short(arm) if not i else None)
-        axis.set(title=SWAPS[mode], xlabel="points of accuracy lost")
+        axis.set(title=f"each gate replaced by\n{SWAPS[mode]}", xlabel="points of accuracy lost")
     axes[0].set_yticks(range(len(scopes)), scopes)
     axes[0].set_ylim(len(scopes) - 0.4, -0.6)
-    legend(figure, axes[0])
+    legend(figure, axes[0], where)
     return figure
 
 
@@ -203,25 +210,25 @@ def probe_levels(df) -> plt.Figure:
     table = probe_table(df)
     if not len(table):
         return blank("no probes stored")
-    _, cell = one_cell(table)
+    where, cell = one_cell(table)
     shown = {"accuracy": "accuracy, %", "lift": "mass on the object\n/ its share of the image"}
     figure, axes = plt.subplots(2, len(LEVELS), figsize=(10.5, 5), sharex="col", sharey="row")
     usual = dict(clutter=1, contrast=0.5, distractors=2)
     for column, (option, levels) in zip(axes.T, LEVELS.items(), strict=True):
         names = [f"{option}={level:g}" for level in levels]
-        for axis, (value, label) in zip(column, shown.items(), strict=True):
+        for axis, value in zip(column, shown, strict=True):
             for arm, mine in cell[cell.probe.isin(names)].groupby("arm", sort=False):
                 wide = mine.pivot_table(index="seed", columns="probe", values=value)[names]
                 lines(axis, levels, wide.to_numpy(), arm)
             axis.axvline(usual[option], color="#888888", linestyle=":", linewidth=1)
             axis.axhline({"accuracy": 10, "lift": 1}[value], color="#888888", linewidth=1,
                          linestyle="--")
-            if column is axes.T[0]:
-                axis.set_ylabel(label)
         column[1].set_xlabel({"clutter": "clutter of the background",
                               "contrast": "contrast of the texture",
                               "distractors": "number of distractors"}[option])
-    legend(figure, axes[0, 0])
+    for axis, label in zip(axes[:, 0], shown.values(), strict=True):
+        axis.set_ylabel(label)
+    legend(figure, axes[0, 0], where)
     return figure
 
 
@@ -231,8 +238,7 @@ def probe_causes(df) -> plt.Figure:
     table = probe_table(df)
     if not len(table):
         return blank("no probes stored")
-    _, cell = one_cell(table)
-    assert set(CAUSES) - {"split=test"} == set(INTERVENTIONS)
+    where, cell = one_cell(table)
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.6))
     arms = list(cell.arm.unique())
     for axis, value, scale, label in ((axes[0], "accuracy", 1, "accuracy, %"),
@@ -247,7 +253,7 @@ def probe_causes(df) -> plt.Figure:
     axes[0].axhline(10, color="#888888", linestyle="--", linewidth=1)
     axes[1].axhline(100 * cell[cell.probe == "split=test"].object_area.iloc[0], color="#888888",
                     linestyle="--", linewidth=1)
-    legend(figure, axes[0])
+    legend(figure, axes[0], where)
     return figure
 
 
@@ -258,7 +264,7 @@ def shortcut(df) -> plt.Figure:
     table = table[table.dataset.str.contains("rho")] if len(table) else table
     if not len(table):
         return blank("no probes of the spurious background stored")
-    _, cell = one_cell(table)
+    where, cell = one_cell(table)
     arms = list(cell.arm.unique())
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.3))
     pairs = {"accuracy, %": ("aligned", "conflicting"), "mass on the object, %":
@@ -270,7 +276,7 @@ def shortcut(df) -> plt.Figure:
                 dots(axis, i + 0.6 * ((j + 0.5) / len(arms) - 0.5), cell[cell.arm == arm][key],
                      arm, label=None if i else short(arm))
         axis.set_xticks((0, 1), ("background\nagrees", "background\ncontradicts"))
-        axis.set(ylabel=label, xlim=(-0.5, 1.5), ylim=(0, 100))
+        axis.set(ylabel=label, xlim=(-0.5, 1.5), ylim=(0, 104))
     axes[0].axhline(10, color="#888888", linestyle="--", linewidth=1)
-    legend(figure, axes[0])
+    legend(figure, axes[0], where)
     return figure

@@ -11,8 +11,8 @@ from .stats import CELL, MIN_SEEDS, paired, t_half_width
 from .studies import margin_of
 from .words import interval, name, place, plural
 
+CHANCE = 10                                 # %, of ShapeTex's ten classes
 WHO = ["id", "profile", *CELL, "attention", "arm", "seed", "status"]
-KINDS = {"channels": "channels", "places": "places"}
 
 
 def nothing(df, what: str) -> str:
@@ -102,7 +102,7 @@ def gates_markdown(df) -> str:
             rows.append({
                 "where": where, "block": name(arm), "gate over": kind, "stage": stage[5:] or stage,
                 "mean": number(m["mean"]), "sd between images": number(m.spread, 3),
-                f"sd between {'units'}": number(m.spread_units, 3), "input": percent(m.input),
+                "sd between units": number(m.spread_units, 3), "input": percent(m.input),
                 "saturated": percent(m.saturated), "class": percent(m.selectivity),
                 "r with Grad-CAM": number(m.cam_pearson), "open on the object":
                     "–" if math.isnan(m.mask_lift) else f"× {m.mask_lift:.2f}"})
@@ -157,21 +157,23 @@ def says_places(rows) -> str:
 SAYS = {"channels": says_channels, "places": says_places}
 
 
-def mean_interval(values) -> str:
-    """``+0.8 [−0.2, +1.8]``: mean and 95 % t interval over seeds, where there are enough."""
-    n, mean = len(values), values.mean()
-    half = t_half_width(values.std(ddof=1), n) if n >= MIN_SEEDS else math.nan
-    return interval(mean, mean - half, mean + half)
+def loss(rows) -> tuple[float, float]:
+    """Mean accuracy lost over seeds, and half the width of its 95 % interval, NaN for few seeds.
+    All seeds lose on the same N images, so what other images would give is added: at most
+    1.96 √(changed / N), as each image adds −1, 0 or 1 and 0 where its class does not change."""
+    if len(rows) < MIN_SEEDS:
+        return rows.lost.mean(), math.nan
+    images = 196 * math.sqrt(rows.changed.mean() / rows.images.mean())
+    return rows.lost.mean(), math.hypot(t_half_width(rows.lost.std(ddof=1), len(rows)), images)
 
 
-def worth(lost, margin: float) -> str:
-    """What the accuracy lost over seeds with the mean in place of the gates says."""
-    if len(lost) < MIN_SEEDS:
+def worth(mean: float, half: float, margin: float) -> str:
+    """What the accuracy lost with the mean in place of the gates says."""
+    if math.isnan(half):
         return "too few seeds to say what that is worth"
-    half = t_half_width(lost.std(ddof=1), len(lost))
-    if lost.mean() + half <= margin:
+    if mean + half <= margin:
         return f"so for accuracy, to within {margin:g}, its gates might as well be constants"
-    if lost.mean() - half > 0:
+    if mean - half > 0:
         return "so what its gates see in the image is worth something"
     return "undecided"
 
@@ -184,17 +186,20 @@ def swap_answer(df) -> str:
     out = []
     for where, cell in by_cell(table):
         margin = margin_of(cell.profile.iloc[0], cell.dataset.iloc[0])
-        lines = [f"**{where}** (profile `{cell.profile.iloc[0]}`), points of accuracy lost:"]
+        lines = [f"**{where}** (profile `{cell.profile.iloc[0]}`), points of accuracy lost on "
+                 f"{int(cell.images.max()):,} test images [95 % interval over seeds and images]:"]
         for arm, mine in cell.groupby("arm", sort=False):
-            lost = {mode: rows.lost for mode, rows in mine[mine.scope == "all"].groupby("mode")}
+            lost = {mode: loss(rows) for mode, rows in mine[mine.scope == "all"].groupby("mode")}
+            said = {mode: interval(m, m - h, m + h) for mode, (m, h) in lost.items()}
             stages = mine[mine["mode"].eq("mean") & mine.scope.ne("all")].groupby("scope").lost
             worst = stages.mean().sort_values(ascending=False)
-            text = (f"- {name(arm)} ({plural(len(lost['mean']), 'seed')}): "
-                    f"{mean_interval(lost['mean'])} with every gate at its mean over images, "
-                    f"{mean_interval(lost['other'])} with another image's, "
-                    f"{mean_interval(lost['one'])} without any: {worth(lost['mean'], margin)}")
-            if len(worst) > 1 and worst.iloc[0] > margin:
-                text += f". Most of it goes with {worst.index[0]}: {worst.iloc[0]:.1f} alone"
+            text = (f"- {name(arm)} ({plural(mine.seed.nunique(), 'seed')}): "
+                    f"{said['mean']} with every gate at its mean over images, "
+                    f"{said['other']} with another image's, "
+                    f"{said['one']} without any: {worth(*lost['mean'], margin)}")
+            if len(worst) > 1 and lost["mean"][0] - lost["mean"][1] > 0:
+                text += (f". Most of it goes with {worst.index[0].replace('stage', 'stage ')}: "
+                         f"{worst.iloc[0]:.1f} alone")
             lines.append(text + ".")
         out.append("\n".join(lines))
     return "\n\n".join(out)
@@ -205,7 +210,7 @@ def without_gates(df) -> str:
     bare = unpacked(df, lambda a: [{"bare": len(a.get("swap_without", ())), "any":
                                     "swap_scope" in a}])
     arms = [] if not len(bare) else bare[~bare["any"]].arm.unique()
-    return ("Without a gate to replace, and so left out: " + ", ".join(map(name, arms)) + "."
+    return ("Left out, as there is no gate to replace: " + ", ".join(f"`{a}`" for a in arms) + "."
             if len(arms) else "")
 
 
@@ -214,7 +219,7 @@ def against_none(table, metric: str, unit: str = "") -> str:
     parts = []
     for arm in table.arm.unique():
         values = table[table.arm == arm][metric]
-        text = f"{name(arm)} {values.mean():.1f}{unit}"
+        text = f"{name(arm)} {number(values.mean(), 1)}{unit}"
         if arm != "none" and "none" in set(table.arm):
             d = paired(table, arm, metric=metric)
             text += f" ({interval(d.mean, d.low, d.high)})"
@@ -222,32 +227,49 @@ def against_none(table, metric: str, unit: str = "") -> str:
     return "; ".join(parts)
 
 
+NUISANCES = ("clutter=2", "distractors=6", "swap_background")       # not causes of the label
 PROBES = {"clutter=2": "twice the clutter", "distractors=6": "six distractors for two",
-          "swap_background": "the background swapped", "shape_only": "the object without its "
-          "texture", "texture_only": "its texture on a strange shape",
+          "swap_background": "another background", "texture_only": "the object's texture on a "
+          "half-disc, no class's shape", "shape_only": "the object without its texture",
           "remove_object": "no object at all"}
 
 
+def costs(cell, probes) -> list[str]:
+    """For each probe the points of accuracy that each arm of one cell loses, against ``none``."""
+    plain = cell[cell.probe == "split=test"].set_index(["arm", "seed"]).accuracy
+    out = []
+    for probe in probes:
+        rows = cell[cell.probe == probe]
+        before = plain.reindex(pd.MultiIndex.from_frame(rows[["arm", "seed"]])).to_numpy()
+        out.append(f"- {PROBES[probe]}: "
+                   + against_none(rows.assign(cost=before - rows.accuracy), "cost"))
+    return out
+
+
 def probes_answer(df) -> str:
-    """What each change of the images costs each arm, and whether the costs differ from ``none``'s
-    by more than chance."""
+    """What each change of the images costs each arm, beside what it costs ``none``."""
     table = probe_table(df)
     if not len(table):
         return nothing(df, "probes")
     out = []
     for where, cell in by_cell(table):
-        plain = cell[cell.probe == "split=test"].set_index(["arm", "seed"]).accuracy
-        lines = [f"**{where}** (profile `{cell.profile.iloc[0]}`). Accuracy on the images as they "
-                 f"are: {against_none(cell[cell.probe == 'split=test'], 'accuracy', ' %')}. Points "
-                 "lost (in brackets: paired difference to none, with its 95 % interval where there "
-                 f"are {MIN_SEEDS} seeds):"]
-        for probe, says in PROBES.items():
-            rows = cell[cell.probe == probe]
-            before = plain.reindex(pd.MultiIndex.from_frame(rows[["arm", "seed"]])).to_numpy()
-            rows = rows.assign(cost=before - rows.accuracy)
-            lines.append(f"- {says}: {against_none(rows, 'cost')}")
-        out.append("\n".join(lines))
+        def right(probe, cell=cell):
+            return against_none(cell[cell.probe == probe], "accuracy")
+        out.append("\n".join([
+            f"**{where}** (profile `{cell.profile.iloc[0]}`). In brackets: paired difference to "
+            f"none, with its 95 % interval where there are {MIN_SEEDS} seeds. Accuracy on the "
+            f"images as they are, %: {right('split=test')}. Points lost to what is no cause of the "
+            "label:", "", *costs(cell, NUISANCES), "",
+            f"Accuracy left, %, where a cause is gone (guessing: {CHANCE}):", "",
+            *(f"- {PROBES[p]}: {right(p)}" for p in PROBES if p not in NUISANCES)]))
     return "\n\n".join(out)
+
+
+SHORTCUT = {"aligned": "accuracy where the background agrees with the class",
+            "worst": "where it contradicts it or agrees, the worse of the two",
+            "style_flip": "given the background's class, where that is wrong",
+            "object": "Grad-CAM's mass on the object, on the usual images",
+            "background": "on neither object nor distractors"}
 
 
 def shortcut_answer(df) -> str:
@@ -257,19 +279,19 @@ def shortcut_answer(df) -> str:
     table = table[table.dataset.str.contains("rho")] if len(table) else table
     if not len(table):
         return nothing(df, "probes of the spurious background")
-    out = []
+    out, probes = [], probe_table(df)
     for where, cell in by_cell(table):
-        chance = 10
         floor = cell.groupby("arm").worst.mean()
-        text = (f"**{where}** (profile `{cell.profile.iloc[0]}`). Accuracy, %, where the "
-                f"background agrees with the class: {against_none(cell, 'aligned')}. Where it "
-                f"contradicts it, the worst group: {against_none(cell, 'worst')}.")
-        if (floor < chance + 5).all():
-            text += (f" All are within 5 points of guessing ({chance} %): every arm has learned "
-                     "the background, and none less than another that these data could show.")
-        text += (" With the background contradicting the class, this share of the images, %, is "
-                 f"given the background's class: {against_none(cell, 'style_flip')}. Grad-CAM's "
-                 f"mass on the object, %, as usual: {against_none(cell, 'object')}; on neither "
-                 f"object nor distractors: {against_none(cell, 'background')}.")
-        out.append(text)
+        lines = [f"**{where}** (profile `{cell.profile.iloc[0]}`), in %; in brackets: paired "
+                 f"difference to none, with its 95 % interval where there are {MIN_SEEDS} seeds."]
+        lines += [f"- {says}: {against_none(cell, key)}" for key, says in SHORTCUT.items()]
+        if (floor < CHANCE + 5).all():
+            lines.append(f"\nIn the worst group all are within 5 points of guessing ({CHANCE} %): "
+                         "every arm has learned the background, and at such a floor blocks cannot "
+                         "be told apart.")
+        same = probes[(probes[CELL] == cell[CELL].iloc[0]).all(axis=1)]
+        lines += ["\nWhat these networks read their answer from, in points lost on the usual "
+                  "images with:\n",
+                  *costs(same, ("swap_background", "texture_only", "shape_only"))]
+        out.append("\n".join(lines[:1] + [""] + lines[1:]))
     return "\n\n".join(out)

@@ -1,4 +1,6 @@
 """Running what of a study has no record yet; collecting the records."""
+import contextlib
+import io
 import math
 import os
 import time
@@ -9,15 +11,17 @@ from dataclasses import replace
 from functools import cache
 
 from . import store
-from .data import DataBad, DataMissing
+from .arrays import DataBad, DataMissing
 from .models import build_model, cost, resolve_placement
-from .paths import checkpoints_dir, data_dir, plain
+from .paths import data_dir, plain
 from .run import Run
-from .spec import choose, parse
+from .spec import choose
 from .studies import PROFILES, plans, run_of
-from .train import data_of, machine, versions
+from .train import about, data_of, environment, machine, versions
 from .workers import attempt, gpus, side_by_side, unfinished
 
+ON_DISK = (("cifar10.npz", "cifar-10-batches-py"),
+           ("fashionmnist.npz", "FashionMNIST/raw/t10k-labels-idx1-ubyte"))
 FOR_READING = "best"        # each study from its best profile with records; never trains
 
 
@@ -40,8 +44,12 @@ def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
         return best_profile(name or "hybrid")
     if asked != "auto":
         return asked
-    here = all((data_dir() / f"{d}.npz").is_file() for d in ("cifar10", "fashionmnist"))
-    return "real" if machine().device == "cuda" and here else "small"
+    return "real" if machine().device == "cuda" and real_is_here() else "small"
+
+
+def real_is_here() -> bool:
+    """Whether the data of profile ``real`` are on disk, as our files or as torchvision's."""
+    return all(any((data_dir() / name).exists() for name in names) for names in ON_DISK)
 
 
 def best_profile(name: str) -> str:
@@ -67,23 +75,45 @@ def embedded(profile: str = "auto") -> str:
     return "smoke" if resolve_profile(profile) == "smoke" else "small"
 
 
-def estimate_seconds(run: Run) -> float:
-    """A rough cost of training: images × (fixed + per multiply-accumulate) at this kind of device's
-    rate. Measured on two cores without bf16, one process each: 490 images/s at 35 M MACs, 1,500
-    at 9 M; blocks made narrow networks 1.1 to 2.3 times slower."""
-    fixed, per_mac = (2e-5, 5e-15) if machine().device == "cuda" else (3e-4, 5e-11)
-    full = {"shapetex": 20_000, "fashionmnist": 54_000}
-    images = run.n_train or full.get(parse(run.dataset)[0], 45_000)
-    size, channels = (28, 1) if run.dataset == "fashionmnist" else (32, 3)
-    macs = macs_of(run.backbone, run.attention, run.placement, run.width, channels, size)
+def estimate_seconds(run: Run, device: str | None = None) -> float:
+    """A rough cost of training: images × (fixed + per multiply-accumulate) at the rate of a kind of
+    device, ``cpu`` or ``cuda``, by default this machine's. Measured on two cores without bf16, one
+    process each: 490 images/s at 35 M MACs, 1,500 at 9 M; blocks made narrow networks 1.1 to 2.3
+    times slower. A GPU's rate is a guess."""
+    cuda = (device or machine().device) == "cuda"
+    fixed, per_mac = (2e-5, 5e-15) if cuda else (3e-4, 5e-11)
+    row = about(run)
+    macs = macs_of(run.backbone, run.attention, run.placement, run.width, row.channels, row.size)
     extra = 1.0 + 0.4 * (run.attention != "none")
-    return run.how.epochs * images * extra * (fixed + per_mac * macs)
+    return run.how.epochs * (run.n_train or row.train) * extra * (fixed + per_mac * macs)
+
+
+FEW_STEPS = 500         # below it a network has hardly begun to learn
+
+
+def forecast(run: Run) -> str:
+    """What training a run will be, before it starts: data, device, about how long; and what to do
+    where so few images make few steps."""
+    data, how = data_of(run), run.how
+    counts = {split: getattr(run, f"n_{split}") or len(y) for split, y in data.labels.items()}
+    steps = how.epochs * max(1, counts["train"] // how.batch_size)
+    surroundings = environment()
+    words = (f"{run.dataset}: {', '.join(f'{n:,} {split}' for split, n in counts.items())} images "
+             f"of {len(data.classes)} classes, {data.row.size}×{data.row.size}×{data.row.channels};"
+             f" {how.epochs} epochs on {surroundings['device']} in {surroundings['precision']}, "
+             f"about {math.ceil(estimate_seconds(run) / 60)} min")
+    if steps < FEW_STEPS:
+        words += (f"\nonly {steps} steps of {how.batch_size} images: a smaller --batch-size or "
+                  "more --epochs would teach it more")
+    return words
 
 
 @cache
 def macs_of(backbone, attention, placement, width, channels, size) -> int:
-    model = build_model(backbone, attention, in_channels=channels, image_size=size, width=width,
-                        placement=placement or None)
+    import torch
+    with torch.device("meta"):
+        model = build_model(backbone, attention, in_channels=channels, image_size=size, width=width,
+                            placement=placement or None)
     return cost(model, (channels, size, size))["macs"]
 
 
@@ -180,10 +210,16 @@ def try_it(attention: str, profile: str = "auto", backbone: str = "resnet18",
     like = next((r for r in planned if r.backbone == backbone), planned[0])
     mine = replace(like, backbone=backbone, attention=attention, placement=placement, seed=0)
     stored = [r for r in planned if r.seed == 0 and r.backbone == mine.backbone and r != mine]
-    run_grid([mine], profile)
+    if unfinished([mine], profile) and may_train():
+        print(f"training {mine.attention}, about {math.ceil(estimate_seconds(mine))} s", flush=True)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        run_grid([mine], profile)
     rows = table([mine, *stored], profile)
     rows["yours"] = ["←"] + [""] * len(stored)
-    columns = ["attention", "placement", "accuracy", "params", "seconds", "status", "yours"]
+    columns = ["attention", "accuracy", "params", "seconds", "yours"]
+    columns += ["placement"] * bool(placement) + ["status"] * any(rows.status != "done")
+    if rows.status[0] != "done":
+        print(said.getvalue(), end="")              # why not
     rows = rows.round({"accuracy": 1, "seconds": 0})
     return rows[columns].sort_values("accuracy", ascending=False, ignore_index=True)
 
@@ -286,20 +322,9 @@ def find_record(run_or_id, profile: str | None = None) -> dict:
 
 
 def load_model(run_or_id, profile: str | None = None):
-    """The trained network of a run in eval mode, on the CPU, with ``classes``, ``mean``, ``std``
+    """The trained network of a `Run`, an id or the beginning of one, or a file that ``export``
+    wrote; in eval mode, on the CPU, with ``classes``, ``mean``, ``std``, ``size`` and ``channels``
     attached. ``LookupError`` where its weights are not here: it names the command that makes them.
     """
-    from .data import DATASETS
-    record = find_record(run_or_id, profile)
-    state = store.load_checkpoint(checkpoints_dir(record["profile"], record["id"]), store.WEIGHTS)
-    if state is None:
-        raise LookupError(f"the weights of {record['id']} are not on this machine (they are not in "
-                          f"git); `python -m attnlib train {record['id']} --weights` trains them")
-    run = Run(**record["run"])
-    row = DATASETS[parse(run.dataset)[0]]
-    model = build_model(run.backbone, run.attention, num_classes=len(record["classes"]),
-                        in_channels=row.channels, image_size=row.size, width=run.width,
-                        placement=run.placement or None, seed=run.seed)
-    model.load_state_dict(state["model"])
-    model.classes, model.mean, model.std = record["classes"], row.mean, row.std
-    return model.eval()
+    from . import weights
+    return weights.assembled(*weights.find(run_or_id, profile))

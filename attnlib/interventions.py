@@ -5,9 +5,9 @@ A site is a module that computes y = x · gate(x). Its gate g_n of image n becom
 
 - ``mean``: (1/N) Σ_n g_n, the same for every image: what the gate learned about channels and
   places in general stays, what it sees in this image goes;
+- ``other``: g of the image before it in the batch: an image's own gate against a real, wrong one;
 - ``one``: 1, no gate at all. The layers behind it were trained on gated maps, so this also takes
-  away a scale that they expect;
-- ``other``: g of the image before it in the batch: an image's own gate against a real, wrong one.
+  away a scale that they expect.
 
 Gates are those of the whole trained network, also where several sites are replaced at once."""
 from collections.abc import Callable, Iterator
@@ -23,8 +23,8 @@ IMAGES = 1000
 BATCH = 100
 MODES: dict[str, Callable] = {          # (the images' gates, their mean over the data set) -> gate
     "mean": lambda own, mean: mean,
-    "one": lambda own, mean: torch.ones_like(own),
-    "other": lambda own, mean: own.roll(1, 0)}
+    "other": lambda own, mean: own.roll(1, 0),
+    "one": lambda own, mean: torch.ones_like(own)}
 
 
 def sites(model: nn.Module) -> dict[str, nn.Module]:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from .arrays import SIDES
 from .attention import ATTENTION
 from .backbones import BACKBONES
 from .replicas import REPLICAS
@@ -25,8 +26,8 @@ def build_model(backbone: str, attention: str = "none", *, num_classes: int = 10
     in nothing else. ``placement=None`` is the block's own; ``"block@12"`` keeps to stages 1 and 2.
     In a network without batch norm gates start open where the name does not say otherwise.
     Unknown names and impossible placements raise ``ValueError`` with the valid ones."""
-    if not 28 <= image_size <= 64:
-        raise ValueError(f"image_size={image_size} is not within 28 to 64")
+    if image_size not in SIDES:
+        raise ValueError(f"image_size={image_size} is not within {SIDES[0]} to {SIDES[-1]}")
     for name, value in {"num_classes": num_classes, "in_channels": in_channels,
                         "width": width}.items():
         if not 0 < value < math.inf:

@@ -241,14 +241,18 @@ def run(names=None, profile: str = "auto", seeds: int | None = None,
 
 
 def publish(names=None) -> int:
-    """Execute the stored notebooks from the records alone and replace them, then render the report.
-    One that fails, or that `check` would object to, stays as it was. Returns the exit code."""
+    """Execute the stored notebooks from the records alone and replace them, then render the report
+    and write ``arms.csv`` beside it. One that fails, or that `check` would object to, stays as it
+    was. Returns the exit code."""
+    from . import article
     from .report import report
     folder = executed_dir() / "publish"
     with surroundings(ATTNLIB_TRAIN="0", ATTNLIB_PROFILE="best"):
         code = each(chosen(names), lambda book: publish_one(book, folder))
     if code <= 1:
-        print(f"report: {paths.shown(report())}", flush=True)
+        page = report()
+        article.write_csv(page.parent / "arms.csv")
+        print(f"report: {paths.shown(page)}", flush=True)
     return code
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import seaborn as sns
 
 from . import store
+from .alttext import describe
 from .attention import ATTENTION
 from .cam import gates, inputs
 from .paths import figures_dir
@@ -74,12 +75,16 @@ def use_style() -> None:
 
 
 def save(figure: plt.Figure, stem: str, profile: str) -> plt.Figure:
-    """Write ``figures/<profile>/<stem>.png`` and ``.svg``, and return the figure to be shown."""
-    folder = figures_dir(profile)
+    """Write ``figures/<profile>/<stem>.png`` and ``.svg``, and return the figure to be shown. What
+    it shows in words goes with it: into both files, and as the alternative text of the notebook's
+    picture."""
+    folder, alt = figures_dir(profile), describe(figure)
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{stem}.png", metadata={"Software": None})
-    figure.savefig(folder / f"{stem}.svg", metadata={"Date": None})
+    figure.savefig(folder / f"{stem}.png", metadata={"Software": None, "Description": alt})
+    figure.savefig(folder / f"{stem}.svg", metadata={"Date": None, "Description": alt})
     plt.close(figure)                       # shown once, as the cell's value
+    # IPython asks the figure for its forms; the picture itself still comes from matplotlib
+    figure._repr_mimebundle_ = lambda **_: ({}, {"image/png": {"alt": alt}})
     return figure
 
 
@@ -148,6 +153,37 @@ def gain(df) -> plt.Figure:
     axis.set(xlabel=f"paired gain over none, points (95 % interval; grey: ±{margin:g})")
     if one:
         axis.set_title(place(next(rows.itertuples())))
+    return figure
+
+
+def positions(df) -> plt.Figure:
+    """Block × placement: the mean paired gain over ``none`` in points and its 95 % half width; blue
+    is better, red worse, blank was not run. One panel a cell, its columns in the table's order."""
+    table = arms_table(df)
+    table = table[(table.arm != "none") & (table.pairs > 0)]
+    where = df.drop_duplicates([*CELL, "arm"]).set_index([*CELL, "arm"]).placement
+    table = table.assign(placement=[where[tuple(key)] for key in table[[*CELL, "arm"]].to_numpy()])
+    groups = [(place(rows.iloc[0]), rows, rows.pivot_table(
+        index="attention", columns="placement", values="gain", sort=False))
+        for _, rows in table.groupby(CELL, sort=False)]
+    widths = [2 + wide.shape[1] for _, _, wide in groups] or [4]
+    tall = max((len(wide) for _, _, wide in groups), default=3)
+    figure, axes = plt.subplots(1, len(widths), figsize=(0.72 * sum(widths), 1.3 + 0.46 * tall),
+                                squeeze=False, width_ratios=widths)
+    top = max(1.0, table.gain.abs().max()) if groups else 1.0
+    for axis, (title, rows, wide) in zip(axes[0], groups, strict=False):
+        axis.imshow(wide, cmap="RdBu", vmin=-top, vmax=top, aspect="auto")
+        for r in rows.itertuples():
+            half = "" if np.isnan(r.low) else f"\n±{(r.high - r.low) / 2:.1f}"
+            axis.text(wide.columns.get_loc(r.placement), wide.index.get_loc(r.attention),
+                      f"{r.gain:+.1f}{half}".replace("-", "−"), ha="center", va="center",
+                      fontsize=8, color="white" if abs(r.gain) > 0.6 * top else "black")
+        axis.set_xticks(range(wide.shape[1]), wide.columns, rotation=35, ha="right", fontsize=8.5)
+        axis.set_yticks(range(wide.shape[0]), [short(a) for a in wide.index], fontsize=8.5)
+        axis.grid(False)
+        axis.set_title(title, fontsize=9)
+    if not groups:
+        empty(figure, axes[0, 0])
     return figure
 
 

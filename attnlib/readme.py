@@ -1,6 +1,7 @@
 """Keeps the README's results, costs, speed and pictures in step with the records: text between
 marks."""
 import json
+import math
 import re
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from .camstore import PICTURES, stored_maps
 from .grid import collect, estimate_seconds, resolve_profile, study
 from .models import build_model, cost
 from .paths import REPO
+from .stats import MIN_SEEDS, arms_table
 from .studies import PROFILES, STUDIES, plans
 from .train import data_of
-from .words import accuracy_table, networks_table, reading
+from .words import accuracy_table, interval, networks_table, place, reading
 
 
 def update(path: Path | None = None) -> Path:
@@ -23,7 +25,8 @@ def update(path: Path | None = None) -> Path:
     path = path or REPO / "README.md"
     text = path.read_text(encoding="utf-8")
     for name, make in {"results": results, "costs": costs, "blocks": blocks,
-                       "networks": networks_table, "bench": bench, "faults": faults}.items():
+                       "networks": networks_table, "expect": expect, "bench": bench,
+                       "faults": faults}.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"{path.name} has no marks <!-- {name} --> and <!-- /{name} -->")
@@ -44,8 +47,26 @@ def results() -> str:
     return reading(df, profile) + "\n\n" + accuracy_table(df)
 
 
+def expect() -> str:
+    """What a block did in the headline study's own records, for readers who think of adding one."""
+    profile = resolve_profile("best", "hybrid")
+    df = collect("hybrid", profile)
+    rows = arms_table(df)
+    rows = rows[(rows.arm != "none") & (rows.pairs >= MIN_SEEDS)]
+    if not len(rows):
+        return f"Profile `{profile}` has no comparison over {MIN_SEEDS} seeds yet."
+    counts = ", ".join(f"{n} {word}" for word, n in rows.verdict.value_counts().items())
+    where = ", ".join(dict.fromkeys(place(r) for r in rows.itertuples()))
+    gains = " to ".join(interval(g, math.nan, math.nan) for g in (rows.gain.min(), rows.gain.max()))
+    more = 100 * (df.attention_params / (df.params - df.attention_params))[df.attention_params > 0]
+    return (f"From scratch, in our records ({where}; profile `{profile}`): {len(rows)} comparisons "
+            f"of a block with none over {MIN_SEEDS} seeds or more, {counts}; mean gains from "
+            f"{gains} points, for {more.min():.1f} to {more.max():.1f} % more parameters. "
+            "Pretrained networks were not measured.")
+
+
 def costs() -> str:
-    """What each profile trains and about how long that takes."""
+    """What each profile trains and about how long that takes; folded below, study by study."""
     import pandas as pd
     rows = []
     for profile, row in PROFILES.items():
@@ -55,7 +76,29 @@ def costs() -> str:
         rows.append({"profile": f"`{profile}`", "what it is": row.says, "runs": len(runs),
                      "training on two CPU cores without bf16, about":
                          took if profile != "full" else "not on a CPU"})
-    return pd.DataFrame(rows).to_markdown(index=False)
+    return (pd.DataFrame(rows).to_markdown(index=False)
+            + "\n\n<details><summary>Each study, its question and its cost</summary>\n\n"
+            + study_costs() + "\n\n</details>")
+
+
+def study_costs(profiles: tuple[str, ...] = ("small", "real", "full")) -> str:
+    """Markdown: every study, its question, and for each profile its runs and about how long they
+    train, if no other study has trained them yet: on two CPU cores, ``full`` on one large GPU."""
+    import pandas as pd
+    rows = []
+    for name, row in STUDIES.items():
+        cells = {"study": f"`{name}`", "question": row.question}
+        for profile in profiles:
+            device = "cuda" if profile == "full" else "cpu"
+            runs = study(name, profile)
+            minutes = sum(estimate_seconds(r, device) for r in runs) / 60
+            took = f"{max(1, minutes):.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+            cells[f"`{profile}`"] = f"{len(runs)} runs, {took}" if runs else "–"
+        rows.append(cells)
+    return pd.DataFrame(rows).to_markdown(index=False) + (
+        "\n\nTimes are estimates from images and multiply-accumulates: `small`, `real` at a rate "
+        "measured on two CPU cores, `full` at a guess for one large GPU. Studies share runs, which "
+        "are trained once.")
 
 
 def blocks() -> str:

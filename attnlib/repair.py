@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from . import store
+from . import mirror, store
 from .paths import checkpoints_dir, runs_dir, shown
 
 
@@ -16,14 +16,20 @@ class Finding(NamedTuple):
     says: str
 
 
+TORN = "the record is torn or was changed"
+
+
+def retire(path: Path) -> None:
+    """Move a failed run's record out of the way, in the mirror too: none is brought back."""
+    path.rename(store.free_name(path, ".failed"))
+    mirror.forget(path)
+
+
 FIXES = {           # what `repair` does, and its word for it; what is not here it can only tell
     "corrupt": ("set aside", lambda path: path.rename(store.free_name(path, ".corrupt"))),
-    "failed": ("planned again", lambda path: path.rename(store.free_name(path, ".failed"))),
-    "leftover": ("removed", lambda path: path.unlink(missing_ok=True)),
+    "failed": ("planned again", retire),
+    "leftover": ("removed", mirror.drop),
 }
-
-
-TORN = "the record is torn or was changed"
 
 
 def known_ids(profile: str) -> list[str]:

@@ -1,6 +1,9 @@
 """Renders executed notebooks as one page that works offline: no code cells, equations as MathML,
-pictures embedded, links between notebooks turned into links within the page."""
+pictures embedded, links between notebooks turned into links within the page; and the tables of the
+article, 07_report, as files of their own."""
+import csv
 import html
+import io
 import os
 import re
 from pathlib import Path
@@ -8,6 +11,7 @@ from pathlib import Path
 from . import paths
 from .notebooks import listed, notebooks_dir, profile_of, read
 
+ARTICLE = "07_report"       # the notebook whose tables become files
 TITLE = "Does attention help small-image CNNs?"
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -46,22 +50,44 @@ mtd[columnalign=left] {{ text-align: left; text-align: -webkit-left; padding-lef
 
 def report(source: Path | None = None, target: Path | None = None) -> Path:
     """Render a folder of executed notebooks as one self-contained page: notebooks/ and
-    ``results/report/index.html`` by default. ``ValueError`` where there are none."""
+    ``results/report/index.html`` by default; the article's tables go beside it, into ``tables/``,
+    as CSV and Markdown. ``ValueError`` where there are none."""
     from .store import write_atomic
     target = Path(target or paths.out_dir() / "results" / "report" / "index.html").resolve()
     books = [(p.stem, read(p)) for p in listed(Path(source or notebooks_dir()))]
-    convert, sections, contents = exporter(), "", ""
+    convert, sections, contents, tables = exporter(), "", "", {}
     for stem, nb in books:
-        title, body = section(stem, convert(nb), dict(books), target)
+        title, body, found = section(stem, convert(nb), dict(books), target)
+        tables |= found if stem == ARTICLE else {}
         note = f"{stem} · profile {profile_of(nb) or 'not stated'}"
         contents += f'\n<li><a href="#{stem}">{html.escape(title)}</a></li>'
         sections += f'\n<section id="{stem}"><p class="note">{note}</p>\n{body}</section>'
     write_atomic(target, PAGE.format(title=TITLE, contents=contents, sections=sections).encode())
+    write_tables(target.parent / "tables", tables)
     return target
 
 
-def section(stem: str, text: str, books, target: Path) -> tuple[str, str]:
-    """The title and HTML of one notebook: made to stand in one page with the others, offline."""
+def write_tables(folder: Path, tables: dict[str, list[list[str]]]) -> None:
+    """Each table as ``<name>.csv``, with plain minus signs, and ``<name>.md``; files of tables that
+    are no more go."""
+    from .store import write_atomic
+    for name, rows in tables.items():
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(
+            [cell.replace("−", "-") for cell in row] for row in rows)
+        write_atomic(folder / f"{name}.csv", text.getvalue().encode())
+        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+                 for row in rows]
+        lines.insert(1, "|" + " --- |" * len(rows[0]))
+        write_atomic(folder / f"{name}.md", ("\n".join(lines) + "\n").encode())
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.suffix in (".csv", ".md") and path.stem not in tables:
+            path.unlink()
+
+
+def section(stem: str, text: str, books, target: Path) -> tuple[str, str, dict]:
+    """The title and HTML of one notebook, made to stand in one page with the others, offline; and
+    its computed tables by the heading they stand under: rows of text, the head first."""
     from bs4 import BeautifulSoup
     soup = BeautifulSoup(text, "html.parser")
     for tag in soup.find_all(["script", "link", "iframe"]):
@@ -69,9 +95,14 @@ def section(stem: str, text: str, books, target: Path) -> tuple[str, str]:
     for tag in soup.select(".code_cell"):
         if not tag.text.strip() and not tag.find("img"):
             tag.decompose()                                 # a cell without outputs
-    heading = title = ""
-    for tag in soup.find_all([re.compile("^h[1-6]$"), "img", "a"]):
-        if tag.name == "a":
+    heading, title, tables = "", "", {}
+    for tag in soup.find_all([re.compile("^h[1-6]$"), "img", "a", "table"]):
+        if tag.name == "table":
+            if tag.find_parent(class_="code_cell") and heading != "Try it":
+                tables[free(heading, tables)] = [
+                    [" ".join(cell.text.split()) for cell in row.find_all(["th", "td"])]
+                    for row in tag.find_all("tr")]
+        elif tag.name == "a":
             tag["href"] = local_link(tag.get("href", ""), stem, books, target)
         elif tag.name == "img" and not tag.get("src", "").startswith("data:"):
             tag.replace_with(tag.get("alt", ""))            # a badge or a file: not in this page
@@ -83,7 +114,14 @@ def section(stem: str, text: str, books, target: Path) -> tuple[str, str]:
             title = title or heading
             tag["id"] = f"{stem}-{heading.replace(' ', '-')}"
             tag.name = f"h{min(6, int(tag.name[1]) + 1)}"   # the page's own title is h1
-    return title or stem, re.sub(r' id="cell-id=[^"]*"', "", str(soup))
+    return title or stem, re.sub(r' id="cell-id=[^"]*"', "", str(soup)), tables
+
+
+def free(heading: str, taken) -> str:
+    """A file's name from a heading, numbered where one of that name is there."""
+    stem = "-".join(re.findall(r"[a-z0-9]+", heading.lower())[:8])
+    return next(name for k in range(1, len(taken) + 2)
+                if (name := stem + (f"-{k}" if k > 1 else "")) not in taken)
 
 
 def local_link(href: str, stem: str, books, target: Path) -> str:

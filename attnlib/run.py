@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from .backbones import BACKBONES
-from .data import DATASETS, canonical_dataset
+from .data import SETS, canonical_dataset, identity
 from .models import BLOCKS, canonical_attention, canonical_backbone, resolve_placement
 from .recipes import RECIPES, Recipe
 from .spec import choose, parse
@@ -45,7 +45,7 @@ class Run:
                 self._set(name, number(name, value, kind))
         self._set("placement", resolve_placement(text(self.attention), text(self.backbone),
                                                  self.placement))
-        self._set("dataset", canonical_dataset(text(self.dataset)))
+        self._set("dataset", canonical_dataset(self.dataset))
         self._set("backbone", canonical_backbone(text(self.backbone)))
         self._set("attention", canonical_attention(text(self.attention), self.backbone))
 
@@ -66,11 +66,12 @@ class Run:
         out = {name: getattr(self, name) for name in
                ("dataset", "backbone", "attention", "placement", "seed", "width",
                 "n_train", "n_val", "n_test")}
+        out["dataset"] = identity(self.dataset)
         out = {k: v for k, v in out.items() if v not in (None, "") and (k, v) != ("width", 1.0)}
-        default = Recipe()
+        how, default = self.how, Recipe()
         out["recipe"] = {f.name: value for f in dataclasses.fields(Recipe)
-                         if (value := getattr(self.how, f.name)) != getattr(default, f.name)}
-        versions = {"dataset": DATASETS, "backbone": BACKBONES, "attention": BLOCKS}
+                         if (value := getattr(how, f.name)) != getattr(default, f.name)}
+        versions = {"dataset": SETS, "backbone": BACKBONES, "attention": BLOCKS}
         for kind, table in versions.items():
             version = table[parse(getattr(self, kind))[0]].version
             if version > 1:
@@ -81,7 +82,7 @@ class Run:
     def id(self) -> str:
         """``cifar10-resnet18-se-s0-1a2b3c4d``: readable, and unique by its last eight digits."""
         digest = hashlib.sha256(canonical_json(self.resolved()).encode()).hexdigest()[:8]
-        words = [self.dataset, self.backbone, self.attention, f"s{self.seed}"]
+        words = [identity(self.dataset), self.backbone, self.attention, f"s{self.seed}"]
         if self.placement not in ("", "block"):
             words.insert(3, self.placement)
         slug = "-".join(re.sub(r"[^a-z0-9]+", "_", w.lower()).strip("_")[:40] for w in words)

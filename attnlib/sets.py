@@ -1,10 +1,13 @@
 """What 01_data shows of the data sets: tables as Markdown, pictures as arrays."""
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from .arrays import SPLITS, measured
 from .batches import Batches
 from .data import DATASETS, DataMissing, Dataset, load_dataset
-from .shapetex import make_shapetex
+from .shapetex import CLASS_NAMES, make_shapetex
 
 MADE = {"train": 2000, "val": 500, "test": 1000}          # of ShapeTex, to look at
 
@@ -39,22 +42,11 @@ def constants(found: dict) -> str:
     rows = []
     for name, data in found.items():
         if data is not None:
-            mean, std = measured(data)
+            mean, std = measured(data.images["train"], data.images["val"])
             rows.append({"data set": name, "mean used": triple(data.mean),
                          "mean measured": triple(mean), "std used": triple(data.std),
                          "std measured": triple(std)})
     return markdown(rows)
-
-
-def measured(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel over the training file (train and validation
-    parts), on the 0..1 scale."""
-    levels = np.arange(256) / 255
-    x = np.concatenate([data.images["train"], data.images["val"]])
-    share = np.stack([np.bincount(x[..., c].ravel(), minlength=256) for c in range(x.shape[-1])])
-    share = share / share.sum(1, keepdims=True)          # [C, 256]: exact, and without a float copy
-    mean = share @ levels
-    return mean, np.sqrt(share @ levels**2 - mean**2)
 
 
 def triple(values) -> str:
@@ -67,7 +59,8 @@ def splits(found: dict) -> str:
     for name, data in found.items():
         for split, y in (data.labels if data else {}).items():
             share = np.bincount(y, minlength=len(data.classes)) / len(y)
-            prefix = np.bincount(y[:len(y) // 10], minlength=len(data.classes)) / (len(y) // 10)
+            tenth = max(1, len(y) // 10)
+            prefix = np.bincount(y[:tenth], minlength=len(data.classes)) / tenth
             rows.append({"data set": name, "split": split, "images": f"{len(y):,}",
                          "class shares": f"{100 * share.min():.1f} to {100 * share.max():.1f} %",
                          "in its first tenth":
@@ -96,6 +89,23 @@ def probe(levels=(0.0, 0.5, 0.95), n: int = 1500, ridge: float = 300.0) -> str:
                      f"{100 * (train.background == train.labels).mean():.0f} %",
                      "linear probe on pixels": f"{100 * right:.0f} %"})
     return markdown(rows)
+
+
+def write_examples(place: str, n: int = 120) -> None:
+    """ShapeTex as a user's own files below ``place``: ``photos/<class>/<number>.png`` of 60×48
+    pixels, and ``mine.npz`` as MedMNIST has it, grey and 28×28, with labels [N, 1]."""
+    from PIL import Image  # here: nothing else writes pictures
+    parts = {split: make_shapetex(n, split=split) for split in SPLITS}
+    for k, (x, label) in enumerate(zip(parts["train"].images, parts["train"].labels, strict=True)):
+        folder = Path(place, "photos", CLASS_NAMES[label])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.pad(x, ((0, 0), (4, 4), (0, 0)), "edge")).resize((60, 48)).save(
+            folder / f"{k}.png")
+    arrays = {}
+    for split, part in parts.items():
+        arrays |= {f"{split}_images": part.images[:, 2:-2, 2:-2].mean(-1).astype(np.uint8),
+                   f"{split}_labels": part.labels[:, None].astype(np.uint8)}
+    np.savez_compressed(Path(place, "mine.npz"), **arrays)
 
 
 def augmented(data: Dataset, n: int = 8, epochs: int = 4) -> np.ndarray:

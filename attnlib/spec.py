@@ -6,17 +6,22 @@ import inspect
 import math
 import re
 from collections.abc import Mapping
+from functools import cache
 
 NAME = re.compile(r"\s*([A-Za-z0-9_+]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
+PLACED = re.compile(r"\s*([A-Za-z0-9_+]+)\s*(?:\(([^()]*)\))?\s*:([^\0]*)", re.DOTALL)
 
 
 def parse(text: str) -> tuple[str, dict]:
     """``"se(reduction=8)"`` -> ``("se", {"reduction": 8})``. Values are Python literals; a bare
-    word stands for itself (``label=bg``). Raises ``ValueError`` on anything else."""
-    match = NAME.fullmatch(str(text))
+    word stands for itself (``label=bg``). What follows a colon is a path, taken as it stands:
+    ``"folder(size=64):my photos"`` -> ``("folder", {"size": 64, "path": "my photos"})``. Raises
+    ``ValueError`` on anything else."""
+    match = PLACED.fullmatch(str(text)) or NAME.fullmatch(str(text))
     if not match:
-        raise ValueError(f"{text!r} is not of the form name or name(option=value, …)")
-    options = {}
+        raise ValueError(f"{text!r} is not of the form name or name(option=value, …), or of either "
+                         "with :path behind it")
+    options = {"path": match[3]} if match.re is PLACED else {}
     for part in filter(None, (p.strip() for p in (match[2] or "").split(","))):
         key, equals, value = (s.strip() for s in part.partition("="))
         if not equals or not key.isidentifier() or not value or set(value) & set("()[]{}="):
@@ -37,8 +42,9 @@ def literal(text: str):
 
 def form(name: str, options: dict) -> str:
     """The inverse of `parse`, options sorted: one spelling for one meaning."""
-    inner = ",".join(f"{key}={value}" for key, value in sorted(options.items()))
-    return f"{name}({inner})" if inner else name
+    inner = ",".join(f"{key}={value}" for key, value in sorted(options.items()) if key != "path")
+    place = f":{options['path']}" if "path" in options else ""
+    return (f"{name}({inner})" if inner else name) + place
 
 
 def choose(kind: str, name: str, table):
@@ -82,8 +88,10 @@ def coerce(value, like):
     return value
 
 
+@cache                                      # inspecting is slow, and studies ask thousands of times
 def option_defaults(make) -> dict:
-    """What a block or network may be given by name: its keyword parameters with defaults."""
+    """What a block or network may be given by name: its keyword parameters with defaults. It is for
+    reading: the next caller gets the same dict."""
     parameters = inspect.signature(make).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 

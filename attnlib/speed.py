@@ -2,6 +2,7 @@
 repeat, then their median and quartiles: [low, high] is the middle half of the repeats."""
 import math
 import os
+from typing import NamedTuple
 
 from . import plots, store
 from .bench import bench_dir
@@ -119,22 +120,38 @@ def pipeline_words(r: dict) -> str:
             f"(ratio {middle(ratio(rate['ours'], rate['plain']), 1)}).")
 
 
-def agreement_words(r: dict) -> str:
-    """The paired difference of the two loops over seeds, against how far seeds alone move one."""
+class SameAccuracy(NamedTuple):
+    """The paired difference of the two loops over seeds, in points: in words, and whether it lies
+    ``inside`` what seeds alone do, whose sd ``noise`` is that of the noisier loop."""
+    ours: float
+    plain: float
+    gap: str
+    noise: float
+    inside: bool
+
+
+def same_accuracy(r: dict) -> SameAccuracy:
     import numpy as np
 
     from .stats import MIN_SEEDS, t_half_width
     ours, plain = (100 * np.array(r["accuracy"][k]) for k in ("ours", "plain"))
     gaps, n = ours - plain, len(ours)
     half = t_half_width(gaps.std(ddof=1), n) if n >= MIN_SEEDS else math.nan
-    gap = interval(gaps.mean(), gaps.mean() - half, gaps.mean() + half)
     noise = max(ours.std(ddof=1), plain.std(ddof=1)) if n > 1 else math.nan
-    inside = abs(gaps.mean()) <= half and abs(gaps.mean()) <= 2 * noise
-    verdict = "within seed noise" if inside else "**more than seed noise**"
+    return SameAccuracy(ours.mean(), plain.mean(),
+                        interval(gaps.mean(), gaps.mean() - half, gaps.mean() + half), noise,
+                        bool(abs(gaps.mean()) <= half and abs(gaps.mean()) <= 2 * noise))
+
+
+def agreement_words(r: dict) -> str:
+    """The paired difference of the two loops over seeds, against how far seeds alone move one."""
+    found, n = same_accuracy(r), len(r["accuracy"]["ours"])
+    verdict = "within seed noise" if found.inside else "**more than seed noise**"
     return (f"Same accuracy? After {plural(r['epochs'], 'epoch')} of {r['n_train']:,} "
             f"images (`{r['recipe']}`, {name(r['backbone'])}, width {r['width']:g}) ours reaches "
-            f"{ours.mean():.1f} %, the plain loop {plain.mean():.1f} %; the paired difference over "
-            f"{plural(n, 'seed')} is {gap} points, {verdict} (sd over seeds {noise:.1f}).")
+            f"{found.ours:.1f} %, the plain loop {found.plain:.1f} %; the paired difference over "
+            f"{plural(n, 'seed')} is {found.gap} points, {verdict} (sd over seeds "
+            f"{found.noise:.1f}).")
 
 
 def import_words(r: dict) -> str:
@@ -186,10 +203,12 @@ SAYS = {"pipeline": pipeline_words, "agreement": agreement_words, "import": impo
 
 
 def summary() -> str:
-    """Markdown for the README and 02_baselines: every stored machine's reading and tables."""
+    """Markdown for the README and 02_baselines: every stored machine's reading, what it reaches of
+    the targets, and its tables."""
+    from .targets import targets_table
     parts = []
     for body in stored():
-        parts.append(reading(body))
+        parts += [reading(body), targets_table(body)]
         parts += [make(body) for kind, make in TABLES.items() if rows(body, kind)]
     return "\n\n".join(parts) if parts else NOTHING
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from . import mirror
 from .paths import checkpoints_dir, part, runs_dir, shown
 from .run import canonical_json
 
@@ -42,6 +43,12 @@ class Unwritable(OSError):
 
 
 def write_atomic(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``, whole or not at all, and to its twin where there is a mirror."""
+    replace_file(path, data)
+    mirror.put(path, data)
+
+
+def replace_file(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path``, whole or not at all, even if the power fails. `Unwritable` where
     the disk does not take it: what was there stays, and nothing is left beside it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -188,7 +195,7 @@ def save_checkpoint(folder: Path, stem: str, state: dict, keep: int = 2) -> None
     digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
     write_atomic(folder / f"{stem}-{digest}.pt", buffer.getvalue())
     for path in list_files(folder, CHECKPOINT)[keep:]:
-        path.unlink(missing_ok=True)
+        mirror.drop(path)
 
 
 def list_files(folder: Path, pattern: re.Pattern) -> list[Path]:
@@ -226,7 +233,7 @@ def lacks_memory(error: Exception) -> bool:
 def drop_checkpoints(profile: str, run_id: str) -> None:
     """Remove the resumable states of a finished run; its final weights stay."""
     for path in list_files(checkpoints_dir(profile, run_id), CHECKPOINT):
-        path.unlink(missing_ok=True)
+        mirror.drop(path)
 
 
 class Busy(RuntimeError):

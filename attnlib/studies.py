@@ -55,6 +55,9 @@ P1_BLOCKS = ("se_sa", "sec_sa", "new", "nab")
 WIDER = {"width": 0.25}     # at 1/8 its squeeze layers of four channels stay at chance
 SIXTEENTH = 17 / 16         # the widened control: more parameters and MACs than any block adds
 PLAIN = {"recipe": "plain", "track_test": True}     # every plain run feeds the selection-bias meter
+FIRST = {"small": Plan(SMALL, "resnet18", HEADLINE, 5),
+         "real": Plan("cifar10", "resnet18", HEADLINE, 6),
+         "full": Plan("cifar10", "resnet18", HEADLINE, 20)}
 PLAIN_PLANS = {
     "small": (Plan(SMALL, "resnet18", ("none", "cbam"), 3, PLAIN | {"lr": None}),),
     "real": (Plan("cifar10", "resnet18", ("none", "cbam"), 3, PLAIN),),
@@ -65,14 +68,18 @@ def at(placement: str) -> dict:
     return {"placement": placement}
 
 
+def own(recipe: str) -> dict:
+    """A project's own recipe, with its own epochs."""
+    return {"recipe": recipe, "epochs": None, "track_test": True}
+
+
 STUDIES = {
     "hybrid": Study("Does chaining SE and CBAM help more than either?", {
-        "small": (Plan(SMALL, "resnet18", HEADLINE, 5),
-                  Plan(SMALL, "squeezenet", ("none", "hybrid"), 3, WIDER)),
-        "real": (Plan("cifar10", "resnet18", HEADLINE, 6),
-                 Plan("fashionmnist", "resnet18", HEADLINE, 6)),
-        "full": (Plan("cifar10", "resnet18", HEADLINE, 20),
-                 Plan("cifar100", "resnet18", HEADLINE, 6))}),
+        "small": (FIRST["small"], Plan(SMALL, "squeezenet", ("none", "hybrid"), 3, WIDER)),
+        "real": (FIRST["real"], Plan("fashionmnist", "resnet18", HEADLINE, 6)),
+        "full": (FIRST["full"],
+                 Plan("cifar100", "resnet18", HEADLINE, 6),
+                 Plan("fashionmnist", "resnet18", HEADLINE, 6))}),
     "baselines": Study("How good is a plain network, and how far do seeds alone move it?", {
         "small": (Plan(SMALL, "resnet18", ("none",), 5),
                   Plan(SMALL, "squeezenet", ("none",), 3, WIDER)),
@@ -105,7 +112,11 @@ STUDIES = {
                  Plan("cifar10", "squeezenet", HEADLINE, 3)),
         "full": (*(Plan("cifar10", b, HEADLINE, 6) for b in ("alexnet", "squeezenet", "vgg16")),
                  Plan("cifar10", "resnet18",
-                      ("none", "hybrid", "hybrid_p0", "hybrid_sum", "hybrid_par"), 6))}),
+                      ("none", "hybrid", "hybrid_p0", "hybrid_sum", "hybrid_par"), 6),
+                 # as its notebooks have it: one site in ResNet-18, a small network, its recipe
+                 Plan("cifar10", "resnet18", ("hybrid_p0",), 6, at("stem")),
+                 Plan("cifar10", "cnn3", ("none", "hybrid_p0"), 20, at("conv")),
+                 Plan("cifar10", "resnet18", ("none", "hybrid_p0"), 6, at("stem") | own("P0")))}),
     "controls": Study("Does a block beat what costs as much and looks at nothing?", {
         "small": (Plan(SMALL, "resnet18", (*HEADLINE, "layerscale", "shuffled", "frozen"), 3),
                   Plan(SMALL, "resnet18", OPEN, 3)),
@@ -122,6 +133,7 @@ STUDIES = {
                         at(f"post_add@{stages}")) for stages in ("1", "12", "123", "34")),
                  *(Plan("cifar100", "resnet18", ("se", "sa", "cbam"), 6, at(f"block@{stages}"))
                    for stages in ("1", "12", "123", "34")),
+                 Plan("cifar100", "resnet18", ("se_sa", "sec_sa"), 6, at("post_add@12")),
                  Plan("cifar10", "vgg19", ("none",), 6),
                  Plan("cifar10", "vgg19", ("se_sa", "sec_sa", "cbam", "new"), 6, at("block@1")),
                  Plan("cifar10", "resnet18", ("none", "aa", "nab"), 3))}),
@@ -129,14 +141,16 @@ STUDIES = {
         "full": (Plan("cifar10", "resnet50", ("none", "se", "cbam"), 6),
                  Plan("cifar10", "resnet50_slim", ("none", "se", "cbam", "replica_cbam_p2"), 6),
                  Plan("cifar10", "resnet50_slim", ("none", "se", "replica_cbam_p2"), 3,
-                      {"recipe": "P2", "epochs": None, "track_test": True}))}),
+                      own("P2")))}),
     "fashion": Study("Does CBAM help on Fashion-MNIST, in the blocks or before the classifier?", {
         "real": (Plan("fashionmnist", "resnet18", ("none", "se", "cbam"), 6),
                  *(Plan("fashionmnist", "resnet18", ("cbam",), 3, at(place))
                    for place in ("head", "head_post"))),
         "full": (Plan("fashionmnist", "resnet18", ("none", "se", "cbam"), 6),
                  *(Plan("fashionmnist", "resnet18", ("cbam",), 6, at(place))
-                   for place in ("head", "head_post")))}),
+                   for place in ("head", "head_post")),
+                 Plan("fashionmnist", "resnet18", ("none", "se", "cbam"), 6, own("plain")),
+                 Plan("fashionmnist", "resnet18", ("cbam",), 6, at("head_post") | own("plain")))}),
     "recipe": Study("What does the recipe buy, and what does the block buy?", {
         profile: ((Plan(data, "resnet18", ("none", "cbam"), 6 if profile == "full" else 3),
                    *PLAIN_PLANS[profile]) + more) for profile, data, more in (
@@ -144,9 +158,11 @@ STUDIES = {
             ("full", "cifar10", tuple(Plan("cifar10", "resnet18", ("none", "se", "cbam"), 6,
                                            {"recipe": f"strong+{extra}"})
                                       for extra in ("cutmix", "randaugment"))))}),
+    "convergence": Study("Does a block reach a given accuracy in fewer epochs?",
+                         {profile: (plan,) for profile, plan in FIRST.items()}),
     "selection": Study("What does choosing the epoch by its test accuracy buy?", PLAIN_PLANS),
     "shortcut": Study("Does a block lean less on a background that gives the class away?", {
-        "small": (Plan("shapetex(rho=0.95)", "resnet18", HEADLINE, 3),)}),
+        "small": (Plan("shapetex(rho=0.8)", "resnet18", HEADLINE, 3),)}),
     "blocks": Study("What does each block do, at a glance?", {
         "small": (Plan(SMALL, "resnet18", tuple(name for name in ATTENTION if name != "aa"), 1,
                        {"epochs": 4}),

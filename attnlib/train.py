@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import store
+from .arrays import Row
 from .augment import AUGMENTATIONS
 from .batches import Batches
-from .data import Dataset, load_dataset
+from .data import DATASETS, SETS, Dataset, load_dataset
 from .models import BLOCKS, build_model, cost
 from .optim import average, best_epoch, ending, is_over, make_optimizer, pairs, set_lr
 from .paths import REPO, checkpoints_dir, data_dir
@@ -60,11 +61,21 @@ def data_of(run: Run) -> Dataset:
     return dataset_of(run.dataset, data_dir(), run.n_train, run.n_val, run.n_test)
 
 
+def about(run: Run) -> Row:
+    """Size, channels, classes and normalisation of a run's data: the row of the data set, or what
+    your own files give."""
+    return DATASETS.get(parse(run.dataset)[0]) or data_of(run).row
+
+
 def model_of(run: Run, data: Dataset) -> nn.Module:
     """The untrained network of a run, on the CPU."""
-    size, _, channels = data.images["train"].shape[1:]
-    return build_model(run.backbone, run.attention, num_classes=len(data.classes),
-                       in_channels=channels, image_size=size, width=run.width,
+    return network(run, data.row)
+
+
+def network(run: Run, row: Row) -> nn.Module:
+    """Likewise, for data of that kind."""
+    return build_model(run.backbone, run.attention, num_classes=row.num_classes,
+                       in_channels=row.channels, image_size=row.size, width=run.width,
                        placement=run.placement or None, seed=run.seed)
 
 
@@ -96,9 +107,9 @@ class Trainer:
     def __init__(self, run: Run, data: Dataset):
         self.run, self.how, self.machine = run, run.how, machine()
         device = self.machine.device
-        self.model = model_of(run, data)
-        height, width, channels = data.images["train"].shape[1:]
-        self.cost = cost(self.model, (channels, height, width))
+        self.row = row = data.row
+        self.model = network(run, row)
+        self.cost = cost(self.model, (row.channels, row.size, row.size))
         self.model.to(device)
         if self.machine.channels_last:
             self.model.to(memory_format=torch.channels_last)
@@ -256,6 +267,7 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
     body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "resolved": run.resolved(),
             "versions": versions(run), "profile": profile, "status": status,
             "env": surroundings(), "model": trainer.cost, "classes": list(data.classes),
+            "data": trainer.row.facts(),
             "history": trainer.history, "test": None, "arrays": {}, "seconds": seconds,
             "images_per_second": len(trainer.batches["train"].labels) * len(trainer.history)
             / max(seconds, 1e-9), "peak_memory": peak_memory()}
@@ -264,10 +276,11 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
         body["test"] = scores(probs, labels)
         body |= ending(trainer.history, run.how)
         top = probs.max(1)
+        small = np.min_scalar_type(len(data.classes) - 1)         # uint8 up to 256 classes
         body["arrays"]["predictions"] = store.write_arrays(profile, run.id, {
-            "prediction": top.indices.cpu().numpy().astype(np.uint8),
+            "prediction": top.indices.cpu().numpy().astype(small),
             "confidence": top.values.cpu().numpy().astype(np.float16),
-            "label": labels.cpu().numpy().astype(np.uint8)})
+            "label": labels.cpu().numpy().astype(small)})
         store.save_checkpoint(checkpoints_dir(profile, run.id), "final",
                               {"model": trainer.judged.state_dict()})
     store.write_record(profile, body)                    # only then are the states dispensable
@@ -278,8 +291,7 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
 def versions(run: Run) -> dict[str, int]:
     """The versions of the rows that the run used: a record below the current ones is stale."""
     from .backbones import BACKBONES
-    from .data import DATASETS
-    tables = {"dataset": DATASETS, "backbone": BACKBONES, "attention": BLOCKS}
+    tables = {"dataset": SETS, "backbone": BACKBONES, "attention": BLOCKS}
     return {kind: table[parse(getattr(run, kind))[0]].version for kind, table in tables.items()}
 
 

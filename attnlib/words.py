@@ -19,8 +19,14 @@ NAMES = {
     "replica_cbam_p2_intended": "CBAM with a ReLU too many (replica)",
     "replica_aa_p1": "Attention-augmented, mixed up (replica)",
     "coord": "Coordinate", "triplet": "Triplet", "gc": "Global Context", "srm": "SRM",
-    "resnet18": "ResNet-18", "squeezenet": "SqueezeNet", "vgg16": "VGG-16", "shapetex": "ShapeTex",
+    "resnet18": "ResNet-18", "squeezenet": "SqueezeNet", "vgg16": "VGG-16", "vgg19": "VGG-19",
+    "resnet50": "ResNet-50", "resnet50_slim": "slim ResNet-50", "alexnet": "AlexNet",
+    "cnn3": "CNN of three layers", "mobilenetv2": "MobileNetV2", "shapetex": "ShapeTex",
     "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashionmnist": "Fashion-MNIST"}
+
+
+NOT_AFTER_HOLM = (" *Not after Holm* = a chance finding is not ruled out once all blocks of the "
+                  "table are counted as one family (adjusted sign-flip p of 0.05 or more).")
 
 
 def name(key: str) -> str:
@@ -89,7 +95,7 @@ def accuracy_table(df) -> str:
             "seeds": f"{r.n} of {r.planned}",
             "gain over none, points [95 % interval]":
                 "" if r.arm == "none" else interval(r.gain, r.low, r.high),
-            "verdict": r.verdict,
+            "verdict": r.reading,
             "parameters": f"{int(first.params.iloc[0]):,}" if len(first) else "–",
             "M MACs": f"{first.macs.iloc[0] / 1e6:.1f}" if len(first) else "–"})
     table = pd.DataFrame(rows)
@@ -119,7 +125,7 @@ def reading(df, profile: str) -> str:
             continue
         base = base.iloc[0]
         parts = [f"{name(r.arm)} {interval(r.gain, r.low, r.high)} points over "
-                 f"{plural(r.pairs, 'paired seed')}, {r.verdict}" for r in cell.itertuples()
+                 f"{plural(r.pairs, 'paired seed')}, {r.reading}" for r in cell.itertuples()
                  if r.arm != "none" and r.pairs]
         text = f"{where}, `none` reaches {plus_minus(base['mean'], base.sd)} %"
         if parts:
@@ -130,7 +136,8 @@ def reading(df, profile: str) -> str:
     close = (f"\n\nVerdicts: *equivalent* = the 95 % interval lies within ±"
              f"{margin_of(profile, df.dataset.iloc[0]):g} points; "
              "*better* or *worse* = it excludes zero; *undecided* = neither, which is not "
-             "\"no effect\": it is too few seeds or too much noise.")
+             "\"no effect\": it is too few seeds or too much noise."
+             + NOT_AFTER_HOLM * int(table.reading.str.contains("Holm").any()))
     return " ".join(sentences) + (close if (table.pairs[table.arm != "none"] > 0).any()
                                   else "")
 
@@ -346,17 +353,6 @@ def all_runs(chosen: dict[str, str]):
     return pd.concat(parts, ignore_index=True).drop_duplicates("id", ignore_index=True)
 
 
-def summary(chosen: dict[str, str]) -> str:
-    """How many gains are better, worse, equivalent or undecided, and the reading of each cell."""
-    df = all_runs(chosen)
-    table = arms_table(df)
-    tested = table[(table.arm != "none") & (table.pairs >= MIN_SEEDS)]
-    counts = tested.verdict.value_counts()
-    words = ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "none has enough seeds"
-    return (f"Of {plural(len(tested), 'tested gain')} over the plain network: {words}. "
-            + reading(df, chosen["hybrid"]))
-
-
 def provenance(df) -> str:
     """Hardware, versions and compute spent, from the records."""
     from . import store
@@ -375,15 +371,15 @@ def provenance(df) -> str:
 
 def limits(chosen: dict[str, str]) -> str:
     """What the shown records cannot say: missing runs, few seeds, small sizes."""
-    lines = []
+    missing, shown = [], {}
     for key, profile in chosen.items():
         df = collect(key, profile)
-        missing = int((df.status != "done").sum())
-        if missing:
-            lines.append(f"- Study `{key}`: {missing} of {len(df)} planned runs of profile "
-                         f"`{profile}` have no finished record yet.")
-        if profile != "full":
-            lines.append(f"- Study `{key}` is shown from `{profile}`, "
-                         f"{PROFILES[profile].says}: its networks and schedules are smaller "
-                         "than those of published results, so its gains are not theirs.")
+        lacking = int((df.status != "done").sum())
+        missing += [f"`{key}` {lacking} of {len(df)} (`{profile}`)"] if lacking else []
+        shown.setdefault(profile, []).append(f"`{key}`")
+    lines = [f"- Without a finished record yet, of the planned runs: {', '.join(missing)}."
+             ] if missing else []
+    lines += [f"- Shown from `{profile}`, {PROFILES[profile].says}: {', '.join(keys)}. Its "
+              "networks and schedules are smaller than those of published results, so its gains "
+              "are not theirs." for profile, keys in shown.items() if profile != "full"]
     return "\n".join(lines) or "All planned runs of every study are finished at full size."

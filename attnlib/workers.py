@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from . import store
-from .data import DataBad, DataMissing
+from .arrays import DataBad, DataMissing
 from .run import Run
 from .train import TimeUp, surroundings, train, versions
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from helpers import CPU
 
-from attnlib import bench, measure, plainloop, readme, speed, store
+from attnlib import bench, measure, plainloop, readme, speed, store, targets
 from attnlib.__main__ import main
 from attnlib.data import load_dataset
 from attnlib.paths import REPO
@@ -39,7 +39,7 @@ def invented(**rows) -> dict:
                     "matrix": {"kind": "matrix", "flops_per_second": {"float32": 1e6}}}
     return {"schema": store.SCHEMA, "id": "here", "data": "shapetex", "minutes": 1, "rows": rows,
             "env": {"device": "a processor", "cores": 2, "threads": 1, "torch": "2",
-                    "precision": "float32", "load": [0.0, 0.0, 0.0]}}
+                    "precision": "float32", "channels_last": True, "load": [0.0, 0.0, 0.0]}}
 
 
 def test_the_plain_loop_learns(data):
@@ -122,6 +122,57 @@ def test_a_row_that_fails_leaves_the_others(monkeypatch):
     body = store.read_sealed(bench.run(rows, 0.001, "here"))
     assert body["rows"]["matrix"]["failed"] == "RuntimeError"
     assert "Not measured, for an error: matrix" in speed.summary()
+
+
+def test_a_short_bench_keeps_what_was_measured_for_longer(monkeypatch):
+    def measured(value):
+        monkeypatch.setitem(bench.KINDS, "matrix", lambda data, seconds: {"value": value})
+        path = bench.run([bench.Row("matrix", "matrix", 0, {})], 0.001, "here", again=value == 3)
+        return path, store.read_sealed(path)
+
+    path, body = measured(1)
+    body["rows"]["matrix"]["seconds"] = 100.0
+    body["rows"]["other"] = {"kind": "import", "seconds": 1.0}
+    store.write_sealed(path, body)
+    assert measured(2)[1]["rows"]["matrix"]["value"] == 1           # it took much less long
+    assert measured(3)[1]["rows"]["matrix"]["value"] == 3           # but was asked for again
+    assert "other" in measured(4)[1]["rows"]                        # what it does not measure stays
+    body["env"]["torch"] = "1"
+    store.write_sealed(path, body)
+    assert "other" not in measured(5)[1]["rows"]                    # another torch, another speed
+
+
+def test_a_good_row_outlasts_one_that_failed():
+    good, failed = {"seconds": 1.0}, {"seconds": 9.0, "failed": "RuntimeError"}
+    assert bench.outlasts(good, failed) and not bench.outlasts(failed, good)
+    assert not bench.outlasts(None, good) and not bench.outlasts(good, good)
+
+
+def test_targets_are_judged_row_by_row():
+    row = {"kind": "training", "macs": {"none": 1, "se": 1, "cbam": 1}, "images_per_second": {
+        "ours": {"none": [30] * 3, "cbam": [15] * 3},
+        "plain": {"none": [10] * 3, "cbam": [10] * 3}}}
+    body = invented(a=row | NET, b=row | NET | {"backbone": "vgg16"},
+                    i={"kind": "import", "seconds_beyond_torch": {"bare": [0.7], "whole": [1.0]}})
+    body["rows"]["b"]["images_per_second"] = {"ours": {"none": [30] * 3, "cbam": [25] * 3},
+                                              "plain": {"none": [10] * 3, "cbam": [10] * 3}}
+
+    def lines(body):
+        found = [[part.strip() for part in line.split("|")[1:-1]]
+                 for line in targets.targets_table(body).splitlines()[2:]]
+        return {line[0]: line[1:] for line in found}
+
+    found = lines(body)
+    step = found["CBAM's and the hybrid's step ÷ none's"]
+    assert step[0] == "1.20 to 2.00×" and step[1] == "at most 1.5×"
+    assert step[2] == "in 1 of 2; not SqueezeNet, width 0.125, CBAM 2.00"
+    assert found["`import attnlib` beyond torch"] == ["0.70 s", "at most 0.5 s", "**no**"]
+    assert found["training rate ÷ the plain loop's"][2] == "not for this machine"
+    assert found["a notebook whose records are there"][0] == "not measured"
+    body["env"] |= {"precision": "bfloat16", "channels_last": False}
+    assert lines(body)["training rate ÷ the plain loop's"][2].startswith("in 3 of 4; not")
+    body["env"]["channels_last"] = True
+    assert targets.kind_of(body) == "cuda"
 
 
 def test_the_readme_shows_what_is_stored(out, tmp_path):

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from attnlib import data
+from attnlib.arrays import measured
 from attnlib.data import (
     DATASETS,
     SPLITS,
@@ -247,17 +248,6 @@ def test_a_smaller_shapetex_is_a_prefix_of_a_larger_one():
 
 
 # --- Constants ---
-
-
-def measured(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation a channel on the 0..1 scale, exactly, in little memory."""
-    counts = np.zeros((images.shape[-1], 256))
-    for part in np.array_split(images, max(1, len(images) // 2000)):
-        for c in range(len(counts)):
-            counts[c] += np.bincount(part[..., c].reshape(-1), minlength=256)
-    share, level = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
-    mean = share @ level
-    return mean, np.sqrt(share @ level**2 - mean**2)
 
 
 def test_measured_agrees_with_numpy():

@@ -7,7 +7,7 @@ from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from helpers import tiny, train_module
+from helpers import put_record, tiny, train_module
 
 from attnlib import grid, store, studies, workers
 from attnlib.attention import ATTENTION
@@ -37,15 +37,6 @@ PLANNED = [(name, profile) for name, row in STUDIES.items()
 
 def last_line(capsys) -> str:
     return capsys.readouterr().out.strip().splitlines()[-1]
-
-
-def put_record(run: Run, profile: str, **own) -> dict:
-    """A finished record without the training."""
-    body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "profile": profile,
-            "resolved": run.resolved(), "versions": train_module.versions(run), "status": "done",
-            "history": [], "test": {"accuracy": 0.5, "nll": 1.0, "n": 10}, "arrays": {}} | own
-    store.write_record(profile, body)
-    return body
 
 
 # --- The plans ---
@@ -477,3 +468,18 @@ def test_records_are_canonical_json_under_their_own_digest():
     body = whole[len('{"body":'):whole.rindex(',"sha256"')]
     assert hashlib.sha256(body.encode()).hexdigest() == json.loads(whole)["sha256"]
     assert os.listdir(runs_dir("own")) == [f"{tiny().id}.json"]
+
+
+def test_a_try_is_one_line_and_a_table(capsys):
+    rows = grid.try_it("eca", "smoke")
+    assert capsys.readouterr().out.startswith("training eca, about ")
+    assert list(rows.columns) == ["attention", "accuracy", "params", "seconds", "yours", "status"]
+    assert rows[rows.yours == "←"].attention.tolist() == ["eca"]
+    again = grid.try_it("eca", "smoke", placement="block")
+    assert capsys.readouterr().out == "" and "placement" in again
+
+
+def test_a_try_that_is_not_trained_says_why(monkeypatch, capsys):
+    monkeypatch.setenv("ATTNLIB_TRAIN", "0")
+    rows = grid.try_it("eca", "smoke")
+    assert "missing 1" in capsys.readouterr().out and "missing" in rows.status.tolist()

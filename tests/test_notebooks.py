@@ -347,7 +347,7 @@ Because of **this**.
     assert "<summary>Answer</summary>" in page and "<td" in page and "a file" in page
     assert f"data:image/png;base64,{RED_DOT}" in page and "Figure in “One &amp; only”" in page
     assert report.report().read_text() == page   # the same again: it is in git
-    assert names_in(path.parent) == ["index.html"]
+    assert names_in(path.parent) == ["index.html"]      # no article, no tables
 
 
 def test_report_of_an_empty_folder(home, tmp_path):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats as reference
 
-from attnlib import stats, words
+from attnlib import inference, stats, words
 
 
 def frame(**arms) -> pd.DataFrame:
@@ -60,6 +60,67 @@ def test_coverage_of_the_interval():
     half = np.array([stats.t_half_width(g.std(ddof=1), 5) for g in gaps])
     inside = np.abs(gaps.mean(1) - 0.7) <= half
     assert abs(inside.mean() - 0.95) < 0.02
+
+
+@pytest.mark.parametrize(("low", "high", "says"), [
+    (5.0, 9.0, "holds"), (-1.0, 4.7, "not reproduced"),
+    (4.74, 9.0, "undecided: needs about 3 seeds"),
+    (math.nan, math.nan, "undecided: needs about 3 seeds")])
+def test_claim_verdicts(low, high, says):
+    """A claimed +9.49, so that half of it is 4.745; the differences scatter by 0.9 points."""
+    d = stats.Difference((low + high) / 2, low, high, 2, 2)
+    assert stats.claim_verdict(d, 9.49, 0.9) == says
+    minus = stats.Difference(-d.mean, -high, -low, 2, 0)
+    assert stats.claim_verdict(minus, -9.49, 0.9) == says           # a claimed decrease
+    assert stats.claim_verdict(d, math.nan, 0.9) == "not testable"
+
+
+def test_claim_verdict_asks_for_more_seeds_than_there_are():
+    d = stats.Difference(0.6, 0.2, 1.0, 30, 20)
+    assert stats.claim_verdict(d, 1.0, 0.6) == (
+        f"undecided: needs about {inference.seeds_needed(0.6, 0.1)} seeds")
+    assert inference.seeds_needed(0.6, 0.5) < 30 < inference.seeds_needed(0.6, 0.1)
+    none = stats.Difference(math.nan, math.nan, math.nan, 0, 0)
+    assert stats.claim_verdict(none, 1.0) == "undecided: no finished pairs"
+
+
+def test_lower_is_better_for_losses_and_times():
+    df = frame(none=[60.0, 61.0, 62.0, 63.0], se=[60.0, 61.0, 62.0, 63.0])
+    df["nll"] = [1.0, 1.1, 1.2, 1.3, 0.8, 0.91, 1.0, 1.1]
+    table = stats.arms_table(df, "nll").set_index("arm")
+    assert table.verdict["se"] == "better" and table.gain["se"] < 0
+    assert math.isnan(table.tost_p["se"])               # no margin is set for this metric
+    assert stats.arms_table(df, "nll", margin=0.5).set_index("arm").verdict["se"] == "equivalent"
+    df["nll"] *= -1
+    assert stats.arms_table(df, "nll").set_index("arm").verdict["se"] == "worse"
+
+
+def test_arms_table_corrects_within_a_cell():
+    rng = np.random.default_rng(3)
+    base = rng.normal(60, 1, 8)
+    arms = {f"a{k}": base + gain + rng.normal(0, 0.3, 8) for k, gain in enumerate((0, 2, 0.1))}
+    df = frame(none=base, **arms)
+    both = pd.concat([df, df.assign(backbone="vgg16")])
+    table = stats.arms_table(both)
+    for _, cell in table.groupby("backbone"):
+        own = cell[cell.arm != "none"]
+        gaps = {arm: arms[arm] - base for arm in own.arm}
+        assert list(own.p) == pytest.approx([inference.sign_flip(gaps[a]) for a in own.arm])
+        assert list(own.p_holm) == pytest.approx(inference.holm(own.p))
+        assert list(own.sd_diff) == pytest.approx([gaps[a].std(ddof=1) for a in own.arm])
+        assert list(own.tost_p) == pytest.approx([inference.tost(gaps[a], 1.0)[0] for a in own.arm])
+        assert np.isnan(cell[cell.arm == "none"].p_holm.item())
+    assert table[table.arm == "a1"].reading.tolist() == ["better", "better"]
+
+
+def test_the_reading_says_where_holm_takes_a_verdict_back():
+    """Five seeds cannot give a sign-flip p below 0.0625, however clear the interval."""
+    base = [60.0, 61.0, 62.0, 63.0, 64.0]
+    df = frame(none=base, se=[b + 5 + k / 10 for k, b in enumerate(base)])
+    row = stats.arms_table(df).set_index("arm").loc["se"]
+    assert (row.verdict, row.p, row.p_holm) == ("better", 0.0625, 0.0625)
+    assert row.reading == "better (not after Holm)"
+    assert "better (not after Holm)" in words.reading(df, "real")
 
 
 def test_words_say_what_the_table_holds():

@@ -16,7 +16,8 @@ import torch
 from helpers import tiny
 
 from attnlib import fetch, notebooks, paths, store
-from attnlib.data import DataBad, DataMissing, load_dataset
+from attnlib.arrays import DataBad, DataMissing
+from attnlib.data import load_dataset
 from attnlib.fetch import Broken, Source
 from attnlib.grid import find_record, load_model, run_grid
 from attnlib.paths import checkpoints_dir
@@ -39,11 +40,11 @@ FILES = {f"{split}-{kind}.gz": idx(array) for split, n in (("train", 200), ("t10
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves FILES; ``server.harm``: file name -> what is wrong with it this time."""
+    """Serves FILES; ``server.harm``: file name -> what is wrong with it."""
 
     def do_GET(self):
         name = self.path[1:]
-        raw, harm = FILES[name], self.server.harm.pop(name, "")
+        raw, harm = FILES[name], self.server.harm.get(name, "")
         if harm == "an HTTP error":
             self.send_error(503)
             return
@@ -66,7 +67,7 @@ def server(monkeypatch):
         server.harm = {}
         address = f"http://127.0.0.1:{server.server_port}/"
         monkeypatch.setitem(fetch.SOURCES, "fashionmnist", tuple(
-            Source(address + name, f"FashionMNIST/raw/{name}", len(raw),
+            Source((address + name,), f"FashionMNIST/raw/{name}", len(raw),
                    hashlib.sha256(raw).hexdigest()) for name, raw in FILES.items()))
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -84,11 +85,14 @@ def test_a_download_that_goes_wrong_is_told_and_the_second_one_repairs(tmp_path,
     with pytest.raises(DataMissing) as error:
         load_dataset("fashionmnist", tmp_path)
     words = str(error.value)
-    assert f"127.0.0.1:{server.server_port}/{name}" in words
-    assert f"expected {len(FILES[name]):,} bytes" in words and "found" in words
+    assert f"{name}: expected {len(FILES[name]):,} bytes" in words
+    assert f"found at 127.0.0.1:{server.server_port}: " in words
     assert harm != "an HTTP error" or "503" in words
     folder = tmp_path / "FashionMNIST" / "raw"
-    assert not (folder / name).exists() and not [n for n in os.listdir(folder) if "part" in n]
+    assert not (folder / name).exists()
+    assert {n for n in os.listdir(folder) if "part" in n} == (
+        {f"{name}.part"} if harm == "cut off" else set())
+    server.harm = {}
     assert len(load_dataset("fashionmnist", tmp_path).labels["test"]) == 100
     count(bad_downloads=1, told=1, repaired_by_the_second_call=1)
 
@@ -277,7 +281,7 @@ def test_an_archive_that_would_leave_its_folder_is_refused(tmp_path, how, count)
 @pytest.mark.fault(20)
 def test_nothing_is_unpacked_before_its_checksum_is_right(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch, "unpack", lambda *a: pytest.fail("unpacked"))
-    source = Source((tmp_path / "evil").as_uri(), "evil.tar.gz", 4, "0" * 64)
+    source = Source(((tmp_path / "evil").as_uri(),), "evil.tar.gz", 4, "0" * 64)
     (tmp_path / "evil").write_bytes(b"evil")
     monkeypatch.setitem(fetch.SOURCES, "cifar10", (source,))
     with pytest.raises(Broken, match="expected 4 bytes of SHA-256 0000"):

@@ -1,0 +1,305 @@
+"""The words and tables of the report, 07_report: each computed from the records of the studies'
+chosen profiles; what is missing is a sentence."""
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+from . import claims, store
+from .certainty import scatter
+from .grid import collect, estimate_seconds, finished, resolve_profile, study
+from .inference import seeds_needed
+from .run import Run
+from .stats import CELL, MIN_SEEDS, arms_table, paired, tested_gains, verdict
+from .studies import PROFILES, STUDIES, margin_of
+from .words import all_runs, empty_slots, interval, name, place, plural, provenance
+
+ADVICE = {
+    "better": "use it where its cost fits",
+    "better (not after Holm)": "promising: confirm it with more seeds",
+    "equivalent": "no reason to: it gains nothing here",
+    "worse": "not here",
+    "worse (not after Holm)": "probably not here",
+}
+# they cost as much as a block and look at nothing, or at another image
+CONTROLS = ("layerscale", "shuffled", "frozen", "none wider")
+CALLED = {"none": "the plain network", "none wider": "a wider plain network"}
+WITHOUT_SKIPS = ("alexnet", "squeezenet", "vgg16")
+
+
+def abstract(chosen: dict[str, str], audit) -> str:
+    """The report in a paragraph: what was trained, what the blocks gained, what became of the
+    claims (`claims.audit`), which block to use."""
+    df = all_runs(chosen)
+    done = df[df.status == "done"]
+    profile = chosen["hybrid"]
+    if not len(done):
+        return (f"No run of profile `{profile}` has finished yet, so there is nothing to report. "
+                + claims.headline(audit))
+    where = ", ".join(place(cell.iloc[0]) for _, cell in done.groupby(CELL, sort=False))
+    tested = tested_gains(df)
+    counts = tested.verdict.value_counts()
+    gains = ", ".join(f"{n} {word}" for word, n in counts.items()) or "none has enough seeds yet"
+    text = (f"Does attention help small-image CNNs? {plural(len(done), 'network')} were trained "
+            f"(profile `{profile}`: {PROFILES[profile].says}): {where}. Each block is compared "
+            f"with the plain network of the same seeds. Of {plural(len(tested), 'tested gain')}: "
+            f"{gains}. ")
+    if len(tested):
+        best = tested.loc[tested.gain.idxmax()]
+        worst = tested.loc[tested.gain.idxmin()]
+        text += (f"They reach from {interval(worst.gain, worst.low, worst.high)} points "
+                 f"({name(worst.arm)}, {place(worst)}) to "
+                 f"{interval(best.gain, best.low, best.high)} ({name(best.arm)}, {place(best)}). ")
+    return f"{text}**{claims.headline(audit)}** {advice(df)}"
+
+
+def advice(df) -> str:
+    """Which block to use, in one or two sentences, from the verdicts on its gains."""
+    tested = tested_gains(df)
+    if not len(tested):
+        return (f"No block has {MIN_SEEDS} finished pairs yet, so none can be recommended: use the "
+                "plain network.")
+    sure = tested[tested.reading == "better"]
+    if len(sure):
+        return "Recommended, where its cost fits: " + "; ".join(
+            f"{name(r.arm)} ({interval(r.gain, r.low, r.high)} points, {place(r)})"
+            for r in sure.sort_values("gain", ascending=False).itertuples()) + "."
+    hopes = tested[tested.verdict == "better"]
+    text = ("No block shows a gain that survives the count of all that were tried: use the plain "
+            "network, and spend the effort on its recipe.")
+    if len(hopes):
+        text += " Worth more seeds: " + "; ".join(
+            f"{name(r.arm)} ({interval(r.gain, r.low, r.high)} points, {place(r)})"
+            for r in hopes.itertuples()) + "."
+    return text
+
+
+def advice_table(df) -> str:
+    """Markdown: each block's gain and cost, and what follows for somebody who has to choose."""
+    import pandas as pd
+    rows, cells = [], dict(list(df.groupby(CELL, sort=False)))
+    for r in arms_table(df).itertuples():
+        if r.arm == "none" or not r.pairs:
+            continue
+        cell = cells[(r.dataset, r.backbone, r.recipe)]
+        cell = cell[cell.status == "done"]
+        mine, plain = (cell[cell.arm == arm] for arm in (r.arm, "none"))
+        times = (mine.set_index("seed").seconds / plain.set_index("seed").seconds).median()
+        says = ADVICE.get(r.reading)
+        if says is None and r.pairs >= MIN_SEEDS:
+            need = seeds_needed(r.sd_diff, margin_of(cell.profile.iloc[0], r.dataset))
+            says = (f"unknown: about {need:,} seeds would show a gain of the margin"
+                    if need > r.pairs else "unknown: a gain of the margin would probably show")
+        rows.append({
+            "where": place(r), "block": name(r.arm),
+            "gain, points": interval(r.gain, r.low, r.high),
+            "parameters": f"{100 * (mine.params.iloc[0] / plain.params.iloc[0] - 1):+.1f} %",
+            "MACs": f"{100 * (mine.macs.iloc[0] / plain.macs.iloc[0] - 1):+.1f} %",
+            "training time": f"× {times:.2f}", "advice": says or "too few seeds to say"})
+    if not rows:
+        return "No block has a finished pair yet."
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True).replace("-0.0 %",
+                                                                                      "0.0 %")
+
+
+def with_runs(key: str, profile: str, enough) -> tuple[str, object]:
+    """(profile, finished runs) of a study: from the profile asked for, or, where those are not
+    ``enough``, from a smaller one that has enough; the asked one's if none has."""
+    order = [profile] + [p for p in ("real", "small") if p != profile and profile != "smoke"]
+    tables = {p: df[df.status == "done"] for p in order if len(df := collect(key, p))}
+    found = next((p for p, done in tables.items() if enough(done)), profile)
+    return found, tables.get(found, collect(key, profile).iloc[:0])
+
+
+def recipe_words(profile: str) -> str:
+    """`recipewords.recipe_answer` of the study ``recipe``, from a profile that has its runs."""
+    from .recipewords import recipe_answer
+    profile, done = with_runs("recipe", profile, lambda d: d.recipe.nunique() > 1)
+    return recipe_answer(profile, done)
+
+
+def gates_of(attention: str) -> int:
+    """How many gates a block multiplies its input by, one after another."""
+    import torch
+
+    from .models import BLOCKS
+    with torch.device("meta"):
+        block = BLOCKS[attention].make(64)
+    return sum(hasattr(m, "gate") and not any(hasattr(child, "gate") for child in m.children())
+               for m in block.modules())
+
+
+def gate_table(blocks=("se", "cbam", "hybrid")) -> str:
+    """Markdown: 2^−k, what is left of a signal that passes k gates that start half open: of a
+    residual block's branch, and of all that networks without skips pass on."""
+    import pandas as pd
+    rows = []
+    for block in blocks:
+        k = gates_of(block)
+        rows.append({"block": name(block), "gates in a row": str(k),
+                     "left of a residual block's branch": power(k)}
+                    | {f"left at the end of {name(b)}": power(k * sites(b)) for b in WITHOUT_SKIPS})
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def sites(backbone: str) -> int:
+    """In how many places a block stands whose place is ``block``."""
+    return sum("block" in slot.placements for slot in empty_slots(backbone))
+
+
+def power(k: int) -> str:
+    """2 to the −k, as text."""
+    return "2" + f"-{k}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def open_words(profile: str) -> str:
+    """What opening the gates at the start changes, by the study ``controls``."""
+    profile, done = with_runs("controls", profile, lambda d: d.arm.str.contains("=open").any())
+    parts = []
+    for _, cell in done.groupby(CELL, sort=False):
+        for arm in (a for a in cell.arm.unique() if "gate_init=open" in a):
+            base = arm.partition("(")[0]
+            d = paired(cell, arm, base)
+            if d.n:
+                margin = margin_of(profile, cell.dataset.iloc[0])
+                parts.append(f"gates that start open change {name(base)} in "
+                             f"{place(cell.iloc[0])} by {interval(d.mean, d.low, d.high)} points "
+                             f"over {plural(d.n, 'paired seed')}, {verdict(d, margin)}")
+    return (f"Profile `{profile}`: {'; '.join(parts)}.") if parts else (
+        f"The study `controls` has no finished pair with open gates in profile `{profile}` yet.")
+
+
+def controls_table(profile: str) -> str:
+    """Markdown: every block against every control of the study ``controls``, paired by seed."""
+    import pandas as pd
+    profile, done = with_runs("controls", profile, lambda d: d.arm.isin(CONTROLS).any())
+    rows = []
+    for _, cell in done.groupby(CELL, sort=False):
+        there = list(cell.arm.unique())
+        for arm in (a for a in there if a not in ("none", *CONTROLS)):
+            row = {"where": place(cell.iloc[0]), "profile": profile, "block": name(arm)}
+            for control in ("none", *CONTROLS):
+                d = paired(cell, arm, control)
+                margin = margin_of(profile, cell.dataset.iloc[0])
+                row[f"over {CALLED.get(control, name(control))}"] = (
+                    f"{interval(d.mean, d.low, d.high)}, {verdict(d, margin)}" if d.n else "–")
+            rows.append(row)
+    if not rows:
+        return f"The study `controls` has no finished runs in profile `{profile}` yet."
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def why_words(df) -> str:
+    """Seed noise against the gains that people hope for, a sentence a cell."""
+    lines = [f"{where}: the sd of a paired difference is {sd:.2f} points, so one pair of runs "
+             f"shows a gain of {2 * sd:.1f} or a loss of as much now and then with no effect at "
+             f"all; {seeds_needed(sd, margin)} seeds see a gain of {margin:g}."
+             for where, sd, _, _, margin in scatter(df)]
+    return " ".join(lines) or "Too few finished pairs to know the noise of a difference."
+
+
+def remaining(df) -> str:
+    """Markdown: what of ``full`` has no record yet, and what a run of the plain network takes: on
+    the device that the given records come from, by its own measured speed, and by a guess on a
+    large GPU."""
+    import pandas as pd
+    factor, device = speed_of(df)
+    there, rows = finished("full"), []
+    for key in STUDIES:
+        runs = study(key, "full")
+        todo = [r for r in runs if r.id not in there]
+        plain = {replace(r, attention="none", placement=None, seed=0) for r in todo}
+        if runs:
+            rows.append({
+                "study": f"`{key}`", "runs missing": f"{len(todo)} of {len(runs)}",
+                f"a run on {device}": spread([factor * estimate_seconds(r, "cpu") for r in plain]),
+                "a run on one large GPU (a guess)": spread([estimate_seconds(r, "cuda")
+                                                            for r in plain])})
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def spread(seconds: list[float]) -> str:
+    """``33 to 47 h``, ``2 min``; a dash for nothing."""
+    if not seconds:
+        return "–"
+    size, unit = (3600, "h") if max(seconds) >= 7200 else (60, "min")
+    low, high = (f"{max(1, s / size):.0f}" for s in (min(seconds), max(seconds)))
+    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
+
+
+def speed_of(df) -> tuple[float, str]:
+    """The median factor by which the runs of a table took longer than `estimate_seconds` says for a
+    CPU, and the devices they ran on; 1 without any."""
+    factors, devices = [], set()
+    for r in df[df.status == "done"].itertuples():
+        record = store.read_record(store.record_path(r.profile, r.id))
+        factors.append(record["seconds"] / estimate_seconds(Run(**record["run"]), "cpu"))
+        devices.add(record["env"]["device"])
+    return (median(factors), ", ".join(sorted(devices))) if factors else (1.0, "two CPU cores")
+
+
+def reproducibility(df) -> str:
+    """Hardware, versions, seeds, compute, splits, and what the test split was used for."""
+    done = df[df.status == "done"]
+    sizes, commits = {}, set()
+    for r in done.itertuples():
+        record = store.read_record(store.record_path(r.profile, r.id))
+        own = record["resolved"] if "resolved" in record else record["run"]
+        sizes.setdefault(r.dataset, (own.get("n_train"), own.get("n_val"),
+                                     record["test"].get("n")))
+        commits.add((record["env"].get("commit") or "unknown")[:7])
+    if not sizes:
+        return "No finished runs."
+    splits = "; ".join(f"{name(d)} {' / '.join('all' if n is None else f'{n:,}' for n in three)}"
+                       for d, three in sizes.items())
+    return (f"{provenance(df)} Code: {plural(len(commits), 'commit')} "
+            f"({', '.join(sorted(commits))}). Images for training / validation / test, the same "
+            f"for every seed: {splits}. The test split was scored once a run, with the last "
+            "epoch's weights, and no choice was made by it; runs of the studies `recipe` and "
+            "`selection` under other recipes also recorded its curve, for the section on selection "
+            "alone.")
+
+
+def selection_words(profile: str) -> str:
+    """`selection.reading` of the study ``selection``, from a profile that has its runs."""
+    from . import selection
+    profile, done = with_runs("selection", profile, len)
+    return f"Profile `{profile}`. {selection.reading(done)}" if len(done) else \
+        "No run of the study `selection` has finished yet."
+
+
+def write_csv(path: Path) -> None:
+    """What every table here is made from, for other programs: `arms_table` of each profile's own
+    studies, one row an arm, in six digits."""
+    import pandas as pd
+    chosen = {key: resolve_profile("best", key) for key in STUDIES}
+    parts = []
+    for profile in dict.fromkeys(chosen.values()):
+        runs = [collect(key, p) for key, p in chosen.items()
+                if p == profile and STUDIES[key].compare]
+        df = pd.concat(runs).drop_duplicates("id", ignore_index=True)
+        parts.append(arms_table(df).assign(profile=profile))
+    text = pd.concat(parts)[lambda d: d.n > 0].to_csv(
+        index=False, lineterminator="\n", float_format="%.6g")
+    store.write_atomic(path, text.encode())
+
+
+def failures(chosen: dict[str, str]) -> str:
+    """Runs that diverged, failed or stayed near chance, and the blocks that made networks worse."""
+    import pandas as pd
+    df = pd.concat([collect(key, p) for key, p in chosen.items()]).drop_duplicates(
+        ["profile", "id"])
+    lines = [f"{plural(int((df.status == s).sum()), 'run')} {s}" for s in ("diverged", "failed")]
+    done = df[df.status == "done"]
+    chance = done[done.accuracy < done.dataset.map(lambda d: 1.5 if d == "cifar100" else 15.0)]
+    low = ", ".join(f"{name(arm)} in {name(net)}" for (net, arm), _ in
+                    chance.groupby(["backbone", "arm"], sort=False))
+    lines.append(f"{len(chance)} of {plural(len(done), 'finished run')} stayed near chance"
+                 + (f" ({low})" if low else ""))
+    table = arms_table(all_runs(chosen))
+    worse = table[table.verdict == "worse"]
+    text = "; ".join(lines) + "."
+    if len(worse):
+        text += " Worse than the plain network: " + "; ".join(
+            f"{name(r.arm)} {interval(r.gain, r.low, r.high)} points ({place(r)})"
+            for r in worse.itertuples()) + "."
+    return text

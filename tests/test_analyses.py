@@ -1,0 +1,251 @@
+"""Convergence, selection bias, calibration and cost, each on made-up runs with known answers."""
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import put_record
+from matplotlib.figure import Figure
+from scipy import stats as reference
+
+from attnlib import calibration, charts, collect, convergence, pareto, readme, selection, store
+from attnlib.grid import estimate_seconds, study
+from attnlib.run import Run
+from attnlib.studies import STUDIES
+
+FIELDS = {"width": 0.25, "n_train": 10_000, "n_val": 2_000}
+CLASSES = ["cat", "dog"]
+
+
+def put(arm: str, curves, right=0.5, arrays=None, **own) -> None:
+    """Records of profile own: a list of validation accuracies a seed; the test score ``right``."""
+    for seed, curve in enumerate(curves):
+        run = Run("cifar10", attention=arm, seed=seed, epochs=len(curve), **FIELDS)
+        history = [{"val_accuracy": y, "val_nll": 2 - y, "loss": 1.0} for y in curve]
+        for row, value in zip(history, own.get("test_curve", {}).get(seed, ()), strict=False):
+            row["test_accuracy"] = value
+        found = {"predictions": store.write_arrays("own", run.id, arrays)} if arrays else {}
+        put_record(run, "own", history=history, classes=CLASSES, arrays=found,
+                   test={"accuracy": right + seed / 100, "nll": 1.0, "n": 10},
+                   model={"params": own.get("params", 100), "macs": 1000}, seconds=1.0)
+
+
+def runs():
+    return collect(profile="own")
+
+
+# --- Convergence ---
+
+
+@pytest.mark.parametrize(("curve", "level", "more", "epoch"), [
+    ([0.1, 0.5, 0.7], 0.5, True, 2.0), ([0.1, 0.5, 0.7], 0.3, True, 1.5),
+    ([0.4, 0.5], 0.3, True, 1.0), ([0.1, 0.2], 0.3, True, math.inf),
+    ([2.0, 1.0, 0.5], 0.75, False, 2.5), ([0.1, 0.6, 0.2, 0.9], 0.6, True, 2.0)])
+def test_the_epoch_at_which_a_curve_first_reaches_a_level(curve, level, more, epoch):
+    assert convergence.epochs_to(curve, level, more) == pytest.approx(epoch)
+
+
+def test_the_levels_are_round_and_reached_by_every_seed_of_the_base():
+    history = pd.DataFrame([{"arm": arm, "seed": s, "epoch": e, "val_accuracy": y, "val_nll": 2 - y}
+                            for arm, s, y in (("none", 0, 0.71), ("none", 1, 0.7), ("se", 0, 0.9))
+                            for e in (1, 2)])
+    assert convergence.levels(history) == pytest.approx([0.6, 0.65, 0.7])
+    assert convergence.levels(history, "val_nll") == pytest.approx([1.5, 1.4, 1.3])
+    assert convergence.levels(history, base="cbam") == []
+
+
+def test_the_ratio_is_the_geometric_mean_with_the_t_interval_of_the_logarithms():
+    a, b = np.array([2.0, 3.0, 5.0, 4.0]), np.array([2.5, 3.0, 7.0, 6.0])
+    r = convergence.ratio(pd.DataFrame({"se": a, "none": b}), "se")
+    expected = np.exp(reference.ttest_1samp(np.log(a / b), 0).confidence_interval())
+    assert r.mean == pytest.approx(reference.gmean(a / b))
+    assert (r.low, r.high) == pytest.approx(tuple(expected)) and (r.n, r.wins) == (4, 3)
+
+
+def test_a_run_that_never_gets_there_counts_as_infinitely_late():
+    epochs = pd.DataFrame({"se": [2.0, 3.0, 2.0, math.inf, 2.0, 2.0], "none": [2.0] * 6})
+    r = convergence.ratio(epochs, "se")
+    assert r.mean == 1.0 and (r.low, r.high) == (1.0, math.inf) and r.n == 6
+    few = convergence.ratio(epochs.tail(4), "se")
+    assert (few.low, few.high) == (0.0, math.inf)           # four values bound no median at 95 %
+    assert convergence.ratio(epochs.assign(none=math.inf), "se").n == 5      # neither: says nothing
+    assert convergence.ratio(epochs, "cbam").n == 0
+
+
+def test_the_interval_of_a_median_covers_it_at_least_95_times_in_100():
+    rng = np.random.default_rng(0)
+    for n in (6, 9, 20):
+        draws = rng.exponential(size=(1500, n))
+        bounds = np.array([convergence.order_interval(row) for row in draws])
+        inside = (bounds[:, 0] <= math.log(2)) & (math.log(2) <= bounds[:, 1])
+        assert inside.mean() > 0.95 - 3 * math.sqrt(0.05 * 0.95 / 1500)
+
+
+def test_convergence_in_words():
+    put("none", [[0.3, 0.52, 0.7]] * 3)
+    put("se", [[0.52, 0.7, 0.7]] * 3)
+    put("sa", [[0.1, 0.2, 0.3]] * 3)
+    said = convergence.reading(runs())
+    assert "epochs to 70 % validation accuracy" in said
+    assert "SE −33 [−33, −33] % over 3 pairs, faster" in said
+    assert "spatial part never in 3 of 3 runs, undecided" in said
+    table = convergence.markdown(runs())
+    assert "0 of 3" in table and "never" in table and "0.67 [0.67, 0.67]" in table
+
+
+# --- Selection ---
+
+
+def test_one_run_by_three_rules():
+    curve = pd.DataFrame({"val_accuracy": [0.2, 0.6, 0.6, 0.5],
+                          "test_accuracy": [0.3, 0.5, 0.7, 0.6]})
+    assert list(selection.scored(curve).values()) == [0.6, 0.5, 0.7]
+
+
+def test_selection_bias_from_records():
+    tests = {s: [0.3 + s / 100, 0.7 + s / 100, 0.6 + s / 100] for s in range(3)}
+    put("none", [[0.2, 0.4, 0.6]] * 3, test_curve=tests)
+    put("se", [[0.2, 0.6, 0.5]] * 3, test_curve=tests)
+    put("sa", [[0.2, 0.4, 0.6]] * 3)                             # recorded no test curve
+    found = selection.table(runs())
+    assert set(found.arm) == {"none", "se"} and len(found) == 6
+    none, se = (found[found.arm == arm].iloc[0] for arm in ("none", "se"))
+    assert list(none[list(selection.RULES)]) == pytest.approx([60, 60, 70])
+    assert list(se[list(selection.RULES)]) == pytest.approx([60, 70, 70])
+    said = selection.reading(runs())
+    assert "6 runs, against the last epoch" in said and "best on test +10.00 [+10.00" in said
+    assert "buys +5.00 [" in said and "mean gain by up to 0.00 points" in said
+    assert "| SE " in selection.markdown(runs())
+
+
+def test_without_test_curves_selection_says_so():
+    put("none", [[0.2, 0.4]])
+    for words in (selection.reading(runs()), selection.markdown(runs())):
+        assert "recorded its test curve yet" in words
+
+
+# --- Calibration and classes ---
+
+
+def arrays(prediction, confidence, label) -> dict:
+    return {"prediction": np.array(prediction, np.uint8), "label": np.array(label, np.uint8),
+            "confidence": np.array(confidence, np.float16)}
+
+
+def test_calibration_error_by_hand():
+    found = arrays([0, 0, 0, 0], [0.5, 0.5, 1.0, 1.0], [0, 1, 0, 1])
+    n, accuracy, confidence = calibration.bins(found, 2)         # 0.5 is in (0, 1/2]
+    assert list(n) == [2, 2] and list(accuracy) == [0.5, 0.5] and list(confidence) == [0.5, 1.0]
+    assert calibration.ece(found, 2) == pytest.approx(0.25)
+    assert calibration.ece(arrays([0] * 4, [1.0] * 4, [0] * 4)) == 0.0
+
+
+def test_a_calibrated_network_has_an_error_of_noise_alone():
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.1, 1, 20_000)
+    found = arrays(np.zeros(20_000), p, rng.random(20_000) > p)
+    assert calibration.ece(found) < 0.02
+    assert calibration.ece(arrays(np.zeros(20_000), p**0.5, rng.random(20_000) > p)) > 0.1
+
+
+def test_calibration_and_classes_from_records():
+    label = [0, 0, 0, 0, 1, 1, 1, 1]
+    put("none", [[0.5]] * 3, 0.5, arrays([0, 0, 1, 1, 1, 1, 0, 0], [1.0] * 8, label))
+    put("se", [[0.5]] * 3, 0.75, arrays([0, 0, 0, 0, 1, 1, 0, 0], [1.0] * 8, label))
+    put("sa", [[0.5]] * 3)                                       # without stored predictions
+    table = calibration.table(runs())
+    assert dict(table.groupby("arm").ece.mean()) == pytest.approx({"none": 50, "se": 25})
+    assert "`none` is overconfident by 50.0 points" in calibration.reading(runs())
+    assert "lower calibration error than none's with SE" in calibration.reading(runs())
+    assert "−25.0 [−25.0, −25.0]" in calibration.markdown(runs())
+    gains = calibration.by_class(runs()).set_index("label")
+    assert dict(gains.gain) == {"cat": 50.0, "dog": 0.0} and set(gains.pairs) == {3}
+    said = calibration.classes_reading(runs())
+    assert "1 of 2 class gains" in said and "SE on cat +50.0 [+50.0, +50.0]" in said
+
+
+# --- Cost ---
+
+
+def test_the_front_is_what_no_other_dominates():
+    nan = math.nan
+    assert pareto.front([70, 71, 71, 69, 90], [1, 2, 3, 1, nan]) == [True, True, False, False,
+                                                                     False]
+    assert pareto.front([70, 70], [1, 1]) == [True, True]        # equals do not dominate
+
+
+def test_the_front_in_words():
+    put("none", [[0.5]] * 3, 0.5, params=100)
+    put("se", [[0.5]] * 3, 0.6, params=200)
+    put("sa", [[0.5]] * 3, 0.55, params=300)
+    table = pareto.table(runs()).set_index("arm")
+    assert dict(table["params front"]) == {"none": True, "sa": False, "se": True}
+    half = reference.t.ppf(0.975, 2) * 1.0 / math.sqrt(3)
+    assert table.low["none"] == pytest.approx(51 - half)
+    assert "against parameters: none, SE;" in pareto.reading(runs())
+
+
+# --- Figures ---
+
+FIGURES = [charts.epochs, charts.chosen, charts.reliability, charts.class_gains, charts.fronts]
+
+
+def text(figure: Figure) -> str:
+    return " ".join(t.get_text() for axis in figure.axes
+                    for t in [*axis.texts, axis.title, *axis.get_xticklabels()])
+
+
+@pytest.mark.parametrize("chart", FIGURES, ids=lambda f: f.__name__)
+def test_a_figure_of_nothing_says_so(chart):
+    assert "no finished runs" in text(chart(runs()))
+
+
+@pytest.mark.parametrize("chart", FIGURES, ids=lambda f: f.__name__)
+def test_a_figure_names_its_cell_and_draws_each_arm(chart):
+    label = [0, 0, 1, 1] * 10
+    found = arrays([0, 1, 1, 1] * 10, [0.9] * 40, label)
+    curve = {s: [0.3, 0.5] for s in range(2)}
+    for arm in ("none", "se", "cbam"):
+        never = [[0.1, 0.2], [0.2, 0.3]] if arm == "cbam" else [[0.4, 0.6], [0.5, 0.6]]
+        put(arm, never, arrays=found, test_curve=curve)
+    figure = chart(runs())
+    assert "ResNet-18 on CIFAR-10" in text(figure)
+    drawn = {t.get_text() for t in figure.axes[0].get_legend().get_texts()}
+    assert {"SE", "CBAM"} <= drawn
+
+
+def test_inference_time_without_and_with_a_benchmark():
+    from attnlib.bench import bench_dir
+    assert "no finished runs" in text(charts.inference_time())
+    times = {arm: {"median": m, "low": m, "high": m} for arm, m in (("se", 2.0), ("none", 1.0))}
+    row = {"kind": "inference", "backbone": "resnet18", "width": 0.25, "repeats": {},
+           "ms_per_image": {"64": times}}
+    store.write_sealed(bench_dir() / "x-2-cores.json",
+                       {"schema": store.SCHEMA, "id": "x-2-cores", "rows": {"i": row}})
+    axis = charts.inference_time().axes[0]
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["none", "SE"]
+    assert [bar.get_height() for bar in axis.patches] == [1.0, 2.0]
+    assert pareto.latencies() == {("resnet18", 0.25, "se"): 2.0, ("resnet18", 0.25, "none"): 1.0}
+    for arm in ("none", "se", "cbam"):
+        put(arm, [[0.5]] * 3)
+    table = pareto.table(runs()).set_index("arm")
+    assert list(table.latency[["none", "se"]]) == [1.0, 2.0] and math.isnan(table.latency["cbam"])
+    assert list(table["latency front"][["none", "se", "cbam"]]) == [True, False, False]
+    assert "inference time: none." in pareto.reading(runs())
+
+
+# --- What the studies cost ---
+
+
+def test_a_row_for_each_study_with_its_question_runs_and_time():
+    text = readme.study_costs(("small",))
+    for name, row in STUDIES.items():
+        line = next(x for x in text.splitlines() if x.startswith(f"| `{name}` "))
+        assert row.question in line
+        assert (f"| {len(study(name, 'small'))} runs, " in line) == ("small" in row.plans)
+    assert "estimates" in text and "a guess" in text
+
+
+def test_a_gpu_is_estimated_to_be_faster():
+    run = Run(width=0.125, n_train=100)
+    assert estimate_seconds(run, "cuda") < estimate_seconds(run, "cpu") == estimate_seconds(run)

@@ -1,0 +1,445 @@
+"""Own pictures, as people have them: folders and npz files that nobody prepared for this project
+are trained on at the first attempt, known by their content, and refused with every fault named."""
+import importlib
+import io
+import os
+import re
+import shlex
+import shutil
+from collections import ChainMap
+
+import numpy as np
+import pytest
+import torch
+from helpers import tiny, train_module, weights
+from PIL import Image
+
+from attnlib import data as data_module
+from attnlib import own, store
+from attnlib.__main__ import main
+from attnlib.arrays import DataBad, DataMissing, measured
+from attnlib.data import DATASETS, identity, load_dataset
+from attnlib.grid import estimate_seconds, find_record, load_model
+from attnlib.paths import REPO
+from attnlib.run import Run
+from attnlib.spec import parse
+from attnlib.train import data_of, model_of, scores, train
+
+run_module = importlib.import_module("attnlib.run")
+RNG = np.random.default_rng(0)
+FEW = {"n_train": None, "n_val": None, "n_test": None, "epochs": 1, "batch_size": 8}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A working directory and a data folder beside it."""
+    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path / "data"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+def painted(label: int, width: int = 40, height: int = 50) -> Image.Image:
+    """A picture whose class is its colour."""
+    x = RNG.integers(0, 60, (height, width, 3), dtype=np.uint8)
+    x[..., label] += 150
+    return Image.fromarray(x)
+
+
+def tree(root, counts: dict, size=(40, 50)) -> None:
+    """``{"train/cats": 5, …}``: so many PNG files there, coloured by the class."""
+    names = sorted({key.rpartition("/")[2] for key in counts})
+    for key, n in counts.items():
+        (root / key).mkdir(parents=True, exist_ok=True)
+        for k in range(n):
+            painted(names.index(key.rpartition("/")[2]), *size).save(root / key / f"{k}.png")
+
+
+ONE = {"cats": 10, "dogs": 12, "birds": 9}
+
+
+# --- At the first attempt ---
+
+
+def test_a_folder_of_pictures_is_trained_on_at_the_first_attempt(here, capsys):
+    """Of several types and sizes, through the command line; then loaded, and scored again."""
+    tree(here / "photos", ONE)
+    painted(0, 300, 200).save(here / "photos" / "birds" / "large.jpg", quality=95)
+    painted(1).save(here / "photos" / "cats" / "x.BMP")
+    (here / "photos" / "cats" / "notes.txt").write_text("mine")
+    assert main("train --dataset folder:photos --attention cbam --width 0.125 --epochs 2 "
+                "--batch-size 8 --backbone resnet18".split()) == 0
+    out = capsys.readouterr().out
+    assert "photos: left out, of no type that Pillow reads: 1 files, such as notes.txt\n" in out
+    assert "24 train, 3 val, 6 test images of 3 classes, 32×32×3; 2 epochs on " in out
+    assert "about 1 min\nonly 6 steps" in out
+    run = Run(dataset="folder:photos", attention="cbam", width=0.125, epochs=2, batch_size=8)
+    model, data = load_model(run.id), data_of(run)
+    assert model.classes == ["birds", "cats", "dogs"] == list(data.classes)
+    assert (model.mean, model.std) == (data.mean, data.std)
+    assert again(run, model) == pytest.approx(find_record(run)["test"], rel=1e-5)
+
+
+def again(run: Run, model) -> dict:
+    """The test scores of a loaded model, computed from the pictures."""
+    images, labels = data_of(run).split("test")
+    x = (torch.tensor(images) / 255 - torch.tensor(model.mean)) / torch.tensor(model.std)
+    with torch.no_grad():
+        return scores(model(x.permute(0, 3, 1, 2).float()).softmax(1), torch.tensor(labels))
+
+
+def medmnist(n=(40, 10, 20), size=28, channels=1, classes=3) -> dict:
+    """Arrays as MedMNIST's files have them: labels uint8 [N, 1], no names."""
+    arrays, kind = {}, np.min_scalar_type(classes)
+    for split, count in zip(("train", "val", "test"), n, strict=True):
+        y = np.arange(count) % classes
+        shape = (count, size, size) + (3,) * (channels == 3)
+        x = RNG.integers(0, 100, shape, dtype=np.uint8)
+        x[:, :9] += (y * 50).astype(np.uint8).reshape(-1, *[1] * (len(shape) - 1))
+        arrays |= {f"{split}_images": x, f"{split}_labels": y[:, None].astype(kind)}
+    return arrays
+
+
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (64, 3)])
+def test_a_medmnist_file_is_trained_on_at_the_first_attempt(here, size, channels):
+    arrays = medmnist(size=size, channels=channels)
+    np.savez_compressed(here / "bloodmnist.npz", **arrays)
+    run = tiny(dataset="npz:bloodmnist.npz", attention="se", **FEW)
+    data = data_of(run)
+    for split, n in (("train", 40), ("val", 10), ("test", 20)):       # their own validation split
+        assert data.images[split].shape == (n, size, size, channels)
+        assert sorted(data.labels[split]) == sorted(arrays[f"{split}_labels"][:, 0])
+    assert data.classes == ("0", "1", "2")
+    record = train(run)
+    assert record["status"] == "done" and record["data"]["size"] == size
+    assert again(run, load_model(run.id)) == pytest.approx(record["test"], rel=1e-5)
+    assert estimate_seconds(run) > 0
+
+
+def test_what_is_learnt_from_a_folder_can_be_seen(here):
+    tree(here / "photos", dict.fromkeys(ONE, 25))
+    run = tiny(dataset="folder:photos", **FEW | {"epochs": 4, "lr": 0.02}, backbone="resnet18")
+    assert train(run)["test"]["accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "vgg16", "alexnet", "squeezenet", "mobilenetv2",
+                                      "resnet50_slim", "cnn3"])
+@pytest.mark.parametrize("size", [30, 64])
+def test_other_sizes_go_through_every_network(here, backbone, size):
+    tree(here / "photos", {"a": 3, "b": 3})
+    run = Run(dataset=f"folder(size={size}):photos", backbone=backbone, width=0.125)
+
+    data = data_of(run)
+    logits = model_of(run, data).eval()(torch.zeros(1, 3, size, size))
+    assert data.images["train"].shape[1:] == (size, size, 3) and logits.shape == (1, 2)
+
+
+# --- Splits ---
+
+
+def counts(data) -> dict:
+    return {split: np.bincount(y).tolist() for split, y in data.labels.items()}
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    ({"a": 20, "b": 10}, {"train": [14, 7], "val": [2, 1], "test": [4, 2]}),
+    ({"train/a": 20, "train/b": 10, "test/a": 3, "test/b": 4},
+     {"train": [18, 9], "val": [2, 1], "test": [3, 4]}),
+    ({"train/a": 5, "train/b": 5, "valid/a": 2, "valid/b": 1, "Test/a": 3, "Test/b": 4},
+     {"train": [5, 5], "val": [2, 1], "test": [3, 4]}),
+    ({"train/a": 10, "train/b": 5, "val/a": 2, "val/b": 1},
+     {"train": [8, 4], "val": [2, 1], "test": [2, 1]}),
+    ({"a": 3, "b": 3}, {"train": [1, 1], "val": [1, 1], "test": [1, 1]})])
+def test_splits_that_are_there_are_used_and_the_others_cut_class_by_class(here, given, expected):
+    tree(here / "photos", given)
+    assert counts(load_dataset("folder:photos")) == expected
+
+
+def test_no_picture_is_in_two_splits_and_none_is_lost(here):
+    tree(here / "photos", ONE, (32, 32))
+    data = load_dataset("folder:photos")
+    seen = [image.tobytes() for x in data.images.values() for image in x]
+    files = [np.asarray(Image.open(p)).tobytes() for p in (here / "photos").rglob("*.png")]
+    assert sorted(seen) == sorted(files)
+
+
+def test_the_split_does_not_depend_on_the_size(here):
+    tree(here / "photos", ONE)
+    small, large = (load_dataset(f"folder(size={s}):photos") for s in (28, 56))
+    for split, images in large.images.items():
+        halved = images.reshape(len(images), 28, 2, 28, 2, 3).mean((2, 4))
+        assert np.abs(halved - small.images[split]).mean() < 12      # noise, averaged differently
+        assert np.array_equal(large.labels[split], small.labels[split])
+
+
+def test_grey_pictures_have_one_channel_unless_three_are_asked_for(here):
+    for k in range(8):
+        folder = here / "grey" / "ab"[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        image = painted(0).convert("L")
+        image.convert("RGB" if k < 2 else "L").save(folder / f"{k}.png")
+    assert load_dataset("folder:grey").images["train"].shape[-1] == 1
+    three = load_dataset("folder(channels=3):grey")
+    assert three.images["train"].shape[-1] == 3 == len(three.mean)
+    tree(here / "photos", ONE)
+    assert load_dataset("folder(channels=1):photos").images["test"].shape[-1] == 1
+
+
+def test_normalisation_is_measured_on_the_training_part(here):
+    tree(here / "photos", ONE)
+    data = load_dataset("folder:photos")
+    mean, std = measured(data.images["train"])
+    assert data.mean == pytest.approx(mean, abs=1e-6) and data.std == pytest.approx(std, abs=1e-6)
+    arrays = medmnist()
+    arrays["train_images"][:] = 7                                      # no deviation at all
+    np.savez(here / "flat.npz", **arrays)
+    assert load_dataset("npz:flat.npz").std == pytest.approx((1 / 255,), abs=1e-6)
+
+
+def test_links_count_and_a_circle_of_them_ends(here):
+    tree(here / "elsewhere", {"a": 4, "b": 4})
+    (here / "photos").mkdir()
+    (here / "photos" / "a").symlink_to(here / "elsewhere" / "a")
+    (here / "photos" / "b").symlink_to(here / "elsewhere" / "b")
+    (here / "elsewhere" / "b" / "again").symlink_to(here / "elsewhere" / "b")
+    assert sum(map(sum, counts(load_dataset("folder:photos")).values())) == 8
+
+
+# --- Identity ---
+
+
+def test_a_moved_folder_keeps_the_id_and_one_changed_picture_changes_it(here, tmp_path):
+    tree(here / "photos", ONE)
+    run = Run(dataset="folder:photos")
+    shutil.copytree(here / "photos", tmp_path / "far" / "other name")
+    moved = Run(dataset=f"folder:{tmp_path / 'far' / 'other name'}")
+    assert moved.id == run.id and moved != run
+    assert Run(dataset="folder(size=32.0):./photos/") == run
+    os.utime(here / "photos" / "cats" / "0.png", (0, 0))
+    (here / "photos" / "readme.txt").write_text("no picture")
+    assert Run(dataset="folder:photos") == run
+    others = {Run(dataset="folder(size=64):photos").id, Run(dataset="folder(channels=1):photos").id}
+    painted(2).save(here / "photos" / "cats" / "0.png")
+    others.add(Run(dataset="folder:photos").id)
+    os.rename(here / "photos" / "cats" / "1.png", here / "photos" / "dogs" / "cat 1.png")
+    others.add(Run(dataset="folder:photos").id)
+    assert len(others | {run.id}) == 5
+
+
+def test_the_id_of_an_npz_is_that_of_its_bytes(here, tmp_path):
+    np.savez(here / "a.npz", **medmnist())
+    shutil.copy(here / "a.npz", tmp_path / "b.npz")
+    run = Run(dataset="npz:a.npz")
+    assert Run(dataset=f"npz:{tmp_path / 'b.npz'}").id == run.id
+    np.savez(here / "a.npz", **medmnist())                             # other noise
+    assert Run(dataset="npz:a.npz").id != run.id
+
+
+def test_ids_and_records_hold_no_path_of_the_machine(here, tmp_path):
+    """Where the pictures lie below the working directory or the data folder."""
+    tree(tmp_path / "data" / "sets" / "photos", {"a": 4, "b": 4})
+    by_path = Run(dataset=f"folder:{tmp_path / 'data' / 'sets' / 'photos'}")
+    run = tiny(dataset="folder:sets/photos", **FEW)
+    assert by_path.dataset == run.dataset == f"{identity(run.dataset)}:sets/photos"
+    record = train(run)
+    assert str(tmp_path) not in store.record_path("own", run.id).read_text()
+    assert "photos" not in run.id and "photos" not in str(run.resolved())
+    assert Run(**record["run"]) == run
+
+
+def test_a_finished_run_needs_the_pictures_no_more(here):
+    """Its record is listed, its model loads, and the decoded pictures are kept."""
+    tree(here / "photos", {"a": 4, "b": 4})
+    run = tiny(dataset="folder:photos", **FEW)
+    record = train(run)
+    shutil.rmtree(here / "photos")
+    assert main(["runs", "list", "--profile", "own"]) == 0
+    assert load_model(run.id).classes == ["a", "b"]
+    assert len(data_of(Run(**record["run"])).labels["train"]) == 4
+    before = weights(run)
+    shutil.rmtree(store.checkpoints_dir("own", run.id))
+    assert main(["train", run.id, "--weights"]) == 0
+    assert all((before[key] == value).all() for key, value in weights(run).items())
+
+
+def test_changed_content_is_not_mistaken_for_that_of_a_run(here):
+    np.savez(here / "a.npz", **medmnist())
+    run = Run(dataset="npz:a.npz")
+    np.savez(here / "a.npz", **medmnist())
+    with pytest.raises(DataBad, match="a.npz has other content .* than the run was made with"):
+        load_dataset(run.dataset)
+    os.remove(here / "a.npz")
+    with pytest.raises(DataMissing, match="no data at 'a.npz': looked from the working directory"):
+        load_dataset(run.dataset)
+
+
+def test_pictures_are_decoded_once_and_a_torn_cache_is_made_again(here, tmp_path, monkeypatch):
+    tree(here / "photos", ONE)
+    one = load_dataset("folder:photos")
+    with monkeypatch.context() as patch:
+        patch.setattr(own, "decode", lambda *a: pytest.fail("decoded again"))
+        load_dataset("folder:photos")
+    (file,) = (tmp_path / "data" / "own").glob("*.npz")
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.warns(UserWarning, match="set aside"):
+        two = load_dataset("folder:photos")
+    assert all(np.array_equal(one.images[s], two.images[s]) for s in one.images)
+
+
+@pytest.mark.parametrize("place", ["my photos (2)", "fotos [x] é", "a=b,c", "x:y"])
+def test_paths_of_every_kind(here, place):
+    tree(here / place, {"a": 3, "b": 3})
+    run = Run(dataset=f"folder(size=28):{place}")
+    assert parse(run.dataset)[1]["path"] == place
+    assert data_of(run).images["train"].shape == (2, 28, 28, 3)
+    assert Run(**run.as_dict()) == run
+
+
+# --- Bad input ---
+
+
+def test_all_bad_pictures_are_named_in_one_go(here, monkeypatch):
+    tree(here / "photos", ONE)
+    cats = here / "photos" / "cats"
+    (cats / "empty.png").write_bytes(b"")
+    (cats / "text.jpg").write_text("no picture")
+    whole = (cats / "3.png").read_bytes()
+    (cats / "torn.png").write_bytes(whole[:len(whole) // 2])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 50)
+    painted(0, 41, 50).save(cats / "huge.png")
+    painted(0, 400, 50).save(cats / "bomb.png")
+    eps = io.BytesIO()
+    painted(0).save(eps, "EPS")
+    (cats / "program.png").write_bytes(eps.getvalue())
+    with pytest.warns(Image.DecompressionBombWarning), pytest.raises(DataBad) as error:
+        load_dataset("folder:photos")
+    words = str(error.value)
+    assert "photos: 6 of 37 pictures cannot be used:" in words and "Replace or remove" in words
+    for name, why in {"empty": "empty", "torn": "truncated", "huge": "2,050 pixels, and 2,000 are",
+                      "bomb": "bomb", "program": "not a picture"}.items():
+        assert any(f"cats/{name}.png: " in line and why in line for line in words.splitlines())
+    assert "cats/text.jpg: it is not a picture" in words
+
+
+def test_a_dangling_link_is_named(here):
+    tree(here / "photos", ONE)
+    (here / "photos" / "dogs" / "gone.png").symlink_to("nowhere.png")
+    with pytest.raises(DataBad, match="dogs/gone.png: No such file"):
+        Run(dataset="folder:photos")
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    ({"a": 4}, "has 1 class folders, and two are the least"),
+    ({}, "has 0 class folders"),
+    ({"a": 4, "b": 0, "c": 0}, "no pictures in train/b, train/c"),
+    ({"a": 4, "b": 2, "c": 1}, r"needs 3 training pictures.* val and test .*b \(2\), c \(1\)"),
+    ({"train/a": 4, "train/b": 1, "test/a": 1}, r"needs 2 training pictures.* val are.*b \(1\)"),
+    ({"train/a": 4, "train/b": 4, "test/c": 1}, "not among the classes of train: test/c"),
+    ({"test/a": 4, "test/b": 4}, "has test but no train")])
+def test_a_folder_that_cannot_be_says_why(here, given, words):
+    (here / "photos").mkdir()
+    tree(here / "photos", given)
+    with pytest.raises(ValueError, match=words):
+        Run(dataset="folder:photos")
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("folder", "folder needs a path, as in folder:photos"), ("npz:", "npz needs a path"),
+    ("folder:nowhere", "no data at 'nowhere'"), ("npz(size=32):x", "valid: content"),
+    ("folder(width=3):x", "valid: content, size, channels"),
+    ("folder(size=20):x", "size=20 should be 28 to 64"),
+    ("folder(size=big):x", "should be like 32"),
+    ("folder(channels=2):x", "channels=2 should be 1 or 3"), ("npz:.", "folder:"),
+    ("photos", "folder:PATH, npz:PATH"),
+    ("cifar10:x", "unknown option of data set 'cifar10': 'path'")])
+def test_a_name_that_cannot_be_says_what_can(here, name, words):
+    with pytest.raises((ValueError, DataMissing)) as error:
+        Run(dataset=name)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"train_images": lambda x: x[:, :20]}, ["train_images is (40, 20, 28), not", "28 to 64"]),
+    ({"train_images": lambda x: np.zeros((40, 128, 128), np.uint8)}, ["(40, 128, 128), not"]),
+    ({"train_images": lambda x: np.zeros((40, 3, 28, 28), np.uint8)}, ["(40, 3, 28, 28), not"]),
+    ({"train_images": None}, ["train_images is missing"]),
+    ({"test_images": None, "val_labels": None},
+     ["no array 'test_images'", "no array 'val_labels'"]),
+    ({"train_labels": lambda y: y.astype(np.int64) - 1, "test_labels": lambda y: y / 2},
+     ["train_labels[0] is -1, not within 0 to", "(nor are 13 others)", "test_labels is float64"]),
+    ({"train_labels": lambda y: y + 1}, ["no image of class 0 in train_labels"]),
+    ({"train_labels": lambda y: np.eye(3, dtype=np.uint8)[y[:, 0]]},
+     ["40 train_images, 120 train_labels (one label an image is wanted)"]),
+    ({"val_images": lambda x: x[:-1], "test_images": lambda x: x.astype(float)},
+     ["9 val_images, 10 val_labels", "test_images is float64"]),
+    ({"train_labels": lambda y: y * 0, "val_labels": lambda y: y * 0, "test_labels":
+      lambda y: y * 0}, ["one class alone"])])
+def test_a_bad_npz_is_told_everything_in_one_go(here, changes, words):
+    arrays = medmnist()
+    for key, change in changes.items():
+        arrays[key] = change(arrays[key]) if change else None
+    np.savez(here / "bad.npz", **{k: v for k, v in arrays.items() if v is not None})
+    with pytest.raises(DataBad) as error:
+        load_dataset("npz:bad.npz")
+    assert str(error.value).startswith("bad.npz: ")
+    assert all(word in str(error.value) for word in words)
+
+
+def test_more_than_256_classes_keep_their_numbers(here):
+    arrays = medmnist(n=(600, 300, 300), classes=300)
+    np.savez(here / "many.npz", **arrays)
+    run = tiny(dataset="npz:many.npz", **FEW | {"n_train": 32, "n_val": 10})
+    record = train(run)
+    stored = store.read_arrays("own", run.id, record["arrays"]["predictions"])
+    assert np.array_equal(stored["label"], data_of(run).labels["test"][:300])
+    assert stored["label"].max() == 299
+
+
+# --- The README's own section ---
+
+
+def section() -> str:
+    text = (REPO / "README.md").read_text(encoding="utf-8")
+    return text.split("## Your own data")[1].split("\n## ")[0]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", section(), re.DOTALL)
+
+
+def test_the_readmes_commands_run_as_they_stand_but_small(here, capsys):
+    tree(here / "photos", {"a": 4, "b": 4})
+    np.savez(here / "pathmnist.npz", **medmnist())
+    (commands,) = blocks("bash")
+    for line in commands.strip().splitlines():
+        words = shlex.split(line, comments=True)
+        assert words[:3] == [".venv/bin/python", "-m", "attnlib"]
+        small = "--width 0.125 --epochs 1 --backbone squeezenet --batch-size 4".split()
+        assert main(words[3:] + small * (words[3] == "train")) == 0
+    out = capsys.readouterr().out
+    assert out.count("test accuracy") == 3 and out.count(", good\n") == 2
+
+
+def test_the_readmes_python_trains_and_loads(here, monkeypatch):
+    tree(here / "photos", {"a": 4, "b": 4})
+    code = blocks("python")[0].replace("width=0.25, epochs=20", "width=0.125, epochs=1")
+    names = {}
+    exec(code, names)
+    assert names["record"]["status"] == "done" and names["model"].classes == ["a", "b"]
+
+
+def test_a_new_data_set_is_one_row_and_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_module, "DATASETS", dict(DATASETS))
+    monkeypatch.setattr(data_module, "SETS", ChainMap(own.OWN, data_module.DATASETS))
+    for module in (run_module, train_module):
+        monkeypatch.setattr(module, "SETS", data_module.SETS)
+    monkeypatch.setattr(train_module, "DATASETS", data_module.DATASETS)
+    exec(blocks("python")[1], {})
+    with pytest.raises(DataMissing, match="no data for 'digits'.*digits.npz"):
+        load_dataset("digits")
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "digits.npz", **medmnist(classes=10))
+    run = tiny(dataset="digits", **FEW)
+    assert run.id.startswith("digits-") and train(run)["model"]["params"] > 0
+    assert load_model(run).mean == (0.1307,) and estimate_seconds(run) > 0
+    assert load_dataset("npz:digits.npz").row.size == 28

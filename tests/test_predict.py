@@ -1,0 +1,128 @@
+"""What a trained network says of pictures, from the command line."""
+import numpy as np
+import pytest
+import torch
+from helpers import tiny
+from PIL import Image
+
+from attnlib.__main__ import main
+from attnlib.data import load_dataset
+from attnlib.grid import load_model
+from attnlib.predict import evaluate, place_for, probabilities
+from attnlib.train import data_of, train
+
+CBAM = "cifar10-resnet18-cbam-s0"           # its weights come with the repository
+
+
+@pytest.fixture
+def photo(tmp_path, monkeypatch):
+    """photo.jpg, 90×60, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8)).save("photo.jpg")
+    return "photo.jpg"
+
+
+def grey_data(folder, monkeypatch):
+    """A file of 200 grey pictures in place of Fashion-MNIST."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (200, 28, 28), dtype=np.uint8)
+    labels = np.arange(200) % 10
+    folder.mkdir()
+    np.savez(folder / "fashionmnist.npz", train_images=images, train_labels=labels,
+             test_images=images, test_labels=labels)
+    monkeypatch.setenv("ATTNLIB_DATA", str(folder))
+
+
+def test_predict_names_classes_and_draws(photo, out, capsys):
+    assert main(["predict", CBAM, photo, "--top", "3", "--gradcam"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shares = [float(line.split("%")[0]) for line in lines if line.startswith("   ")]
+    assert len(shares) == 3 and shares == sorted(shares, reverse=True) and sum(shares) <= 100.1
+    drawn = out / "results" / "predict" / f"photo-{load_model(CBAM).id}.png"
+    assert drawn.name in lines[-1] and Image.open(drawn).size > (800, 300)
+
+
+def test_the_probabilities_are_the_networks_own(tmp_path, capsys):
+    run = tiny()
+    train(run)
+    data, model = data_of(run), load_model(run)
+    images = data.images["test"][:6]
+    x = torch.from_numpy(images / 255.0)
+    x = ((x - torch.tensor(data.mean)) / torch.tensor(data.std)).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        expected = model(x).softmax(1).numpy()
+    assert np.allclose(probabilities(model, images), expected, atol=1e-5)
+    paths = [str(tmp_path / f"{k}.png") for k in range(6)]
+    for image, path in zip(images, paths, strict=True):
+        Image.fromarray(image).save(path)
+    assert main(["predict", run.id, *paths, "--top", "1"]) == 0
+    said = [line.split("%")[1].strip() for line in capsys.readouterr().out.splitlines()
+            if line.startswith("   ")]
+    assert said == [data.classes[k] for k in expected.argmax(1)]
+
+
+def test_bad_files_are_named_in_one_go_and_the_good_ones_predicted(photo, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("no picture")
+    assert main(["predict", CBAM, "notes.txt", photo, "missing.png"]) == 1
+    shown = capsys.readouterr()
+    assert "photo.jpg" in shown.out and "2 of 3 pictures" in shown.err
+    assert "notes.txt: it is not a picture" in shown.err and "missing.png: there is" in shown.err
+    assert main(["predict", CBAM, "missing.png", "--gradcam"]) == 1
+
+
+def test_what_is_asked_wrongly_is_one_line(photo, capsys):
+    assert main(["predict", "no-such-run", photo]) == 2
+    assert CBAM in capsys.readouterr().err                # it lists what there is
+    assert main(["predict", CBAM, photo, "--top", "0"]) == 2
+    assert main(["evaluate", CBAM, "--split", "tset"]) == 2
+    assert "train, val, test" in capsys.readouterr().err
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(out):
+    taken = set()
+    names = [place_for(path, "id", taken).name for path in ("a/x.png", "b/x.jpg", "c/y.png")]
+    assert names == ["x-id.png", "x-2-id.png", "y-id.png"]
+    assert len(place_for("n" * 250 + ".png", "id", taken).name) < 150
+
+
+def test_a_grey_network_takes_a_colour_picture(photo, tmp_path, monkeypatch, capsys):
+    grey_data(tmp_path / "data", monkeypatch)
+    run = tiny(dataset="fashionmnist", backbone="cnn3", n_train=64)
+    train(run)
+    assert main(["predict", run.id, photo, "--gradcam"]) == 0
+    assert "28×28 pixels, grey" in capsys.readouterr().out
+
+
+def test_evaluate_finds_what_the_record_says(capsys):
+    run = tiny(attention="se")
+    record = train(run)
+    found = evaluate(run)
+    assert found["accuracy"] == found["recorded"] == pytest.approx(record["test"]["accuracy"])
+    assert found["nll"] == pytest.approx(record["test"]["nll"], abs=1e-4)
+    counts = np.bincount(data_of(run).split("test", run.n_test)[1], minlength=10)
+    shares = np.array(list(found["per_class"].values()))
+    assert (shares * counts).sum() / counts.sum() == pytest.approx(found["accuracy"])
+    val = evaluate(run, "val")
+    assert val["recorded"] == record["history"][-1]["val_accuracy"] == pytest.approx(
+        val["accuracy"])
+    assert evaluate(run, "train")["recorded"] is None
+    capsys.readouterr()
+    assert main(["evaluate", run.id]) == 0
+    text = capsys.readouterr().out
+    assert "a difference of +0.00 points" in text and text.count("\n") == 11
+
+
+def test_evaluate_draws_right_and_wrong_ones(out, capsys):
+    run = tiny(width=0.25, epochs=1)
+    train(run)
+    assert main(["evaluate", run.id, "--split", "val", "--gradcam"]) == 0
+    sheet = out / "results" / "evaluate" / f"{run.id}-val.png"
+    assert sheet.name in capsys.readouterr().out and Image.open(sheet).size > (1000, 700)
+
+
+def test_a_class_that_is_not_there_has_no_accuracy(monkeypatch):
+    run = tiny(n_test=5)
+    train(run)
+    there = set(load_dataset(run.dataset, sizes={"train": 1, "val": 1, "test": 5}).labels["test"])
+    assert sum(np.isfinite(v) for v in evaluate(run)["per_class"].values()) == len(there)

@@ -1,0 +1,173 @@
+"""The README does what it says: its commands run, its code runs, its links lead somewhere."""
+import functools
+import re
+import shlex
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from helpers import TINY
+from PIL import Image
+
+import attnlib
+from attnlib import readme
+from attnlib.__main__ import main, parser
+from attnlib.grid import collect
+from attnlib.paths import REPO
+from attnlib.studies import PROFILES
+
+TEXT = (REPO / "README.md").read_text(encoding="utf-8")
+MODULE = ".venv/bin/python -m attnlib "
+
+
+def section(title: str) -> str:
+    return TEXT.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands(text: str) -> list[str]:
+    """The lines of a text's shell blocks, without comments, continued lines joined."""
+    lines = "\n".join(blocks(text, "bash")).replace("\\\n", " ").splitlines()
+    return [" ".join(shlex.split(line, comments=True)) for line in lines if line.strip()]
+
+
+def attnlib_commands(text: str) -> list[list[str]]:
+    lines = "\n".join(blocks(text, "bash")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[3:] for line in lines if line.startswith(MODULE)]
+
+
+def test_every_command_is_one_that_there_is():
+    found = attnlib_commands(TEXT)
+    assert len(found) > 8
+    for argv in found:
+        parser().parse_args(argv)                   # exits where it does not know one
+    targets = set(re.findall(r"^([a-z]+):", (REPO / "Makefile").read_text(), re.MULTILINE))
+    asked = [line.split()[1] for line in commands(TEXT) if line.startswith("make")]
+    assert asked and set(asked) <= targets
+    others = [c for c in commands(TEXT) if not c.startswith((MODULE, "make "))]
+    assert others == []
+
+
+def test_every_link_leads_somewhere():
+    prose = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+               for title in re.findall(r"^#+ (.*)$", prose, re.MULTILINE)}
+    links = re.findall(r"\]\(([^)\s]+)\)", TEXT)
+    assert len(links) > 15
+    for link in links:
+        path, _, anchor = link.partition("#")
+        assert link.startswith("http") or (REPO / path).exists(), link
+        assert path or anchor in anchors, link
+
+
+def test_a_newcomer_finds_the_parts_in_this_order():
+    titles = re.findall(r"^## (.*)$", TEXT, re.MULTILINE)
+    wanted = ["Results so far", "See it in minutes", "Reading order", "Colab and JupyterLab",
+              "Your own pictures", "Put a block into your own network", "How to add",
+              "What did not work"]
+    assert [t for t in titles if t in wanted] == wanted
+
+
+# --- Your own pictures ---
+
+
+@pytest.fixture
+def photo(tmp_path, monkeypatch):
+    """photo.jpg in the working directory, and a CIFAR-10 of 40 images."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8)).save("photo.jpg")
+    x, y = rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), np.arange(40) % 10
+    np.savez("cifar10.npz", train_images=x, train_labels=y, test_images=x, test_labels=y)
+    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
+
+
+def test_the_commands_for_pictures_work_right_after_cloning(photo, out, tmp_path, capsys):
+    argvs = attnlib_commands(section("Your own pictures"))
+    assert [argv[0] for argv in argvs] == ["predict", "evaluate", "export", "predict"]
+    for argv in argvs:
+        assert main(argv) == 0
+    assert len(list((out / "results" / "predict").iterdir())) == 1
+    assert len(list((out / "results" / "evaluate").iterdir())) == 1
+    assert (tmp_path / "cbam.npz").stat().st_size < 1.5e6
+    assert capsys.readouterr().out.count(" %") == 5 + 2 + 10 + 3      # classes, and two scores
+
+
+def test_the_code_for_pictures_works(photo, capsys):
+    code, = blocks(section("Your own pictures"), "python")
+    exec(code, {})
+    shares = re.findall(r"'\w+': ([\d.]+)", capsys.readouterr().out)
+    assert len(shares) == 10 and sum(map(float, shares)) == pytest.approx(1, abs=0.01)
+
+
+# --- A block in your own network ---
+
+
+def test_the_recipe_for_your_own_network(monkeypatch):
+    monkeypatch.setattr(torchvision.models, "resnet50", functools.partial(
+        lambda make, weights: make(weights=None), torchvision.models.resnet50))   # no download
+    codes, names = blocks(section("Put a block into your own network"), "python"), {}
+    assert len(codes) == 4
+    for code in codes:
+        exec(code, names)
+    model, groups, fresh = names["model"], names["groups"], names["fresh"]
+    assert sum("added_attention" in k for k in fresh) > 16 and "fc.weight" in fresh
+    assert [g["lr"] for g in groups] == [1e-2, 1e-3]
+    assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
+    assert {k for k, p in model.named_parameters() if p.requires_grad} == fresh
+    assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 5)
+    mine = names["mine"]
+    assert [k for k, _ in mine.named_modules() if k.endswith("added_attention")] == [
+        "features.1.added_attention", "features.4.added_attention"]
+    mine(torch.randn(2, 3, 32, 32)).square().sum().backward()
+    assert all(p.grad is not None for p in mine.parameters())
+
+
+def test_what_to_expect_is_counted_from_the_records(monkeypatch):
+    assert "no comparison" in readme.expect()               # of an empty folder
+    monkeypatch.setenv("ATTNLIB_OUT", str(REPO))
+    monkeypatch.setenv("ATTNLIB_PROFILE", "real")
+    words = readme.expect()
+    n = int(re.search(r"(\d+) comparisons", words)[1])
+    verdicts = re.findall(r"(\d+) (?:better|worse|equivalent|undecided)", words)
+    assert n == sum(map(int, verdicts)) > 0
+    df = collect("hybrid", "real")
+    assert n <= df[df.arm != "none"].groupby(["dataset", "arm"]).ngroups
+    assert f"<!-- expect -->\n\n{words[:20]}" in TEXT
+
+
+# --- How to add ---
+
+
+@pytest.fixture
+def tables():
+    """The tables of names, put back afterwards."""
+    from attnlib.attention import ATTENTION
+    from attnlib.backbones import BACKBONES
+    from attnlib.studies import STUDIES
+    before = [(table, dict(table)) for table in (ATTENTION, BACKBONES, STUDIES)]
+    yield
+    for table, rows in before:
+        table.clear()
+        table.update(rows)
+
+
+def test_how_to_add_a_block_a_backbone_and_a_study(tables, monkeypatch, capsys):
+    sizes = {k: v for k, v in TINY.items() if k not in ("backbone", "epochs")} | {"epochs": 1}
+    monkeypatch.setitem(PROFILES, "small", PROFILES["small"]._replace(fields=sizes))
+    names = {}
+    for code in blocks(section("How to add"), "python"):
+        exec(code, names)
+    text = capsys.readouterr().out
+    assert "trained 9, found 0" in text and "Does one gate for everything help?" in text
+    df = attnlib.collect("dim", "small")
+    assert sorted(df.arm.unique()) == ["dim", "dim(start=2.0)", "none"]
+    assert (df.status == "done").all() and len(df) == 9
+    assert set(df[df.arm != "none"].attention_params) == {2}    # one a stage
+    model = attnlib.load_model(df[df.arm == "dim"].id.iloc[0])
+    moved = [m.w.item() for m in model.modules() if isinstance(m, names["Dim"])]
+    assert len(moved) == 2 and all(moved)                       # trained away from 0

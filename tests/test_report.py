@@ -1,0 +1,79 @@
+"""What the report adds to its notebooks: words for pictures, files of tables."""
+import csv
+
+import matplotlib.pyplot as plt
+import nbformat
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+from IPython.core.formatters import DisplayFormatter
+from IPython.core.pylabtools import print_figure
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from attnlib import plots, report
+from attnlib.alttext import describe
+from attnlib.paths import figures_dir
+
+
+@pytest.fixture
+def figure():
+    rows = [{"dataset": "cifar10", "backbone": "resnet18", "recipe": "strong", "attention": arm,
+             "arm": arm, "seed": seed, "status": "done", "accuracy": 60.0 + seed, "profile": "real"}
+            for arm in ("none", "se") for seed in range(3)]
+    return plots.accuracy(pd.DataFrame(rows))
+
+
+@pytest.fixture
+def book(tmp_path, figure):
+    """A folder with one notebook: a saved figure's output as a kernel makes it, and two tables."""
+    as_shown = DisplayFormatter(active_types=["image/png", "text/plain"])
+    as_shown.formatters["image/png"].for_type(
+        plt.Figure, lambda f: print_figure(f, "png", base64=True))
+    data, metadata = as_shown.format(plots.save(figure, "one", "real"))
+    table = "| block | gain |\n|:--|:--|\n| SE | −0.2 [−1.9, +1.4] |\n| a, b | – |"
+    outputs = [new_output("execute_result", data=data, metadata=metadata, execution_count=1),
+               *(new_output("display_data", data={"text/markdown": table}) for _ in range(2))]
+    nb = new_notebook(cells=[new_markdown_cell("# T\n\n## Every gain\n\n| typed |\n|--|\n| x |"),
+                             new_code_cell("1", outputs=outputs)])
+    nbformat.write(nb, tmp_path / f"{report.ARTICLE}.ipynb")
+    return tmp_path
+
+
+def test_a_figures_own_words_become_the_alternative_text(book, figure):
+    page = report.report(book, book / "index.html").read_text()
+    image = BeautifulSoup(page, "html.parser").find("img")
+    assert image["src"].startswith("data:image/png") and image["alt"] == describe(figure)
+    assert image["alt"] == "ResNet-18 on CIFAR-10. Vertical: test accuracy, %. Shown: none; SE"
+    assert describe(figure) in (figures_dir("real") / "one.svg").read_text()
+
+
+def test_tables_of_the_article_become_files(book):
+    (book / "tables").mkdir()
+    (book / "tables" / "of-old.csv").write_text("")
+    report.report(book, book / "index.html")
+    names = sorted(p.name for p in (book / "tables").iterdir())
+    assert names == ["every-gain-2.csv", "every-gain-2.md", "every-gain.csv", "every-gain.md"]
+    rows = list(csv.reader((book / "tables" / "every-gain.csv").open()))
+    assert rows == [["block", "gain"], ["SE", "-0.2 [-1.9, +1.4]"], ["a, b", "–"]]
+    assert (book / "tables" / "every-gain.md").read_text().splitlines() == [
+        "| block | gain |", "| --- | --- |", "| SE | −0.2 [−1.9, +1.4] |", "| a, b | – |"]
+
+
+def test_words_of_pictures_and_of_nothing():
+    sheet = plots.pictures([plt.imread(plt.cbook.get_sample_data("logo2.png"))] * 3,
+                           ["cat", "dog", "cat"], columns=3)
+    assert describe(sheet) == "3 pictures: cat; dog"
+    assert describe(plt.figure()) == "A figure without text"
+    bare, axis = plt.subplots()
+    assert describe(bare) == "A plot without labels"
+    axis.set(title="$\\bf{two\\ words}$\nbelow", ylabel=" ")
+    assert describe(bare) == "two words below"
+    plt.close("all")
+
+
+def test_long_lists_are_cut_and_counted():
+    figure, axis = plt.subplots()
+    axis.set_xticks(range(40), [f"block {chr(97 + k % 26)}{k // 26}" for k in range(40)])
+    said = describe(figure)
+    assert said.endswith("; and 10 more") and said.count(";") == 30
+    plt.close(figure)

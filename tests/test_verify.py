@@ -1,0 +1,90 @@
+"""Records checked against their files and against a second training."""
+import numpy as np
+import pytest
+from helpers import tiny
+
+from attnlib import store, verify
+from attnlib.__main__ import main
+from attnlib.paths import checkpoints_dir, runs_dir
+from attnlib.train import train
+
+
+def change(run, **own) -> dict:
+    """Write a run's record anew, sealed, with other content."""
+    record = store.read_record(store.record_path("own", run.id)) | own
+    store.write_record("own", record)
+    return record
+
+
+def test_a_run_trained_again_gives_its_record_and_leaves_nothing(out, capsys):
+    record = train(tiny(), "own")
+    before = sorted(p.name for p in runs_dir("own").iterdir())
+    found = verify.again(record)
+    assert (found.points, found.loss, found.allowed) == (0, 0, verify.SAME) and found.good
+    assert sorted(p.name for p in runs_dir("own").iterdir()) == before
+    aside = out / "results" / "executed" / "verify"
+    assert not [p for p in aside.rglob(f"{tiny().id}*") if p.name != f".{tiny().id}.lock"]
+    assert main(["verify", "--profile", "own", "--minutes", "0.01"]) == 0
+    assert "good" in capsys.readouterr().out
+
+
+def test_a_score_that_does_not_come_out_again_is_bad(capsys):
+    record = train(tiny(), "own")
+    test = record["test"] | {"accuracy": record["test"]["accuracy"] + 0.1}
+    found = verify.again(change(tiny(), test=test))
+    assert found.points == pytest.approx(-10) and not found.good
+    assert verify.verify("own", 0.01) == 2                  # the predictions, and the training
+    said = capsys.readouterr().out
+    assert "BAD" in said and "the predictions give" in said
+
+
+def test_a_record_of_another_machine_may_differ_as_seeds_do():
+    records = [train(tiny(seed=seed), "own") for seed in range(3)]
+    there = records[0]["env"] | {"device": "another"}
+    found = verify.again(change(tiny(seed=0), env=there))
+    sd = np.std([100 * r["test"]["accuracy"] for r in records], ddof=1)
+    assert found.allowed == pytest.approx(max(1, 4 * 2 ** 0.5 * sd))
+
+
+def test_a_torn_record_and_one_that_diverges_are_told(capsys):
+    record = train(tiny(), "own")
+    assert verify.stored("own") == 0
+    path = store.record_path("own", tiny().id)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert verify.stored("own") == 1
+    assert not verify.again(record | {"run": tiny(lr=1e11).as_dict(), "id": tiny(lr=1e11).id}).good
+
+
+def test_the_sample_is_spread_and_within_its_minutes():
+    for seed in range(2):
+        for block in ("none", "se", "cbam"):
+            train(tiny(seed=seed, attention=block), "own")
+            change(tiny(seed=seed, attention=block), seconds=60.0)
+    three = verify.sample("own", 3)
+    assert len(three) == 3 and len({r["run"].get("attention", "none") for r in three}) == 3
+    assert len(verify.sample("own", 0.1)) == 1 and len(verify.sample("own", 99)) == 6
+    assert {r["id"] for r in verify.sample("own", 1, 5)} != set()
+    change(tiny(), env=three[0]["env"] | {"device": "another"})
+    assert verify.sample("own", 99)[-1]["id"] == tiny().id, "other machines come last"
+
+
+def test_an_interrupted_check_goes_on(monkeypatch):
+    record = train(tiny(), "own")
+    steps = []
+    save = store.save_checkpoint
+
+    def stop_once(folder, name, state):
+        save(folder, name, state)
+        steps.append(folder)
+        if len(steps) == 1:
+            raise KeyboardInterrupt
+    monkeypatch.setattr(store, "save_checkpoint", stop_once)
+    with pytest.raises(KeyboardInterrupt):
+        verify.again(record)
+    assert "verify" in str(steps[0]) and "verify" not in str(checkpoints_dir("own", tiny().id))
+    assert verify.again(record).points == 0
+
+
+def test_no_record_at_all(capsys):
+    assert main(["verify"]) == 2
+    assert "no record" in capsys.readouterr().err
