@@ -43,7 +43,8 @@ def stored(out):
         arrays = made_up(run.seed, 0.2 * (run.attention == "se"), 0.8 + 0.02 * run.seed)
         body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "profile": "small",
                 "status": "done", "versions": train_module.versions(run), "model": {},
-                "history": [], "test": {"accuracy": 0.8 + 0.02 * run.seed, "nll": 1.0}, "seconds": 1.0,
+                "history": [], "seconds": 1.0,
+                "test": {"accuracy": 0.8 + 0.02 * run.seed, "nll": 1.0},
                 "classes": [str(k) for k in range(10)],
                 "arrays": {"cam": store.write_arrays("small", f"{run.id}.cam", arrays)}}
         store.write_record("small", body)
