@@ -187,15 +187,16 @@ def run_table(df, stage: int = 0):
 def beyond_accuracy(table, metric: str = "lift", base: str = "none") -> dict[str, Estimate]:
     """What each arm adds to a measure at equal accuracy, in one cell of a `run_table`: the
     coefficients of ordinary least squares, metric ~ 1 + accuracy + arm, over runs, with t
-    intervals; ``accuracy`` per point. {} where there are fewer runs than that takes."""
+    intervals; ``accuracy`` per point. {} where an arm has fewer than MIN_SEEDS runs."""
     from scipy import stats
     table = table.dropna(subset=[metric, "accuracy"])
     arms = [a for a in table.arm.unique() if a != base]
     names = ["accuracy", *arms]
     x = np.column_stack([np.ones(len(table)), table.accuracy - table.accuracy.mean(),
                          *[(table.arm == a).to_numpy(float) for a in arms]])
-    free = len(x) - x.shape[1]
-    if free < 2 or base not in set(table.arm) or np.linalg.matrix_rank(x) < x.shape[1]:
+    free, seeds = len(x) - x.shape[1], table.groupby("arm").size()
+    if (not len(seeds) or seeds.min() < MIN_SEEDS or base not in seeds or not arms
+            or np.linalg.matrix_rank(x) < x.shape[1]):
         return {}
     y = table[metric].to_numpy(float)
     beta, *_ = np.linalg.lstsq(x, y, rcond=None)
