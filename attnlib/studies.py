@@ -152,8 +152,10 @@ STUDIES = {
                  Plan("fashionmnist", "resnet18", ("none", "se", "cbam"), 6, own("plain")),
                  Plan("fashionmnist", "resnet18", ("cbam",), 6, at("head_post") | own("plain")))}),
     "recipe": Study("What does the recipe buy, and what does the block buy?", {
-        profile: ((Plan(data, "resnet18", ("none", "cbam"), 6 if profile == "full" else 3),
-                   *PLAIN_PLANS[profile]) + more) for profile, data, more in (
+        # plain first: only with its runs is a profile good enough to be shown
+        profile: (*PLAIN_PLANS[profile],
+                  Plan(data, "resnet18", ("none", "cbam"), 6 if profile == "full" else 3), *more)
+        for profile, data, more in (
             ("small", SMALL, ()), ("real", "cifar10", ()),
             ("full", "cifar10", tuple(Plan("cifar10", "resnet18", ("none", "se", "cbam"), 6,
                                            {"recipe": f"strong+{extra}"})
