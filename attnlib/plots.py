@@ -3,6 +3,7 @@ the palette (Okabe & Ito, and a purple) is safe for colour-blind readers, and ma
 colours say."""
 import base64
 import io
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -76,8 +77,21 @@ def use_style() -> None:
     plt.rcParams.update(STYLE)
 
 
-def save(figure: plt.Figure, stem: str, profile: str) -> plt.Figure:
-    """Write ``figures/<profile>/<stem>.png`` and ``.svg``, and return the figure to be shown. What
+@dataclass(frozen=True)
+class Shown:
+    """What a notebook shows of a figure: a PNG of few colours, a third of the size, since in a
+    notebook of thirty figures that is what counts; and in words, as its alternative text. No
+    `Figure`, or the kernel would draw that by its own rule."""
+    png: bytes
+    alt: str
+
+    def _repr_mimebundle_(self, **_):
+        return ({"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt},
+                {"image/png": {"alt": self.alt}})
+
+
+def save(figure: plt.Figure, stem: str, profile: str) -> Shown:
+    """Write ``figures/<profile>/<stem>.png`` and ``.svg``, and return the picture to be shown. What
     it shows in words goes with it: into both files, and as the alternative text of the notebook's
     picture."""
     folder, alt = figures_dir(profile), describe(figure)
@@ -85,14 +99,11 @@ def save(figure: plt.Figure, stem: str, profile: str) -> plt.Figure:
     figure.savefig(folder / f"{stem}.png", metadata={"Software": None, "Description": alt})
     figure.savefig(folder / f"{stem}.svg", metadata={"Date": None, "Description": alt})
     plt.close(figure)                       # shown once, as the cell's value
-    shown = base64.b64encode(small_png(figure)).decode()
-    figure._repr_mimebundle_ = lambda **_: ({"image/png": shown}, {"image/png": {"alt": alt}})
-    return figure
+    return Shown(small_png(figure), alt)
 
 
 def small_png(figure: plt.Figure, colours: int = 128) -> bytes:
-    """The figure as a PNG of few colours: a third of the size, and in a notebook of thirty figures
-    that is what counts."""
+    """The figure as a PNG of few colours."""
     from PIL import Image
     whole, out = io.BytesIO(), io.BytesIO()
     figure.savefig(whole, dpi=figure.dpi, bbox_inches="tight", metadata={"Software": None})

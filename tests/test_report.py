@@ -1,5 +1,7 @@
 """What the report adds to its notebooks: words for pictures, files of tables."""
+import base64
 import csv
+import io
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -9,6 +11,7 @@ from bs4 import BeautifulSoup
 from IPython.core.formatters import DisplayFormatter
 from IPython.core.pylabtools import print_figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from attnlib import plots, report
 from attnlib.alttext import describe
@@ -45,6 +48,8 @@ def test_a_figures_own_words_become_the_alternative_text(book, figure):
     assert image["src"].startswith("data:image/png") and image["alt"] == describe(figure)
     assert image["alt"] == "ResNet-18 on CIFAR-10. Vertical: test accuracy, %. Shown: none; SE"
     assert describe(figure) in (figures_dir("real") / "one.svg").read_text()
+    png = Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2])))
+    assert png.mode == "P", "few colours: the kernel's own drawing has three times the size"
 
 
 def test_tables_of_the_article_become_files(book):
