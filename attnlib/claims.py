@@ -327,5 +327,5 @@ def headline(df=None) -> str:
     return (f"Of {len(quantitative)} quantitative claims in four public projects, "
             f"{count.get('holds', 0)} hold, {count.get('not reproduced', 0)} are not reproduced, "
             f"{open_ + without} are undecided ({without} of them without data yet); of "
-            f"{len(tested)} tested gains in accuracy {same} are equivalent to zero within the "
-            "margin.")
+            f"{len(tested)} gains in accuracy among them that were tested {same} are equivalent to "
+            "zero within the margin.")
