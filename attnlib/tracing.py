@@ -5,11 +5,13 @@ attention block inside it is one node. Sizes are told apart by their values, so 
 another: 512 channels, a map of 11×17."""
 from collections import defaultdict
 from dataclasses import dataclass, field
+from unittest.mock import patch
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from . import attention
 from .models import BLOCKS, resolve
 from .words import name as said
 
@@ -28,6 +30,10 @@ PRODUCTS = {"matmul", "__matmul__", "bmm", "einsum"}
 POOLS = {"mean": "mean", "max": "max", "amax": "max", "var": "variance", "std": "sd", "sum": "sum"}
 MODULES = {nn.BatchNorm2d: "BN", nn.LayerNorm: "LN", nn.GroupNorm: "GN", nn.ReLU: "ReLU",
            nn.Hardswish: "h-swish", nn.Sigmoid: "σ", nn.Softmax: "softmax", nn.GELU: "GELU"}
+AS_WRITTEN = {          # a mean and a maximum as one thinks of them, not as they are quickest
+    "mean_hw": lambda x: x.mean((2, 3), keepdim=True),
+    "max_hw": lambda x: x.amax((2, 3), keepdim=True),
+    "max_mean_c": lambda x: torch.stack([x.amax(1), x.mean(1)], 1)}
 ONE_LINE = ("norm", "scalar", "act")        # joins the box before it where nothing else uses that
 
 
@@ -151,7 +157,7 @@ def trace(name: str) -> list[Node]:
     x = torch.randn(B, C, H, W)
     recorder = Recorder(x, {id(p): key for key, p in block.named_parameters(recurse=False)})
     watch(block, recorder)
-    with torch.no_grad(), recorder:
+    with torch.no_grad(), patch.multiple(attention, **AS_WRITTEN), recorder:
         y = block(x)
     last = recorder.node_of(y)
     recorder.nodes.append(Node("y", ["y"], [last], tuple(y.shape)))

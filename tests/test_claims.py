@@ -114,7 +114,7 @@ def test_without_records_only_counts_are_decided():
     n = int((df.kind != "text").sum())
     assert claims.headline(df).startswith(
         f"Of {n} quantitative claims in four public projects, 2 hold, 1 are not reproduced, "
-        f"{n - 3} are undecided ({n - 3} of them without data yet); of 0 tested gains")
+        f"{n - 3} are undecided ({n - 3} of them without data yet); of 0 gains")
 
 
 def test_a_claim_is_answered_by_the_paired_difference_of_its_arms():
