@@ -124,7 +124,8 @@ class ChannelAttention(nn.Module):
         self.offset = gate_offset(gate_init)
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        return self.mlp(mean_hw(x)) + self.mlp(max_hw(x)) + self.offset
+        largest = max_hw(x)         # first: in this order x's gradients are summed, to the last bit
+        return self.mlp(mean_hw(x)) + self.mlp(largest) + self.offset
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         return self.logits(x).sigmoid()

@@ -25,6 +25,10 @@ NOISE = 4.0         # standard deviations of a difference of two seeds, on any o
 LEAST = 1.0         # points: the floor of that, where an arm has too few seeds to know its sd
 
 
+BAD = ("BAD: the code, or a library of the same version built otherwise, computes differently now; "
+       "compare the record's env and commit with yours")
+
+
 class Outcome(NamedTuple):
     """One run trained again: by how many points its test accuracy differs from the record's, the
     largest difference of an epoch's loss, and the points allowed."""
@@ -56,7 +60,7 @@ def stored(profile: str) -> int:
 
 
 def sample(profile: str, minutes: float, seed: int = 0) -> list[dict]:
-    """Finished, current records that together trained for about ``minutes``, at least one: in an
+    """Finished, current records that together trained for about ``minutes``, or the quickest: in an
     order drawn from ``seed``, those of this kind of machine first, and of every data set, network
     and block one before a second of any."""
     here = surroundings()
@@ -71,10 +75,11 @@ def sample(profile: str, minutes: float, seed: int = 0) -> list[dict]:
     records.sort(key=lambda r: (not same_kind(r["env"], here), turn[r["id"]]))
     chosen, left = [], 60 * minutes
     for record in records:
-        if not chosen or record["seconds"] <= left:
+        if record["seconds"] <= left:
             chosen.append(record)
             left -= record["seconds"]
-    return chosen
+    return chosen or records[:1] and [min(records, key=lambda r: (
+        not same_kind(r["env"], here), r["seconds"]))]
 
 
 def same_kind(env: dict, here: dict) -> bool:
@@ -140,10 +145,11 @@ def verify(profile: str, minutes: float = 10.0, seed: int = 0) -> int:
     if not records:
         print(f"{profile}: no finished record to train again")
     for k, record in enumerate(records, 1):
-        print(f"training again {k} of {len(records)}: {record['id']}", flush=True)
+        print(f"training again {k} of {len(records)}: {record['id']}, {record['seconds'] / 60:.1f} "
+              "min when it was recorded", flush=True)
         found = again(record)
         print(f"{found.id}: test accuracy {found.points:+.2f} points from the record (allowed "
               f"±{found.allowed:.2f}), losses within {found.loss:.1e}: "
-              f"{'good' if found.good else 'BAD'}", flush=True)
+              f"{'good' if found.good else BAD}", flush=True)
         bad += not found.good
     return bad
