@@ -81,7 +81,7 @@ def estimate_seconds(run: Run, device: str | None = None) -> float:
     process each: 490 images/s at 35 M MACs, 1,500 at 9 M; blocks made narrow networks 1.1 to 2.3
     times slower. A GPU's rate is a guess."""
     cuda = (device or machine().device) == "cuda"
-    fixed, per_mac = (2e-5, 5e-15) if cuda else (3e-4, 5e-11)
+    fixed, per_mac = (2e-5, 4e-14) if cuda else (3e-4, 5e-11)
     row = about(run)
     macs = macs_of(run.backbone, run.attention, run.placement, run.width, row.channels, row.size)
     extra = 1.0 + 0.4 * (run.attention != "none")
