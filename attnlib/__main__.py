@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def train(args) -> None:
-    from .grid import find_record, forecast
+    from .grid import find_record, forecast, too_few_steps
     from .run import NUMBERS, Run
     from .store import finished_record
     from .train import train as train_run
@@ -140,8 +140,10 @@ def train(args) -> None:
     keys = ("dataset", "backbone", "attention", "placement", "recipe", *NUMBERS)
     run = Run(**{k: v for k, v in vars(args).items() if k in keys})
     known_profile(args.profile)
+    warning = ""
     if not finished_record(args.profile, run.id):
-        print(forecast(run), flush=True)
+        warning = too_few_steps(run)
+        print("\n".join(filter(None, [forecast(run), warning])), flush=True)
     record = train_run(run, args.profile)
     if record["status"] != "done":
         print(f"{run.id}: {record['status']}")
@@ -150,6 +152,8 @@ def train(args) -> None:
     print(f"{run.id}: test accuracy {100 * test['accuracy']:.2f} % on {test['n']} images, "
           f"{model['params']:,} parameters ({model['attention_params']:,} of attention), "
           f"{record['seconds']:.0f} s of training")
+    if warning:
+        print(warning)
 
 
 def known_profile(profile: str) -> None:

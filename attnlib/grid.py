@@ -92,20 +92,24 @@ FEW_STEPS = 500         # below it a network has hardly begun to learn
 
 
 def forecast(run: Run) -> str:
-    """What training a run will be, before it starts: data, device, about how long; and what to do
-    where so few images make few steps."""
-    data, how = data_of(run), run.how
+    """What training a run will be, before it starts: data, device, about how long."""
+    data = data_of(run)
     counts = {split: getattr(run, f"n_{split}") or len(y) for split, y in data.labels.items()}
-    steps = how.epochs * max(1, counts["train"] // how.batch_size)
     surroundings = environment()
-    words = (f"{run.dataset}: {', '.join(f'{n:,} {split}' for split, n in counts.items())} images "
-             f"of {len(data.classes)} classes, {data.row.size}×{data.row.size}×{data.row.channels};"
-             f" {how.epochs} epochs on {surroundings['device']} in {surroundings['precision']}, "
-             f"about {math.ceil(estimate_seconds(run) / 60)} min")
-    if steps < FEW_STEPS:
-        words += (f"\nonly {steps} steps of {how.batch_size} images: a smaller --batch-size or "
-                  "more --epochs would teach it more")
-    return words
+    return (f"{run.dataset}: {', '.join(f'{n:,} {split}' for split, n in counts.items())} images "
+            f"of {len(data.classes)} classes, {data.row.size}×{data.row.size}×{data.row.channels};"
+            f" {run.how.epochs} epochs on {surroundings['device']} in {surroundings['precision']}, "
+            f"about {math.ceil(estimate_seconds(run) / 60)} min")
+
+
+def too_few_steps(run: Run) -> str:
+    """What to do where so few images make so few steps that batch norm's averages, which
+    evaluation uses, have not settled; nothing where there are enough."""
+    how, n_train = run.how, run.n_train or len(data_of(run).labels["train"])
+    steps = how.epochs * max(1, n_train // how.batch_size)
+    return "" if steps >= FEW_STEPS else (
+        f"only {steps} steps of {how.batch_size} images: a smaller --batch-size or more --epochs "
+        "would teach it more")
 
 
 @cache
