@@ -47,14 +47,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("id", nargs="?", help="the id of a finished run, with --weights")
     sub.add_argument("--weights", action="store_true", help="train ID again; keep its record")
     sub.add_argument("--profile", default="own", help="where the record goes (default: own)")
-    from .recipes import RECIPES
     from .run import NUMBERS
-    for name in ("dataset", "backbone", "attention", "placement", "recipe"):
-        sub.add_argument(f"--{name}", default=argparse.SUPPRESS,
-                         help=", ".join(RECIPES) if name == "recipe" else None)
-    for name, kind in NUMBERS.items():
-        sub.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind,
-                         default=argparse.SUPPRESS)
+    for name in ("dataset", "backbone", "attention", "placement", "recipe", *NUMBERS):
+        sub.add_argument(f"--{name.replace('_', '-')}", dest=name, type=NUMBERS.get(name, str),
+                         default=argparse.SUPPRESS, help=default_of(name))
 
     for name, run, says in (("study", study, "train what a study still lacks"),
                             ("focus", focus, "store the class activation maps of a study's runs")):
@@ -120,6 +116,19 @@ def parser() -> argparse.ArgumentParser:
 
     command("readme", readme, "write the README's results table from the records")
     return top
+
+
+def default_of(name: str) -> str:
+    """What a field of `Run` is where no option says otherwise."""
+    from .recipes import RECIPES
+    from .run import Run
+    if name == "placement":
+        return "default: the block's own place"
+    names = f"{', '.join(RECIPES)}; " if name == "recipe" else ""
+    recipe = getattr(RECIPES[Run.recipe], name, None)
+    from_recipe = f"the recipe's, {recipe} in {Run.recipe}" if recipe is not None else "all"
+    own = getattr(Run, name)
+    return f"{names}default: {from_recipe if own is None else own}"
 
 
 def train(args) -> None:
@@ -297,7 +306,7 @@ def data(args) -> int:
         except (FileNotFoundError, ValueError) as error:
             print(f"{name}: {error}")
             bad += 1
-    print(f"data folder: {shown(data_dir())}")
+    print(f"data folder: {data_dir().resolve()}")
     return int(bad > 0)
 
 

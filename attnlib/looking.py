@@ -10,8 +10,7 @@ from .camstore import stored_maps
 from .grid import collect, resolve_profile
 from .sharper import (
     CLAIMED,
-    NOT_WORSE,
-    SHARPNESS,
+    METRICS,
     TOLERATED,
     Comparison,
     beyond_accuracy,
@@ -19,7 +18,7 @@ from .sharper import (
     comparisons,
     run_table,
 )
-from .stats import CELL, MIN_SEEDS
+from .stats import CELL, MIN_SEEDS, arms_table
 from .words import interval, name, place, plural, plus_minus
 
 # How each measure is called, how many digits it is given with, and which way is better.
@@ -44,30 +43,48 @@ def where(cell: tuple) -> str:
 
 
 def sharper_answer(study: str, profile: str = "auto", stage: int = 0) -> str:
-    """Whether each arm looks better than ``none``, cell by cell, in words with their numbers."""
+    """Whether each arm looks better than ``none``: a sentence a cell, then its table of yes and no,
+    what the arm does to the accuracy, and the gains that this rests on."""
     df = looked_at(study, profile)
     found = comparisons(df, stage)
     if not found:
         return NOTHING.format(resolve_profile(profile, study), study)
+    accuracy = arms_table(df).set_index([*CELL, "arm"])
     parts = []
     for cell in dict.fromkeys(c.cell for c in found):
         own = [c for c in found if c.cell == cell]
-        fewest, most = min(c.seeds for c in own), max(c.seeds for c in own)
-        seeds = plural(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
-        parts.append(f"**{where(cell)}** (profile `{df.profile.iloc[0]}`, {seeds}):\n\n"
-                     + "\n".join(f"- {one_arm(c)}" for c in own))
+        rows = [one_arm(c, accuracy.loc[(*cell, c.arm)]) for c in own]
+        parts += [f"{headline(own)} (Profile `{df.profile.iloc[0]}`.)",
+                  pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)]
     masks = all("lift" in c.difference for c in found)
     return "\n\n".join(parts) + "\n\n" + rules(masks)
 
 
-def one_arm(c: Comparison) -> str:
-    """One arm's verdict, and the gains it rests on."""
-    what = {"yes": "looks better than none", "no": "does not look better than none",
-            "undecided": "undecided", "too few seeds": "too few seeds for a word"}[c.verdict]
-    gains = [f"{MEASURES[m][0]} {span(c.gain[m])}" for m in (*SHARPNESS, *NOT_WORSE) if m in c.gain]
-    how = "; ".join(f"{says(criterion)}: {word}" for criterion, word in c.verdicts.items())
-    return (f"{name(c.arm)}: **{what}**" + (f" ({how})" if how else "") + ". Gain in per cent of "
-            f"none's value: {', '.join(gains)}; {c.images:,} image pairs.")
+def headline(own: list[Comparison]) -> str:
+    """One cell's verdicts in a sentence."""
+    words = {"yes": ("looks better than none", "look better than none"),
+             "no": ("does not look better than none", "do not look better than none"),
+             "undecided": ("is undecided", "are undecided"),
+             "too few seeds": ("has too few seeds for a word", "have too few seeds for a word")}
+    said = []
+    for verdict, (one, several) in words.items():
+        arms = [name(c.arm) for c in own if c.verdict == verdict]
+        if arms:
+            said.append(f"{' and '.join(filter(None, [', '.join(arms[:-1]), arms[-1]]))} "
+                        f"**{one if len(arms) == 1 else several}**")
+    fewest, most = min(c.seeds for c in own), max(c.seeds for c in own)
+    seeds = plural(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
+    return f"{where(own[0].cell)}, {seeds}: {'; '.join(said)}."
+
+
+def one_arm(c: Comparison, accuracy) -> dict[str, str]:
+    """One arm's row: the verdict, its parts, and the gains they rest on."""
+    sign = {"undecided": "?", "too few seeds": "?"}
+    row = {"block": name(c.arm), "looks better?": f"**{sign.get(c.verdict, c.verdict)}**"}
+    row |= {f"{says(k)}?": sign.get(word, word) for k, word in c.verdicts.items()}
+    row |= {"accuracy, points": interval(accuracy.gain, accuracy.low, accuracy.high)}
+    row |= {f"{MEASURES[m][0]}, %": span(c.gain[m]) for m in METRICS if m in c.gain}
+    return row | {"image pairs": f"{c.images:,}"}
 
 
 def says(criterion: str) -> str:
@@ -81,13 +98,15 @@ def span(e, digits: int = 1) -> str:
 def rules(masks: bool) -> str:
     """How the verdict is made, so that it can be read without the code."""
     localised = ", (ii) localisation (mass on the object, pointing game) not worse" if masks else ""
-    return ("A gain is positive where the arm is better (lower entropy, higher everything else). "
+    return ("Accuracy: the gain over none. The columns after it: gains in per cent of none's value, "
+            "positive where the arm is better (lower entropy, higher everything else). "
             "*Looks better* asks for (i) lower entropy and higher Gini, both intervals above 0"
             f"{localised}, and ({'iii' if masks else 'ii'}) ROAD not worse: a loss of more than "
             f"{100 * TOLERATED:g} % of none's value is excluded. *No* for sharper: a gain of "
             f"{100 * TOLERATED:g} % is excluded; for not worse: the loss is certain. Images that "
             "both networks classify correctly, Grad-CAM of the true class, one stage, its own "
-            "resolution; 95 % intervals from a bootstrap of seeds and of images within them."
+            "resolution; 95 % t intervals, their standard error from a bootstrap of seeds and of "
+            "images within them. ?: undecided."
             + ("" if masks else " Photographs have no masks, so localisation is not asked."))
 
 

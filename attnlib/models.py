@@ -50,11 +50,23 @@ def fill_slots(model: nn.Module, place: str, stages: str, make_block) -> None:
     for name, slot in list(model.named_modules()):
         if place in getattr(slot, "placements", ()) and (not stages or str(slot.stage) in stages):
             block = make_block(slot.channels)
+            check_shape(block, slot.channels)
             block.is_attention = True
             stride = getattr(slot, "stride", (1, 1))              # of a replaced convolution
             if stride != (1, 1):
                 block = nn.Sequential(block, nn.AvgPool2d(stride, ceil_mode=True))
             model.set_submodule(name, block)
+
+
+def check_shape(block: nn.Module, channels: int) -> None:
+    """``ValueError`` where a block changes the shape of its input. On the meta device: no
+    arithmetic is done."""
+    given = (2, channels, 8, 8)
+    with torch.no_grad():
+        found = copy.deepcopy(block).to("meta").eval()(torch.empty(given, device="meta")).shape
+    if found != given:
+        raise ValueError(f"{type(block).__name__} turns a map of shape {list(given)} into "
+                         f"{list(found)}: a block must keep the shape of its input")
 
 
 def resolve(kind: str, name: str, table) -> tuple:

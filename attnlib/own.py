@@ -13,7 +13,7 @@ import io
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -93,7 +93,8 @@ def shorten(digest) -> str:
 
 def listing(root: Path) -> list[tuple[str, str, Path]]:
     """(split, class, path) of every picture, splits and classes in order. ``DataBad`` lists the
-    class folders without pictures."""
+    class folders without pictures or beside those of train, and then the unreadable pictures, too,
+    so that one look finds all."""
     parts = {split: d for d in folders(root) for split, names in SPLIT_FOLDERS.items()
              if d.name.lower() in names and folders(d)}
     if not parts:
@@ -102,7 +103,8 @@ def listing(root: Path) -> list[tuple[str, str, Path]]:
         raise DataBad(f"{root.name} has {' and '.join(parts)} but no train")
     found = [(split, unicodedata.normalize("NFC", d.name), p) for split in SPLITS if split in parts
              for d in folders(parts[split]) for p in pictures(d) or [None]]
-    empty = [f"{split}/{name}" for split, name, path in found if path is None]
+    empty = [f"{split}/{name}" if parts[split] != root else name
+             for split, name, path in found if path is None]
     classes = {name for split, name, _ in found if split == "train"}
     strange = sorted({f"{split}/{name}" for split, name, _ in found} -
                      {f"{split}/{name}" for split in parts for name in classes})
@@ -112,7 +114,10 @@ def listing(root: Path) -> list[tuple[str, str, Path]]:
     wrong = [f"no pictures in {', '.join(empty)}"] * bool(empty) + \
             [f"not among the classes of train: {', '.join(strange)}"] * bool(strange)
     if wrong:
-        raise DataBad(f"{root.name}: {'; '.join(wrong)}. Pictures end in .jpg, .png and the like")
+        words = f"{root.name}: {'; '.join(wrong)}. Pictures end in .jpg, .png and the like"
+        paths = [path for *_, path in found if path]
+        torn = [r for r in attempts(root, paths, SIDES[0], 1) if isinstance(r, str)]
+        raise DataBad(f"{words}\n{refusal(root, torn, len(paths))}" if torn else words)
     check_counts(root, parts, found)
     return found
 
@@ -202,6 +207,17 @@ def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def attempts(root: Path, paths: list[Path], size: int, channels: int) -> Iterator[np.ndarray | str]:
+    """Each picture as an array, or in words why it cannot be one."""
+    def attempt(path):
+        try:
+            return read_picture(path, size, channels)
+        except ValueError as error:
+            return f"{path.relative_to(root).as_posix()}: {error}"
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(attempt, paths)
+
+
 def decode(root: Path, size: int, channels: int | None) -> dict[str, np.ndarray]:
     """Every picture of a folder as arrays. `DataBad` names all that cannot be used."""
     found, wrong = listing(root), []
@@ -209,21 +225,14 @@ def decode(root: Path, size: int, channels: int | None) -> dict[str, np.ndarray]
         print(f"{root.name}: left out, of no type that Pillow reads: {len(others)} files, such as "
               f"{others[0].name}", flush=True)
     classes = sorted({name for _, name, _ in found})
-
-    def attempt(path):
-        try:
-            return read_picture(path, size, channels or 3)
-        except ValueError as error:
-            return f"{path.relative_to(root).as_posix()}: {error}"
     images = np.zeros((len(found), size, size, channels or 3), np.uint8)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for k, result in enumerate(pool.map(attempt, [path for *_, path in found])):
-            if isinstance(result, str):
-                wrong.append(result)
-            else:
-                images[k] = result
-            if k % 2000 == 1999:
-                print(f"{root.name}: {k + 1:,} of {len(found):,} pictures decoded", flush=True)
+    for k, result in enumerate(attempts(root, [path for *_, path in found], size, channels or 3)):
+        if isinstance(result, str):
+            wrong.append(result)
+        else:
+            images[k] = result
+        if k % 2000 == 1999:
+            print(f"{root.name}: {k + 1:,} of {len(found):,} pictures decoded", flush=True)
     if wrong:
         raise refusal(root, wrong, len(found))
     if channels is None and (images == images[..., :1]).all():

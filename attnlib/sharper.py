@@ -5,9 +5,10 @@ resolution, (i) its maps are sharper: lower entropy and higher Gini index, (ii) 
 the object: lift and pointing game, and (iii) the network needs what they mark no less: ROAD. Sharp
 alone is not good: one random cell is as sharp as a map can be.
 
-Runs pair by seed, images within a pair. Intervals come from a bootstrap of seeds, then of images
-within each, read off at widened percentiles, Φ(−t √(n / (n − 1))) for n seeds in place of 2.5 %, as
-percentiles of so few seeds are too narrow (Hesterberg 2015, doi:10.1080/00031305.2015.1089789)."""
+Runs pair by seed, images within a pair. A bootstrap of seeds, then of images within each, gives the
+standard error; the interval is ± t √(n / (n − 1)) of it, t with n − 1 degrees of freedom for n
+seeds: the percentiles of so few are too narrow, and widened ones would lie in tails that no number
+of draws reaches (Hesterberg 2015, doi:10.1080/00031305.2015.1089789)."""
 import math
 from typing import NamedTuple
 
@@ -82,7 +83,7 @@ def bootstrap(pairs: list[dict[str, np.ndarray]], seed: int = 0) -> dict[str, np
     chosen = rng.integers(len(pairs), size=(DRAWS, len(pairs)))
     images = rng.integers(POOL, size=chosen.shape)
     out = {}
-    for metric in set.intersection(*map(set, pairs)):
+    for metric in [m for m in METRICS if all(m in p for p in pairs)]:       # in one order: `rng`
         pools = np.stack([image_means(p[metric], rng) for p in pairs])     # [seeds, POOL + 1, 2]
         drawn = np.nanmean(pools[chosen, images], 1)
         out[metric] = np.vstack([drawn, np.nanmean(pools[:, -1], 0)])
@@ -90,13 +91,13 @@ def bootstrap(pairs: list[dict[str, np.ndarray]], seed: int = 0) -> dict[str, np
 
 
 def estimate(draws: np.ndarray, seeds: int) -> Estimate:
-    """The last of the draws with the interval that the others give."""
+    """The last of the draws, with the interval that the spread of the others gives."""
     from scipy import stats
+    value = float(draws[-1])
     if seeds < MIN_SEEDS:
-        return Estimate(float(draws[-1]), math.nan, math.nan)
-    tail = stats.norm.cdf(-stats.t.ppf(0.975, seeds - 1) * math.sqrt(seeds / (seeds - 1)))
-    low, high = np.nanquantile(draws[:-1], [tail, 1 - tail])
-    return Estimate(float(draws[-1]), float(low), float(high))
+        return Estimate(value, math.nan, math.nan)
+    half = stats.t.ppf(0.975, seeds - 1) * math.sqrt(seeds / (seeds - 1)) * np.nanstd(draws[:-1])
+    return Estimate(value, value - half, value + half)
 
 
 def sharper(gain: dict[str, Estimate]) -> str:

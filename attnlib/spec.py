@@ -1,6 +1,7 @@
 """Names with options, ``cbam(reduction=8)``: parsed, put in canonical form, looked up; and seeds
 derived from names."""
 import ast
+import difflib
 import hashlib
 import inspect
 import math
@@ -49,10 +50,12 @@ def form(name: str, options: dict) -> str:
 
 def choose(kind: str, name: str, table):
     """``table[name]`` (of a plain collection: the name), or a one-line ``ValueError`` that lists
-    the valid names."""
+    the valid names and says which is nearest."""
     if name in table:
         return table[name] if isinstance(table, Mapping) else name
-    raise ValueError(f"unknown {kind} {name!r}; valid: {', '.join(table)}")
+    near = difflib.get_close_matches(str(name).lower(), table, 1)
+    raise ValueError(f"unknown {kind} {name!r}; valid: {', '.join(table)}"
+                     + "".join(f"; did you mean {word}?" for word in near))
 
 
 def take_options(kind: str, name: str, given: dict, defaults: dict) -> dict:

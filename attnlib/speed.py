@@ -102,14 +102,18 @@ def reading(body: dict) -> str:
     return " ".join(parts)
 
 
+TIMED = ("training", "inference", "pipeline", "matrix", "road")
+
+
 def machine_words(body: dict) -> str:
     env = body["env"]
     peaks = [f"{rate / 1e12:.3g} TFLOP/s in {kind}" for r in rows(body, "matrix")
              for kind, rate in r["flops_per_second"].items()]
     cores = f"{env['cores']} cores, {plural(env['threads'], 'thread')}"
+    loads = [r["load"][0] for kind in TIMED for r in rows(body, kind) if r.get("load")]
     return (f"**{env['device']}** ({cores}; torch {env['torch']}, training in {env['precision']}"
             + (f"; matrix products reach {' and '.join(peaks)}" if peaks else "")
-            + f"; load average before the start {env['load'][0] if env['load'] else 'unknown'}), "
+            + f"; load average before the start {max(loads, default=math.nan):.2f}), "
             f"on {name(body['data'])} images.")
 
 

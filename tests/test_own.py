@@ -321,6 +321,15 @@ def test_all_bad_pictures_are_named_in_one_go(here, monkeypatch):
     assert "cats/text.jpg: it is not a picture" in words
 
 
+def test_bad_pictures_and_empty_folders_are_named_together(here):
+    tree(here / "photos", ONE | {"empty": 0})
+    (here / "photos" / "cats" / "text.jpg").write_text("no picture")
+    with pytest.raises(DataBad) as error:
+        load_dataset("folder:photos")
+    words = str(error.value)
+    assert "no pictures in empty." in words and "\n  cats/text.jpg: it is not a picture" in words
+
+
 def test_a_dangling_link_is_named(here):
     tree(here / "photos", ONE)
     (here / "photos" / "dogs" / "gone.png").symlink_to("nowhere.png")
@@ -331,7 +340,8 @@ def test_a_dangling_link_is_named(here):
 @pytest.mark.parametrize(("given", "words"), [
     ({"a": 4}, "has 1 class folders, and two are the least"),
     ({}, "has 0 class folders"),
-    ({"a": 4, "b": 0, "c": 0}, "no pictures in train/b, train/c"),
+    ({"a": 4, "b": 0, "c": 0}, "photos: no pictures in b, c"),
+    ({"train/a": 4, "train/b": 4, "train/c": 0}, "photos: no pictures in train/c"),
     ({"a": 4, "b": 2, "c": 1}, r"needs 3 training pictures.* val and test .*b \(2\), c \(1\)"),
     ({"train/a": 4, "train/b": 1, "test/a": 1}, r"needs 2 training pictures.* val are.*b \(1\)"),
     ({"train/a": 4, "train/b": 4, "test/c": 1}, "not among the classes of train: test/c"),
