@@ -98,7 +98,7 @@ def span(e, digits: int = 1) -> str:
 def rules(masks: bool) -> str:
     """How the verdict is made, so that it can be read without the code."""
     localised = ", (ii) localisation (mass on the object, pointing game) not worse" if masks else ""
-    return ("Accuracy: the gain over none. The columns after it: gains in per cent of none's value, "
+    return ("Accuracy: the gain over none. Columns after it: gains in per cent of none's value, "
             "positive where the arm is better (lower entropy, higher everything else). "
             "*Looks better* asks for (i) lower entropy and higher Gini, both intervals above 0"
             f"{localised}, and ({'iii' if masks else 'ii'}) ROAD not worse: a loss of more than "
@@ -177,7 +177,7 @@ def methods_words(study: str, profile: str = "auto") -> str:
         parts.append(f"By {MEASURES[m][0]} {best} is best ({number(order.iloc[0], digits)}); "
                      f"Grad-CAM comes {ordinal(order.index.get_loc('Grad-CAM') + 1)} of "
                      f"{len(order)} ({number(order['Grad-CAM'], digits)}), a random map has "
-                     f"{order.get('random', math.nan):.{digits}f}.")
+                     f"{number(order.get('random', math.nan), digits)}.")
     return " ".join(parts) + (" The choice of the map matters as much as the choice of the block: "
                               "compare blocks under one method.")
 

@@ -133,7 +133,7 @@ def reading(df, profile: str) -> str:
         if any(0 < r.pairs < MIN_SEEDS for r in cell.itertuples()):
             text += f". Fewer than {MIN_SEEDS} seeds give no interval and decide nothing"
         sentences.append(text + ".")
-    close = (f"\n\nVerdicts: *equivalent* = the 95 % interval lies within ±"
+    close = (f"\n\nVerdicts, the first that fits: *equivalent* = the 95 % interval lies within ±"
              f"{margin_of(profile, df.dataset.iloc[0]):g} points; "
              "*better* or *worse* = it excludes zero; *undecided* = neither, which is not "
              "\"no effect\": it is too few seeds or too much noise."

@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 
-from attnlib.attention import ATTENTION
+from attnlib.attention import ATTENTION, Row
 from attnlib.backbones import (
     BACKBONES,
     BasicBlock,
@@ -179,6 +179,19 @@ def test_attention_never_moves_the_backbones_weights(backbone, place):
     gone = {f"{name}.weight" for name in where} if place == "replace" else set()
     for name, value in plain(backbone).state_dict().items():
         assert (name not in state) if name in gone else torch.equal(state[name], value), name
+
+
+def test_a_block_that_changes_the_shape_is_named(monkeypatch):
+    class Halved(torch.nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+
+        def forward(self, x):
+            return x[:, ::2]
+    monkeypatch.setitem(ATTENTION, "halved", Row(Halved, "takes half of the channels"))
+    with pytest.raises(ValueError, match=r"Halved turns a map of shape \[2, 64, 8, 8\] into "
+                                         r"\[2, 32, 8, 8\]: a block must keep the shape"):
+        build_model("resnet18", "halved")
 
 
 @torch.no_grad()

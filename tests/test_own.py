@@ -109,7 +109,7 @@ def test_a_medmnist_file_is_trained_on_at_the_first_attempt(here, size, channels
     for split, n in (("train", 40), ("val", 10), ("test", 20)):       # their own validation split
         assert data.images[split].shape == (n, size, size, channels)
         assert sorted(data.labels[split]) == sorted(arrays[f"{split}_labels"][:, 0])
-    assert data.classes == ("0", "1", "2")
+    assert data.classes == ("class 0", "class 1", "class 2")
     record = train(run)
     assert record["status"] == "done" and record["data"]["size"] == size
     assert again(run, load_model(run.id)) == pytest.approx(record["test"], rel=1e-5)
