@@ -5,6 +5,7 @@ import os
 from typing import NamedTuple
 
 from . import plots, store
+from .attention import ATTENTION
 from .bench import bench_dir
 from .measure import ratio, spread
 from .words import interval, name, plural
@@ -23,6 +24,11 @@ def stored() -> list[dict]:
 
 def rows(body: dict, kind: str) -> list[dict]:
     return [r for r in body["rows"].values() if r["kind"] == kind and "failed" not in r]
+
+
+def in_order(arms) -> list[str]:
+    """As in the table of blocks, none first: files sort their keys."""
+    return sorted(arms, key=list(ATTENTION).index)
 
 
 def middle(s: dict, digits: int = 2) -> str:
@@ -45,7 +51,7 @@ def table(body: dict):
     out = []
     for r in rows(body, "training"):
         ours, plain = r["images_per_second"]["ours"], r["images_per_second"]["plain"]
-        for arm in ours:
+        for arm in in_order(ours):
             rate = spread(ours[arm])
             out.append({"backbone": r["backbone"], "width": r["width"], "attention": arm,
                         "ours": rate, "plain": spread(plain[arm]),
@@ -67,7 +73,8 @@ def training_table(body: dict) -> str:
         "images/s": f"{r['ours']['median']:,.0f}",
         "plain loop": f"{r['plain']['median']:,.0f}", "ratio": middle(r["faster"]),
         "step ÷ none's": middle(r["step"]) if r["attention"] != "none" else "",
-        "of the matrix rate": f"{100 * r['share']:.0f} %"}
+        "of the matrix rate": f"{100 * r['share']:.0f} %",
+        "peak memory, MiB": memory_cell(body, r)}
         for r in table(body).to_dict("records")])
 
 
@@ -75,7 +82,7 @@ def inference_table(body: dict) -> str:
     """Markdown: ms an image in eval mode, and as a ratio to none's in the same repeats."""
     out = []
     for r in rows(body, "inference"):
-        for arm in r["ms_per_image"]["1"]:
+        for arm in in_order(r["ms_per_image"]["1"]):
             row = {"network": f"{name(r['backbone'])}, width {r['width']:g}", "block": name(arm)}
             for size, times in r["ms_per_image"].items():
                 again = r["repeats"][size]
@@ -94,8 +101,8 @@ def reading(body: dict) -> str:
         medians = [s["median"] for s in found.faster]
         parts.insert(1, f"Training is {min(medians):.2f} to {max(medians):.2f} times as fast as "
                         f"the plain loop over {plural(len(found), 'pair')} of network and block.")
-    if cells := memory_cells(body):
-        parts.append(cells)
+    if of := next((r["of"] for r in rows(body, "memory")), ""):
+        parts.append(f"Peak memory is that of {of}.")
     failed = [key for key, r in body["rows"].items() if "failed" in r]
     if failed:
         parts.append("Not measured, for an error: " + ", ".join(failed) + ".")
@@ -169,13 +176,13 @@ def notebook_words(r: dict) -> str:
             f"{r['wall_seconds']:.0f} s.")
 
 
-def memory_cells(body: dict) -> str:
-    """One sentence: peak memory by network, loop and block."""
-    found = [f"{name(r['backbone'])} (width {r['width']:g}) "
-             + ", ".join(f"{who} {size / 2**20:,.0f}" for who, size in r["peak_bytes"].items())
-             for r in rows(body, "memory")]
-    of = next((r["of"] for r in rows(body, "memory")), "")
-    return f"Peak memory of {of} in training, MiB: {'; '.join(found)}." if found else ""
+def memory_cell(body: dict, row: dict) -> str:
+    """Peak memory in training of one network and block, of none also in the plain loop, MiB."""
+    found = next((r["peak_bytes"] for r in rows(body, "memory")
+                  if (r["backbone"], r["width"]) == (row["backbone"], row["width"])), {})
+    ours, plain = (f"{found[key] / 2**20:,.0f}" if key in found else ""
+                   for key in (f"ours {row['attention']}", f"plain {row['attention']}"))
+    return f"{ours} (plain loop {plain})" if plain else ours
 
 
 ROAD_NOTHING = "ROAD's speed has not been measured here: `python -m attnlib bench` does."
