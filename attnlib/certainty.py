@@ -133,20 +133,6 @@ def power_table(df) -> str:
     return pd.DataFrame(rows).fillna("").to_markdown(index=False, disable_numparse=True)
 
 
-def power_words(df) -> str:
-    """How many seeds the observed scatter asks for, in a sentence a cell."""
-    lines = []
-    for where, sd, _, pairs, margin in scatter(df):
-        see, same = seeds_needed(sd, margin), seeds_for_equivalence(sd, margin)
-        enough = "are enough" if pairs >= max(see, same) else "are too few for both" if (
-            pairs < min(see, same)) else "are enough for one of the two"
-        lines.append(f"{where}: paired differences scatter by {number(sd, 2)} points, so a gain as "
-                     f"large as the margin of {margin:g} is seen with {count(see)} seeds, and "
-                     f"\"equivalent\" is reached with {count(same)}; {pairs} at hand {enough}.")
-    return " ".join(lines) or (f"No arm has {MIN_SEEDS} finished pairs yet, so the scatter of "
-                               "paired differences, and with it the seeds needed, is not known.")
-
-
 def count(n: int) -> str:
     return f"{n:,}" if n < MOST_SEEDS else f"over {MOST_SEEDS:,}"
 

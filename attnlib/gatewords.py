@@ -205,15 +205,6 @@ def swap_answer(df) -> str:
     return "\n\n".join(out)
 
 
-def without_gates(df) -> str:
-    """Which of the arms that were looked at have no gate to replace, in one sentence."""
-    bare = unpacked(df, lambda a: [{"bare": len(a.get("swap_without", ())), "any":
-                                    "swap_scope" in a}])
-    arms = [] if not len(bare) else bare[~bare["any"]].arm.unique()
-    return ("Left out, as there is no gate to replace: " + ", ".join(f"`{a}`" for a in arms) + "."
-            if len(arms) else "")
-
-
 def against_none(table, metric: str, unit: str = "") -> str:
     """Each arm's mean of a metric and its paired difference to ``none``, for one cell."""
     parts = []

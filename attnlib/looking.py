@@ -18,7 +18,7 @@ from .sharper import (
     comparisons,
     run_table,
 )
-from .stats import CELL, MIN_SEEDS, arms_table
+from .stats import CELL, arms_table
 from .words import interval, name, place, plural, plus_minus
 
 # How each measure is called, how many digits it is given with, and which way is better.
@@ -225,11 +225,3 @@ def sanity_words(study: str, profile: str = "auto") -> str:
     return (f"Spearman's correlation with the trained network's maps, {plural(len(found), 'run')}, "
             "mean: " + "; ".join(parts) + ". A map that explains what was learnt falls to about 0; "
             "one that stays shows the image's edges, or the network's architecture.")
-
-
-def fewest_seeds(study: str, profile: str = "auto") -> str:
-    """One sentence where an arm was looked at with fewer seeds than an interval takes."""
-    table = run_table(looked_at(study, profile))
-    counts = table.groupby([*CELL, "arm"]).size() if len(table) else pd.Series(dtype=int)
-    few = sorted({name(key[-1]) for key, n in counts.items() if n < MIN_SEEDS})
-    return f"Fewer than {MIN_SEEDS} seeds were looked at for: {', '.join(few)}." if few else ""

@@ -326,12 +326,6 @@ def time_table(df) -> str:
     return pd.DataFrame(rows).to_markdown(index=False) if rows else "No finished runs yet."
 
 
-def mass_answer(table, profile: str) -> str:
-    """Whether the blocks look better than none on ShapeTex, where the object's mask is known."""
-    from .looking import sharper_answer
-    return sharper_answer("hybrid", profile)
-
-
 def studies_table(chosen: dict[str, str]) -> str:
     """Markdown: every study, its question, the profile it is shown from, runs finished."""
     import pandas as pd

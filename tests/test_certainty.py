@@ -64,7 +64,6 @@ def test_power_is_of_the_observed_scatter(runs):
     assert (where, arms, pairs, margin) == ("ResNet-18 on CIFAR-10", 2, 6, 1.0)
     row = certainty.power_table(df).splitlines()[2]
     assert f"| {inference.seeds_needed(sd, 0.5)} " in row
-    assert f"with {inference.seeds_needed(sd, 1.0)} seeds" in certainty.power_words(df)
 
 
 def test_noise_compares_seeds_of_one_network():
@@ -82,7 +81,6 @@ def test_words_where_nothing_is_finished():
                "real")
     for none in (df, df.iloc[:0]):
         assert "No arm has a finished pair" in certainty.evidence_table(none)
-        for words in (certainty.evidence_words(none), certainty.power_table(none),
-                      certainty.power_words(none)):
+        for words in (certainty.evidence_words(none), certainty.power_table(none)):
             assert "No arm has 3" in words
         assert "Too few" in certainty.noise_words(none)

@@ -73,7 +73,6 @@ def test_where_nothing_is_stored_words_and_figures_say_so():
         for draw in FIGURES:
             assert "stored" in draw(df).axes[0].texts[0].get_text()
     assert "stored" in gateplots.gate_maps(df, "hybrid").axes[0].texts[0].get_text()
-    assert gatewords.without_gates(df) == ""
 
 
 def test_gates_of_every_arm_stand_in_the_table_and_in_words():
@@ -93,7 +92,6 @@ def test_what_a_gates_sight_is_worth():
     assert "goes with stage" in cbam
     few = gatewords.swap_answer(stored("hybrid", 2).query("seed < 2"))
     assert "too few seeds" in few and "+30.0 with every" in few
-    assert gatewords.without_gates(stored("hybrid")).endswith("gate to replace: `none`.")
 
 
 def test_probes_are_costs_against_none():
