@@ -37,7 +37,7 @@ def abstract(chosen: dict[str, str], audit) -> str:
                 + claims.headline(audit))
     where = ", ".join(place(cell.iloc[0]) for _, cell in done.groupby(CELL, sort=False))
     tested = tested_gains(df)
-    counts = tested.verdict.value_counts()
+    counts = tested.reading.value_counts()
     gains = ", ".join(f"{n} {word}" for word, n in counts.items()) or "none has enough seeds yet"
     text = (f"Does attention help small-image CNNs? {plural(len(done), 'network')} were trained "
             f"(profile `{profile}`: {PROFILES[profile].says}): {where}. Each block is compared "
@@ -64,8 +64,9 @@ def advice(df) -> str:
             f"{name(r.arm)} ({interval(r.gain, r.low, r.high)} points, {place(r)})"
             for r in sure.sort_values("gain", ascending=False).itertuples()) + "."
     hopes = tested[tested.verdict == "better"]
-    text = ("No block shows a gain that survives the count of all that were tried: use the plain "
-            "network, and spend the effort on its recipe.")
+    text = ("No block shows a gain that survives the count of all that were tried"
+            + ("" if len(hopes) else ", nor one before that count")
+            + ": use the plain network, and spend the effort on its recipe.")
     if len(hopes):
         text += " Worth more seeds: " + "; ".join(
             f"{name(r.arm)} ({interval(r.gain, r.low, r.high)} points, {place(r)})"
@@ -185,7 +186,16 @@ def controls_table(profile: str) -> str:
             rows.append(row)
     if not rows:
         return f"The study `controls` has no finished runs in profile `{profile}` yet."
-    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+    found = pd.DataFrame(rows)
+    found = found.loc[:, [not (found[c] == "–").all() for c in found]]
+    cells = found.filter(like="over ").to_numpy().ravel()
+    tested = [cell for cell in cells if cell != "–" and "too few" not in cell]
+    counts = {word: sum(cell.endswith(f", {word}") for cell in tested)
+              for word in ("better", "worse", "equivalent", "undecided")}
+    return (found.to_markdown(index=False, disable_numparse=True)
+            + f"\n\nOf {plural(len(tested), 'comparison')} with an interval: "
+            + ", ".join(f"{n} {word}" for word, n in counts.items() if n)
+            + ". They are not corrected for their number.")
 
 
 def why_words(df) -> str:
@@ -291,7 +301,7 @@ def failures(chosen: dict[str, str]) -> str:
     lines = [f"{plural(int((df.status == s).sum()), 'run')} {s}" for s in ("diverged", "failed")]
     done = df[df.status == "done"]
     chance = done[done.accuracy < done.dataset.map(lambda d: 1.5 if d == "cifar100" else 15.0)]
-    low = ", ".join(f"{name(arm)} in {name(net)}" for (net, arm), _ in
+    low = "; ".join(f"{name(arm)} in {name(net)}" for (net, arm), _ in
                     chance.groupby(["backbone", "arm"], sort=False))
     lines.append(f"{len(chance)} of {plural(len(done), 'finished run')} stayed near chance"
                  + (f" ({low})" if low else ""))
@@ -300,6 +310,6 @@ def failures(chosen: dict[str, str]) -> str:
     text = "; ".join(lines) + "."
     if len(worse):
         text += " Worse than the plain network: " + "; ".join(
-            f"{name(r.arm)} {interval(r.gain, r.low, r.high)} points ({place(r)})"
+            f"{name(r.arm)} {interval(r.gain, r.low, r.high)} points ({place(r)}), {r.reading}"
             for r in worse.itertuples()) + "."
     return text

@@ -323,9 +323,12 @@ def headline(df=None) -> str:
                                                         "undecided"))]
     tested = tested[tested.kind.isin(("gain", "order", "no gain"))]
     tested = tested.drop_duplicates(["dataset", "backbone", "recipe", "arm", "base"])
-    same = int((tested.difference == "equivalent").sum())
-    return (f"Of {len(quantitative)} quantitative claims in four public projects, "
-            f"{count.get('holds', 0)} hold, {count.get('not reproduced', 0)} are not reproduced, "
-            f"{open_ + without} are undecided ({without} of them without data yet); of "
-            f"{len(tested)} gains in accuracy among them that were tested {same} are equivalent to "
-            "zero within the margin.")
+    held = quantitative[quantitative.verdict == "holds"]
+    gains = int(held.kind.isin(("gain", "order")).sum())
+    ways = ", ".join(f"{n} {word}" for word, n in tested.difference.value_counts().items())
+    return (f"Of {len(quantitative)} testable claims in four public projects, "
+            f"{len(held)} hold ({gains} of them of a gain, {len(held) - gains} of a cost or of no "
+            f"gain), {count.get('not reproduced', 0)} are not reproduced, "
+            f"{open_ + without} are undecided ({without} of them without data yet). "
+            f"Of the {len(tested)} differences in accuracy that they rest on and that were tested "
+            f"against the margin: {ways or 'none yet'}.")

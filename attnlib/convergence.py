@@ -132,7 +132,8 @@ def reading(df, value: str = "val_accuracy") -> str:
                 "slower" if low > 0 else "undecided"
             gap = f"{interval(100 * (r.ratio - 1), low, high, 0)} % over {plural(r.pairs, 'pair')}"
             if r.reached < r.runs:
-                gap = f"never in {r.runs - r.reached} of {plural(r.runs, 'run')}"
+                gap = f"did not get there in {r.runs - r.reached} of {plural(r.runs, 'run')}"
+                says = says if says == "slower" else "no interval"
             parts.append(f"{name(r.arm)} {gap}, {says}")
         if parts:
             sentences.append(f"{place(cell.iloc[0])}, epochs to {form(last.level.iloc[0])} "

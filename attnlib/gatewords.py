@@ -174,7 +174,7 @@ def worth(mean: float, half: float, margin: float) -> str:
     if mean + half <= margin:
         return f"so for accuracy, to within {margin:g}, its gates might as well be constants"
     if mean - half > 0:
-        return "so what its gates see in the image is worth something"
+        return "so this trained network relies on what its gates see in the image"
     return "undecided"
 
 
@@ -198,9 +198,13 @@ def swap_answer(df) -> str:
                     f"{said['other']} with another image's, "
                     f"{said['one']} without any: {worth(*lost['mean'], margin)}")
             if len(worst) > 1 and lost["mean"][0] - lost["mean"][1] > 0:
-                text += (f". Most of it goes with {worst.index[0].replace('stage', 'stage ')}: "
+                most = "As much" if worst.iloc[0] >= lost["mean"][0] else "Most of it"
+                text += (f". {most} goes with {worst.index[0].replace('stage', 'stage ')}: "
                          f"{worst.iloc[0]:.1f} alone")
             lines.append(text + ".")
+        lines.append("\nA network that relies on its gates need not be better for having them. "
+                     "Without any gate the scale of every branch changes, too, so part of that "
+                     "loss is not attention's.")
         out.append("\n".join(lines))
     return "\n\n".join(out)
 
@@ -257,7 +261,7 @@ def probes_answer(df) -> str:
 
 
 SHORTCUT = {"aligned": "accuracy where the background agrees with the class",
-            "worst": "where it contradicts it or agrees, the worse of the two",
+            "worst": "in the worse of the two groups, background agreeing or not",
             "style_flip": "given the background's class, where that is wrong",
             "object": "Grad-CAM's mass on the object, on the usual images",
             "background": "on neither object nor distractors"}

@@ -49,6 +49,12 @@ def smallest_p(n: int) -> float:
     return min(1.0, 2.0 ** (1 - n))
 
 
+def seeds_for_holm(arms: int, alpha: float = 0.05) -> int:
+    """The least seeds with which a sign-flip p can stay below α after Holm's factor for so many
+    arms: 2^(1−n) · arms < α."""
+    return next(n for n in range(1, 99) if smallest_p(n) * arms < alpha)
+
+
 def hedges(gaps) -> float:
     """Hedges' g_z = J · mean / sd of the gaps, J = Γ(m/2) / (√(m/2) Γ((m−1)/2)) with m = n − 1:
     the effect in standard deviations of a paired difference, without small-sample bias. NaN below

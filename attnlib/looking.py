@@ -29,6 +29,7 @@ MEASURES = {
     "average_precision": ("PR-AUC", 2, ""), "on_distractors": ("mass on distractors", 3, ""),
     "on_background": ("mass on the background", 2, ""), "road": ("ROAD", 3, "0 is chance"),
     "drop": ("average drop", 2, "lower is better"), "increase": ("increase", 2, "")}
+NAMES = {"road": "ROAD ÷ confidence"}       # in comparisons: see `sharper.paired_images`
 NOTHING = ("No maps of this version are stored in profile `{}`: `python -m attnlib focus {}` makes "
            "them where a run's weights are.")
 
@@ -83,7 +84,7 @@ def one_arm(c: Comparison, accuracy) -> dict[str, str]:
     row = {"block": name(c.arm), "looks better?": f"**{sign.get(c.verdict, c.verdict)}**"}
     row |= {f"{says(k)}?": sign.get(word, word) for k, word in c.verdicts.items()}
     row |= {"accuracy, points": interval(accuracy.gain, accuracy.low, accuracy.high)}
-    row |= {f"{MEASURES[m][0]}, %": span(c.gain[m]) for m in METRICS if m in c.gain}
+    row |= {f"{NAMES.get(m, MEASURES[m][0])}, %": span(c.gain[m]) for m in METRICS if m in c.gain}
     return row | {"image pairs": f"{c.images:,}"}
 
 
@@ -101,7 +102,8 @@ def rules(masks: bool) -> str:
     return ("Accuracy: the gain over none. Columns after it: gains in per cent of none's value, "
             "positive where the arm is better (lower entropy, higher everything else). "
             "*Looks better* asks for (i) lower entropy and higher Gini, both intervals above 0"
-            f"{localised}, and ({'iii' if masks else 'ii'}) ROAD not worse: a loss of more than "
+            f"{localised}, and ({'iii' if masks else 'ii'}) ROAD, as a share of "
+            "the network's own confidence in the image, not worse: a loss of more than "
             f"{100 * TOLERATED:g} % of none's value is excluded. *No* for sharper: a gain of "
             f"{100 * TOLERATED:g} % is excluded; for not worse: the loss is certain. Images that "
             "both networks classify correctly, Grad-CAM of the true class, one stage, its own "
@@ -111,14 +113,19 @@ def rules(masks: bool) -> str:
 
 
 def claim_answer(study: str, profile: str = "auto", arm: str = "hybrid") -> str:
-    """The audited claim, "23 % sharper": both readings of it and what the records say."""
-    found = [c for c in comparisons(looked_at(study, profile)) if c.arm == arm]
+    """The audited claim, "23 % sharper" than SE or CBAM alone: both readings of it and what the
+    records say."""
+    df = looked_at(study, profile)
+    found = [(base, c) for base in ("se", "cbam") for c in comparisons(df, base=base)
+             if c.arm == arm]
     if not found:
         return NOTHING.format(resolve_profile(profile, study), study)
-    lines = [f"- {where(c.cell)}: by entropy, 100·(1 − H/H₀), {span(c.gain['entropy'])} %: "
-             f"**{claim_verdict(c.gain['entropy'])}**; by Gini, 100·(G/G₀ − 1), "
-             f"{span(c.gain['gini'])} %: **{claim_verdict(c.gain['gini'])}**." for c in found]
-    return (f"*\"{CLAIMED:g} % sharper Grad-CAM focus\"*, for the {name(arm)}:\n\n"
+    lines = [f"- against {name(base)}, {where(c.cell)}: by entropy, 100·(1 − H/H₀), "
+             f"{span(c.gain['entropy'])} %: **{claim_verdict(c.gain['entropy'])}**; "
+             f"by Gini, 100·(G/G₀ − 1), {span(c.gain['gini'])} %: "
+             f"**{claim_verdict(c.gain['gini'])}**." for base, c in found]
+    return (f"*\"{CLAIMED:g} % sharper Grad-CAM focus\"* compared with SE or CBAM alone, for the "
+            f"{name(arm)}:\n\n"
             + "\n".join(lines) + f"\n\n*Holds*: the interval lies above half the claim, "
             f"{CLAIMED / 2:g} %; *not reproduced*: below it.")
 
@@ -178,7 +185,7 @@ def methods_words(study: str, profile: str = "auto") -> str:
                      f"Grad-CAM comes {ordinal(order.index.get_loc('Grad-CAM') + 1)} of "
                      f"{len(order)} ({number(order['Grad-CAM'], digits)}), a random map has "
                      f"{number(order.get('random', math.nan), digits)}.")
-    return " ".join(parts) + (" The choice of the map matters as much as the choice of the block: "
+    return " ".join(parts) + (" The choice of the map is a choice, too: "
                               "compare blocks under one method.")
 
 
@@ -188,6 +195,12 @@ def number(value: float, digits: int) -> str:
 
 def ordinal(n: int) -> str:
     return {1: "first", 2: "second", 3: "third"}.get(n, f"{n}th")
+
+
+def beyond_reach(table, arms: list[str], base: str = "none") -> list[str]:
+    """The arms whose accuracies do not overlap with those of ``base``."""
+    low, high = (table.groupby("arm").accuracy.agg(f) for f in ("min", "max"))
+    return [a for a in arms if low[a] > high[base] or high[a] < low[base]]
 
 
 def beyond_words(study: str, profile: str = "auto", metric: str = "lift") -> str:
@@ -200,12 +213,17 @@ def beyond_words(study: str, profile: str = "auto", metric: str = "lift") -> str
         if found:
             slope = found.pop("accuracy")
             arms = "; ".join(f"{name(a)} {span(e, 2)}" for a, e in found.items())
-            certain = [name(a) for a, e in found.items() if e.low > 0 or e.high < 0]
+            apart = beyond_reach(own, list(found))
+            certain = [name(a) for a, e in found.items()
+                       if (e.low > 0 or e.high < 0) and a not in apart]
             parts.append(
                 f"{where(cell)}, {plural(len(own), 'run')}: a point of accuracy goes with "
                 f"{span(slope, 3)} in {MEASURES[metric][0]}; at equal accuracy the blocks add "
                 f"{arms}. " + (f"Different from nothing: {', '.join(certain)}." if certain else
-                               "None of these is different from nothing."))
+                               "None of these is shown to differ from nothing.")
+                + (f" No run of {' or of '.join(map(name, apart))} is as accurate as any of none: "
+                   "there the regression extrapolates, and its number decides nothing."
+                   if apart else ""))
     return " ".join(parts) or "Too few runs for a regression."
 
 

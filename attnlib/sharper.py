@@ -2,8 +2,9 @@
 
 A looks better than B where, on the images that both classify correctly, at one stage and its own
 resolution, (i) its maps are sharper: lower entropy and higher Gini index, (ii) they lie no worse on
-the object: lift and pointing game, and (iii) the network needs what they mark no less: ROAD. Sharp
-alone is not good: one random cell is as sharp as a map can be.
+the object: lift and pointing game, and (iii) the network needs what they mark no less: ROAD, as a
+share of the network's own confidence in the image, for a less confident network has less to lose
+whatever its map. Sharp alone is not good: one random cell is as sharp as a map can be.
 
 Runs pair by seed, images within a pair. A bootstrap of seeds, then of images within each, gives the
 standard error; the interval is ± t √(n / (n − 1)) of it, t with n − 1 degrees of freedom for n
@@ -51,7 +52,7 @@ class Comparison(NamedTuple):
 
 def paired_images(a: dict, b: dict, stage: int) -> dict[str, np.ndarray]:
     """Metric -> [n, 2], A's and B's value of every image that both classify correctly; NaN where it
-    was not measured, or a map is empty."""
+    was not measured, or a map is empty. ``road`` is divided by the network's confidence."""
     right = (a["prediction"] == a["label"]) & (b["prediction"] == b["label"])
     out = {}
     for metric in METRICS:
@@ -59,7 +60,8 @@ def paired_images(a: dict, b: dict, stage: int) -> dict[str, np.ndarray]:
         if key in a and key in b:
             values = np.full((n, 2), np.nan)
             for side, arrays in enumerate((a, b)):
-                values[:len(arrays[key]), side] = arrays[key]
+                of = arrays["confidence"][:len(arrays[key])] if metric == "road" else 1
+                values[:len(arrays[key]), side] = arrays[key] / of
             values[np.isnan(values).any(1)] = np.nan            # both or none
             out[metric] = values[right]
     return out

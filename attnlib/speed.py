@@ -157,7 +157,8 @@ def same_accuracy(r: dict) -> SameAccuracy:
 def agreement_words(r: dict) -> str:
     """The paired difference of the two loops over seeds, against how far seeds alone move one."""
     found, n = same_accuracy(r), len(r["accuracy"]["ours"])
-    verdict = "within seed noise" if found.inside else "**more than seed noise**"
+    verdict = ("within seed noise, which is not yet shown to be equal" if found.inside
+               else "**more than seed noise**")
     return (f"Same accuracy? After {plural(r['epochs'], 'epoch')} of {r['n_train']:,} "
             f"images (`{r['recipe']}`, {name(r['backbone'])}, width {r['width']:g}) ours reaches "
             f"{found.ours:.1f} %, the plain loop {found.plain:.1f} %; the paired difference over "

@@ -32,7 +32,9 @@ NOT_AFTER_HOLM = (" *Not after Holm* = a chance finding is not ruled out once al
 def name(key: str) -> str:
     """How a block, arm, network or data set is called in text; options stay as written."""
     block, _, rest = key.partition(" ")
-    return NAMES.get(block, block) + (f" {rest}" if rest else "")
+    block, is_open, _ = block.partition("(gate_init=open)")
+    return (NAMES.get(block, block) + ", gates open" * bool(is_open)
+            + (f" {rest}" if rest else ""))
 
 
 def place(row) -> str:
@@ -127,9 +129,12 @@ def reading(df, profile: str) -> str:
         parts = [f"{name(r.arm)} {interval(r.gain, r.low, r.high)} points over "
                  f"{plural(r.pairs, 'paired seed')}, {r.reading}" for r in cell.itertuples()
                  if r.arm != "none" and r.pairs]
-        text = f"{where}, `none` reaches {plus_minus(base['mean'], base.sd)} %"
+        text = f"{where}, `none` reaches {plus_minus(base['mean'], base.sd)} %{sizes(df, cell)}"
         if parts:
             text += "; " + "; ".join(parts)
+        bare = [name(r.arm) for r in cell.itertuples() if r.arm != "none" and not r.n]
+        if bare:
+            text += f"; no finished runs yet: {', '.join(bare)}"
         if any(0 < r.pairs < MIN_SEEDS for r in cell.itertuples()):
             text += f". Fewer than {MIN_SEEDS} seeds give no interval and decide nothing"
         sentences.append(text + ".")
@@ -137,9 +142,32 @@ def reading(df, profile: str) -> str:
              f"{margin_of(profile, df.dataset.iloc[0]):g} points; "
              "*better* or *worse* = it excludes zero; *undecided* = neither, which is not "
              "\"no effect\": it is too few seeds or too much noise."
-             + NOT_AFTER_HOLM * int(table.reading.str.contains("Holm").any()))
+             + holm_words(table))
     return " ".join(sentences) + (close if (table.pairs[table.arm != "none"] > 0).any()
                                   else "")
+
+
+def sizes(df, cell) -> str:
+    """Width and epochs of a cell's runs, where they all have the same."""
+    own = df[(df[CELL] == [cell[key].iloc[0] for key in CELL]).all(axis=1) & (df.arm == "none")]
+    found = own.reindex(columns=["width", "epochs"]).dropna().drop_duplicates()
+    if len(found) != 1:
+        return ""
+    return f" at width {found.width.iloc[0]:g} after {plural(int(found.epochs.iloc[0]), 'epoch')}"
+
+
+def holm_words(table) -> str:
+    """What *not after Holm* means, where an `arms_table` has it, and whether its seeds could have
+    met it at all."""
+    from .inference import seeds_for_holm
+    hit = table[table.reading.str.contains("Holm")]
+    if not len(hit):
+        return ""
+    arms = int(table[table.p.notna()].groupby(CELL).size().max())
+    need, have = seeds_for_holm(arms), int(hit.pairs.max())
+    return NOT_AFTER_HOLM + (
+        f" Among {arms} blocks no result of {have} seeds could: it takes {need}, so here it is a "
+        "matter of seeds and no sign against the finding." if need > have else "")
 
 
 def seed_noise(df) -> str:
@@ -322,8 +350,12 @@ def time_table(df) -> str:
             ratio = (wide[arm] / wide["none"]).dropna() if "none" in wide else wide[arm].iloc[:0]
             rows.append({"data set": name(dataset), "network": name(backbone), "block": name(arm),
                          "median training, s": f"{wide[arm].median():.0f}",
-                         "ratio to none (median)": f"{ratio.median():.2f}" if len(ratio) else "–"})
-    return pd.DataFrame(rows).to_markdown(index=False) if rows else "No finished runs yet."
+                         "ratio to none seed by seed, median [least, most]":
+                             f"{ratio.median():.2f} [{ratio.min():.2f}, {ratio.max():.2f}]"
+                             if len(ratio) else "–"})
+    return (pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+            + "\n\nThe machine may have had other work: what a block costs is measured side by "
+              "side in 02_baselines." if rows else "No finished runs yet.")
 
 
 def studies_table(chosen: dict[str, str]) -> str:

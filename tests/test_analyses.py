@@ -88,7 +88,7 @@ def test_convergence_in_words():
     said = convergence.reading(runs())
     assert "epochs to 70 % validation accuracy" in said
     assert "SE −33 [−33, −33] % over 3 pairs, faster" in said
-    assert "spatial part never in 3 of 3 runs, undecided" in said
+    assert "spatial part did not get there in 3 of 3 runs, no interval" in said
     table = convergence.markdown(runs())
     assert "0 of 3" in table and "never" in table and "0.67 [0.67, 0.67]" in table
 

@@ -41,7 +41,7 @@ def hybrid():
 def test_abstract_counts_the_verdicts_and_names_the_ends(hybrid, audit):
     said = article.abstract(CHOSEN, audit)
     assert "12 networks were trained (profile `real`" in said
-    assert "Of 3 tested gains: 1 better, 1 worse, 1 equivalent" in said
+    assert "Of 3 tested gains: 1 better (not after Holm), 1 worse (not after Holm), 1 equivalent" in said
     assert "from −5.0 [−5.0, −5.0] points (CBAM, ResNet-18 on CIFAR-10)" in said
     assert "to +6.0 [+3.5, +8.5] (SE, ResNet-18 on CIFAR-10)" in said
     assert claims.headline(audit) in said and "Worth more seeds: SE (+6.0" in said

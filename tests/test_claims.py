@@ -113,8 +113,10 @@ def test_without_records_only_counts_are_decided():
     assert set(df.verdict[df.kind == "text"]) == {"not testable"}
     n = int((df.kind != "text").sum())
     assert claims.headline(df).startswith(
-        f"Of {n} quantitative claims in four public projects, 2 hold, 1 are not reproduced, "
-        f"{n - 3} are undecided ({n - 3} of them without data yet); of 0 gains")
+        f"Of {n} testable claims in four public projects, 2 hold (0 of them of a gain, 2 of a "
+        f"cost or of no gain), 1 are not reproduced, {n - 3} are undecided ({n - 3} of them "
+        "without data yet). Of the 0 differences")
+    assert claims.headline(df).endswith("none yet.")
 
 
 def test_a_claim_is_answered_by_the_paired_difference_of_its_arms():
@@ -206,8 +208,9 @@ def test_the_headline_counts_what_the_rows_say():
     df.loc[df.number == "0.2", ["verdict", "difference"]] = ["holds", "better"]
     df.loc[df.number == "0.3", "verdict"] = "undecided: needs about 9 seeds"
     said = claims.headline(df)
-    assert "3 hold, 2 are not reproduced" in said
-    assert "of 2 gains in accuracy among them that were tested 1 are equivalent" in said
+    assert "3 hold (1 of them of a gain" in said and "2 are not reproduced" in said
+    assert "Of the 2 differences" in said
+    assert "1 equivalent" in said and "1 better" in said
 
 
 # --- Places ---

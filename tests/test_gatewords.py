@@ -88,7 +88,7 @@ def test_what_a_gates_sight_is_worth():
     answer = gatewords.swap_answer(stored("hybrid"))
     se, cbam = (line for line in answer.splitlines() if line.startswith("- "))
     assert "SE (3 seeds): +0.1 [−0.5, +0.8]" in se and "might as well be constants" in se
-    assert "+30.0 [+19.3, +40.7]" in cbam and "is worth something" in cbam
+    assert "+30.0 [+19.3, +40.7]" in cbam and "this trained network relies on" in cbam
     assert "goes with stage" in cbam
     few = gatewords.swap_answer(stored("hybrid", 2).query("seed < 2"))
     assert "too few seeds" in few and "+30.0 with every" in few

@@ -27,6 +27,7 @@ def test_smallest_p_of_the_sign_flip_test():
     for n in range(1, 13):
         assert inference.sign_flip(np.arange(1.0, n + 1)) == inference.smallest_p(n)
     assert inference.smallest_p(5) == 0.0625 and inference.smallest_p(6) == 0.03125
+    assert [inference.seeds_for_holm(arms) for arms in (1, 3, 10)] == [6, 7, 9]
     assert inference.sign_flip(np.zeros(6)) == 1.0
 
 

@@ -90,12 +90,14 @@ def test_the_claim_holds_from_half_of_it(low, high, word):
 
 def test_only_images_that_both_classify_correctly_count():
     a = {"prediction": np.array([0, 1, 2, 3]), "label": np.array([0, 1, 2, 0]),
-         "entropy_-2": np.array([.1, .2, np.nan, .4]), "road_-2": np.array([.5, .6])}
+         "entropy_-2": np.array([.1, .2, np.nan, .4]), "road_-2": np.array([.5, .6]),
+         "confidence": np.array([.5, .6, 1, 1])}
     b = {"prediction": np.array([0, 1, 2, 0]), "label": np.array([0, 1, 2, 0]),
-         "entropy_-2": np.array([.3, .4, .5, .6]), "road_-2": np.array([.7, .8])}
+         "entropy_-2": np.array([.3, .4, .5, .6]), "road_-2": np.array([.7, .8]),
+         "confidence": np.array([.7, .4, 1, 1])}
     found = sharper.paired_images(a, b, -2)
     np.testing.assert_allclose(found["entropy"], [[.1, .3], [.2, .4], [np.nan, np.nan]])
-    np.testing.assert_allclose(found["road"], [[.5, .7], [.6, .8], [np.nan, np.nan]])
+    np.testing.assert_allclose(found["road"], [[1, 1], [1, 2], [np.nan, np.nan]])
 
 
 def test_a_better_classifier_is_not_a_better_looker():
