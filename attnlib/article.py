@@ -9,6 +9,7 @@ from .certainty import scatter
 from .grid import collect, estimate_seconds, finished, resolve_profile, study
 from .inference import seeds_needed
 from .run import Run
+from .speed import steps
 from .stats import CELL, MIN_SEEDS, arms_table, paired, tested_gains, verdict
 from .studies import PROFILES, STUDIES, margin_of
 from .words import all_runs, empty_slots, interval, name, place, plural, provenance
@@ -77,14 +78,14 @@ def advice(df) -> str:
 def advice_table(df) -> str:
     """Markdown: each block's gain and cost, and what follows for somebody who has to choose."""
     import pandas as pd
-    rows, cells = [], dict(list(df.groupby(CELL, sort=False)))
+    rows, cells, measured = [], dict(list(df.groupby(CELL, sort=False))), steps()
     for r in arms_table(df).itertuples():
         if r.arm == "none" or not r.pairs:
             continue
         cell = cells[(r.dataset, r.backbone, r.recipe)]
         cell = cell[cell.status == "done"]
         mine, plain = (cell[cell.arm == arm] for arm in (r.arm, "none"))
-        times = (mine.set_index("seed").seconds / plain.set_index("seed").seconds).median()
+        step = measured.get((r.backbone, plain.width.iloc[0], r.arm))
         says = ADVICE.get(r.reading)
         if says is None and r.pairs >= MIN_SEEDS:
             need = seeds_needed(r.sd_diff, margin_of(cell.profile.iloc[0], r.dataset))
@@ -95,7 +96,8 @@ def advice_table(df) -> str:
             "gain, points": interval(r.gain, r.low, r.high),
             "parameters": f"{100 * (mine.params.iloc[0] / plain.params.iloc[0] - 1):+.1f} %",
             "MACs": f"{100 * (mine.macs.iloc[0] / plain.macs.iloc[0] - 1):+.1f} %",
-            "training time": f"× {times:.2f}", "advice": says or "too few seeds to say"})
+            "training step, in the bench": f"× {step:.2f}" if step else "–",
+            "advice": says or "too few seeds to say"})
     if not rows:
         return "No block has a finished pair yet."
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True).replace("-0.0 %",

@@ -76,6 +76,10 @@ CLAIMS = [
     Claim("0.1", "ResNet18: 81.22% → 90.71%", "the hybrid over none in ResNet-18", "gain", 9.49,
           "hybrid", arm="hybrid", note="not supported by the published notebooks: there the last "
           "epochs are 84.65 for none and 85.26 for the hybrid, one run each"),
+    Claim("0.1b", "ResNet18: 81.22% → 90.71%", "the same for the block that its notebooks run, at "
+          "their one place", "gain", 9.49, "networks", arm="hybrid_p0 stem", own="P0",
+          source="README; FIinal.ipynb", note="two channel gates from the mean, then a "
+          "spatial one without a norm, once, behind the first convolution"),
     Claim("0.2", "SqueezeNet: 71.91% → 78.29% (+6.3%)", "the hybrid over none in SqueezeNet",
           "gain", 6.38, "networks", backbone="squeezenet", arm="hybrid",
           note="not supported by the published notebooks: one has the hybrid at 10.00, at chance; "

@@ -82,9 +82,8 @@ def focus(claim, df, recipe: str) -> Finding:
 def latency(claim) -> Finding:
     """Time an image at batch 64 as a percentage of the base's, repeat by repeat, from the stored
     benchmark: a GPU's where there is one."""
-    from .speed import rows, stored
-    bodies = sorted(stored(), key=lambda body: "cores" in body["id"])
-    for row in (row for body in bodies for row in rows(body, "inference")):
+    from .speed import largest_first, rows
+    for row in (row for body in largest_first() for row in rows(body, "inference")):
         again = row["repeats"].get("64", {})
         if row["backbone"] == claim.backbone and {claim.arm, claim.base} <= set(again):
             return summed(np.log(np.divide(again[claim.arm], again[claim.base])), True)

@@ -252,8 +252,8 @@ def probes_answer(df) -> str:
             return against_none(cell[cell.probe == probe], "accuracy")
         out.append("\n".join([
             f"**{where}** (profile `{cell.profile.iloc[0]}`). In brackets: paired difference to "
-            f"none, with its 95 % interval where there are {MIN_SEEDS} seeds. Accuracy on the "
-            f"images as they are, %: {right('split=test')}. Points lost to what is no cause of the "
+            f"none, with its 95 % interval from {MIN_SEEDS} seeds on. Accuracy on the images as "
+            f"they are, %: {right('split=test')}. Points lost to what is no cause of the "
             "label:", "", *costs(cell, NUISANCES), "",
             f"Accuracy left, %, where a cause is gone (guessing: {CHANCE}):", "",
             *(f"- {PROBES[p]}: {right(p)}" for p in PROBES if p not in NUISANCES)]))
@@ -278,7 +278,7 @@ def shortcut_answer(df) -> str:
     for where, cell in by_cell(table):
         floor = cell.groupby("arm").worst.mean()
         lines = [f"**{where}** (profile `{cell.profile.iloc[0]}`), in %; in brackets: paired "
-                 f"difference to none, with its 95 % interval where there are {MIN_SEEDS} seeds."]
+                 f"difference to none, with its 95 % interval from {MIN_SEEDS} seeds on."]
         lines += [f"- {says}: {against_none(cell, key)}" for key, says in SHORTCUT.items()]
         if (floor < CHANCE + 5).all():
             lines.append(f"\nIn the worst group all are within 5 points of guessing ({CHANCE} %): "

@@ -2,41 +2,32 @@
 at most the cost."""
 import math
 
-from .speed import rows, stored
+from .speed import latencies, steps
 from .stats import CELL, t_half_width
 from .words import name, place
 
 # column -> (what it is, unit, scale)
 COSTS = {"params": ("parameters", "thousands", 1e-3), "macs": ("multiply-accumulates", "M", 1e-6),
-         "seconds": ("training time", "s", 1.0), "latency": ("inference time", "ms an image", 1.0)}
-
-
-def latencies(batch: str = "64") -> dict[tuple, float]:
-    """(network, width, block) -> median ms an image of the stored benchmarks, a GPU's first."""
-    bodies = sorted(stored(), key=lambda body: "cores" in body["id"], reverse=True)
-    return {(row["backbone"], row["width"], arm): times["median"]
-            for body in bodies for row in rows(body, "inference")
-            for arm, times in row["ms_per_image"].get(batch, {}).items()}
+         "step": ("training step", "× none's", 1.0),
+         "latency": ("inference time", "ms an image", 1.0)}
 
 
 def table(df):
     """One row a cell and arm: mean accuracy with its t interval (NaN below three seeds), the mean
-    of each cost, and for each cost whether the arm is on the front. Inference time only where a
-    benchmark has measured the network at this width on images of this shape."""
+    of each cost, and for each cost whether the arm is on the front. Times only where a benchmark
+    has measured the network at this width on images of this shape."""
     import pandas as pd
-    measured, out = latencies(), []
+    measured, out = {"step": steps(), "latency": latencies()}, []
     for _, cell in df[df.status == "done"].groupby(CELL, sort=False):
         for arm, runs in cell.groupby("arm", sort=False):
             n, first = len(runs), runs.iloc[0]
             half = t_half_width(runs.accuracy.std(ddof=1), n) if n > 2 else math.nan
             mean = runs.accuracy.mean()
-            known = first.dataset != "fashionmnist"
+            key = (first.backbone, first.width, arm) if first.dataset != "fashionmnist" else None
             out.append({**{key: first[key] for key in CELL}, "arm": arm, "n": n, "accuracy": mean,
                         "low": mean - half, "high": mean + half,
                         "params": runs.params.mean(), "macs": runs.macs.mean(),
-                        "seconds": runs.seconds.median(),
-                        "latency": measured.get((first.backbone, first.width, arm), math.nan)
-                        if known else math.nan})
+                        **{cost: of.get(key, math.nan) for cost, of in measured.items()}})
     table = pd.DataFrame(out, columns=[*CELL, "arm", "n", "accuracy", "low", "high", *COSTS])
     for cost in COSTS:
         table[f"{cost} front"] = False

@@ -66,6 +66,24 @@ def markdown(out: list[dict]) -> str:
     return pd.DataFrame(out).to_markdown(index=False, disable_numparse=True)
 
 
+def largest_first() -> list[dict]:
+    """The stored benchmarks, those of GPUs first."""
+    return sorted(stored(), key=lambda body: "cores" in body["id"])
+
+
+def latencies(batch: str = "64") -> dict[tuple, float]:
+    """(network, width, block) -> median ms an image in eval mode."""
+    return {(row["backbone"], row["width"], arm): times["median"]
+            for body in reversed(largest_first()) for row in rows(body, "inference")
+            for arm, times in row["ms_per_image"].get(batch, {}).items()}
+
+
+def steps() -> dict[tuple, float]:
+    """(network, width, block) -> median of a training step as a ratio to none's beside it."""
+    return {(r.backbone, r.width, r.attention): r.step["median"]
+            for body in reversed(largest_first()) for r in table(body).itertuples()}
+
+
 def training_table(body: dict) -> str:
     """Markdown: training in both loops, and what each block adds to a step."""
     return markdown([{

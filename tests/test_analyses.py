@@ -11,6 +11,7 @@ from scipy import stats as reference
 from attnlib import calibration, charts, collect, convergence, pareto, readme, selection, store
 from attnlib.grid import estimate_seconds, study
 from attnlib.run import Run
+from attnlib.speed import latencies
 from attnlib.studies import STUDIES
 
 FIELDS = {"width": 0.25, "n_train": 10_000, "n_val": 2_000}
@@ -220,18 +221,23 @@ def test_inference_time_without_and_with_a_benchmark():
     times = {arm: {"median": m, "low": m, "high": m} for arm, m in (("se", 2.0), ("none", 1.0))}
     row = {"kind": "inference", "backbone": "resnet18", "width": 0.25, "repeats": {},
            "ms_per_image": {"64": times}}
-    store.write_sealed(bench_dir() / "x-2-cores.json",
-                       {"schema": store.SCHEMA, "id": "x-2-cores", "rows": {"i": row}})
+    rates = {"none": [300.0, 330.0], "se": [200.0, 220.0]}
+    train = {"kind": "training", "backbone": "resnet18", "width": 0.25,
+             "macs": {"none": 1, "se": 1}, "images_per_second": {"ours": rates, "plain": rates}}
+    store.write_sealed(bench_dir() / "x-2-cores.json", {
+        "schema": store.SCHEMA, "id": "x-2-cores", "env": {"precision": "float32"},
+        "rows": {"i": row, "t": train}})
     axis = charts.inference_time().axes[0]
     assert [t.get_text() for t in axis.get_xticklabels()] == ["none", "SE"]
     assert [bar.get_height() for bar in axis.patches] == [1.0, 2.0]
-    assert pareto.latencies() == {("resnet18", 0.25, "se"): 2.0, ("resnet18", 0.25, "none"): 1.0}
+    assert latencies() == {("resnet18", 0.25, "se"): 2.0, ("resnet18", 0.25, "none"): 1.0}
     for arm in ("none", "se", "cbam"):
         put(arm, [[0.5]] * 3)
     table = pareto.table(runs()).set_index("arm")
     assert list(table.latency[["none", "se"]]) == [1.0, 2.0] and math.isnan(table.latency["cbam"])
     assert list(table["latency front"][["none", "se", "cbam"]]) == [True, False, False]
-    assert "inference time: none." in pareto.reading(runs())
+    assert list(table.step[["none", "se"]]) == [1.0, 1.5] and math.isnan(table.step["cbam"])
+    assert "training step: none; inference time: none." in pareto.reading(runs())
 
 
 # --- What the studies cost ---

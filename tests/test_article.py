@@ -41,7 +41,8 @@ def hybrid():
 def test_abstract_counts_the_verdicts_and_names_the_ends(hybrid, audit):
     said = article.abstract(CHOSEN, audit)
     assert "12 networks were trained (profile `real`" in said
-    assert "Of 3 tested gains: 1 better (not after Holm), 1 worse (not after Holm), 1 equivalent" in said
+    assert ("Of 3 tested gains: 1 better (not after Holm), 1 worse (not after Holm), 1 equivalent"
+            in said)
     assert "from −5.0 [−5.0, −5.0] points (CBAM, ResNet-18 on CIFAR-10)" in said
     assert "to +6.0 [+3.5, +8.5] (SE, ResNet-18 on CIFAR-10)" in said
     assert claims.headline(audit) in said and "Worth more seeds: SE (+6.0" in said
@@ -57,13 +58,14 @@ def test_advice_recommends_only_what_outlives_holm():
     assert "none can be recommended" in article.advice(frame(none=BASE[:2], se=BASE[:2]))
 
 
-def test_advice_table_follows_from_the_verdicts():
+def test_advice_table_follows_from_the_verdicts(monkeypatch):
     noise = [3, -3, 2, -2, 3, -3, 2, -2]
     df = frame(none=BASE, se=[b + 4 + e / 20 for b, e in zip(BASE, noise, strict=True)],
                ca=[b + e / 20 for b, e in zip(BASE, noise, strict=True)],
                sa=[b - 4 + e / 20 for b, e in zip(BASE, noise, strict=True)],
                cbam=[b + e for b, e in zip(BASE, noise, strict=True)])
-    df["seconds"] = df.arm.map({"none": 10.0, "se": 11.0, "ca": 12.0, "sa": 13.0, "cbam": 20.0})
+    df["width"] = 0.25
+    monkeypatch.setattr(article, "steps", lambda: {("resnet18", 0.25, "se"): 1.1})
     df.loc[df.arm == "cbam", "params"] = 1100
     lines = article.advice_table(df).splitlines()
     said = {line.split("|")[2].strip(): line for line in lines[2:]}
