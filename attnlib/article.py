@@ -23,7 +23,7 @@ ADVICE = {
 }
 # they cost as much as a block and look at nothing, or at another image
 CONTROLS = ("layerscale", "shuffled", "frozen", "none wider")
-CALLED = {"none": "the plain network", "none wider": "a wider plain network"}
+CALLED = {"none": "the plain network", "none wider": "a wider one"}
 WITHOUT_SKIPS = ("alexnet", "squeezenet", "vgg16")
 
 
@@ -50,7 +50,7 @@ def abstract(chosen: dict[str, str], audit) -> str:
         text += (f"They reach from {interval(worst.gain, worst.low, worst.high)} points "
                  f"({name(worst.arm)}, {place(worst)}) to "
                  f"{interval(best.gain, best.low, best.high)} ({name(best.arm)}, {place(best)}). ")
-    return f"{text}**{claims.headline(audit)}** {advice(df)}"
+    return f"{text}{open_words(chosen['controls'])} **{claims.headline(audit)}** {advice(df)}"
 
 
 def advice(df) -> str:
@@ -155,7 +155,7 @@ def power(k: int) -> str:
 
 
 def open_words(profile: str) -> str:
-    """What opening the gates at the start changes, by the study ``controls``."""
+    """What opening the gates at the start changes, by the study ``controls``; "" without runs."""
     profile, done = with_runs("controls", profile, lambda d: d.arm.str.contains("=open").any())
     parts = []
     for _, cell in done.groupby(CELL, sort=False):
@@ -167,8 +167,8 @@ def open_words(profile: str) -> str:
                 parts.append(f"gates that start open change {name(base)} in "
                              f"{place(cell.iloc[0])} by {interval(d.mean, d.low, d.high)} points "
                              f"over {plural(d.n, 'paired seed')}, {verdict(d, margin)}")
-    return (f"Profile `{profile}`: {'; '.join(parts)}.") if parts else (
-        f"The study `controls` has no finished pair with open gates in profile `{profile}` yet.")
+    return (f"Blocks start with their gates half open; by the study `controls` (profile "
+            f"`{profile}`), {'; '.join(parts)}.") if parts else ""
 
 
 def controls_table(profile: str) -> str:

@@ -38,13 +38,16 @@ def update(path: Path | None = None) -> Path:
 
 
 def results() -> str:
-    """The headline study from its best profile: its reading and its table."""
+    """The headline study from its best profile: its reading, what the gates' start does to it, and
+    its table."""
+    from .article import open_words
     profile = resolve_profile("best", "hybrid")
     df = collect("hybrid", profile)
     begun = df[df.status == "done"].groupby(["dataset", "backbone"]).size().index
     if len(begun):
         df = df[[cell in begun for cell in zip(df.dataset, df.backbone, strict=True)]]
-    return reading(df, profile) + "\n\n" + accuracy_table(df)
+    why = open_words(resolve_profile("best", "controls"))
+    return "\n\n".join(filter(None, (reading(df, profile), why, accuracy_table(df))))
 
 
 def expect() -> str:

@@ -9,7 +9,8 @@ from .studies import PROFILES, STUDIES, margin_of
 NAMES = {
     "none": "none", "se": "SE", "ca": "channel part", "sa": "spatial part", "cbam": "CBAM",
     "hybrid": "SE→CBAM hybrid", "layerscale": "LayerScale (control)",
-    "shuffled": "shuffled SE (control)", "frozen": "frozen SE (control)", "ser": "SER",
+    "shuffled": "shuffled SE (control)", "frozen": "frozen SE (control)",
+    "none wider": "a wider plain network", "ser": "SER",
     "sec": "SEC", "se_sa": "SE_SA", "sec_sa": "SEC_SA", "new": "NEW", "nab": "NAB",
     "bam": "BAM", "scse": "scSE", "eca": "ECA", "simam": "SimAM", "ge": "Gather-Excite",
     "cbam_avg": "CBAM without maximum", "hybrid_p0": "hybrid, as in the project",
@@ -31,6 +32,8 @@ NOT_AFTER_HOLM = (" *Not after Holm* = a chance finding is not ruled out once al
 
 def name(key: str) -> str:
     """How a block, arm, network or data set is called in text; options stay as written."""
+    if key in NAMES:
+        return NAMES[key]
     block, _, rest = key.partition(" ")
     block, is_open, _ = block.partition("(gate_init=open)")
     return (NAMES.get(block, block) + ", gates open" * bool(is_open)
