@@ -138,4 +138,5 @@ def reading(df, value: str = "val_accuracy") -> str:
         if parts:
             sentences.append(f"{place(cell.iloc[0])}, epochs to {form(last.level.iloc[0])} "
                              f"{what} against none: " + "; ".join(parts) + ".")
-    return " ".join(sentences) or "No finished pair of runs to compare yet."
+    return (" ".join(sentences) + " Intervals at 95 %, not corrected for their number.") \
+        if sentences else "No finished pair of runs to compare yet."
