@@ -169,8 +169,8 @@ def holm_words(table) -> str:
     arms = int(table[table.p.notna()].groupby(CELL).size().max())
     need, have = seeds_for_holm(arms), int(hit.pairs.max())
     return NOT_AFTER_HOLM + (
-        f" With {plural(arms, 'block')} in the family no result of {have} seeds could meet that, as "
-        f"it takes {need}: here it is a matter of seeds and no sign against the finding."
+        f" With {plural(arms, 'block')} in the family no result of {have} seeds could meet that, "
+        f"as it takes {need}: here it is a matter of seeds and no sign against the finding."
         if need > have else "")
 
 
