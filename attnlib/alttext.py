@@ -21,13 +21,14 @@ def describe(figure) -> str:
     parts += [f"{word}: {listed(found)}" for word, found in (
         ("Vertical", unique(plain(a.get_ylabel()) for a in drawn)),
         ("Horizontal", unique(plain(a.get_xlabel()) for a in drawn)),
-        ("Shown", shown(drawn)), ("Notes", notes)) if found]
+        ("Shown", shown(figure, drawn)), ("Notes", notes)) if found]
     return ". ".join(filter(None, parts)) or "A plot without labels"
 
 
-def shown(axes) -> list[str]:
+def shown(figure, axes) -> list[str]:
     """What is told apart: the legends' entries and the names along the axes, not their numbers."""
-    names = [plain(t.get_text()) for a in axes if a.get_legend() for t in a.get_legend().texts]
+    legends = [*figure.legends, *(a.get_legend() for a in axes if a.get_legend())]
+    names = [plain(t.get_text()) for legend in legends for t in legend.texts]
     for axis in (part for a in axes for part in (a.xaxis, a.yaxis)):
         names += [text for t in axis.get_ticklabels() if (text := plain(t.get_text()))
                   and not re.fullmatch(r"[−+-]?[\d.,×^{}\s%−-]+", text)]

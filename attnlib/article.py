@@ -12,7 +12,7 @@ from .run import Run
 from .speed import steps
 from .stats import CELL, MIN_SEEDS, arms_table, paired, tested_gains, verdict
 from .studies import PROFILES, STUDIES, margin_of
-from .words import all_runs, empty_slots, interval, name, place, plural, provenance
+from .words import all_runs, empty_slots, interval, items, name, place, plural, provenance
 
 ADVICE = {
     "better": "use it where its cost fits",
@@ -206,7 +206,7 @@ def why_words(df) -> str:
              f"shows a gain of {2 * sd:.1f} or a loss of as much now and then with no effect at "
              f"all; {seeds_needed(sd, margin)} seeds see a gain of {margin:g}."
              for where, sd, _, _, margin in scatter(df)]
-    return " ".join(lines) or "Too few finished pairs to know the noise of a difference."
+    return items(lines) or "Too few finished pairs to know the noise of a difference."
 
 
 def remaining(df) -> str:
@@ -275,7 +275,7 @@ def selection_words(profile: str) -> str:
     """`selection.reading` of the study ``selection``, from a profile that has its runs."""
     from . import selection
     profile, done = with_runs("selection", profile, len)
-    return f"Profile `{profile}`. {selection.reading(done)}" if len(done) else \
+    return f"Profile `{profile}`.\n\n{selection.reading(done)}" if len(done) else \
         "No run of the study `selection` has finished yet."
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from . import store
 from .evidence import gaps, summed
 from .stats import CELL, MIN_SEEDS
-from .words import interval, name, place, plural, plus_minus
+from .words import interval, items, name, place, plural, plus_minus
 
 BINS = 15           # equal-width bins of the confidence, as is usual since Guo et al. 2017
 
@@ -94,8 +94,8 @@ def reading(df) -> str:
                 if moved:
                     text += f"; {word} {what} than none's with {', '.join(moved)}"
         sentences.append(text + ".")
-    return (" ".join(sentences) + f" (Calibration error: {BINS} equal-width bins of the predicted "
-            "class's probability. Label smoothing lowers the confidence.)") if sentences else \
+    return items(sentences, f"(Calibration error: {BINS} equal-width bins of the predicted class's "
+                 "probability. Label smoothing lowers the confidence.)") if sentences else \
         "No finished run with stored predictions yet."
 
 
@@ -137,4 +137,4 @@ def classes_reading(df) -> str:
             f"{place(cell.iloc[0])}: {len(off)} of {plural(len(tested), 'class gain')} have an "
             f"interval that excludes zero, about {0.05 * len(tested):.1f} would by chance alone"
             + (": " + "; ".join(parts) if parts else "") + ".")
-    return " ".join(sentences) or f"No class has a gain over {MIN_SEEDS} paired seeds yet."
+    return items(sentences) or f"No class has a gain over {MIN_SEEDS} paired seeds yet."

@@ -7,7 +7,7 @@ from .camstore import stored_maps
 from .data import DataMissing
 from .grid import collect, resolve_profile, study
 from .looking import MEASURES, looked_at, where
-from .plots import heat, look, outline, overlays, panels, short, show
+from .plots import heat, legend, look, outline, overlays, panels, short, show
 from .road import PERCENTILES
 from .sharper import CLAIMED, TOLERATED, beyond_accuracy, comparisons, run_table
 from .stats import CELL
@@ -158,8 +158,7 @@ def gains(study_name: str, profile: str, stage: int = 0) -> plt.Figure:
         axis.invert_yaxis()
         axis.set(title=where(cell), xlabel="gain over none, % of its value (right is better)")
         axis.grid(axis="y", visible=False)
-    axes[-1].legend(*axes[0].get_legend_handles_labels(), fontsize=8.5, loc="center left",
-                    bbox_to_anchor=(1, 0.5))
+    legend(figure)
     return figure
 
 
@@ -180,8 +179,7 @@ def road_curves(study_name: str, profile: str, stage: int = 0) -> plt.Figure:
                 axis.plot(PERCENTILES, y, line, color=look(arm).colour, marker=look(arm).marker,
                           markersize=4, label=short(arm) if order == "morf" else None)
         axis.set(title=where(cell), xlabel="pixels kept, %", ylabel="probability of the class")
-    axes[-1].legend(*axes[0].get_legend_handles_labels(), fontsize=8.5, loc="center left",
-                    bbox_to_anchor=(1, 0.5))
+    legend(figure)
     return figure
 
 
@@ -232,7 +230,7 @@ def beyond(study_name: str, profile: str, metric: str = "lift") -> plt.Figure:
             axis.plot(x, base[metric].mean() + found["accuracy"].value * (
                 x - base.accuracy.mean()), color="#888888", linestyle="--", linewidth=1)
         axis.set(title=where(cell), xlabel="test accuracy, %", ylabel=MEASURES[metric][0])
-        axis.legend(fontsize=8.5)
+    legend(figure)
     return figure
 
 

@@ -15,7 +15,7 @@ from .inference import (
     smallest_p,
 )
 from .stats import CELL, MIN_SEEDS, arms_table, gaps, tested_gains
-from .words import interval, name, place, plural
+from .words import interval, items, name, place, plural
 
 GAINS = (0.2, 0.5, 1.0, 2.0)        # points that `power_table` gives the number of seeds for
 
@@ -74,7 +74,8 @@ def evidence_table(df, metric: str = "accuracy", digits: int = 1) -> str:
             "BCa": bracket(low, high, digits),
             "seeds and images": bracket(both[1], both[2], digits),
             "p, sign flips": p_value(r.p), "p, Holm": p_value(r.p_holm),
-            "g": number(r.g, 1), "P(A > B)": share(r.prob_better, r.prob_low, r.prob_high),
+            "g": interval(r.g, math.nan, math.nan),
+            "P(A > B)": share(r.prob_better, r.prob_low, r.prob_high),
             "p, TOST": p_value(r.tost_p), "verdict": r.reading})
     if not rows:
         return "No arm has a finished pair yet."
@@ -169,6 +170,6 @@ def noise_words(df) -> str:
             f"n = {len(plain)}); {images:,} test images give any one network a sampling error of "
             f"{number(sampling, 2)}. Two seeds of the same network disagree on being right on "
             f"{100 * differ:.0f} % of the images, and McNemar's test calls {called} of "
-            f"{plural(len(p), 'such pair')} different at 5 %: it compares two networks, not two "
-            "methods.")
-    return " ".join(sentences) or "Too few finished runs with stored predictions to see noise."
+            f"{plural(len(p), 'such pair')} different at 5 %.")
+    return items(sentences, "McNemar's test compares two networks, not two methods.") \
+        if sentences else "Too few finished runs with stored predictions to see noise."

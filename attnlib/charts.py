@@ -4,45 +4,42 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from . import calibration, convergence, pareto, selection, speed
-from .plots import LOOKS, cells, empty, look, panels, short
+from .plots import LOOKS, cells, empty, legend, look, mark, panels, short, where
 from .stats import CELL
-from .words import place
 
 
 def grouped(table):
     """(place, rows) of every cell of a table of one of the analyses."""
-    return [(place(rows.iloc[0]), rows) for _, rows in table.groupby(CELL, sort=False)]
+    return [(where(rows.iloc[0]), rows) for _, rows in table.groupby(CELL, sort=False)]
 
 
 def epochs(df, value: str = "val_accuracy") -> plt.Figure:
     """Epochs to each level relative to ``none``, with 95 % intervals; an arrow where most runs
     never got there."""
     what, _, _, form = convergence.VALUES[value]
-    groups = [(where, rows[(rows.arm != "none") & (rows.pairs > 0)])
-              for where, rows in grouped(convergence.table(df, value))]
-    groups = [(where, rows) for where, rows in groups if len(rows)]
+    groups = [(title, rows[(rows.arm != "none") & (rows.pairs > 0)])
+              for title, rows in grouped(convergence.table(df, value))]
+    groups = [(title, rows) for title, rows in groups if len(rows)]
     figure, axes = panels(len(groups), 4.2, 3.0)
-    for axis, (where, rows) in zip(axes, groups, strict=False):
+    for axis, (title, rows) in zip(axes, groups, strict=False):
         arms, marks = list(rows.arm.unique()), list(rows.level.unique())
         top = 1.1 * rows.ratio[np.isfinite(rows.ratio)].clip(lower=1.5).max()
         top = 2.0 if np.isnan(top) else top
         for r in rows.itertuples():
             x = marks.index(r.level) + 0.6 * ((arms.index(r.arm) + 0.5) / len(arms) - 0.5)
-            colour, marker, _ = look(r.arm)
             label = short(r.arm) if r.level == marks[0] else None
             if np.isinf(r.ratio):
-                axis.plot(x, top, marker="^", color=colour, fillstyle="none", label=label)
+                axis.plot(x, top, label=label, **mark(r.arm) | {"marker": "^"})
                 continue
             bars = [[0], [0]] if np.isnan(r.low) else [[r.ratio - max(r.low, 0.0)],
                                                         [min(r.high, top) - r.ratio]]
-            axis.errorbar(x, r.ratio, np.maximum(bars, 0), fmt=marker, color=colour, capsize=3,
-                          label=label)
+            axis.errorbar(x, r.ratio, np.maximum(bars, 0), capsize=3, label=label, **mark(r.arm))
         axis.axhline(1, color="#888888", linewidth=1)
         axis.set_xticks(range(len(marks)), [form(m) for m in marks])
-        axis.set(title=where, xlabel=what, ylabel="epochs ÷ none's (△ never)")
-        axis.legend(fontsize=8)
+        axis.set(title=title, xlabel=what, ylabel="epochs ÷ none's (▲ never)")
     if not groups:
         empty(figure, axes[0])
+    legend(figure)
     return figure
 
 
@@ -50,17 +47,17 @@ def chosen(df) -> plt.Figure:
     """The accuracy of each run by the three rules of choosing its epoch, a line a run."""
     groups = grouped(selection.table(df))
     figure, axes = panels(len(groups), 4.2, 3.0)
-    for axis, (where, rows) in zip(axes, groups, strict=False):
+    for axis, (title, rows) in zip(axes, groups, strict=False):
         for arm, runs in rows.groupby("arm", sort=False):
             lines = axis.plot(runs[list(selection.RULES)].T.to_numpy(), marker=look(arm).marker,
                               color=look(arm).colour, alpha=0.75, markersize=5)
             lines[0].set_label(short(arm))
         axis.set_xticks(range(len(selection.RULES)),
                         [rule.replace(" on ", "\non ") for rule in selection.RULES])
-        axis.set(title=where, ylabel="test accuracy, %")
-        axis.legend(fontsize=8)
+        axis.set(title=title, ylabel="test accuracy, %")
     if not groups:
         empty(figure, axes[0])
+    legend(figure)
     return figure
 
 
@@ -69,7 +66,7 @@ def reliability(df) -> plt.Figure:
     seeds together; on the diagonal a network is as often right as it says."""
     groups = cells(df)
     figure, axes = panels(len(groups), 3.6, 3.2)
-    for axis, (where, cell) in zip(axes, groups, strict=False):
+    for axis, (title, cell) in zip(axes, groups, strict=False):
         axis.plot([0, 100], [0, 100], color="#888888", linewidth=1)
         for arm, runs in cell.groupby("arm", sort=False):
             found = [f for f in map(calibration.predictions, runs.itertuples()) if f]
@@ -81,34 +78,34 @@ def reliability(df) -> plt.Figure:
             seen = n >= 20                              # fewer show nothing but noise
             axis.plot(100 * confidence[seen], 100 * accuracy[seen], marker=look(arm).marker,
                       color=look(arm).colour, markersize=4, linewidth=1, label=short(arm))
-        axis.set(title=where, xlabel="confidence, %", ylabel="accuracy, %")
-        axis.legend(fontsize=7.5)
+        axis.set(title=title, xlabel="confidence, %", ylabel="accuracy, %")
     if not groups:
         empty(figure, axes[0])
+    legend(figure)
     return figure
 
 
 def class_gains(df) -> plt.Figure:
     """Paired gain over ``none`` on each class, with 95 % intervals over seeds."""
-    groups = [(where, rows[rows.pairs > 0]) for where, rows in grouped(calibration.by_class(df))]
-    groups = [(where, rows) for where, rows in groups if len(rows) and
+    groups = [(title, rows[rows.pairs > 0]) for title, rows in grouped(calibration.by_class(df))]
+    groups = [(title, rows) for title, rows in groups if len(rows) and
               rows.label.nunique() <= 20]
     figure, axes = panels(len(groups), 4.2, 3.8)
-    for axis, (where, rows) in zip(axes, groups, strict=False):
+    for axis, (title, rows) in zip(axes, groups, strict=False):
         labels, arms = list(rows.label.unique()), list(rows.arm.unique())
         for k, arm in enumerate(arms):
             mine = rows[rows.arm == arm].set_index("label").reindex(labels)
             y = np.arange(len(labels)) + 0.7 * ((k + 0.5) / len(arms) - 0.5)
             bars = np.nan_to_num([mine.gain - mine.low, mine.high - mine.gain])
-            axis.errorbar(mine.gain, y, xerr=bars, fmt=look(arm).marker, color=look(arm).colour,
-                          markersize=3.5, linewidth=1, capsize=2, label=short(arm))
+            axis.errorbar(mine.gain, y, xerr=bars, markersize=3.5, elinewidth=1, capsize=2,
+                          label=short(arm), **mark(arm))
         axis.axvline(0, color="#888888", linewidth=1)
         axis.set_yticks(range(len(labels)), labels, fontsize=8.5)
         axis.invert_yaxis()
-        axis.set(title=where, xlabel="paired gain over none, points")
-        axis.legend(fontsize=7.5)
+        axis.set(title=title, xlabel="paired gain over none, points")
     if not groups:
         empty(figure, axes[0])
+    legend(figure)
     return figure
 
 
@@ -116,20 +113,21 @@ def fronts(df, cost: str = "params") -> plt.Figure:
     """Mean accuracy with its 95 % interval against a cost of `pareto.COSTS`; the line joins the
     arms that no other dominates."""
     what, unit, scale = pareto.COSTS[cost]
-    groups = [(where, rows[rows[cost].notna()]) for where, rows in grouped(pareto.table(df))]
-    groups = [(where, rows) for where, rows in groups if len(rows)]
+    groups = [(title, rows[rows[cost].notna()]) for title, rows in grouped(pareto.table(df))]
+    groups = [(title, rows) for title, rows in groups if len(rows)]
     figure, axes = panels(len(groups), 4.2, 3.0)
-    for axis, (where, rows) in zip(axes, groups, strict=False):
+    for axis, (title, rows) in zip(axes, groups, strict=False):
         best = rows[rows[f"{cost} front"]].sort_values(cost)
         axis.plot(best[cost] * scale, best.accuracy, color="#bbbbbb", linewidth=4, zorder=0)
         for r in rows.itertuples():
             half = 0.0 if np.isnan(r.low) else r.high - r.accuracy
             axis.errorbar(getattr(r, cost) * scale, r.accuracy, half, capsize=3,
-                          fmt=look(r.arm).marker, color=look(r.arm).colour, label=short(r.arm))
-        axis.set(title=where, xlabel=f"{what}, {unit}", ylabel="test accuracy, %")
-        axis.legend(fontsize=7.5)
+                          label=short(r.arm), **mark(r.arm))
+        axis.locator_params(axis="x", nbins=5)
+        axis.set(title=title, xlabel=f"{what}, {unit}", ylabel="test accuracy, %")
     if not groups:
         empty(figure, axes[0])
+    legend(figure)
     return figure
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .grid import histories
 from .stats import CELL, MIN_SEEDS, Difference, t_half_width
-from .words import interval, name, place, plural
+from .words import interval, items, name, place, plural
 
 # watched value -> (what it is, distance of the levels, more is better, how a level is written)
 VALUES = {"val_accuracy": ("validation accuracy", 0.05, True, lambda x: f"{100 * x:.0f} %"),
@@ -138,5 +138,5 @@ def reading(df, value: str = "val_accuracy") -> str:
         if parts:
             sentences.append(f"{place(cell.iloc[0])}, epochs to {form(last.level.iloc[0])} "
                              f"{what} against none: " + "; ".join(parts) + ".")
-    return (" ".join(sentences) + " Intervals at 95 %, not corrected for their number.") \
+    return items(sentences, "Intervals at 95 %, not corrected for their number.") \
         if sentences else "No finished pair of runs to compare yet."

@@ -9,7 +9,7 @@ from .gatestats import CHANNELS
 from .gatewords import by_cell, gate_table, group_table, probe_table, swap_table
 from .grid import study
 from .interventions import MODES
-from .plots import look, outline, panels, short, show
+from .plots import legend, look, outline, panels, short, show
 from .probes import LEVELS
 from .train import data_of
 
@@ -55,13 +55,6 @@ def dots(axis, at: float, values, arm: str, across: bool = False, **how) -> None
         axis.scatter(*((y, x) if across else (x, y)), **style)
 
 
-def legend(figure, axis, where: str) -> None:
-    """One legend above all panels, from the handles of one of them, and what they are of."""
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=6, fontsize=9, title=where,
-                  title_fontsize=10)
-
-
 def gate_stages(df) -> plt.Figure:
     """What the gates of every arm do from stage to stage: channel gates above, gates over places
     below; mean over sites and seeds, band from the lowest to the highest seed."""
@@ -88,7 +81,7 @@ def gate_stages(df) -> plt.Figure:
             else:
                 axis.set_ylim(0)
         row[0].set_title(f"gates over {kind}", loc="left")
-    legend(figure, axes[0, 0], where)
+    legend(figure, where)
     return figure
 
 
@@ -200,7 +193,7 @@ def swap_lost(df) -> plt.Figure:
         axis.set(title=f"each gate replaced by\n{SWAPS[mode]}", xlabel="points of accuracy lost")
     axes[0].set_yticks(range(len(scopes)), scopes)
     axes[0].set_ylim(len(scopes) - 0.4, -0.6)
-    legend(figure, axes[0], where)
+    legend(figure, where)
     return figure
 
 
@@ -228,7 +221,7 @@ def probe_levels(df) -> plt.Figure:
                               "distractors": "number of distractors"}[option])
     for axis, label in zip(axes[:, 0], shown.values(), strict=True):
         axis.set_ylabel(label)
-    legend(figure, axes[0, 0], where)
+    legend(figure, where)
     return figure
 
 
@@ -253,7 +246,7 @@ def probe_causes(df) -> plt.Figure:
     axes[0].axhline(10, color="#888888", linestyle="--", linewidth=1)
     axes[1].axhline(100 * cell[cell.probe == "split=test"].object_area.iloc[0], color="#888888",
                     linestyle="--", linewidth=1)
-    legend(figure, axes[0], where)
+    legend(figure, where)
     return figure
 
 
@@ -278,5 +271,5 @@ def shortcut(df) -> plt.Figure:
         axis.set_xticks((0, 1), ("background\nagrees", "background\ncontradicts"))
         axis.set(ylabel=label, xlim=(-0.5, 1.5), ylim=(0, 104))
     axes[0].axhline(10, color="#888888", linestyle="--", linewidth=1)
-    legend(figure, axes[0], where)
+    legend(figure, where)
     return figure

@@ -19,7 +19,7 @@ from .sharper import (
     run_table,
 )
 from .stats import CELL, arms_table
-from .words import interval, name, place, plural, plus_minus
+from .words import interval, items, name, place, plural, plus_minus
 
 # How each measure is called, how many digits it is given with, and which way is better.
 MEASURES = {
@@ -216,15 +216,18 @@ def beyond_words(study: str, profile: str = "auto", metric: str = "lift") -> str
             apart = beyond_reach(own, list(found))
             certain = [name(a) for a, e in found.items()
                        if (e.low > 0 or e.high < 0) and a not in apart]
+            rest = "of the rest " if apart else ""
             parts.append(
                 f"{where(cell)}, {plural(len(own), 'run')}: a point of accuracy goes with "
                 f"{span(slope, 3)} in {MEASURES[metric][0]}; at equal accuracy the blocks add "
-                f"{arms}. " + (f"Different from nothing: {', '.join(certain)}." if certain else
-                               "None of these is shown to differ from nothing.")
+                f"{arms}."
                 + (f" No run of {' or of '.join(map(name, apart))} is as accurate as any of none: "
-                   "there the regression extrapolates, and its number decides nothing."
-                   if apart else ""))
-    return " ".join(parts) or "Too few runs for a regression."
+                   "there the regression extrapolates, and its number decides nothing, whatever "
+                   "its interval." if apart else "")
+                + (f" Different from nothing: {', '.join(certain)}." if certain else
+                   f" None {rest}is shown to differ from nothing." if len(apart) < len(found)
+                   else ""))
+    return items(parts) or "Too few runs for a regression."
 
 
 def sanity_words(study: str, profile: str = "auto") -> str:

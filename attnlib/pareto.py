@@ -4,7 +4,7 @@ import math
 
 from .speed import latencies, steps
 from .stats import CELL, t_half_width
-from .words import name, place
+from .words import items, name, place
 
 # column -> (what it is, unit, scale)
 COSTS = {"params": ("parameters", "thousands", 1e-3), "macs": ("multiply-accumulates", "M", 1e-6),
@@ -56,5 +56,5 @@ def reading(df) -> str:
                  for cost in COSTS if cell[f"{cost} front"].any()]
         sentences.append(f"{place(cell.iloc[0])}, not dominated by mean accuracy against "
                          + "; ".join(parts) + ".")
-    return (" ".join(sentences) + " Means alone decide the front: an arm may stand on it by the "
-            "luck of its seeds.") if sentences else "No finished runs to compare yet."
+    return items(sentences, "Means alone decide the front: an arm may stand on it by the luck of "
+                 "its seeds.") if sentences else "No finished runs to compare yet."

@@ -36,6 +36,7 @@ FAMILIES = {
     "in place of a convolution": ("#7A52A3", {"aa": "P", "sk": "H"}),
     "controls": ("#CC79A7", {"layerscale": "X", "shuffled": "*", "frozen": "s"}),
 }
+PAGE = 10.0                     # inches: what a notebook shows without shrinking the text much
 LINES = ("-", "--", ":", "-.", (0, (5, 1)))
 
 
@@ -61,6 +62,19 @@ LOOKS = looks()
 def look(arm: str) -> Look:
     """The look of a block, whatever its options and its place."""
     return LOOKS.get(parse(arm.split(" ")[0])[0], Look("#333333", "o", "-"))
+
+
+FILLS = {"block": "bottom", "post_add": "top", "head": "left", "head_post": "right"}
+
+
+def mark(arm: str) -> dict:
+    """Keywords of an arm's marker: full for a block as it comes, half full in another place, hollow
+    with other options; no line."""
+    block, _, where = arm.partition(" ")
+    fill = FILLS.get(where.partition("@")[0], "none") if where else "none" if "(" in block else \
+        "full"
+    return {"marker": look(arm).marker, "color": look(arm).colour, "fillstyle": fill,
+            "linestyle": "none"}
 
 
 STYLE = {"figure.dpi": 100, "savefig.dpi": 160, "font.size": 10, "axes.titlesize": 10.5,
@@ -114,13 +128,37 @@ def small_png(figure: plt.Figure, colours: int = 128) -> bytes:
 def cells(df):
     """The cells (data set, network, recipe) of a table with a finished run, in its order."""
     done = df[df.status == "done"]
-    return [(place(cell.iloc[0]), cell) for _, cell in done.groupby(CELL, sort=False)]
+    return [(where(cell.iloc[0]), cell) for _, cell in done.groupby(CELL, sort=False)]
+
+
+def where(row) -> str:
+    """`words.place` as a figure can show it."""
+    return place(row).replace("`", "")
 
 
 def panels(count: int, width: float = 4.6, height: float = 3.2, **options):
-    figure, axes = plt.subplots(1, max(count, 1), figsize=(width * max(count, 1), height),
+    """A figure and the axes of ``count`` panels (at least one), in rows that fit a page."""
+    count = max(count, 1)
+    across = max(1, min(count, round(PAGE / width)))
+    rows = -(-count // across)
+    figure, axes = plt.subplots(rows, across, figsize=(width * across, height * rows),
                                 squeeze=False, **options)
-    return figure, axes[0]
+    for axis in axes.flat[count:]:
+        axis.set_visible(False)
+    return figure, axes.flat[:count]
+
+
+def legend(figure: plt.Figure, title: str | None = None) -> None:
+    """One legend above all panels, with each label of any of them once; the figure grows by it."""
+    found = {}
+    for axis in figure.axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if found:
+        columns = min(len(found), max(1, round(figure.get_figwidth() / 1.6)))
+        figure.legend(found.values(), found, loc="outside upper center", ncols=columns,
+                      fontsize=8.5, title=title, title_fontsize=10)
+        figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(found) // columns))
 
 
 def empty(figure: plt.Figure, axis: plt.Axes) -> None:
@@ -133,17 +171,18 @@ def accuracy(df) -> plt.Figure:
     set and network."""
     groups = cells(df)
     figure, axes = panels(len(groups))
-    for axis, (where, cell) in zip(axes, groups, strict=False):
+    for axis, (title, cell) in zip(axes, groups, strict=False):
         arms = list(cell.arm.unique())
         for k, arm in enumerate(arms):
             y = cell[cell.arm == arm].accuracy.to_numpy()
             axis.scatter(np.full(len(y), k - 0.12), y, s=26, color=look(arm).colour,
                          alpha=0.55, linewidths=0)
             axis.errorbar(k + 0.15, y.mean(), y.std(ddof=1) if len(y) > 1 else 0, capsize=4,
-                          fmt=look(arm).marker, color=look(arm).colour)
-        axis.set_xticks(range(len(arms)), [short(a) for a in arms], rotation=20, ha="right")
+                          **mark(arm))
+        axis.set_xticks(range(len(arms)), [short(a) for a in arms], ha="right",
+                        rotation=20 if len(arms) < 8 else 50)
         axis.set_xlim(-0.6, len(arms) - 0.4)
-        axis.set(title=where, ylabel="test accuracy, %")
+        axis.set(title=title, ylabel="test accuracy, %")
     if not groups:
         empty(figure, axes[0])
     return figure
@@ -159,7 +198,7 @@ def gain(df) -> plt.Figure:
     rows = arms_table(df)
     rows = rows[(rows.arm != "none") & (rows.pairs > 0)].iloc[::-1]
     one = rows[CELL].drop_duplicates().shape[0] == 1
-    labels = [short(r.arm) + ("" if one else f" · {place(r)}") for r in rows.itertuples()]
+    labels = [short(r.arm) + ("" if one else f" · {where(r)}") for r in rows.itertuples()]
     figure, (axis,) = panels(1, 7.2, 1.3 + 0.38 * max(len(rows), 1))
     if not len(rows):
         empty(figure, axis)
@@ -169,29 +208,30 @@ def gain(df) -> plt.Figure:
     axis.axvline(0, color="#888888", linewidth=1)
     for k, r in enumerate(rows.itertuples()):
         bars = None if np.isnan(r.low) else [[r.gain - r.low], [r.high - r.gain]]
-        axis.errorbar(r.gain, k, xerr=bars, capsize=4, fmt=look(r.arm).marker,
-                      color=look(r.arm).colour)
+        axis.errorbar(r.gain, k, xerr=bars, capsize=4, **mark(r.arm))
     axis.set_yticks(range(len(rows)), labels)
     axis.set_ylim(-0.7, len(rows) - 0.3)
-    axis.set(xlabel=f"paired gain over none, points (95 % interval; grey: ±{margin:g})")
+    axis.set(xlabel=f"paired gain over none, points\n(95 % interval; grey: ±{margin:g})")
     if one:
-        axis.set_title(place(next(rows.itertuples())))
+        axis.set_title(where(next(rows.itertuples())))
     return figure
 
 
 def positions(df) -> plt.Figure:
     """Block × placement: the mean paired gain over ``none`` in points and its 95 % half width; blue
-    is better, red worse, blank was not run. One panel a cell, its columns in the table's order."""
+    is better, red worse, blank was not run. One panel a cell with a choice of places (if none has,
+    every cell), its columns in the table's order."""
     table = arms_table(df)
-    table = table[(table.arm != "none") & (table.pairs > 0)]
-    where = df.drop_duplicates([*CELL, "arm"]).set_index([*CELL, "arm"]).placement
-    table = table.assign(placement=[where[tuple(key)] for key in table[[*CELL, "arm"]].to_numpy()])
-    groups = [(place(rows.iloc[0]), rows, rows.pivot_table(
+    table = table[(table.attention != "none") & (table.pairs > 0)]
+    own = df.drop_duplicates([*CELL, "arm"]).set_index([*CELL, "arm"]).placement
+    table = table.assign(placement=[own[tuple(key)] for key in table[[*CELL, "arm"]].to_numpy()])
+    groups = [(where(rows.iloc[0]), rows, rows.pivot_table(
         index="attention", columns="placement", values="gain", sort=False))
         for _, rows in table.groupby(CELL, sort=False)]
+    groups = [g for g in groups if g[2].shape[1] > 1] or groups
     widths = [2 + wide.shape[1] for _, _, wide in groups] or [4]
     tall = max((len(wide) for _, _, wide in groups), default=3)
-    figure, axes = plt.subplots(1, len(widths), figsize=(0.72 * sum(widths), 1.3 + 0.46 * tall),
+    figure, axes = plt.subplots(1, len(widths), figsize=(1.1 * sum(widths), 1.3 + 0.4 * tall),
                                 squeeze=False, width_ratios=widths)
     top = max(1.0, table.gain.abs().max()) if groups else 1.0
     for axis, (title, rows, wide) in zip(axes[0], groups, strict=False):
@@ -203,6 +243,7 @@ def positions(df) -> plt.Figure:
                       fontsize=8, color="white" if abs(r.gain) > 0.6 * top else "black")
         axis.set_xticks(range(wide.shape[1]), wide.columns, rotation=35, ha="right", fontsize=8.5)
         axis.set_yticks(range(wide.shape[0]), [short(a) for a in wide.index], fontsize=8.5)
+        axis.set_ylim(tall - 0.5, -0.5)
         axis.grid(False)
         axis.set_title(title, fontsize=9)
     if not groups:
@@ -213,9 +254,9 @@ def positions(df) -> plt.Figure:
 def curves(history, value: str = "val_accuracy", label: str = "validation accuracy, %",
            scale: float = 100.0) -> plt.Figure:
     """Learning curves: mean over seeds, band from the lowest to the highest seed."""
-    groups = [(place(cell.iloc[0]), cell) for _, cell in history.groupby(CELL, sort=False)]
+    groups = [(where(cell.iloc[0]), cell) for _, cell in history.groupby(CELL, sort=False)]
     figure, axes = panels(len(groups))
-    for axis, (where, cell) in zip(axes, groups, strict=False):
+    for axis, (title, cell) in zip(axes, groups, strict=False):
         for arm, rows in cell.groupby("arm", sort=False):
             wide = rows.pivot(index="epoch", columns="seed", values=value) * scale
             colour = look(arm).colour
@@ -223,10 +264,10 @@ def curves(history, value: str = "val_accuracy", label: str = "validation accura
                       linestyle=look(arm).line, markersize=4, label=short(arm))
             axis.fill_between(wide.index, wide.min(axis=1), wide.max(axis=1), color=colour,
                               alpha=0.12, linewidth=0)
-        axis.set(title=where, xlabel="epoch", ylabel=label)
-        axis.legend(fontsize=8.5)
+        axis.set(title=title, xlabel="epoch", ylabel=label)
     if not groups:
         empty(figure, axes[0])
+    legend(figure)
     return figure
 
 
@@ -235,17 +276,16 @@ def against_cost(df, cost: str = "params", label: str = "parameters, thousands",
     """Mean accuracy against what the arm costs, ± 1 sd over seeds."""
     groups = cells(df)
     figure, axes = panels(len(groups))
-    for axis, (where, cell) in zip(axes, groups, strict=False):
+    for axis, (title, cell) in zip(axes, groups, strict=False):
         for arm, rows in cell.groupby("arm", sort=False):
             sd = rows.accuracy.std(ddof=1) if len(rows) > 1 else 0
             axis.errorbar(rows[cost].mean() * scale, rows.accuracy.mean(), sd, capsize=4,
-                          fmt=look(arm).marker, color=look(arm).colour,
-                          label=short(arm))
-        axis.set(title=where, xlabel=label,
+                          label=short(arm), **mark(arm))
+        axis.set(title=title, xlabel=label,
                  ylabel="test accuracy, %")
-        axis.legend(fontsize=8.5)
     if not groups:
         empty(figure, axes[0])
+    legend(figure)
     return figure
 
 
@@ -253,7 +293,7 @@ def confusion(df) -> plt.Figure:
     """Confusion matrices of one arm, summed over seeds: percent of each true class (rows)."""
     groups = cells(df)
     figure, axes = panels(len(groups), 5.2, 4.6)
-    for axis, (where, cell) in zip(axes, groups, strict=False):
+    for axis, (title, cell) in zip(axes, groups, strict=False):
         records = [store.read_record(store.record_path(r.profile, r.id)) for r in cell.itertuples()]
         classes = records[0]["classes"]
         counts = np.zeros((len(classes), len(classes)))
@@ -267,7 +307,7 @@ def confusion(df) -> plt.Figure:
                     annot=len(classes) <= 10, fmt=".0f", annot_kws={"fontsize": 7},
                     xticklabels=classes, yticklabels=classes)
         axis.tick_params(labelsize=7.5)
-        axis.set(title=where, xlabel="predicted", ylabel="true")
+        axis.set(title=title, xlabel="predicted", ylabel="true")
     if not groups:
         empty(figure, axes[0])
     return figure

@@ -10,7 +10,7 @@ import numpy as np
 
 from .evidence import summed
 from .grid import collect, resolve_profile
-from .plots import empty, look, panels, short
+from .plots import empty, legend, look, panels, short
 from .studies import margin_of
 from .words import interval, name, plural, plus_minus
 
@@ -158,7 +158,7 @@ def recipe_figure(df) -> plt.Figure:
         axis.set_xlim(-0.4, len(recipes) - 0.6)
         axis.set(title=f"{name(backbone)} on {name(dataset)}", xlabel="recipe",
                  ylabel="test accuracy, %")
-        axis.legend(fontsize=8.5)
     if not groups:
         empty(figure, axes[0])
+    legend(figure)
     return figure

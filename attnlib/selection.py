@@ -10,7 +10,7 @@ import numpy as np
 from .evidence import gaps, summed
 from .grid import histories
 from .stats import CELL
-from .words import interval, name, place, plural, plus_minus
+from .words import interval, items, name, place, plural, plus_minus
 
 LAST, ON_VAL, ON_TEST = RULES = ("last epoch", "best on validation", "best on test")
 
@@ -72,4 +72,4 @@ def reading(df) -> str:
         if moved:
             text += f", and moves a block's mean gain by up to {max(moved):.2f} points"
         sentences.append(text + ".")
-    return " ".join(sentences) or "No run of this profile has recorded its test curve yet."
+    return items(sentences) or "No run of this profile has recorded its test curve yet."

@@ -53,6 +53,13 @@ def plus_minus(mean: float, sd: float, digits: int = 1) -> str:
     return f"{mean:.{digits}f}" + ("" if math.isnan(sd) else f" ± {sd:.{digits}f}")
 
 
+def items(sentences: list[str], note: str = "") -> str:
+    """Markdown: a single sentence as it is, several as a list, and after them a note to all."""
+    if len(sentences) > 1:
+        return "\n".join(f"- {s}" for s in sentences) + (f"\n\n{note}" if note else "")
+    return " ".join(filter(None, (*sentences, note)))
+
+
 def plural(n: int, noun: str) -> str:
     return f"{n} {noun}" + ("" if n == 1 else "s")
 
@@ -113,7 +120,7 @@ def answer(study_name: str, profile: str = "auto") -> str:
     """The study's question and what its records say, in words with their numbers."""
     chosen = resolve_profile(profile, study_name)
     df = collect(study_name, chosen)
-    return f"**{STUDIES[study_name].question}** " + reading(df, chosen)
+    return f"**{STUDIES[study_name].question}**\n\n{reading(df, chosen)}"
 
 
 def reading(df, profile: str) -> str:
@@ -141,13 +148,13 @@ def reading(df, profile: str) -> str:
         if any(0 < r.pairs < MIN_SEEDS for r in cell.itertuples()):
             text += f". Fewer than {MIN_SEEDS} seeds give no interval and decide nothing"
         sentences.append(text + ".")
-    close = (f"\n\nVerdicts, the first that fits: *equivalent* = the 95 % interval lies within ±"
+    close = ("" if not (table.pairs[table.arm != "none"] > 0).any() else
+             f"\n\nVerdicts, the first that fits: *equivalent* = the 95 % interval lies within ±"
              f"{margin_of(profile, df.dataset.iloc[0]):g} points; "
              "*better* or *worse* = it excludes zero; *undecided* = neither, which is not "
              "\"no effect\": it is too few seeds or too much noise."
              + holm_words(table))
-    return " ".join(sentences) + (close if (table.pairs[table.arm != "none"] > 0).any()
-                                  else "")
+    return items(sentences) + close
 
 
 def sizes(df, cell) -> str:
@@ -176,7 +183,7 @@ def holm_words(table) -> str:
 
 def seed_noise(df) -> str:
     """How far seeds alone move a network: the yardstick for every gain."""
-    sentences = []
+    sentences, note = [], ""
     plain = df[df.arm == "none"]
     for r in arms_table(plain).itertuples():
         done = plain[(plain[CELL] == [r.dataset, r.backbone, r.recipe]).all(axis=1)
@@ -186,11 +193,11 @@ def seed_noise(df) -> str:
                              f"{plural(r.n, 'finished seed')}, too few to see noise.")
             continue
         sentences.append(
-            f"{place(r)}: {r.n} seeds of one network reach "
-            f"{done.min():.1f} to {done.max():.1f} %, sd {r.sd:.1f}. Two single runs of the "
-            f"*same* network differ by about {2 ** 0.5 * r.sd:.1f} points (one sd of a "
-            "difference): a gain of that size, seen once, is nothing.")
-    return " ".join(sentences)
+            f"{place(r)}: {r.n} seeds of one network reach {done.min():.1f} to {done.max():.1f} %, "
+            f"sd {r.sd:.1f}. Two single runs of the *same* network differ by about "
+            f"{2 ** 0.5 * r.sd:.1f} points (one sd of a difference).")
+        note = "A gain of that size, seen once, is nothing."
+    return items(sentences, note)
 
 
 def cost_table(backbone: str, arms: list[str], image: tuple[int, int, int] = (3, 32, 32)) -> str:

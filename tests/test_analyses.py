@@ -1,6 +1,7 @@
 """Convergence, selection bias, calibration and cost, each on made-up runs with known answers."""
 import math
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +9,18 @@ from helpers import put_record
 from matplotlib.figure import Figure
 from scipy import stats as reference
 
-from attnlib import calibration, charts, collect, convergence, pareto, readme, selection, store
+from attnlib import (
+    calibration,
+    charts,
+    collect,
+    convergence,
+    pareto,
+    plots,
+    readme,
+    selection,
+    store,
+)
+from attnlib.alttext import describe
 from attnlib.grid import estimate_seconds, study
 from attnlib.run import Run
 from attnlib.speed import latencies
@@ -21,7 +33,8 @@ CLASSES = ["cat", "dog"]
 def put(arm: str, curves, right=0.5, arrays=None, **own) -> None:
     """Records of profile own: a list of validation accuracies a seed; the test score ``right``."""
     for seed, curve in enumerate(curves):
-        run = Run("cifar10", attention=arm, seed=seed, epochs=len(curve), **FIELDS)
+        run = Run("cifar10", attention=arm, seed=seed, epochs=len(curve),
+                  **FIELDS | own.get("run", {}))
         history = [{"val_accuracy": y, "val_nll": 2 - y, "loss": 1.0} for y in curve]
         for row, value in zip(history, own.get("test_curve", {}).get(seed, ()), strict=False):
             row["test_accuracy"] = value
@@ -211,8 +224,36 @@ def test_a_figure_names_its_cell_and_draws_each_arm(chart):
         put(arm, never, arrays=found, test_curve=curve)
     figure = chart(runs())
     assert "ResNet-18 on CIFAR-10" in text(figure)
-    drawn = {t.get_text() for t in figure.axes[0].get_legend().get_texts()}
-    assert {"SE", "CBAM"} <= drawn
+    legend, = figure.legends
+    drawn = [t.get_text() for t in legend.get_texts()]
+    assert {"SE", "CBAM"} <= set(drawn) and len(drawn) == len(set(drawn))
+    assert "SE" in describe(figure)
+
+
+def test_many_panels_stand_in_rows_that_fit_a_page():
+    for count, rows in ((0, 1), (1, 1), (2, 1), (3, 2), (5, 3)):
+        figure, axes = plots.panels(count, 4.6, 3.2)
+        assert len(axes) == max(count, 1) and figure.get_figwidth() <= plots.PAGE
+        assert axes[0].get_gridspec().nrows == rows and figure.get_figheight() == 3.2 * rows
+        assert sum(axis.get_visible() for axis in figure.axes) == max(count, 1)
+        plt.close(figure)
+
+
+def test_arms_of_one_block_are_told_apart():
+    arms = ("cbam", "cbam(gate_init=open)", "cbam head", "cbam head_post", "cbam block@12",
+            "cbam post_add@12")
+    marks = [plots.mark(arm) for arm in arms]
+    assert len({m["fillstyle"] for m in marks}) == len(arms) and marks[0]["fillstyle"] == "full"
+    assert {(m["color"], m["marker"]) for m in marks} == {plots.look("cbam")[:2]}
+
+
+def test_the_map_of_places_leaves_out_where_there_is_no_choice():
+    for arm, how in (("none", {}), ("se", {}), ("se", {"placement": "head"}),
+                     ("none", {"backbone": "squeezenet"}), ("se", {"backbone": "squeezenet"})):
+        put(arm, [[0.5]] * 3, run=how)
+    figure = plots.positions(runs())
+    assert [axis.get_title() for axis in figure.axes] == ["ResNet-18 on CIFAR-10"]
+    assert {t.get_text() for t in figure.axes[0].get_xticklabels()} == {"block", "head"}
 
 
 def test_inference_time_without_and_with_a_benchmark():

@@ -133,6 +133,13 @@ def test_words_say_what_the_table_holds():
     assert "| 63.0 ± 1.1" in table and "1 of 3" in table
 
 
+def test_several_sentences_are_a_list_and_a_note_follows():
+    assert words.items(["One."]) == "One."
+    assert words.items(["One."], "Mind.") == "One. Mind."
+    assert words.items(["One.", "Two."], "Mind.") == "- One.\n- Two.\n\nMind."
+    assert words.items([]) == ""
+
+
 def test_words_of_nothing():
     df = frame(none=[math.nan], se=[math.nan])
     assert "no finished runs yet" in words.reading(df, "real")
