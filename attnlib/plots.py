@@ -271,24 +271,6 @@ def curves(history, value: str = "val_accuracy", label: str = "validation accura
     return figure
 
 
-def against_cost(df, cost: str = "params", label: str = "parameters, thousands",
-                 scale: float = 1e-3) -> plt.Figure:
-    """Mean accuracy against what the arm costs, ± 1 sd over seeds."""
-    groups = cells(df)
-    figure, axes = panels(len(groups))
-    for axis, (title, cell) in zip(axes, groups, strict=False):
-        for arm, rows in cell.groupby("arm", sort=False):
-            sd = rows.accuracy.std(ddof=1) if len(rows) > 1 else 0
-            axis.errorbar(rows[cost].mean() * scale, rows.accuracy.mean(), sd, capsize=4,
-                          label=short(arm), **mark(arm))
-        axis.set(title=title, xlabel=label,
-                 ylabel="test accuracy, %")
-    if not groups:
-        empty(figure, axes[0])
-    legend(figure)
-    return figure
-
-
 def confusion(df) -> plt.Figure:
     """Confusion matrices of one arm, summed over seeds: percent of each true class (rows)."""
     groups = cells(df)
