@@ -1,7 +1,6 @@
 """A card for every block: its equation, what its docstring says, its cost, its source, its diagram
 and what it does to an image. The notebooks show them shelf by shelf."""
 import inspect
-import io
 import math
 import re
 
@@ -10,6 +9,7 @@ import matplotlib.pyplot as plt
 from . import diagrams, gatemaps
 from .grid import embedded, estimate_seconds, may_train, run_grid, study, unfinished
 from .models import BLOCKS
+from .plots import png
 from .spec import choose
 from .words import block_cost, plural
 from .words import name as said
@@ -99,8 +99,8 @@ def show(shelf: str, profile: str) -> None:
     """Display the cards of a shelf in a notebook, each with its figure."""
     from IPython.display import Image, Markdown, display
     for name in on_shelf(shelf):
-        drawn = figure(name, profile)
-        display(Markdown(card(name)), Image(png(drawn), alt=f"diagram and gates of {said(name)}"))
+        drawn, alt = figure(name, profile), f"diagram and gates of {said(name)}"
+        display(Markdown(card(name)), Image(png(drawn, 90), alt=alt))
         plt.close(drawn)
 
 
@@ -157,12 +157,3 @@ def figure(name: str, profile: str) -> plt.Figure:
     gatemaps.paint(drawn, lambda x, y, w, h: at(x + 0.1, y + 0.5, w, h), found)
     drawn.text(0.1 / width, 0.05 / height, found.caption, fontsize=8, color="#555555")
     return drawn
-
-
-def png(drawn: plt.Figure, dpi: int = 90) -> bytes:
-    """A figure as a PNG of 128 colours: a third of the size, and nobody can tell."""
-    from PIL import Image
-    plain, small = io.BytesIO(), io.BytesIO()
-    drawn.savefig(plain, format="png", dpi=dpi)
-    Image.open(plain).convert("RGB").quantize(128).save(small, format="png", optimize=True)
-    return small.getvalue()

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from . import store
 from .alttext import describe
@@ -93,8 +94,7 @@ def use_style() -> None:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a notebook shows of a figure: a PNG of few colours, a third of the size, since in a
-    notebook of thirty figures that is what counts; and in words, as its alternative text. No
+    """What a notebook shows of a figure: a PNG, and in words, as its alternative text. No
     `Figure`, or the kernel would draw that by its own rule."""
     png: bytes
     alt: str
@@ -110,18 +110,20 @@ def save(figure: plt.Figure, stem: str, profile: str) -> Shown:
     picture."""
     folder, alt = figures_dir(profile), describe(figure)
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{stem}.png", metadata={"Software": None, "Description": alt})
+    (folder / f"{stem}.png").write_bytes(png(figure, plt.rcParams["savefig.dpi"], alt))
     figure.savefig(folder / f"{stem}.svg", metadata={"Date": None, "Description": alt})
     plt.close(figure)                       # shown once, as the cell's value
-    return Shown(small_png(figure), alt)
+    return Shown(png(figure, figure.dpi), alt)
 
 
-def small_png(figure: plt.Figure, colours: int = 128) -> bytes:
-    """The figure as a PNG of few colours."""
-    from PIL import Image
-    whole, out = io.BytesIO(), io.BytesIO()
-    figure.savefig(whole, dpi=figure.dpi, bbox_inches="tight", metadata={"Software": None})
-    Image.open(whole).convert("RGB").quantize(colours).save(out, "PNG", optimize=True)
+def png(figure: plt.Figure, dpi: float, alt: str = "", colours: int = 128) -> bytes:
+    """The figure as a PNG of few colours, a third of the size, with its description."""
+    from PIL import Image, PngImagePlugin
+    whole, out, info = io.BytesIO(), io.BytesIO(), PngImagePlugin.PngInfo()
+    figure.savefig(whole, dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+    if alt:
+        info.add_itxt("Description", alt)
+    Image.open(whole).convert("RGB").quantize(colours).save(out, "PNG", optimize=True, pnginfo=info)
     return out.getvalue()
 
 
@@ -142,19 +144,20 @@ def panels(count: int, width: float = 4.6, height: float = 3.2, **options):
     across = max(1, min(count, round(PAGE / width)))
     rows = -(-count // across)
     figure, axes = plt.subplots(rows, across, figsize=(width * across, height * rows),
-                                squeeze=False, **options)
+                                squeeze=False, layout=ConstrainedLayoutEngine(h_pad=0.1), **options)
     for axis in axes.flat[count:]:
         axis.set_visible(False)
     return figure, axes.flat[:count]
 
 
 def legend(figure: plt.Figure, title: str | None = None) -> None:
-    """One legend above all panels, with each label of any of them once; the figure grows by it."""
+    """One legend above all panels, with each label of any of them once; the figure grows by it. A
+    single label needs none."""
     found = {}
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    if found:
+    if len(found) > 1:
         columns = min(len(found), max(1, round(figure.get_figwidth() / 1.6)))
         figure.legend(found.values(), found, loc="outside upper center", ncols=columns,
                       fontsize=8.5, title=title, title_fontsize=10)

@@ -1,9 +1,11 @@
 """Cards, diagrams, gate pictures, looks, and the networks of the student projects."""
+import io
 import re
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from attnlib import cards, diagrams, gatemaps, models, plots, projects, words
@@ -127,8 +129,9 @@ def test_a_picture_has_maps_strips_or_both(name, rows):
 
 
 def test_a_figure_is_small_and_in_colour():
-    data = cards.png(cards.figure("cbam", "smoke"))
+    data = cards.png(cards.figure("cbam", "smoke"), 90, "what it shows")
     assert data[:4] == b"\x89PNG" and 3_000 < len(data) < 40_000
+    assert Image.open(io.BytesIO(data)).text == {"Description": "what it shows"}
 
 
 def test_stored_weights_are_shown_where_there_are_any():
