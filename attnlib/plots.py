@@ -110,7 +110,7 @@ def save(figure: plt.Figure, stem: str, profile: str) -> Shown:
     picture."""
     folder, alt = figures_dir(profile), describe(figure)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{stem}.png").write_bytes(png(figure, plt.rcParams["savefig.dpi"], alt))
+    (folder / f"{stem}.png").write_bytes(png(figure, plt.rcParams["savefig.dpi"], alt, 256))
     figure.savefig(folder / f"{stem}.svg", metadata={"Date": None, "Description": alt})
     plt.close(figure)                       # shown once, as the cell's value
     return Shown(png(figure, figure.dpi), alt)
