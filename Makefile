@@ -37,10 +37,10 @@ reproduce: setup ## the main job: PROFILE=small|real|full SEEDS=n JOBS=n
 	$(PY) -m attnlib notebooks run --profile $(PROFILE) --jobs $(JOBS) \
 	  $(if $(SEEDS),--seeds $(SEEDS))
 
-test: setup ## pytest in two processes, the faults, then nbval over the notebooks
+test: setup ## pytest, the faults, then nbval over the notebooks, in two processes each
 	$(PY) -m pytest -q -n 2 --durations=8 --ignore tests/faults
-	$(PY) -m pytest -q tests/faults
-	$(PY) -m pytest -q --nbval-lax --nbval-current-env \
+	$(PY) -m pytest -q -n 2 tests/faults
+	$(PY) -m pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout=300 --durations=3 notebooks
 
 lint: setup ## ruff, notebooks too

@@ -12,6 +12,7 @@ import torch
 from faults import FAULTS, REPO, to_json
 
 SEED = int(os.environ.get("ATTNLIB_FAULT_SEED") or random.SystemRandom().randrange(10**6))
+os.environ["ATTNLIB_FAULT_SEED"] = str(SEED)        # the same in every process of pytest -n
 STORED = REPO / "results" / "faults.json"
 COUNTS = defaultdict(Counter)           # fault -> what was counted
 OUTCOMES = defaultdict(Counter)         # fault -> passed, failed, skipped
@@ -23,7 +24,6 @@ FORM = set()                            # short, full
 @pytest.fixture(params=["short", pytest.param("full", marks=pytest.mark.slow)], autouse=True)
 def pick(request):
     """``pick(a, b)``: a in the short form, b in the full one."""
-    FORM.add(request.param)
     return lambda short, full: full if request.param == "full" else short
 
 
@@ -37,22 +37,33 @@ def moments(request) -> random.Random:
 @pytest.fixture
 def count(request):
     """``count(kills=1)`` adds to what is told of this test's fault."""
-    number = request.node.get_closest_marker("fault").args[0]
-    return lambda **numbers: COUNTS[number].update(numbers)
+    return lambda **numbers: request.node.user_properties.append(("counts", numbers))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    report = yield
     marker = item.get_closest_marker("fault")
-    if marker:
-        number = marker.args[0]
-        SECONDS[number] += report.duration
-        if report.when == "call" or report.outcome != "passed":
-            OUTCOMES[number][report.outcome] += 1
-        if report.skipped:
-            REASONS[number].add(report.longrepr[2].removeprefix("Skipped: "))
-    return report
+    if marker and call.when == "setup":
+        item.user_properties += [("fault", marker.args[0]), ("form", item.callspec.params["pick"])]
+    return (yield)
+
+
+def pytest_runtest_logreport(report):
+    """Gathers what the reports carry, from all processes of pytest -n."""
+    told = dict(report.user_properties)
+    if "fault" not in told:
+        return
+    number = told["fault"]
+    FORM.add(told["form"])
+    SECONDS[number] += report.duration
+    if report.when == "call" or report.outcome != "passed":
+        OUTCOMES[number][report.outcome] += 1
+    if report.skipped:
+        REASONS[number].add(report.longrepr[2].removeprefix("Skipped: "))
+    if report.when == "teardown":                   # the list of a test is whole only at its end
+        for key, numbers in report.user_properties:
+            if key == "counts":
+                COUNTS[number].update(numbers)
 
 
 def row(number: int) -> dict:
