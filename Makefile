@@ -30,7 +30,7 @@ $(STAMP): requirements.txt constraints.txt pyproject.toml
 data: setup ## fetch and verify the real data sets
 	$(PY) -m attnlib data get
 
-smoke: setup ## everything, tiny: all seven notebooks in about two minutes
+smoke: setup ## everything, tiny: all seven notebooks in a few minutes
 	$(PY) -m attnlib notebooks run --profile smoke
 
 reproduce: setup ## the main job: PROFILE=small|real|full SEEDS=n JOBS=n
