@@ -71,11 +71,10 @@ FILLS = {"block": "bottom", "post_add": "top", "head": "left", "head_post": "rig
 def mark(arm: str) -> dict:
     """Keywords of an arm's marker: full for a block as it comes, half full in another place, hollow
     with other options; no line."""
-    block, _, where = arm.partition(" ")
-    fill = FILLS.get(where.partition("@")[0], "none") if where else "none" if "(" in block else \
-        "full"
-    return {"marker": look(arm).marker, "color": look(arm).colour, "fillstyle": fill,
-            "linestyle": "none"}
+    block, _, site = arm.partition(" ")
+    fill = FILLS.get(site.partition("@")[0], "none") if site else "none" if "(" in block else "full"
+    colour, marker, _ = look(arm)
+    return {"marker": marker, "color": colour, "fillstyle": fill, "linestyle": "none"}
 
 
 STYLE = {"figure.dpi": 100, "savefig.dpi": 160, "font.size": 10, "axes.titlesize": 10.5,
@@ -151,13 +150,12 @@ def panels(count: int, width: float = 4.6, height: float = 3.2, **options):
 
 
 def legend(figure: plt.Figure, title: str | None = None) -> None:
-    """One legend above all panels, with each label of any of them once; the figure grows by it. A
-    single label needs none."""
+    """One legend above all panels, with each label of any of them once; the figure grows by it."""
     found = {}
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    if len(found) > 1:
+    if found:
         columns = min(len(found), max(1, round(figure.get_figwidth() / 1.6)))
         figure.legend(found.values(), found, loc="outside upper center", ncols=columns,
                       fontsize=8.5, title=title, title_fontsize=10)

@@ -239,6 +239,16 @@ def test_many_panels_stand_in_rows_that_fit_a_page():
         plt.close(figure)
 
 
+def test_a_single_label_is_told_and_the_legend_says_of_what():
+    figure, (axis,) = plots.panels(1)
+    axis.plot([1, 2], label="SE")
+    plots.legend(figure, "ResNet-18 on CIFAR-10")
+    shown, = figure.legends
+    assert [t.get_text() for t in shown.get_texts()] == ["SE"]
+    assert shown.get_title().get_text() == "ResNet-18 on CIFAR-10"
+    plt.close(figure)
+
+
 def test_arms_of_one_block_are_told_apart():
     arms = ("cbam", "cbam(gate_init=open)", "cbam head", "cbam head_post", "cbam block@12",
             "cbam post_add@12")
