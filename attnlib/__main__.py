@@ -329,10 +329,10 @@ def verify(args) -> int:
     if args.profile:
         known_profile(args.profile)
     bad = [check(profile, args.minutes, args.seed)
-           for profile in ([args.profile] if args.profile else ("real", "full"))
+           for profile in ([args.profile] if args.profile else ("pilot", "real", "full"))
            if args.profile or store.all_records(profile)]
     if not bad:
-        raise LookupError("no record of profile real or full is here; --profile names another")
+        raise LookupError("no record of profile pilot, real or full is here; --profile names another")
     return int(sum(bad) > 0)
 
 

@@ -107,7 +107,7 @@ def advice_table(df) -> str:
 def with_runs(key: str, profile: str, enough) -> tuple[str, object]:
     """(profile, finished runs) of a study: from the profile asked for, or, where those are not
     ``enough``, from a smaller one that has enough; the asked one's if none has."""
-    order = [profile] + [p for p in ("real", "small") if p != profile and profile != "smoke"]
+    order = [profile] + [p for p in ("real", "pilot", "small") if p != profile and profile != "smoke"]
     tables = {p: df[df.status == "done"] for p in order if len(df := collect(key, p))}
     found = next((p for p, done in tables.items() if enough(done)), profile)
     return found, tables.get(found, collect(key, profile).iloc[:0])

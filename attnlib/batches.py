@@ -2,6 +2,7 @@
 """
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from .augment import AUGMENTATIONS, crop_flip
 from .spec import choose, derive
@@ -12,13 +13,14 @@ class Batches:
     images are mixed their weights float32 [B, classes].
 
     ``images`` uint8 [N, H, W, C], ``labels`` [N]; ``crop`` pixels of mean-coloured padding for a
-    random crop, ``flip`` mirrors with probability 1/2, ``augment`` amounts by their name in
-    AUGMENTATIONS, 0 for none. Order and augmentation of an epoch depend on (seed, epoch, image
+    random crop, ``flip`` mirrors with probability 1/2, or with ``alternate`` in every second epoch
+    (Jordan 2024, arXiv:2404.00498), ``augment`` amounts by their name in AUGMENTATIONS, 0 for none.
+    Order and augmentation of an epoch depend on (seed, epoch, image
     index) alone, so nothing about them needs saving; and each augmentation has random numbers of
     its own, so that one more changes nothing about the others."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, mean, std, *, batch_size: int = 128,
-                 crop: int = 0, flip: bool = False, augment: dict[str, float] | None = None,
+                 crop: int = 0, flip: bool = False, alternate: bool = False, augment: dict[str, float] | None = None,
                  classes: int = 0, seed: int = 0, device="cpu"):
         self.labels = torch.as_tensor(labels, device=device)
         augment = {name: amount for name, amount in (augment or {}).items() if amount}
@@ -27,7 +29,7 @@ class Batches:
         self.augment = {name: augment[name] for name in AUGMENTATIONS if name in augment}
         mixes = any(AUGMENTATIONS[name].mixes for name in self.augment)
         self.weights = torch.eye(classes, device=device) if mixes else None
-        self.size, self.crop, self.flip = images.shape[1], crop, flip
+        self.size, self.crop, self.flip, self.alternate = images.shape[1], crop, flip, alternate
         self.batch_size, self.seed, self.device = batch_size, seed, torch.device(device)
         self.mean = torch.tensor(mean, device=device) * 255
         self.scale = 1 / (torch.tensor(std, device=device) * 255)
@@ -48,19 +50,27 @@ class Batches:
         """Levels 0..255 [B, H, W, C] -> float32 [B, C, H, W], channels_last as it comes."""
         return ((images - self.mean) * self.scale).permute(0, 3, 1, 2)
 
-    def epoch(self, epoch: int):
-        """The shuffled, augmented batches of one training epoch."""
+    def epoch(self, epoch: int, side: int | None = None):
+        """The shuffled, augmented batches of one training epoch, shrunk to ``side`` pixels."""
         n = len(self.labels)
         rng = torch.Generator().manual_seed(derive("epoch", self.seed, epoch))
         order = torch.randperm(n, generator=rng).to(self.device)
         offset = torch.randint(2 * self.crop + 1, (2, n), generator=rng).to(self.device)
         mirror = torch.randint(2, (n,), generator=rng).bool().to(self.device) & self.flip
+        if self.alternate:
+            mirror = self.mirrored_first() ^ bool(epoch % 2)
         chances = {name: self.chances(name, epoch) for name in self.augment}
         for chosen in order[:len(self) * self.batch_size].split(self.batch_size):
             x, y = crop_flip(self.images, chosen, offset, mirror, self.size), self.labels[chosen]
             if self.augment:
                 x, y = self.augmented(x, y, {name: u[chosen] for name, u in chances.items()})
-            yield self.normalise(x), y
+            x = self.normalise(x)
+            yield (x if side in (None, self.size) else shrunk(x, side)), y
+
+    def mirrored_first(self) -> torch.Tensor:
+        """Which images [N] are mirrored in epochs 0, 2, 4 …: half of them, by chance."""
+        rng = torch.Generator().manual_seed(derive("mirror", self.seed))
+        return torch.randint(2, (len(self.labels),), generator=rng).bool().to(self.device)
 
     def chances(self, name: str, epoch: int) -> torch.Tensor:
         """The uniform numbers [N, draws] of one augmentation in one epoch."""
@@ -81,3 +91,18 @@ class Batches:
         inner = slice(self.crop, self.crop + self.size)
         for x, y in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True):
             yield self.normalise(x[:, inner, inner]), y
+
+
+def shrunk(x: torch.Tensor, side: int) -> torch.Tensor:
+    """Images [B, C, H, W] at ``side`` pixels, bilinear, each source pixel weighed (antialiased)."""
+    return F.interpolate(x, (side, side), mode="bilinear", antialias=True).contiguous(
+        memory_format=torch.channels_last)
+
+
+def side_at(epoch: int, epochs: int, full: int, grow_from: float) -> int:
+    """Pixels a side in an epoch, counted from 0: from ``grow_from`` times ``full`` linearly to
+    ``full``, which the last fifth of the epochs has; even numbers. 0: ``full`` throughout."""
+    if not grow_from:
+        return full
+    share = min(1.0, grow_from + (1 - grow_from) * epoch / (0.8 * epochs))
+    return min(full, 2 * round(full * share / 2))

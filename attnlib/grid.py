@@ -22,17 +22,19 @@ from .workers import attempt, gpus, side_by_side, unfinished
 
 ON_DISK = (("cifar10.npz", "cifar-10-batches-py"),
            ("fashionmnist.npz", "FashionMNIST/raw/t10k-labels-idx1-ubyte"))
+READ_FIRST = ("full", "real", "pilot", "small")
 FOR_READING = "best"        # each study from its best profile with records; never trains
 
 
 def study(name: str, profile: str = "auto") -> list[Run]:
-    """The planned runs of a study, all arms of seed 0 first, so that any prefix is balanced."""
+    """The planned runs of a study: turn by turn, in each all arms of seed 0 first, so that any
+    prefix is balanced."""
     profile = resolve_profile(profile, name)
     rows = plans(name, profile)
-    runs = [run_of(plan, profile, arm, seed)
-            for seed in range(max((p.seeds for p in rows), default=0))
-            for plan in rows if seed < plan.seeds for arm in plan.arms]
-    return list(dict.fromkeys(runs))
+    order = sorted((plan.turn, plan.first_seed + seed, k) for k, plan in enumerate(rows)
+                   for seed in range(plan.seeds))
+    return list(dict.fromkeys(run_of(rows[k], profile, arm, seed)
+                              for _, seed, k in order for arm in rows[k].arms))
 
 
 def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
@@ -53,9 +55,9 @@ def real_is_here() -> bool:
 
 
 def best_profile(name: str) -> str:
-    """``full``, else ``real``, else ``small``: the first whose headline arms have n ≥ 3; failing
-    that the smallest that has the study."""
-    planned = [profile for profile in ("full", "real", "small") if plans(name, profile)]
+    """The first of READ_FIRST whose headline arms have n ≥ 3; failing that the smallest that has
+    the study."""
+    planned = [profile for profile in READ_FIRST if plans(name, profile)]
     for profile in planned[:-1]:
         rows = plans(name, profile)
         status = finished(profile)

@@ -12,7 +12,7 @@ from .studies import plans
 from .weights import export, header_of, weights_dir
 from .words import name
 
-ARMS = ("none", "cbam", "hybrid")       # of the headline on real CIFAR-10, seed 0
+ARMS = ("none", "cbam", "hybrid")       # of the headline of profile pilot on CIFAR-10, seed 0
 TOLERANCE = 0.1                         # points that float16 may cost or gain on the test split
 MAX_BYTES = 1_500_000
 CARD = """# Weights that come with the repository
@@ -58,8 +58,8 @@ authors ask to be cited and state no licence for the pictures; Tiny Images itsel
 
 def published() -> list[Run]:
     """The runs whose weights are in the repository."""
-    first = plans("hybrid", "real")[0]
-    return [run for arm in ARMS for run in study("hybrid", "real")
+    first = plans("hybrid", "pilot")[0]
+    return [run for arm in ARMS for run in study("hybrid", "pilot")
             if run.seed == 0 and run.attention == arm and run.dataset == first.dataset]
 
 
@@ -69,10 +69,10 @@ def publish() -> list[Path]:
     accuracy by more than TOLERANCE or a file is too large for the repository."""
     files, rows = [], []
     for run in published():
-        record = store.read_record(store.record_path("real", run.id))
+        record = store.read_record(store.record_path("pilot", run.id))
         if record is None:
             raise LookupError(f"no record of {run.id}; `python -m attnlib study hybrid --profile "
-                              "real` makes it")
+                              "pilot` makes it")
         path = export(run)
         found = evaluate(path)
         rows.append({"id": run.id, "file": path.name, "bytes": path.stat().st_size,
@@ -113,7 +113,7 @@ def card(rows: list[dict]) -> str:
                       "test accuracy, %": f"{100 * row['accuracy']:.2f}",
                       "in the record, %": f"{100 * row['recorded']:.2f}"})
     run = runs[rows[0]["id"]]
-    header = header_of(store.read_record(store.record_path("real", run.id)))
+    header = header_of(store.read_record(store.record_path("pilot", run.id)))
     data = header["data"]
     best = max(row["accuracy"] for row in rows)
     return CARD.format(

@@ -84,7 +84,7 @@ def costs() -> str:
             + study_costs() + "\n\n</details>")
 
 
-def study_costs(profiles: tuple[str, ...] = ("small", "real", "full")) -> str:
+def study_costs(profiles: tuple[str, ...] = ("small", "pilot", "real", "full")) -> str:
     """Markdown: every study, its question, and for each profile its runs and about how long they
     train, if no other study has trained them yet: on two CPU cores, ``full`` on one large GPU."""
     import pandas as pd
@@ -99,8 +99,8 @@ def study_costs(profiles: tuple[str, ...] = ("small", "real", "full")) -> str:
             cells[f"`{profile}`"] = f"{len(runs)} runs, {took}" if runs else "–"
         rows.append(cells)
     return pd.DataFrame(rows).to_markdown(index=False) + (
-        "\n\nTimes are estimates from images and multiply-accumulates: `small`, `real` at a rate "
-        "measured on two CPU cores, `full` at a guess for one large GPU. Studies share runs, which "
+        "\n\nTimes are estimates from images and multiply-accumulates: all but `full` at a rate "
+        "measured on two CPU cores, that at a guess for one large GPU. Studies share runs, which "
         "are trained once.")
 
 

@@ -18,13 +18,16 @@ from torch import nn
 from . import store
 from .arrays import Row
 from .augment import AUGMENTATIONS
-from .batches import Batches
+from .batches import Batches, side_at
 from .data import DATASETS, SETS, Dataset, load_dataset
 from .models import BLOCKS, build_model, cost
 from .optim import average, best_epoch, ending, is_over, make_optimizer, pairs, set_lr
 from .paths import REPO, checkpoints_dir, data_dir
 from .run import Run
 from .spec import derive, parse
+
+
+WHITENED = 5000         # training images that a whitening stem is fitted to
 
 
 class TimeUp(Exception):
@@ -113,8 +116,6 @@ class Trainer:
         self.model.to(device)
         if self.machine.channels_last:
             self.model.to(memory_format=torch.channels_last)
-        self.judged = copy.deepcopy(self.model) if self.how.ema else self.model
-        self.averaging = pairs(self.judged, self.model)
         self.best: dict = {}
         self.optimizer = make_optimizer(self.model, self.how)
         self.scaler = torch.amp.GradScaler(device,
@@ -122,11 +123,16 @@ class Trainer:
         batch = {"batch_size": self.how.batch_size, "device": device}
         self.batches = {
             "train": Batches(*data.split("train", run.n_train), data.mean, data.std,
-                             crop=self.how.crop, flip=self.how.flip, seed=run.seed,
+                             crop=self.how.crop, flip=self.how.flip,
+                             alternate=self.how.alternate, seed=run.seed,
                              augment={name: getattr(self.how, name) for name in AUGMENTATIONS},
                              classes=len(data.classes), **batch),
             **{s: Batches(*data.split(s, getattr(run, f"n_{s}")), data.mean, data.std, **batch)
                for s in ("val", "test")}}
+        if hasattr(self.model.stem, "whiten"):
+            self.model.stem.whiten(next(self.batches["train"].ordered(WHITENED))[0])
+        self.judged = copy.deepcopy(self.model) if self.how.ema else self.model
+        self.averaging = pairs(self.judged, self.model)
         self.steps = len(self.batches["train"])
         self.history: list[dict] = []
 
@@ -155,7 +161,8 @@ class Trainer:
         started = time.perf_counter()
         loss_sum = torch.zeros((), device=self.machine.device)
         right = torch.zeros((), device=self.machine.device)
-        for step, (x, y) in enumerate(self.batches["train"].epoch(epoch)):
+        side = side_at(epoch, self.how.epochs, self.row.size, self.how.grow_from)
+        for step, (x, y) in enumerate(self.batches["train"].epoch(epoch, side)):
             progress = (epoch + step / self.steps) / self.how.epochs
             set_lr(self.optimizer, self.how, progress, self.history)
             with self.autocast():

@@ -116,7 +116,7 @@ def where_am_i() -> tuple[int, str | None]:
     return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
-def stored(run: Run, right, profile: str = "real", **own) -> Run:
+def stored(run: Run, right, profile: str = "pilot", **own) -> Run:
     """A finished run that was right on those test images (bool [N]): its record and predictions, as
     if it had been trained."""
     label = right.astype("uint8")

@@ -13,7 +13,7 @@ from attnlib.grid import collect, estimate_seconds, study
 from attnlib.models import build_model
 from attnlib.studies import STUDIES
 
-CHOSEN = dict.fromkeys(STUDIES, "real")
+CHOSEN = dict.fromkeys(STUDIES, "pilot")
 BASE = [60.0, 61.0, 62.0, 63.0, 64.0, 65.0, 66.0, 67.0]
 
 
@@ -24,7 +24,7 @@ def correct(percent: float, n: int = 400) -> np.ndarray:
 @pytest.fixture
 def audit():
     """Two claims, so that no test waits for all."""
-    return pd.DataFrame([claims.judge(c, "real") for c in claims.CLAIMS if c.number in ("0.1",
+    return pd.DataFrame([claims.judge(c, "pilot") for c in claims.CLAIMS if c.number in ("0.1",
                                                                                         "0.9")])
 
 
@@ -32,7 +32,7 @@ def audit():
 def hybrid():
     """The headline's first three seeds on CIFAR-10: SE gains 5, 6 and 7 points, CBAM loses 5."""
     gain = {"none": 0, "se": 6, "cbam": -5, "hybrid": 0}
-    for run in study("hybrid", "real"):
+    for run in study("hybrid", "pilot"):
         if run.dataset == "cifar10" and run.seed < 3:
             wobble = (run.seed - 1) * (run.attention == "se")
             stored(run, correct(60 + run.seed + gain[run.attention] + wobble))
@@ -40,7 +40,7 @@ def hybrid():
 
 def test_abstract_counts_the_verdicts_and_names_the_ends(hybrid, audit):
     said = article.abstract(CHOSEN, audit)
-    assert "12 networks were trained (profile `real`" in said
+    assert "12 networks were trained (profile `pilot`" in said
     assert ("Of 3 tested gains: 1 better (not after Holm), 1 worse (not after Holm), 1 equivalent"
             in said)
     assert "from −5.0 [−5.0, −5.0] points (CBAM, ResNet-18 on CIFAR-10)" in said
@@ -80,7 +80,7 @@ def test_recipe_and_block_side_by_side():
             ("cbam", "strong"): 11}
     for run in study("recipe", "small"):
         stored(run, correct(50 + run.seed + gain[run.attention, run.recipe]), "small")
-    said = article.recipe_words("real")
+    said = article.recipe_words("pilot")
     assert "(profile `small`" in said and "`strong` over `plain` +10.0 [+10.0, +10.0]" in said
     assert "CBAM under `strong` +1.0" in said and "CBAM under `plain` +2.0" in said
 
@@ -88,11 +88,11 @@ def test_recipe_and_block_side_by_side():
 def test_what_is_missing_is_taken_from_a_smaller_profile_by_name():
     for run in study("controls", "small"):
         stored(run, correct(60 + 3 * ("open" in run.attention)), "small")
-    said = article.open_words("real")
+    said = article.open_words("pilot")
     assert "(profile `small`), gates that start open change SE→CBAM hybrid in" in said
     assert said in article.abstract(CHOSEN | {"hybrid": "small"}, claims.audit())
     assert "by +3.0" in said
-    table = article.controls_table("real")
+    table = article.controls_table("pilot")
     row = next(line for line in table.splitlines() if "| CBAM " in line)
     assert row.count("+0.0 [+0.0, +0.0], equivalent") == 4 and "| small " in row
 
@@ -113,9 +113,9 @@ def test_gate_table():
 
 def test_remaining_runs_are_counted_and_timed(hybrid, monkeypatch):
     monkeypatch.setattr(grid, "macs_of", lambda *network: 35_000_000)       # counting takes seconds
-    df = collect("hybrid", "real")
+    df = collect("hybrid", "pilot")
     factor, device = article.speed_of(df)
-    run = next(r for r in study("hybrid", "real") if r.attention == "none")
+    run = next(r for r in study("hybrid", "pilot") if r.attention == "none")
     se = replace(run, attention="se", placement=None)                        # three arms of four
     assert device == "a slow one" and factor == pytest.approx(
         60 / estimate_seconds(se, "cpu"))
@@ -127,7 +127,7 @@ def test_remaining_runs_are_counted_and_timed(hybrid, monkeypatch):
 
 
 def test_failures_are_named():
-    runs = study("hybrid", "real")
+    runs = study("hybrid", "pilot")
     stored(runs[0], correct(10))
     stored(runs[1], correct(60), status="diverged")
     said = article.failures(CHOSEN)
@@ -136,15 +136,15 @@ def test_failures_are_named():
 
 
 def test_reproducibility_states_splits_and_code(hybrid):
-    said = article.reproducibility(collect("hybrid", "real"))
+    said = article.reproducibility(collect("hybrid", "pilot"))
     assert "12 runs" in said and "Code: 1 commit (0123456)" in said
     assert "CIFAR-10 10,000 / 2,000 / 400" in said
 
 
 def test_csv_is_the_table(hybrid, out):
     article.write_csv(out / "arms.csv")
-    rows = pd.read_csv(out / "arms.csv").query("profile == 'real' and backbone == 'resnet18'")
-    table = stats.arms_table(collect("hybrid", "real"))
+    rows = pd.read_csv(out / "arms.csv").query("profile == 'pilot' and backbone == 'resnet18'")
+    table = stats.arms_table(collect("hybrid", "pilot"))
     for arm in ("se", "cbam", "hybrid"):
         assert rows[rows.arm == arm].gain.item() == pytest.approx(
             table[(table.arm == arm) & (table.n > 0)].gain.item(), rel=1e-5)
@@ -166,12 +166,12 @@ def test_every_section_says_what_is_missing(audit):
     df = words.all_runs(CHOSEN)
     assert "nothing to report" in article.abstract(CHOSEN, audit)
     assert "use the plain network" in article.advice(df)
-    for text in (article.advice_table(df), article.recipe_words("real"),
-                 article.controls_table("real"),
-                 article.why_words(df), article.selection_words("real"),
+    for text in (article.advice_table(df), article.recipe_words("pilot"),
+                 article.controls_table("pilot"),
+                 article.why_words(df), article.selection_words("pilot"),
                  article.reproducibility(df)):
         assert any(word in text for word in ("No ", "no finished", "Too few", "has no"))
-    assert article.open_words("real") == ""
+    assert article.open_words("pilot") == ""
     assert "0 of 0 finished runs" in article.failures(CHOSEN)
-    assert "48 of 48 (`real`)" in words.limits(CHOSEN)
+    assert "48 of 48 (`pilot`)" in words.limits(CHOSEN)
     plt.close(plots.positions(df))

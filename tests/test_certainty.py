@@ -27,7 +27,7 @@ def runs():
 
 
 def test_answers_are_the_stored_ones(runs):
-    df = table([r for r, _ in runs], "real")
+    df = table([r for r, _ in runs], "pilot")
     found = certainty.answers(df, "se")
     for r, right in runs:
         if r.attention == "se":
@@ -36,7 +36,7 @@ def test_answers_are_the_stored_ones(runs):
 
 
 def test_evidence_table_holds_what_the_functions_give(runs):
-    df = table([r for r, _ in runs], "real")
+    df = table([r for r, _ in runs], "pilot")
     gaps = np.array([100 * (right.mean() - base.mean()) for (_, right), (_, base) in zip(
         runs[1::3], runs[0::3], strict=True)])
     low, high = inference.bca(gaps)
@@ -52,14 +52,14 @@ def test_evidence_table_holds_what_the_functions_give(runs):
 
 
 def test_words_count_what_is_clear_and_what_holm_leaves(runs):
-    said = certainty.evidence_words(table([r for r, _ in runs], "real"))
+    said = certainty.evidence_words(table([r for r, _ in runs], "pilot"))
     assert "Of 2 gains with 3 pairs or more, 1 excludes zero by the 95 % interval" in said
     assert "0 stay clear when" in said
     assert "with 6, the most there are here, no p can be below 0.031" in said
 
 
 def test_power_is_of_the_observed_scatter(runs):
-    df = table([r for r, _ in runs], "real")
+    df = table([r for r, _ in runs], "pilot")
     (where, sd, arms, pairs, margin), = certainty.scatter(df)
     assert (where, arms, pairs, margin) == ("ResNet-18 on CIFAR-10", 2, 6, 1.0)
     row = certainty.power_table(df).splitlines()[2]
@@ -69,7 +69,7 @@ def test_power_is_of_the_observed_scatter(runs):
 def test_noise_compares_seeds_of_one_network():
     rng = np.random.default_rng(1)
     right = [rng.uniform(size=1000) < share for share in (0.5, 0.5, 0.7)]
-    df = table([stored(run("none", seed), r) for seed, r in enumerate(right)], "real")
+    df = table([stored(run("none", seed), r) for seed, r in enumerate(right)], "pilot")
     said = certainty.noise_words(df)
     assert "2 of 3 such pairs different" in said
     mean = df.accuracy.mean() / 100
@@ -78,7 +78,7 @@ def test_noise_compares_seeds_of_one_network():
 
 def test_words_where_nothing_is_finished():
     df = table([run(arm, seed) for arm in ("none", "se") for seed in (0, 1)],
-               "real")
+               "pilot")
     for none in (df, df.iloc[:0]):
         assert "No arm has a finished pair" in certainty.evidence_table(none)
         for words in (certainty.evidence_words(none), certainty.power_table(none)):

@@ -30,7 +30,7 @@ def put(arm: str, accuracies, dataset: str = "cifar10", **own) -> list[Run]:
     """Records of profile real: one accuracy in percent a seed."""
     runs = [Run(dataset, attention=arm, seed=seed, **REAL) for seed in range(len(accuracies))]
     for run, value in zip(runs, accuracies, strict=True):
-        put_record(run, "real", test={"accuracy": value / 100, "nll": 1.0, "n": 10}, **own)
+        put_record(run, "pilot", test={"accuracy": value / 100, "nll": 1.0, "n": 10}, **own)
     return runs
 
 
@@ -124,7 +124,7 @@ def test_a_claim_is_answered_by_the_paired_difference_of_its_arms():
     put("hybrid", [70.5, 71.0, 72.6])
     row = claims.judge(claim("0.1"))
     expected = stats.Difference(*evidence.summed([0.5, 0.0, 0.6]).d)
-    assert (row["profile"], row["n"], row["verdict"]) == ("real", 3, "not reproduced")
+    assert (row["profile"], row["n"], row["verdict"]) == ("pilot", 3, "not reproduced")
     assert (row["estimate"], row["low"], row["high"]) == pytest.approx(expected[:3], abs=1e-4)
     assert row["scope"] == claims.OURS and row["difference"] == "undecided"
     text = claims.table(claims.audit(None, "P0"))
@@ -135,9 +135,9 @@ def test_a_gain_as_claimed_holds_and_one_seed_decides_nothing():
     put("none", [60.0, 61.0, 62.0])
     put("hybrid", [69.0, 71.0, 71.5])
     assert claims.judge(claim("0.1"))["verdict"] == "holds"
-    run = run_of(plans("networks", "real")[0], "real", "none", 0)
+    run = run_of(plans("networks", "pilot")[0], "pilot", "none", 0)
     for arm in ("none", "hybrid"):
-        put_record(Run(**run.as_dict() | {"attention": arm}), "real")
+        put_record(Run(**run.as_dict() | {"attention": arm}), "pilot")
     row = claims.judge(claim("0.3"))
     assert (row["n"], row["verdict"]) == (1, "undecided: needs more seeds")
 

@@ -42,7 +42,7 @@ def test_first_three_losses_of_a_run(row):
 
 def test_committed_records_still_have_their_ids():
     """The evidence in results/runs is found by id: no edit may rename it."""
-    records = [json.loads(path.read_text())["body"] for profile in ("real", "full")
+    records = [json.loads(path.read_text())["body"] for profile in ("pilot", "full")
                for path in sorted((REPO / "results" / "runs" / profile).glob("*.json"))]
     current = [r for r in records if r["versions"] == versions(Run(**r["run"]))]
     if not current:

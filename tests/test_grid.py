@@ -78,7 +78,7 @@ def test_smoke_is_two_arms_a_plan_and_one_seed_of_easy_images(name):
 
 
 def test_profiles_change_sizes_alone():
-    sizes = {"width", "epochs", "n_train", "n_val", "n_test", "batch_size", "lr"}
+    sizes = {"width", "epochs", "n_train", "n_val", "n_test", "batch_size", "lr", "recipe"}
     assert all(profile.fields.keys() <= sizes for profile in PROFILES.values())
 
 
@@ -143,12 +143,12 @@ def test_best_is_the_first_whose_headline_arms_have_three_seeds(capsys):
                 put_record(Run(dataset="cifar10", attention=arm, seed=seed,
                                **PROFILES[profile].fields), profile)
     assert best_profile("hybrid") == "small"
-    finish("real", range(2))
+    finish("pilot", range(2))
     assert best_profile("hybrid") == "small"
-    finish("real", [2], arms=studies.HEADLINE[:-1])
+    finish("pilot", [2], arms=studies.HEADLINE[:-1])
     assert best_profile("hybrid") == "small", "one arm has two seeds only"
-    finish("real", [5], arms=studies.HEADLINE[-1:])
-    assert best_profile("hybrid") == "real" == resolve_profile("best", "hybrid")
+    finish("pilot", [5], arms=studies.HEADLINE[-1:])
+    assert best_profile("hybrid") == "pilot" == resolve_profile("best", "hybrid")
     finish("full", range(3))
     assert best_profile("hybrid") == "full"
 
@@ -411,8 +411,8 @@ def test_histories_have_a_row_an_epoch():
 
 
 def test_records_are_found_by_run_or_id_in_any_profile():
-    put_record(tiny(), "real")
-    assert find_record(tiny()) == find_record(tiny().id) == find_record(tiny(), "real")
+    put_record(tiny(), "pilot")
+    assert find_record(tiny()) == find_record(tiny().id) == find_record(tiny(), "pilot")
     for name in ("no-such-run", "", "..", "../real/x", "a/b", "\0"):
         with pytest.raises(LookupError, match="no record"):
             find_record(name)
@@ -438,7 +438,7 @@ def test_load_model_gives_the_recorded_test_accuracy():
 
 
 def test_load_model_without_weights_names_the_command_that_makes_them():
-    put_record(tiny(), "real")
+    put_record(tiny(), "pilot")
     with pytest.raises(LookupError, match=f"python -m attnlib train {tiny().id} --weights"):
         load_model(tiny())
 

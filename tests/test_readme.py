@@ -130,12 +130,12 @@ def test_the_recipe_for_your_own_network(monkeypatch):
 def test_what_to_expect_is_counted_from_the_records(monkeypatch):
     assert "no comparison" in readme.expect()               # of an empty folder
     monkeypatch.setenv("ATTNLIB_OUT", str(REPO))
-    monkeypatch.setenv("ATTNLIB_PROFILE", "real")
+    monkeypatch.setenv("ATTNLIB_PROFILE", "pilot")
     words = readme.expect()
     n = int(re.search(r"(\d+) comparisons", words)[1])
     verdicts = re.findall(r"(\d+) (?:better|worse|equivalent|undecided)", words)
     assert n == sum(map(int, verdicts)) > 0
-    df = collect("hybrid", "real")
+    df = collect("hybrid", "pilot")
     assert n <= df[df.arm != "none"].groupby(["dataset", "arm"]).ngroups
     assert f"<!-- expect -->\n\n{words[:20]}" in TEXT
 

@@ -218,5 +218,5 @@ def test_mixed_images_weigh_the_loss_by_their_labels():
     smooth = 0.9 * y + 0.1 / 10
     loss = -(smooth * by_hand(x).log_softmax(1)).sum(1).mean()
     trainer.steps = 1
-    trainer.batches["train"].epoch = lambda epoch: iter([(x, y)])
+    trainer.batches["train"].epoch = lambda epoch, side: iter([(x, y)])
     assert trainer.epoch(0)["loss"] == pytest.approx(loss.item(), rel=1e-5)

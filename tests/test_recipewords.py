@@ -29,22 +29,22 @@ def test_effects_are_paired_differences():
 
 
 def test_the_answer_says_what_moves_more():
-    text = rw.recipe_answer("real", invented(**CROSSED))
+    text = rw.recipe_answer("pilot", invented(**CROSSED))
     assert "`strong` over `plain` +6.0" in text and "CBAM under `plain` +2.0" in text
     assert "strong` −1.0" in text and "so the block's gain depends on the recipe" in text
     assert "the recipe moves more." in text and "at most 8 epochs" in text
-    other = rw.recipe_answer("real", invented(**CROSSED | {"strong_none": 63.5}))
+    other = rw.recipe_answer("pilot", invented(**CROSSED | {"strong_none": 63.5}))
     assert "`strong` over `plain` −0.5" in other and "the block moves more." in other
 
 
 def test_two_seeds_decide_nothing():
-    text = rw.recipe_answer("real", invented(seeds=2, **CROSSED))
+    text = rw.recipe_answer("pilot", invented(seeds=2, **CROSSED))
     assert "too few seeds to say" in text and "By their means alone" in text and "[" not in text
 
 
 def test_one_recipe_is_no_comparison():
     for df in (invented(), invented(strong_none=70, strong_cbam=71), invented(plain_none=60)):
-        assert rw.recipe_answer("real", df) == rw.recipe_table(df) == rw.NOTHING
+        assert rw.recipe_answer("pilot", df) == rw.recipe_table(df) == rw.NOTHING
         assert len(rw.recipe_figure(df).axes) == 1
 
 

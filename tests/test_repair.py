@@ -97,13 +97,13 @@ def test_failed_and_diverged_records_do_not_make_a_profile_the_best():
     from attnlib.grid import best_profile
     from attnlib.run import Run
     from attnlib.studies import HEADLINE, PROFILES
-    for status, best in (("failed", "small"), ("diverged", "small"), ("done", "real")):
+    for status, best in (("failed", "small"), ("diverged", "small"), ("done", "pilot")):
         for arm in HEADLINE:
             for seed in range(3):
-                run = Run(dataset="cifar10", attention=arm, seed=seed, **PROFILES["real"].fields)
-                store.write_record("real", {
+                run = Run(dataset="cifar10", attention=arm, seed=seed, **PROFILES["pilot"].fields)
+                store.write_record("pilot", {
                     "schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "status": status,
-                    "history": [], "arrays": {}, "profile": "real"})
+                    "history": [], "arrays": {}, "profile": "pilot"})
         assert best_profile("hybrid") == best, status
 
 

@@ -21,7 +21,7 @@ from attnlib.paths import figures_dir
 @pytest.fixture
 def figure():
     rows = [{"dataset": "cifar10", "backbone": "resnet18", "recipe": "strong", "attention": arm,
-             "arm": arm, "seed": seed, "status": "done", "accuracy": 60.0 + seed, "profile": "real"}
+             "arm": arm, "seed": seed, "status": "done", "accuracy": 60.0 + seed, "profile": "pilot"}
             for arm in ("none", "se") for seed in range(3)]
     return plots.accuracy(pd.DataFrame(rows))
 
@@ -32,7 +32,7 @@ def book(tmp_path, figure):
     as_shown = DisplayFormatter(active_types=["image/png", "text/plain"])
     as_shown.formatters["image/png"].for_type(
         plt.Figure, lambda f: print_figure(f, "png", base64=True))
-    data, metadata = as_shown.format(plots.save(figure, "one", "real"))
+    data, metadata = as_shown.format(plots.save(figure, "one", "pilot"))
     table = "| block | gain |\n|:--|:--|\n| SE | −0.2 [−1.9, +1.4] |\n| a, b | – |"
     outputs = [new_output("execute_result", data=data, metadata=metadata, execution_count=1),
                *(new_output("display_data", data={"text/markdown": table}) for _ in range(2))]
@@ -47,7 +47,7 @@ def test_a_figures_own_words_become_the_alternative_text(book, figure):
     image = BeautifulSoup(page, "html.parser").find("img")
     assert image["src"].startswith("data:image/png") and image["alt"] == describe(figure)
     assert image["alt"] == "ResNet-18 on CIFAR-10. Vertical: test accuracy, %. Shown: none; SE"
-    assert describe(figure) in (figures_dir("real") / "one.svg").read_text()
+    assert describe(figure) in (figures_dir("pilot") / "one.svg").read_text()
     png = Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2])))
     assert png.mode == "P", "few colours: the kernel's own drawing has three times the size"
 

@@ -14,7 +14,7 @@ def frame(**arms) -> pd.DataFrame:
     rows = [{"dataset": "cifar10", "backbone": "resnet18", "recipe": "strong", "attention": arm,
              "arm": arm, "seed": seed,
              "status": "missing" if math.isnan(value) else "done", "accuracy": value,
-             "profile": "real", "params": 1000, "macs": 2_000_000}
+             "profile": "pilot", "params": 1000, "macs": 2_000_000}
             for arm, values in arms.items() for seed, value in enumerate(values)]
     return pd.DataFrame(rows)
 
@@ -120,12 +120,12 @@ def test_the_reading_says_where_holm_takes_a_verdict_back():
     row = stats.arms_table(df).set_index("arm").loc["se"]
     assert (row.verdict, row.p, row.p_holm) == ("better", 0.0625, 0.0625)
     assert row.reading == "better (not after Holm)"
-    assert "better (not after Holm)" in words.reading(df, "real")
+    assert "better (not after Holm)" in words.reading(df, "pilot")
 
 
 def test_words_say_what_the_table_holds():
     df = frame(none=[60.0, 61.0, 62.0], se=[62.0, 63.0, 64.1], cbam=[59.0, math.nan, math.nan])
-    said = words.reading(df, "real")
+    said = words.reading(df, "pilot")
     assert "`none` reaches 61.0 ± 1.0 %" in said
     assert "SE +2.0 [+1.9, +2.2] points over 3 paired seeds, better" in said
     assert "CBAM −1.0 points over 1 paired seed, too few seeds" in said
@@ -142,5 +142,5 @@ def test_several_sentences_are_a_list_and_a_note_follows():
 
 def test_words_of_nothing():
     df = frame(none=[math.nan], se=[math.nan])
-    assert "no finished runs yet" in words.reading(df, "real")
+    assert "no finished runs yet" in words.reading(df, "pilot")
     assert "too few to see noise" in words.seed_noise(df)

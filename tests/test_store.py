@@ -77,7 +77,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path):
 def test_record_round_trip():
     store.write_record("own", BODY)
     assert store.read_record(store.record_path("own", NAME)) == BODY
-    assert store.all_records("own") == [BODY] and store.all_records("real") == []
+    assert store.all_records("own") == [BODY] and store.all_records("pilot") == []
     assert names(runs_dir("own")) == [f"{NAME}.json"]
 
 

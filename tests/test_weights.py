@@ -160,7 +160,7 @@ def test_their_card_is_what_the_records_say(monkeypatch):
     monkeypatch.setenv("ATTNLIB_OUT", str(REPO))
     assert (COMMITTED / "README.md").read_text() == modelcard.card(INDEX["weights"])
     for row in INDEX["weights"]:
-        record = store.read_record(store.record_path("real", row["id"]))
+        record = store.read_record(store.record_path("pilot", row["id"]))
         assert row["recorded"] == record["test"]["accuracy"]
 
 
@@ -171,7 +171,7 @@ def test_they_say_what_the_records_say(monkeypatch):
     images = load_dataset("cifar10").images["test"][:300]
     for row in INDEX["weights"]:
         said = probabilities(load_model(COMMITTED / row["file"]), images).argmax(1)
-        with np.load(io.BytesIO((REPO / "results/runs/real" / row["file"]).read_bytes())) as kept:
+        with np.load(io.BytesIO((REPO / "results/runs/pilot" / row["file"]).read_bytes())) as kept:
             assert (said == kept["prediction"][:300]).mean() > 0.985
 
 
