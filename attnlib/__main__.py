@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--time-budget", type=float, metavar="SECONDS",
                              help="stop cleanly at an epoch's end after this long")
             sub.add_argument("--jobs", default="auto", help="trainings side by side")
+            sub.add_argument("--plan", action="store_true", help="only say what would be trained")
 
     sub = command("evaluate", evaluate, "score a trained run's weights on a split again")
     sub.add_argument("run", metavar="RUN", help=MODEL)
@@ -183,7 +184,7 @@ def named_studies(name: str) -> list[str]:
 def study(args) -> None:
     import time
 
-    from .grid import resolve_profile, run_grid
+    from .grid import plan_table, resolve_profile, run_grid
     from .grid import study as study_runs
     from .words import status_line
     profile = resolve_profile(args.profile)
@@ -191,6 +192,12 @@ def study(args) -> None:
     started = time.monotonic()
     names = named_studies(args.name)
     print(status_line(names, profile), flush=True)
+    for name in names:
+        rows = plan_table(name, profile)
+        if len(rows):
+            print(f"study {name}:\n{rows.to_string(index=False)}", flush=True)
+    if args.plan:
+        return
     left = args.time_budget
     for name in names:
         if args.time_budget:
@@ -332,7 +339,8 @@ def verify(args) -> int:
            for profile in ([args.profile] if args.profile else ("pilot", "real", "full"))
            if args.profile or store.all_records(profile)]
     if not bad:
-        raise LookupError("no record of profile pilot, real or full is here; --profile names another")
+        raise LookupError("no record of profile pilot, real or full is here; --profile names "
+                          "another")
     return int(sum(bad) > 0)
 
 

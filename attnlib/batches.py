@@ -20,8 +20,9 @@ class Batches:
     its own, so that one more changes nothing about the others."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, mean, std, *, batch_size: int = 128,
-                 crop: int = 0, flip: bool = False, alternate: bool = False, augment: dict[str, float] | None = None,
-                 classes: int = 0, seed: int = 0, device="cpu"):
+                 crop: int = 0, flip: bool = False, alternate: bool = False,
+                 augment: dict[str, float] | None = None, classes: int = 0, seed: int = 0,
+                 device="cpu"):
         self.labels = torch.as_tensor(labels, device=device)
         augment = {name: amount for name, amount in (augment or {}).items() if amount}
         for name in augment:

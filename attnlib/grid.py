@@ -9,9 +9,11 @@ from collections import Counter
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import cache
+from statistics import median
 
 from . import store
 from .arrays import DataBad, DataMissing
+from .batches import side_at
 from .models import build_model, cost, resolve_placement
 from .paths import data_dir, plain
 from .run import Run
@@ -86,8 +88,50 @@ def estimate_seconds(run: Run, device: str | None = None) -> float:
     fixed, per_mac = (2e-5, 4e-14) if cuda else (3e-4, 5e-11)
     row = about(run)
     macs = macs_of(run.backbone, run.attention, run.placement, run.width, row.channels, row.size)
-    extra = 1.0 + 0.4 * (run.attention != "none")
-    return run.how.epochs * (run.n_train or row.train) * extra * (fixed + per_mac * macs)
+    extra = 1.0 + 0.2 * (run.attention != "none")
+    how = run.how
+    sizes = sum((side_at(epoch, how.epochs, row.size, how.grow_from) / row.size) ** 2
+                for epoch in range(how.epochs))              # epochs at full size
+    return sizes * (run.n_train or row.train) * extra * (fixed + per_mac * macs)
+
+
+def speed_here(profile: str) -> float:
+    """How many times as long as `estimate_seconds` says runs took on a device like this one: the
+    median over the finished runs of the profile, else of the first other one that has any; else 1.
+    """
+    device = environment()["device"]
+    for name in (profile, *READ_FIRST):
+        factors = [record["seconds"] / estimate_seconds(Run(**record["run"]))
+                   for record in store.all_records(name)
+                   if record["env"]["device"] == device and record["status"] == "done"]
+        if factors:
+            return median(factors)
+    return 1.0
+
+
+def plan_table(name: str, profile: str = "auto"):
+    """One row for each network and data set of a study, in the order of training: its arms, runs,
+    how many of them have no record yet, and about how many minutes those take here, one process a
+    core, at the speed of the profile's finished runs. A DataFrame."""
+    import pandas as pd
+    profile = resolve_profile(profile, name)
+    done, factor, seen, rows = finished(profile), speed_here(profile), set(), []
+    processes = cores() if machine().device == "cpu" else max(1, len(gpus()))
+    order = sorted(plans(name, profile), key=lambda plan: plan.turn)
+    for plan in order:
+        runs = [run_of(plan, profile, arm, plan.first_seed + seed) for seed in range(plan.seeds)
+                for arm in plan.arms]
+        new = {run.id: run for run in runs if run.id not in seen}
+        seen |= new.keys()
+        if not new:
+            continue
+        missing = [run for run_id, run in new.items() if run_id not in done]
+        rows.append({
+            "turn": plan.turn, "data set": plan.dataset, "network": plan.backbone,
+            "arms": " ".join(plan.arms), "seeds": plan.seeds, "runs": len(new),
+            "missing": len(missing),
+            "minutes": round(factor * sum(map(estimate_seconds, missing)) / 60 / processes)})
+    return pd.DataFrame(rows)
 
 
 FEW_STEPS = 500         # below it a network has hardly begun to learn
@@ -205,8 +249,11 @@ def jobs_for(todo: list[Run]) -> int:
         return 1
     if machine().device != "cpu":
         return max(1, min(len(gpus()), len(todo)))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores, len(todo))
+    return min(cores(), len(todo))
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def try_it(attention: str, profile: str = "auto", backbone: str = "resnet18",

@@ -35,7 +35,7 @@ class Run:
     weight_decay: float | None = None
     batch_size: int | None = None
     ema: float | None = None
-    track_test: bool = False
+    track_test: bool = dataclasses.field(default=False, compare=False)
 
     def __post_init__(self):
         choose("recipe", self.recipe, RECIPES)

@@ -169,7 +169,7 @@ STUDIES = {
     "positions": Study("Where should a block stand, and is NEW the best of its project's blocks?", {
         "pilot": (Plan("cifar10", "resnet18", ("none", "cbam", *P1_BLOCKS), 3),),
         "real": (Plan("cifar100", "resnet18", ("none",), 3),
-                 *(Plan("cifar100", "resnet18", ("cbam(gamma=1)", "new", "se_sa", "sec_sa"), 3,
+                 *(Plan("cifar100", "resnet18", ("cbam(gamma=1.0)", "new", "se_sa", "sec_sa"), 3,
                         at(f"post_add@{stages}")) for stages in ("12", "1", "123"))),
         "full": (Plan("cifar100", "resnet18", ("none", "cbam", *P1_BLOCKS), 6),
                  *(Plan("cifar100", "resnet18", ("se", "sa", "cbam", "new"), 6,

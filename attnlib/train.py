@@ -26,7 +26,6 @@ from .paths import REPO, checkpoints_dir, data_dir
 from .run import Run
 from .spec import derive, parse
 
-
 WHITENED = 5000         # training images that a whitening stem is fitted to
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from attnlib.batches import Batches
+from attnlib.batches import Batches, shrunk, side_at
 
 N, SIDE, CROP = 40, 8, 2
 MEAN, STD = (0.5, 0.3, 0.4), (0.2, 0.25, 0.3)
@@ -131,3 +131,51 @@ def test_grey_images():
     assert x.shape == (10, 1, SIDE, SIDE)
     np.testing.assert_array_equal(next(batches.ordered(5))[0][:, 0],
                                   (torch.tensor(IMAGES[:5, :, :, 0]) - 127.5) * (1 / 51))
+
+
+# --- Mirrors in turn, growing images ---
+
+
+def test_with_alternate_each_image_is_mirrored_in_every_second_epoch():
+    batches = loader(crop=CROP, flip=True, alternate=True)
+    mirrored = [{k: cut[2] for k, cut in cuts(batches, epoch).items()} for epoch in range(4)]
+    assert mirrored[0] == mirrored[2] != mirrored[1] == mirrored[3]
+    assert all(mirrored[0][k] != mirrored[1][k] for k in mirrored[0])
+    assert 10 <= sum(mirrored[0].values()) <= 30                       # of 40: half, by chance
+    assert mirrored[0] != {k: c[2] for k, c in cuts(
+        loader(crop=CROP, flip=True, alternate=True, seed=1), 0).items()}
+
+
+def test_mirrors_in_turn_change_nothing_about_order_and_crops():
+    both = [loader(crop=CROP, flip=True, alternate=alternate) for alternate in (False, True)]
+    assert order(both[0], 3) == order(both[1], 3)
+    placed = [{k: cut[:2] for k, cut in cuts(batches, 3).items()} for batches in both]
+    assert placed[0] == placed[1]
+
+
+def test_a_shrunk_image_is_the_weighed_mean_of_its_pixels():
+    x = torch.rand(2, 3, 8, 8)
+    assert torch.allclose(shrunk(torch.full((1, 1, 8, 8), 3.0), 5), torch.tensor(3.0))
+    half = shrunk(x, 4)
+    weights = torch.tensor([1, 3, 3, 1]) / 8           # a triangle of twice the pixel's width
+    inner = (slice(1, 5), slice(3, 7))                 # of the second and third pixel
+    rows = torch.stack([(x[:, :, s] * weights[:, None]).sum(2) for s in inner], 2)
+    by_hand = torch.stack([(rows[..., s] * weights).sum(-1) for s in inner], 3)
+    assert torch.allclose(half[:, :, 1:3, 1:3], by_hand, atol=1e-6)
+
+
+@pytest.mark.parametrize(("full", "epochs"), [(32, 13), (28, 13), (32, 4), (64, 30), (32, 1)])
+def test_images_grow_to_full_size_and_no_map_gets_too_small(full, epochs):
+    sides = [side_at(epoch, epochs, full, 0.6) for epoch in range(epochs)]
+    assert sides == sorted(sides) and sides[0] == 2 * round(0.3 * full)
+    assert epochs < 4 or sides[-1] == full
+    assert sides[0] >= 16                               # three halvings leave 2 at least
+    assert {side_at(epoch, epochs, full, 0.0) for epoch in range(epochs)} == {full}
+
+
+def test_an_epoch_comes_at_the_size_that_was_asked_for():
+    batches = loader()
+    assert {x.shape[2:] for x, _ in batches.epoch(0, 6)} == {(6, 6)}
+    full = next(batches.epoch(0, SIDE))[0]
+    assert torch.equal(full, next(batches.epoch(0))[0])
+    assert torch.allclose(next(batches.epoch(0, 6))[0], shrunk(full, 6))

@@ -44,16 +44,18 @@ def last_line(capsys) -> str:
 
 @pytest.mark.parametrize(("name", "profile"), PLANNED)
 def test_any_prefix_of_a_study_is_balanced(name, profile):
-    """All arms of seed 0 first, then of seed 1: no seed begins before the one before it is done."""
-    runs = study(name, profile)
+    """All arms of the first seed, then of the next: no seed begins before the one before it is
+    done, but where the plans take turns."""
+    runs, rows = study(name, profile), studies.plans(name, profile)
     seeds = [run.seed for run in runs]
-    assert runs and seeds == sorted(seeds) and seeds[0] == 0
-    for plan in studies.plans(name, profile):
-        for seed in range(plan.seeds):
+    falls = sum(after < before for before, after in zip(seeds, seeds[1:], strict=False))
+    assert runs and falls <= len({plan.turn for plan in rows}) - 1
+    for plan in rows:
+        for seed in range(plan.first_seed, plan.first_seed + plan.seeds):
             arms = [run.attention for run in runs if run.seed == seed
                     and (run.dataset, run.backbone) == (plan.dataset, plan.backbone)]
             assert set(plan.arms) <= set(arms)
-    first = studies.plans(name, profile)[0]
+    first = rows[0]
     headline = [(r.dataset, r.backbone, r.attention) for r in runs[:len(first.arms)]]
     assert headline == [(first.dataset, first.backbone, arm) for arm in first.arms]
 
@@ -100,6 +102,27 @@ def test_the_estimate_follows_epochs_images_and_size():
     assert estimate_seconds(tiny(epochs=4)) == pytest.approx(2 * one)
     assert estimate_seconds(tiny(n_train=64)) == pytest.approx(2 * one)
     assert estimate_seconds(tiny(width=1)) > 1.5 * one
+
+
+def test_turns_come_one_after_the_other():
+    runs = study("headline", "real")
+    kinds = list(dict.fromkeys((run.dataset, run.backbone) for run in runs))
+    assert kinds == [("cifar10", "resnet18"), ("cifar10", "speednet"), ("cifar100", "resnet18"),
+                     ("fashionmnist", "resnet18")]
+    hundred = [run.seed for run in runs if run.dataset == "cifar100"]
+    assert hundred == sorted(hundred) and set(hundred) == set(range(6))
+
+
+def test_the_rates_are_tried_on_a_seed_that_no_comparison_has():
+    tried = study("rates", "real")
+    assert {run.seed for run in tried} == {100} and len(tried) == 18
+    assert {run.attention for run in tried} == set(studies.SIX)
+
+
+def test_growing_images_cost_less():
+    full, growing = tiny(recipe="strong"), tiny(recipe="swift")
+    assert estimate_seconds(growing) / growing.how.epochs < (
+        estimate_seconds(full) / full.how.epochs)
 
 
 def test_fewer_seeds_on_request(monkeypatch):
@@ -457,7 +480,7 @@ def test_load_model_sets_harmed_weights_aside():
 def test_every_name_in_the_studies_is_a_row():
     for name, profile in PLANNED:
         for plan in studies.plans(name, profile):
-            assert parse(plan.dataset)[0] in DATASETS and plan.backbone in BACKBONES
+            assert parse(plan.dataset)[0] in DATASETS and parse(plan.backbone)[0] in BACKBONES
             assert all(parse(arm)[0] in BLOCKS for arm in plan.arms)
 
 

@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
 
 from attnlib.attention import ATTENTION, Row
 from attnlib.backbones import (
@@ -15,6 +16,8 @@ from attnlib.backbones import (
     Fire,
     InvertedResidual,
     Slot,
+    SpeedGroup,
+    Whitening,
 )
 from attnlib.models import (
     BLOCKS,
@@ -149,13 +152,13 @@ def test_every_block_keeps_the_shape_in_every_place(backbone, place):
     """28×28, one channel, seven classes: maps of odd sizes, and in ``head_post`` of one value."""
     x = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     model = build_model(backbone, num_classes=7, in_channels=1, image_size=28, width=WIDTH)
-    where = slots(backbone, place)
+    where = {name: model.get_submodule(name).channels for name in slots(backbone, place)}
     assert where
     for attention in blocks_for(place):
         called = []
-        for name in where:
+        for name, channels in where.items():
             old = model.get_submodule(name)
-            block = BLOCKS[attention].make(plain(backbone).get_submodule(name).channels)
+            block = BLOCKS[attention].make(channels)
             block.register_forward_hook(lambda m, args, y, called=called: called.append(
                 y.shape == args[0].shape))
             block.stride = getattr(old, "stride", (1, 1))
@@ -349,7 +352,8 @@ def test_slots_of_a_fire_module_a_stem_and_a_net():
 def test_another_seed_gives_other_weights(backbone):
     one, other = plain(backbone, 0), plain(backbone, 1)
     for (name, a), b in zip(one.named_parameters(), other.parameters(), strict=True):
-        if a.ndim > 1:                                             # not the norms' ones and zeros
+        fixed = a.ndim == 4 and a.shape[0] <= a.shape[1] and backbone == "speednet"     # identities
+        if a.ndim > 1 and not fixed:                               # not the norms' ones and zeros
             assert not torch.equal(a, b), name
 
 
@@ -491,3 +495,48 @@ def test_gates_start_open_without_norms():
                           attention_blocks(build_model(backbone, "cbam", width=WIDTH)).values()}
                for backbone in ("vgg16", "vgg16(norm=False)")}
     assert offsets == {"vgg16": {0.0}, "vgg16(norm=False)": {2.0}}
+
+
+# --- speednet ---
+
+
+def test_speednet_has_the_size_by_hand():
+    c = (64, 128, 128)
+    convolutions = 9 * (24 * c[0] + c[0] ** 2 + c[0] * c[1] + c[1] ** 2 + c[1] * c[2] + c[2] ** 2)
+    counted = cost(build_model("speednet"), (3, 32, 32))
+    assert counted["params"] == 24 + convolutions + 2 * 2 * sum(c) + 10 * c[2]
+    macs = 31 ** 2 * (12 * 24 + 9 * 24 * c[0])
+    for side, here, after in ((15, c[0], c[1]), (7, c[1], c[2])):
+        macs += 9 * side ** 2 * (here ** 2 + here * after)
+    assert counted["macs"] == macs + 9 * 3 ** 2 * c[2] ** 2 + 10 * c[2]
+
+
+def test_a_speed_group_is_its_formula():
+    group = SpeedGroup(5, 7, 1).eval()
+    x = torch.rand(2, 5, 9, 9)
+    z = nn.functional.conv2d(x, group.conv1.weight, padding=1)
+    z = z.unfold(2, 2, 2).unfold(3, 2, 2).amax((4, 5))
+    z = nn.functional.gelu(z / (1 + 1e-5) ** 0.5)
+    z = nn.functional.gelu(nn.functional.conv2d(z, group.conv2.weight, padding=1)
+                           / (1 + 1e-5) ** 0.5)
+    assert torch.allclose(group(x), z, atol=1e-5)
+
+
+def test_the_whitening_makes_patches_uncorrelated_with_variance_one():
+    torch.manual_seed(0)
+    stem, rng = Whitening(3), torch.Generator().manual_seed(0)
+    x = nn.functional.avg_pool2d(torch.randn(400, 3, 12, 12, generator=rng), 3, 1) * 3
+    stem.whiten(x)
+    y = stem.conv(x).permute(1, 0, 2, 3).flatten(1)                    # [24, patches]
+    assert torch.allclose(y[:12] @ y[:12].T / y.shape[1], torch.eye(12), atol=0.02)
+    assert torch.equal(y[:12], -y[12:])
+    before = stem.conv.weight.clone()
+    stem.whiten(x)
+    assert torch.equal(before, stem.conv.weight) and not stem.conv.weight.requires_grad
+
+
+def test_dirac_filters_pass_their_input_on():
+    net = build_model("speednet", width=0.5)
+    group = net.stages[1][0]
+    x = torch.rand(1, group.conv1.in_channels, 6, 6)
+    assert torch.equal(group.conv1(x)[:, :x.shape[1]], x)

@@ -10,7 +10,7 @@ from torch import nn
 
 from attnlib.grid import row_of
 from attnlib.models import build_model
-from attnlib.optim import best_epoch, halving, is_over, make_optimizer, plateau
+from attnlib.optim import best_epoch, halving, is_over, linear, make_optimizer, plateau, set_lr
 from attnlib.paths import checkpoints_dir
 from attnlib.recipes import RECIPES, Recipe
 from attnlib.run import Run
@@ -220,3 +220,32 @@ def test_mixed_images_weigh_the_loss_by_their_labels():
     trainer.steps = 1
     trainer.batches["train"].epoch = lambda epoch, side: iter([(x, y)])
     assert trainer.epoch(0)["loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+
+# --- The swift one ---
+
+
+def test_linear_rises_over_the_warm_up_and_falls_to_zero():
+    how = Recipe(warmup=0.2)
+    rates = [linear(k / 100, how) for k in range(101)]
+    assert rates[0] == pytest.approx(0.01) and rates[20] == pytest.approx(1)
+    assert rates[60] == pytest.approx(0.5) and rates[100] == pytest.approx(0)
+    assert max(rates) == rates[20]
+
+
+def test_norms_may_have_a_rate_of_their_own():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    how = Recipe(lr=0.1, norm_rate=8.0, warmup=0.0)
+    optimizer = make_optimizer(net, how)
+    set_lr(optimizer, how, 0.5)
+    rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    assert len(rates) == 6
+    assert [rates[id(p)] for p in net[1].parameters()] == pytest.approx([0.4] * 2)
+    assert [rates[id(p)] for k in (0, 3) for p in net[k].parameters()] == pytest.approx([0.05] * 4)
+
+
+def test_what_is_fixed_is_not_stepped():
+    net = build_model("speednet", width=0.1)
+    held = {id(p) for g in make_optimizer(net, RECIPES["swift"]).param_groups for p in g["params"]}
+    assert held == {id(p) for p in net.parameters() if p.requires_grad}
+    assert id(net.stem.conv.weight) not in held and id(net.stem.conv.bias) in held

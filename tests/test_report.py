@@ -21,7 +21,8 @@ from attnlib.paths import figures_dir
 @pytest.fixture
 def figure():
     rows = [{"dataset": "cifar10", "backbone": "resnet18", "recipe": "strong", "attention": arm,
-             "arm": arm, "seed": seed, "status": "done", "accuracy": 60.0 + seed, "profile": "pilot"}
+             "arm": arm, "seed": seed, "status": "done", "accuracy": 60.0 + seed,
+             "profile": "pilot"}
             for arm in ("none", "se") for seed in range(3)]
     return plots.accuracy(pd.DataFrame(rows))
 
