@@ -450,9 +450,9 @@ class ScaledLinear(nn.Linear):
 def speednet(num_classes: int, in_channels: int, width: float) -> Net:
     """A network in the manner of the CIFAR speed runs, after Jordan 2024, arXiv:2404.00498: a fixed
     whitening convolution, three groups of two 3×3 convolutions of 64, 128, 128 channels with a 2×2
-    max pooling after each first (maps of 31, 15, 7, 3 on 32 pixels), the maximum over the map, and
-    a linear classifier. Deviations: its norms have scales, and its whitening's bias is learned to
-    the end."""
+    max pooling after each first (maps of 31, 15, 7, 3 on 32 pixels), a 3×3 max pooling and a linear
+    classifier; images of 26 pixels at least. Deviations: its norms have scales, and its whitening's
+    bias is learned to the end."""
     stem, stages = Whitening(in_channels), []
     before = stem.channels
     for k, full in enumerate((64, 128, 128), 1):
@@ -460,7 +460,7 @@ def speednet(num_classes: int, in_channels: int, width: float) -> Net:
         stages.append(stage_of([SpeedGroup(before, channels, k)], channels, k))
         before = channels
     return Net(stem, stages, before, ScaledLinear(before, num_classes, bias=False),
-               neck=nn.AdaptiveMaxPool2d(1))
+               neck=nn.MaxPool2d(3))
 
 
 class Row(NamedTuple):
