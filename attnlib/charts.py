@@ -148,3 +148,30 @@ def inference_time(batch: str = "64") -> plt.Figure:
     if not found:
         empty(figure, axes[0])
     return figure
+
+
+def schedules(histories: dict) -> plt.Figure:
+    """How far each block is ahead of the plain network in the course of training: the mean over
+    seeds of its validation accuracy less ``none``'s mean, in points, with a band from the lowest to
+    the highest seed. ``histories``: title -> `grid.histories` of the runs of one data set and
+    network; gates that start open are dashed, those that start half open solid."""
+    histories = {title: rows for title, rows in histories.items() if len(rows)}
+    figure, axes = panels(len(histories), 4.8, 3.6)
+    for axis, (title, rows) in zip(axes, histories.items(), strict=False):
+        plain = rows[rows.arm == "none"].groupby("epoch").val_accuracy.mean()
+        for arm, own in rows[rows.arm != "none"].groupby("arm", sort=False):
+            ahead = 100 * own.pivot(index="epoch", columns="seed", values="val_accuracy").sub(
+                plain, axis=0)
+            opened = "gate_init=open" in arm
+            axis.plot(ahead.index, ahead.mean(axis=1), color=look(arm).colour,
+                      linestyle="--" if opened else "-", marker=look(arm).marker, markersize=4,
+                      fillstyle="none" if opened else "full",
+                      label=short(arm) + ("" if opened else ", gates half open"))
+            axis.fill_between(ahead.index, ahead.min(axis=1), ahead.max(axis=1), linewidth=0,
+                              color=look(arm).colour, alpha=0.1)
+        axis.axhline(0, color="#888888", linewidth=1)
+        axis.set(title=title, xlabel="epoch", ylabel="validation accuracy\nover none, points")
+    if not histories:
+        empty(figure, axes[0])
+    legend(figure)
+    return figure

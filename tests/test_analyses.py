@@ -21,7 +21,7 @@ from attnlib import (
     store,
 )
 from attnlib.alttext import describe
-from attnlib.grid import estimate_seconds, study
+from attnlib.grid import estimate_seconds, histories, study
 from attnlib.run import Run
 from attnlib.speed import latencies
 from attnlib.studies import STUDIES
@@ -306,3 +306,23 @@ def test_a_row_for_each_study_with_its_question_runs_and_time():
 def test_a_gpu_is_estimated_to_be_faster():
     run = Run(width=0.125, n_train=100)
     assert estimate_seconds(run, "cuda") < estimate_seconds(run, "cpu") == estimate_seconds(run)
+
+
+# --- Gates and schedules ---
+
+
+def test_the_lines_of_a_schedule_are_differences_to_the_plain_mean():
+    put("none", [[0.3, 0.5, 0.6], [0.1, 0.3, 0.6]])
+    put("cbam", [[0.1, 0.5, 0.7], [0.1, 0.4, 0.5]])
+    put("cbam(gate_init=open)", [[0.3, 0.5, 0.6]] * 2)
+    figure = charts.schedules({"short": histories(runs()), "none": histories(runs()).iloc[:0]})
+    axis, = figure.axes
+    lines = {line.get_label(): line for line in axis.get_lines()}
+    half, opened = lines["CBAM, gates half open"], lines["CBAM, gates open"]
+    assert half.get_ydata() == pytest.approx([-10, 5, 0])
+    assert opened.get_ydata() == pytest.approx([10, 10, 0])
+    assert (half.get_linestyle(), opened.get_linestyle()) == ("-", "--")
+
+
+def test_without_runs_a_schedule_says_so():
+    assert "no finished runs" in charts.schedules({}).axes[0].texts[0].get_text()
