@@ -51,13 +51,14 @@ def plan(widths=(0.25,), networks=NETWORKS, arms=ARMS, notebook: str = "") -> li
                          Row("road", "road", 1, net)]
         rows += [Row(f"memory-{b}-w{width:g}", "memory", 1.5,
                      {"backbone": b, "width": width, "arms": arms}) for b in networks]
-    rows.append(Row("import", "import", 1, {}))
+    rows += [Row("claimed", "claimed", 3, {}), Row("import", "import", 1, {})]
     return rows + [Row("notebook", "notebook", 1, {"name": notebook})] * bool(notebook)
 
 
 def quick_plan() -> list[Row]:
     """Everything once, tiny: to see that it works."""
     small = {"agreement": {"n_train": 256, "n_test": 200, "epochs": 1},
+             "claimed": {"arms": ARMS[:2], "batch": 2, "width": 0.125},
              "pipeline": {"batches": 4}, "import": {"repeats": 1}, "road": {"images": 2}}
     rows = plan((0.125,), ("squeezenet",), ARMS[:2])
     return [r._replace(options=r.options | small.get(r.kind, {})) for r in rows]
@@ -235,6 +236,33 @@ def inference(data: Dataset, seconds: float, backbone: str, width: float, arms,
     return out
 
 
+def claimed(data: Dataset, seconds: float, arms=("none", "cbam head_post", "se", "cbam"),
+            shape=(1, 28, 28), batch: int = 64, width: float = 1.0) -> dict:
+    """As `inference`, at the size at which the Fashion-MNIST report states its times. Each arm has
+    one call a turn, of one thread on a CPU: on a busy machine neighbours in time are slowed alike,
+    and no thread waits for another."""
+    how, threads = machine(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    layout = torch.channels_last if how.channels_last else torch.contiguous_format
+    models = {arm: build_model("resnet18", arm.split()[0], width=width, in_channels=shape[0],
+                               image_size=shape[1], placement="".join(arm.split()[1:]) or None)
+              .eval().to(how.device, memory_format=layout) for arm in arms}
+    x = torch.randn(batch, *shape, device=how.device).to(memory_format=layout)
+
+    def call(arm):
+        with torch.inference_mode(), torch.autocast(how.device, how.autocast,
+                                                    enabled=how.autocast is not None):
+            models[arm](x)
+    once = sum(measure.warm_up(lambda arm=arm: call(arm), 20, 2, how.device) for arm in arms)
+    times = {arm: [] for arm in arms}
+    for arm in measure.turns(list(arms), int(max(seconds / once, 2 * REPEATS[0]))):
+        took = measure.seconds_of(lambda arm=arm: call(arm), how.device)
+        times[arm].append(1e3 * took / batch)
+    torch.set_num_threads(threads)
+    return {"backbone": "resnet18", "width": width, "threads": 1, "shape": list(shape),
+            "batch": batch, "repeats": times}
+
+
 PEAK = """
 from attnlib.bench import few_steps
 print(few_steps(**given))
@@ -324,6 +352,6 @@ def learnt(loop: str, run: Run, data: Dataset) -> float:
 
 
 KINDS: dict[str, Callable] = {
-    "training": training, "pipeline": pipeline, "inference": inference, "memory": memory,
-    "matrix": matrix, "import": imports, "notebook": notebook, "agreement": agreement,
-    "road": road}
+    "training": training, "pipeline": pipeline, "inference": inference, "claimed": claimed,
+    "memory": memory, "matrix": matrix, "import": imports, "notebook": notebook,
+    "agreement": agreement, "road": road}

@@ -13,11 +13,9 @@ NOTHING = Difference(math.nan, math.nan, math.nan, 0, 0)
 
 
 class Finding(NamedTuple):
-    """``d`` in the metric's unit, ``sd`` of the differences (NaN where unknown), the recipe of the
-    runs that it is from."""
-    d: Difference
+    """``d`` in the metric's unit; ``sd`` of the differences (NaN where unknown)."""
+    d: Difference = NOTHING
     sd: float = math.nan
-    recipe: str = "strong"
 
 
 def summed(gaps, percent: bool = False) -> Finding:
@@ -27,7 +25,7 @@ def summed(gaps, percent: bool = False) -> Finding:
     gaps, back = gaps[np.isfinite(gaps)], (lambda x: 100 * math.expm1(x)) if percent else float
     n = len(gaps)
     if not n:
-        return Finding(NOTHING)
+        return Finding()
     mean, sd = gaps.mean(), gaps.std(ddof=1) if n > 1 else math.nan
     half = stats.t_half_width(sd, n) if n >= MIN_SEEDS else math.nan
     d = Difference(back(mean), back(mean - half), back(mean + half), n, int((gaps > 0).sum()))
@@ -47,9 +45,28 @@ def cell_of(df, dataset: str, backbone: str, recipe: str):
 def scores(claim, df, recipe: str) -> Finding:
     """Differences of a column of the `collect` table; of a contrast, those here less those of the
     same seeds on the second data set."""
-    own, other = (gaps(cell_of(df, dataset, claim.backbone, recipe), claim.arm, claim.metric,
-                       claim.base) for dataset in (claim.dataset, claim.than))
-    return summed((own - other).dropna() if claim.than else own)
+    cells = [with_fit(cell_of(df, dataset, claim.backbone, recipe), claim.metric)
+             for dataset in (claim.dataset, claim.than) if dataset]
+    if claim.kind == "level":
+        return level(cells[0].loc[cells[0].arm == claim.arm, claim.metric])
+    own, *other = (gaps(cell, claim.arm, claim.metric, claim.base) for cell in cells)
+    return summed((own - other[0]).dropna() if other else own)
+
+
+def level(values) -> Finding:
+    """The mean of the runs' own scores, with the interval in which another run would end."""
+    mean, low, high, n, wins = summed(values).d[:5]
+    wide = math.sqrt(n + 1)
+    return Finding(Difference(mean, mean - wide * (mean - low), mean + wide * (high - mean), n,
+                              wins))
+
+
+def with_fit(cell, metric: str):
+    """The runs with how they fitted in the last epoch, training accuracy in percent or loss."""
+    if metric not in FIT:
+        return cell
+    last = histories(cell).groupby("id")[metric].last()
+    return cell.assign(**{metric: FIT[metric] * cell.id.map(last)})
 
 
 def epochs(claim, df, recipe: str) -> Finding:
@@ -57,7 +74,7 @@ def epochs(claim, df, recipe: str) -> Finding:
     history = histories(cell_of(df, claim.dataset, claim.backbone, recipe))
     found = convergence.levels(history, base=claim.base) if len(history) else []
     if not found:
-        return Finding(NOTHING)
+        return Finding()
     times = convergence.reached(history, found[-1])
     r = convergence.ratio(times, claim.arm, claim.base)
     logs = np.log(times[claim.arm] / times[claim.base]) if r.n else np.array([])
@@ -76,34 +93,51 @@ def focus(claim, df, recipe: str) -> Finding:
             e, n = found.gain[claim.metric], found.seeds
             sd = (e.high - e.low) / 2 / stats.t_half_width(1.0, n) if n >= MIN_SEEDS else math.nan
             return Finding(Difference(*e, n, 0), sd)
-    return Finding(NOTHING)
+    return Finding()
 
 
-def latency(claim) -> Finding:
-    """Time an image at batch 64 as a percentage of the base's, repeat by repeat, from the stored
-    benchmark: a GPU's where there is one."""
+def at_its_size(claim) -> tuple[Finding, str]:
+    """Time an image as a percentage of the base's, and what it was measured on: at the size at
+    which the claim is made, from the stored benchmark, a GPU's where there is one. The median over
+    the repeats, each a call of every arm in turn, with its order-statistic interval."""
     from .speed import largest_first, rows
-    for row in (row for body in largest_first() for row in rows(body, "inference")):
-        again = row["repeats"].get("64", {})
-        if row["backbone"] == claim.backbone and {claim.arm, claim.base} <= set(again):
-            return summed(np.log(np.divide(again[claim.arm], again[claim.base])), True)
-    return Finding(NOTHING)
+    for body in largest_first():
+        for row in rows(body, "claimed"):
+            times = row["repeats"]
+            if {claim.arm, claim.base} <= set(times):
+                over = 100 * (np.divide(times[claim.arm], times[claim.base]) - 1)
+                d = Difference(float(np.median(over)), *convergence.order_interval(over),
+                               len(over), int((over > 0).sum()))
+                c, h, w = row["shape"]
+                return Finding(d), (f"{h}×{w}×{c} pixels, batch {row['batch']}, width "
+                                    f"{row['width']:g}, on {body['env']['device']}, in turns at a "
+                                    f"load of {row['load'][0]:g}")
+    return Finding(), ""
 
 
-MEASURED = {"accuracy": scores, "nll": scores, "epochs": epochs, "entropy": focus, "lift": focus}
+FIT = {"train_accuracy": 100, "loss": 1}
+MEASURED = {"accuracy": scores, "nll": scores, "train_accuracy": scores, "loss": scores,
+            "epochs": epochs, "entropy": focus, "lift": focus}
 
 
-def finding(claim, profile: str) -> Finding:
-    """What the records of a profile say to a claim. The project's own recipe decides where at least
-    three pairs of it are finished, at full size; else ours."""
-    if claim.metric == "latency":
-        return latency(claim)
-    df = table([run for run in study(claim.study, profile) if concerns(claim, run)], profile)
-    if claim.own and profile == "full":
-        found = MEASURED[claim.metric](claim, df, claim.own)._replace(recipe=claim.own)
-        if found.d.n >= MIN_SEEDS:
-            return found
-    return MEASURED[claim.metric](claim, df, "strong")
+@cache
+def runs_of(name: str, profile: str) -> tuple:
+    """The planned runs of a study; a dozen claims ask for those of one."""
+    return tuple(study(name, profile))
+
+
+def matching(claim, profile: str, recipe: str) -> list:
+    """The runs of a profile that say something to a claim: a study may have hundreds of others."""
+    return [run for run in runs_of(claim.study, profile)
+            if run.backbone == claim.backbone and run.dataset in (claim.dataset, claim.than)
+            and run.recipe == recipe and arm_of(run) in (claim.arm, claim.base)]
+
+
+def finding(claim, profile: str, recipe: str) -> Finding:
+    """What the records of a profile, trained by that recipe, say to a claim."""
+    df = table(matching(claim, profile, recipe), profile)
+    done = len(df) and (df.status == "done").any()
+    return MEASURED[claim.metric](claim, df, recipe) if done else Finding()
 
 
 def counted(claim) -> tuple[float, bool]:
@@ -119,13 +153,6 @@ def counted(claim) -> tuple[float, bool]:
         return found[-1], np.allclose(found, (11.17, 11.21, 11.26, 11.26), rtol=0, atol=0.005)
     found = [2 * c["macs"] / 1e9 for c in costs]        # theirs also counts norms and the like
     return found[-1], np.allclose(found, claim.claimed, rtol=0.01)
-
-
-def concerns(claim, run) -> bool:
-    """Whether a run is of one of the claim's arms and cells: a study may have hundreds of others.
-    """
-    return (run.backbone == claim.backbone and run.dataset in (claim.dataset, claim.than)
-            and arm_of(run) in (claim.arm, claim.base))
 
 
 @cache

@@ -13,6 +13,16 @@ PROJECTS = {
     "P2": "[three ResNet50s](https://github.com/Dalejan/Resnet50_Attention)",
     "P3": "the Fashion-MNIST report",
 }
+# (project, file) -> the commit whose file has the words that are quoted, or the day it was read
+READ = "read 2026-11-21"
+WORDS = {
+    ("P0", "README"): "69e8b4d", ("P0", "AlidortoGPU_tran_Set.ipynb"): "fe959ed",
+    ("P0", "article"): READ,        # synapsesocial.com/de/papers/6a168b770c924ddd1bd5a3d2
+    ("P1", "README"): READ, ("P1", "demo_training.ipynb"): "3e874ec",
+    ("P2", "README"): "028e880", ("P2", "Resnet50_CBAM/README.md"): "0a4a824",
+    ("P3", "README"): READ,
+}
+PRETRAINED = ("P0",)                # on ImageNet, at 224 pixels: not repeated here
 
 
 class Row(NamedTuple):

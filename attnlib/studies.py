@@ -176,9 +176,11 @@ STUDIES = {
                         at(f"post_add@{stages}")) for stages in ("1", "12", "123", "34")),
                  *(Plan("cifar100", "resnet18", ("se", "sa", "cbam"), 6, at(f"block@{stages}"))
                    for stages in ("1", "12", "123", "34")),
-                 Plan("cifar100", "resnet18", ("se_sa", "sec_sa"), 6, at("post_add@12")),
                  Plan("cifar10", "vgg19", ("none",), 6),
-                 Plan("cifar10", "vgg19", ("se_sa", "sec_sa", "cbam", "new"), 6, at("block@1")),
+                 *(Plan("cifar100", "resnet18", ("cbam(gamma=1.0)", "se_sa", "sec_sa"), 6,
+                        at(f"post_add@{stages}")) for stages in ("1", "12", "123")),
+                 Plan("cifar10", "vgg19", ("se_sa", "sec_sa", "cbam(gamma=1.0)", "new"), 6,
+                      at("block@1")),
                  Plan("cifar10", "resnet18", ("none", "aa", "nab"), 3))}),
     "resnet50": Study("Do SE and CBAM help a ResNet-50, and the narrow copy that a project ran?", {
         "real": (Plan("cifar10", "resnet50_slim", ("none", "se", "replica_cbam_p2"), 3,

@@ -81,7 +81,8 @@ def test_a_quick_bench_is_stored_and_read(monkeypatch, out):
 
 
 def test_the_other_rows_measure(data):
-    kinds = {"pipeline": {"batches": 2}, "matrix": {"sizes": (128,)},
+    kinds = {"claimed": {"arms": ("none", "cbam head_post"), "batch": 2, "width": 0.125},
+             "pipeline": {"batches": 2}, "matrix": {"sizes": (128,)},
              "inference": NET | {"arms": ("none", "se"), "batches": (1, 4),
                                "warm": 0},
              "agreement": {"backbone": "squeezenet", "n_train": 32, "n_test": 20, "epochs": 1},
