@@ -1,5 +1,6 @@
 """The words and tables of the report, 07_report: each computed from the records of the studies'
 chosen profiles; what is missing is a sentence."""
+import math
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -10,16 +11,36 @@ from .grid import collect, estimate_seconds, finished, resolve_profile, study
 from .inference import seeds_needed
 from .run import Run
 from .speed import steps
-from .stats import CELL, MIN_SEEDS, arms_table, paired, tested_gains, verdict
+from .stats import (
+    CELL,
+    MIN_SEEDS,
+    STILL_RISING,
+    all_seeds,
+    arms_table,
+    behind,
+    cell_runs,
+    compared,
+    tested_gains,
+    verdict,
+)
 from .studies import PROFILES, STUDIES, margin_of
-from .words import all_runs, empty_slots, interval, items, name, place, plural, provenance
+from .words import (
+    all_runs,
+    counted_verdicts,
+    empty_slots,
+    interval,
+    items,
+    name,
+    outcome,
+    place,
+    plural,
+    provenance,
+)
 
 ADVICE = {
     "better": "use it where its cost fits",
-    "better (not after Holm)": "promising: confirm it with more seeds",
     "equivalent": "no reason to: it gains nothing here",
     "worse": "not here",
-    "worse (not after Holm)": "probably not here",
 }
 # they cost as much as a block and look at nothing, or at another image
 CONTROLS = ("layerscale", "shuffled", "frozen", "none wider")
@@ -38,59 +59,71 @@ def abstract(chosen: dict[str, str], audit) -> str:
                 + claims.headline(audit))
     where = ", ".join(place(cell.iloc[0]) for _, cell in done.groupby(CELL, sort=False))
     tested = tested_gains(df)
-    counts = tested.reading.value_counts()
-    gains = ", ".join(f"{n} {word}" for word, n in counts.items()) or "none has enough seeds yet"
+    gains = counted_verdicts(tested) if len(tested) else "none has enough seeds yet"
     text = (f"Does attention help small-image CNNs? {plural(len(done), 'network')} were trained "
             f"(profile `{profile}`: {PROFILES[profile].says}): {where}. Each block is compared "
-            f"with the plain network of the same seeds. Of {plural(len(tested), 'tested gain')}: "
+            f"with the plain network of the same cell. Of {plural(len(tested), 'tested gain')}: "
             f"{gains}. ")
     if len(tested):
         best = tested.loc[tested.gain.idxmax()]
         worst = tested.loc[tested.gain.idxmin()]
         text += (f"They reach from {interval(worst.gain, worst.low, worst.high)} points "
-                 f"({name(worst.arm)}, {place(worst)}) to "
+                 f"({name(worst.arm)}, {place(worst)}, {outcome(worst)}) to "
                  f"{interval(best.gain, best.low, best.high)} ({name(best.arm)}, {place(best)}). ")
     return f"{text}{open_words(chosen['controls'])} **{claims.headline(audit)}** {advice(df)}"
 
 
 def advice(df) -> str:
-    """Which block to use, in one or two sentences, from the verdicts on its gains."""
+    """Which block to use, in a few sentences, from the verdicts on its gains: for the networks that
+    had learned what they could."""
     tested = tested_gains(df)
     if not len(tested):
-        return (f"No block has {MIN_SEEDS} finished pairs yet, so none can be recommended: use the "
+        return (f"No block has {MIN_SEEDS} finished seeds yet, so none can be recommended: use the "
                 "plain network.")
-    sure = tested[tested.reading == "better"]
-    if len(sure):
-        return "Recommended, where its cost fits: " + "; ".join(
-            f"{name(r.arm)} ({interval(r.gain, r.low, r.high)} points, {place(r)})"
-            for r in sure.sort_values("gain", ascending=False).itertuples()) + "."
-    hopes = tested[tested.verdict == "better"]
-    text = ("No block shows a gain that survives the count of all that were tried"
-            + ("" if len(hopes) else ", nor one before that count")
-            + ": use the plain network, and spend the effort on its recipe.")
-    if len(hopes):
-        text += " Worth more seeds: " + "; ".join(
-            f"{name(r.arm)} ({interval(r.gain, r.low, r.high)} points, {place(r)})"
-            for r in hopes.itertuples()) + "."
-    return text
+    settled = tested[(tested.rise <= STILL_RISING) & (tested.family == "blocks")]
+    sure, waits = settled[settled.verdict == "better"], unsettled(tested)
+    if not len(settled):
+        return waits
+    if not len(sure):
+        return ("No block shows a gain: use the plain network, and spend the effort on its recipe. "
+                + waits).strip()
+    return ("Recommended, where its cost fits: " + "; ".join(
+        f"{name(r.arm)} ({interval(r.gain, r.low, r.high)} points, {place(r)})"
+        for r in sure.sort_values("gain", ascending=False).itertuples()) + f". {waits}").strip()
+
+
+def unsettled(tested) -> str:
+    """A sentence on the cells of `tested_gains` whose plain network still learns, or says nothing
+    of its validation: no advice follows from them; "" if none does."""
+    where = [place(r) + ("" if math.isnan(r.rise) else f" ({r.rise:+.1f} points)")
+             for r in tested[~(tested.rise <= STILL_RISING)].drop_duplicates(CELL).itertuples()]
+    return (f"No advice follows from {', '.join(where)}: the plain network's validation accuracy "
+            f"still rose by more than {STILL_RISING:g} points over the last two epochs."
+            ) if where else ""
 
 
 def advice_table(df) -> str:
-    """Markdown: each block's gain and cost, and what follows for somebody who has to choose."""
+    """Markdown: each block's gain and cost, and what follows for somebody who has to choose, where
+    the plain network had learned what it could."""
     import pandas as pd
-    rows, cells, measured = [], dict(list(df.groupby(CELL, sort=False))), steps()
-    for r in arms_table(df).itertuples():
-        if r.arm == "none" or not r.pairs:
-            continue
-        cell = cells[(r.dataset, r.backbone, r.recipe)]
-        cell = cell[cell.status == "done"]
+    table, measured, rows = arms_table(df), steps(), []
+    tested = table[table.gain.notna()] if len(table) else table
+    if not len(tested):
+        return "No block has a finished run beside the plain network yet."
+    runs = all_seeds(df)
+    runs = runs[runs.status == "done"]
+    settled = tested[(tested.rise <= STILL_RISING) & (tested.family == "blocks")]
+    for r in settled.itertuples():
+        cell = runs[(runs[CELL] == [r.dataset, r.backbone, r.recipe]).all(axis=1)]
         mine, plain = (cell[cell.arm == arm] for arm in (r.arm, "none"))
         step = measured.get((r.backbone, plain.width.iloc[0], r.arm))
-        says = ADVICE.get(r.reading)
-        if says is None and r.pairs >= MIN_SEEDS:
-            need = seeds_needed(r.sd_diff, margin_of(cell.profile.iloc[0], r.dataset))
+        says = "not at this length: it had not fitted as far" if behind(r) else \
+            ADVICE.get(r.verdict)
+        if r.verdict == "undecided":
+            arms = int((settled[CELL] == [r.dataset, r.backbone, r.recipe]).all(axis=1).sum())
+            need = seeds_needed(r.sd_diff, r.margin, arms)
             says = (f"unknown: about {need:,} seeds would show a gain of the margin"
-                    if need > r.pairs else "unknown: a gain of the margin would probably show")
+                    if need > r.n else "unknown: a gain of the margin would probably show")
         rows.append({
             "where": place(r), "block": name(r.arm),
             "gain, points": interval(r.gain, r.low, r.high),
@@ -98,17 +131,21 @@ def advice_table(df) -> str:
             "MACs": f"{100 * (mine.macs.iloc[0] / plain.macs.iloc[0] - 1):+.1f} %",
             "training step, in the bench": f"× {step:.2f}" if step else "–",
             "advice": says or "too few seeds to say"})
-    if not rows:
-        return "No block has a finished pair yet."
-    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True).replace("-0.0 %",
-                                                                                      "0.0 %")
+    text = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True) if rows else ""
+    return "\n\n".join(filter(None, (text.replace("-0.0 %", "0.0 %"), unsettled(tested))))
+
+
+def and_smaller(profile: str) -> list[str]:
+    """A profile, and those that stand in for it; none do for ``smoke``."""
+    return list(dict.fromkeys((profile, *(("real", "pilot", "small") if profile != "smoke"
+                                          else ()))))
 
 
 def with_runs(key: str, profile: str, enough) -> tuple[str, object]:
     """(profile, finished runs) of a study: from the profile asked for, or, where those are not
     ``enough``, from a smaller one that has enough; the asked one's if none has."""
-    order = [profile] + [p for p in ("real", "pilot", "small") if p != profile and profile != "smoke"]
-    tables = {p: df[df.status == "done"] for p in order if len(df := collect(key, p))}
+    tables = {p: df[df.status == "done"] for p in and_smaller(profile)
+              if len(df := collect(key, p))}
     found = next((p for p, done in tables.items() if enough(done)), profile)
     return found, tables.get(found, collect(key, profile).iloc[:0])
 
@@ -158,33 +195,35 @@ def open_words(profile: str) -> str:
     """What opening the gates at the start changes, by the study ``controls``; "" without runs."""
     profile, done = with_runs("controls", profile, lambda d: d.arm.str.contains("=open").any())
     parts = []
-    for _, cell in done.groupby(CELL, sort=False):
+    for _, cell in all_seeds(done).groupby(CELL, sort=False):
         for arm in (a for a in cell.arm.unique() if "gate_init=open" in a):
             base = arm.partition("(")[0]
-            d = paired(cell, arm, base)
-            if d.n:
+            both = cell[cell.arm.isin((arm, base)) & (cell.status == "done")]
+            d = compared(both, base=base)[arm]
+            if not math.isnan(d.mean):
                 margin = margin_of(profile, cell.dataset.iloc[0])
                 parts.append(f"gates that start open change {name(base)} in "
                              f"{place(cell.iloc[0])} by {interval(d.mean, d.low, d.high)} points "
-                             f"over {plural(d.n, 'paired seed')}, {verdict(d, margin)}")
+                             f"over {plural(d.n, 'seed')}, {verdict(d, margin)}")
     return (f"Blocks start with their gates half open; by the study `controls` (profile "
             f"`{profile}`), {'; '.join(parts)}.") if parts else ""
 
 
 def controls_table(profile: str) -> str:
-    """Markdown: every block against every control of the study ``controls``, paired by seed."""
+    """Markdown: every block against every control of the study ``controls``; intervals hold for all
+    blocks of a network against one control together."""
     import pandas as pd
     profile, done = with_runs("controls", profile, lambda d: d.arm.isin(CONTROLS).any())
-    rows = []
-    for _, cell in done.groupby(CELL, sort=False):
-        there = list(cell.arm.unique())
-        for arm in (a for a in there if a not in ("none", *CONTROLS)):
+    rows, shown = [], set(done.arm)
+    for _, cell in cell_runs(done).groupby(CELL, sort=False):
+        over = {control: compared(cell, base=control) for control in ("none", *CONTROLS)}
+        margin = margin_of(profile, cell.dataset.iloc[0])
+        for arm in (a for a in cell.arm.unique() if a in shown and a not in over):
             row = {"where": place(cell.iloc[0]), "profile": profile, "block": name(arm)}
-            for control in ("none", *CONTROLS):
-                d = paired(cell, arm, control)
-                margin = margin_of(profile, cell.dataset.iloc[0])
-                row[f"over {CALLED.get(control, name(control))}"] = (
-                    f"{interval(d.mean, d.low, d.high)}, {verdict(d, margin)}" if d.n else "–")
+            for control, found in over.items():
+                d = found[arm]
+                row[f"over {CALLED.get(control, name(control))}"] = "–" if math.isnan(d.mean) \
+                    else f"{interval(d.mean, d.low, d.high)}, {verdict(d, margin)}"
             rows.append(row)
     if not rows:
         return f"The study `controls` has no finished runs in profile `{profile}` yet."
@@ -196,17 +235,16 @@ def controls_table(profile: str) -> str:
               for word in ("better", "worse", "equivalent", "undecided")}
     return (found.to_markdown(index=False, disable_numparse=True)
             + f"\n\nOf {plural(len(tested), 'comparison')} with an interval: "
-            + ", ".join(f"{n} {word}" for word, n in counts.items() if n)
-            + ". They are not corrected for their number.")
+            + ", ".join(f"{n} {word}" for word, n in counts.items() if n) + ".")
 
 
 def why_words(df) -> str:
     """Seed noise against the gains that people hope for, a sentence a cell."""
-    lines = [f"{where}: the sd of a paired difference is {sd:.2f} points, so one pair of runs "
+    lines = [f"{where}: the sd of a difference of two runs is {sd:.2f} points, so one pair of runs "
              f"shows a gain of {2 * sd:.1f} or a loss of as much now and then with no effect at "
-             f"all; {seeds_needed(sd, margin)} seeds see a gain of {margin:g}."
-             for where, sd, _, _, margin in scatter(df)]
-    return items(lines) or "Too few finished pairs to know the noise of a difference."
+             f"all; {seeds_needed(sd, margin, arms)} seeds an arm see a gain of {margin:g}."
+             for where, sd, arms, _, margin in scatter(df)]
+    return items(lines) or "Too few finished runs to know the noise of a difference."
 
 
 def remaining(df) -> str:
@@ -266,16 +304,17 @@ def reproducibility(df) -> str:
     return (f"{provenance(df)} Code: {plural(len(commits), 'commit')} "
             f"({', '.join(sorted(commits))}). Images for training / validation / test, the same "
             f"for every seed: {splits}. The test split was scored once a run, with the last "
-            "epoch's weights, and no choice was made by it; runs of the studies `recipe` and "
-            "`selection` under other recipes also recorded its curve, for the section on selection "
-            "alone.")
+            "epoch's weights, and no choice was made by it; the runs of the study `selection` also "
+            "recorded its curve, for the section on selection alone.")
 
 
 def selection_words(profile: str) -> str:
-    """`selection.reading` of the study ``selection``, from a profile that has its runs."""
+    """`selection.reading` of the study ``selection`` in every profile that has its runs, the one
+    asked for first: each recipe has a schedule of its own, and the bias goes with that."""
     from . import selection
-    profile, done = with_runs("selection", profile, len)
-    return f"Profile `{profile}`.\n\n{selection.reading(done)}" if len(done) else \
+    tables = {p: collect("selection", p) for p in and_smaller(profile)}
+    return "\n\n".join(f"Profile `{p}`.\n\n{selection.reading(df)}" for p, df in tables.items()
+                       if (df.status == "done").any()) or \
         "No run of the study `selection` has finished yet."
 
 
@@ -312,6 +351,6 @@ def failures(chosen: dict[str, str]) -> str:
     text = "; ".join(lines) + "."
     if len(worse):
         text += " Worse than the plain network: " + "; ".join(
-            f"{name(r.arm)} {interval(r.gain, r.low, r.high)} points ({place(r)}), {r.reading}"
+            f"{name(r.arm)} {interval(r.gain, r.low, r.high)} points ({place(r)}), {outcome(r)}"
             for r in worse.itertuples()) + "."
     return text

@@ -7,30 +7,20 @@ import numpy as np
 from . import store
 from .inference import (
     MOST_SEEDS,
-    bca,
-    hierarchical,
     mcnemar,
+    random_effects,
     seeds_for_equivalence,
     seeds_needed,
-    smallest_p,
 )
-from .stats import CELL, MIN_SEEDS, arms_table, gaps, tested_gains
-from .words import interval, items, name, place, plural
+from .stats import CELL, MIN_SEEDS, all_seeds, arms_table, pairing, tested_gains
+from .words import counted_verdicts, interval, items, name, place, plural
 
 GAINS = (0.2, 0.5, 1.0, 2.0)        # points that `power_table` gives the number of seeds for
 
 
-HOW_TO_READ = (
-    "*BCa*: a bootstrap interval that follows skew, too short with few seeds. *Seeds and images*: "
-    "both resampled, as if another test set had been drawn, too. *g*: the gain in standard "
-    "deviations of a paired difference. *P(A > B)*: the share of seeds on which the block is "
-    "higher, and Wilson's interval. *TOST*: p of \"it differs by the margin or more\"; small means "
-    "equivalent.")
-
-
 def cells_of(df) -> list:
     """(the cell's first row, its runs) for every data set, network and recipe of a table."""
-    return [(cell.iloc[0], cell) for _, cell in df.groupby(CELL, sort=False)]
+    return [(cell.iloc[0], cell) for _, cell in all_seeds(df).groupby(CELL, sort=False)]
 
 
 def answers(cell, arm: str) -> dict[int, np.ndarray]:
@@ -45,40 +35,22 @@ def answers(cell, arm: str) -> dict[int, np.ndarray]:
     return out
 
 
-def seeds_and_images(cell, arm: str, base: str = "none") -> tuple[float, float, float]:
-    """`hierarchical` of an arm and ``none`` over the seeds that both have predictions of; NaN where
-    fewer than three."""
-    mine, others = answers(cell, arm), answers(cell, base)
-    both = sorted(mine.keys() & others.keys())
-    if len(both) < MIN_SEEDS:
-        return math.nan, math.nan, math.nan
-    return hierarchical([mine[s] for s in both], [others[s] for s in both])
-
-
-def evidence_table(df, metric: str = "accuracy", digits: int = 1) -> str:
-    """Markdown: one row an arm with finished pairs, and all that can be said about its paired
-    difference to ``none``."""
+def evidence_table(df) -> str:
+    """Markdown: one row an arm with finished runs: its gain over ``none`` by Dunnett's rule,
+    Welch's interval as a check, and the difference in training accuracy."""
     import pandas as pd
-    tables = dict(list(df.groupby(CELL, sort=False)))
     rows = []
-    for r in arms_table(df, metric).itertuples():
-        if r.arm == "none" or not r.pairs:
+    for r in arms_table(df).itertuples():
+        if r.arm == "none" or math.isnan(r.gain):
             continue
-        cell = tables[(r.dataset, r.backbone, r.recipe)]
-        enough = r.pairs >= MIN_SEEDS
-        low, high = bca(gaps(cell, r.arm, metric=metric)) if enough else (math.nan, math.nan)
-        both = seeds_and_images(cell, r.arm) if metric == "accuracy" else (math.nan,) * 3
         rows.append({
-            "where": place(r), "block": name(r.arm), "pairs": str(r.pairs),
-            "gain [t, 95 %]": interval(r.gain, r.low, r.high, digits),
-            "BCa": bracket(low, high, digits),
-            "seeds and images": bracket(both[1], both[2], digits),
-            "p, sign flips": p_value(r.p), "p, Holm": p_value(r.p_holm),
-            "g": interval(r.g, math.nan, math.nan),
-            "P(A > B)": share(r.prob_better, r.prob_low, r.prob_high),
-            "p, TOST": p_value(r.tost_p), "verdict": r.reading})
+            "where": place(r), "block": name(r.arm), "family": r.family, "seeds": str(r.n),
+            "gain, points [95 %, all of a family]": interval(r.gain, r.low, r.high),
+            "p": p_value(r.p), "training": interval(r.train, math.nan, math.nan),
+            "Welch, alone [95 %]": bracket(r.welch_low, r.welch_high), "verdict": r.verdict,
+            "Welch's, where it differs": r.welch if r.welch != r.verdict else ""})
     if not rows:
-        return "No arm has a finished pair yet."
+        return "No arm has a finished run beside the plain network yet."
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
 
@@ -90,47 +62,89 @@ def p_value(p: float) -> str:
     return "<0.001" if p < 0.001 else number(p, 3)
 
 
-def bracket(low: float, high: float, digits: int) -> str:
-    return "–" if math.isnan(low) else interval(0, low, high, digits).partition(" ")[2]
-
-
-def share(value: float, low: float, high: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+def bracket(low: float, high: float) -> str:
+    return "–" if math.isnan(low) else interval(0, low, high).partition(" ")[2]
 
 
 def evidence_words(df) -> str:
-    """How to read `evidence_table`, and what its seeds can reach at best."""
+    """How many gains are clear, how many another test would call otherwise, and whether runs of one
+    seed have noise in common."""
     tested = tested_gains(df)
     if not len(tested):
-        return f"No arm has {MIN_SEEDS} finished pairs yet, so there is nothing to test."
-    clear = tested[tested.verdict.isin(("better", "worse"))]
-    kept = clear[clear.p_holm < 0.05]
-    most = int(tested.pairs.max())
-    floor = smallest_p(most)
-    verb = "excludes" if len(clear) == 1 else "exclude"
-    text = (f"Of {plural(len(tested), 'gain')} with {MIN_SEEDS} pairs or more, {len(clear)} {verb} "
-            f"zero by the 95 % interval; {len(kept)} stay clear when all blocks of a cell "
-            "are counted as one family (Holm). ")
-    if floor > 0.05 / max(tested.groupby(CELL).size()):
-        text += (f"The sign-flip test assumes least and is bounded by the number of seeds: with "
-                 f"{most}, the most there are here, no p can be below {p_value(floor)}, and "
-                 "Holm's factor comes on top. ")
-    return text + HOW_TO_READ
+        return f"No arm has {MIN_SEEDS} finished seeds yet, so there is nothing to test."
+    other = tested[tested.welch != tested.verdict]
+    r, pairs, arms = pairing(df)
+    return (f"Of {plural(len(tested), 'gain')} over {MIN_SEEDS} seeds or more: "
+            f"{counted_verdicts(tested)}. Welch's interval, of one block at a time and without a "
+            f"common variance, gives another verdict in {len(other)}. Runs of one seed correlate "
+            f"by {interval(r, math.nan, math.nan, 2)} between an arm and the plain network "
+            f"({plural(pairs, 'pair')} of {plural(arms, 'arm')}).")
+
+
+# --- One block over all cells ---
+
+
+def mean_gains(df):
+    """One row an arm that was tested in two cells or more, blocks first: `random_effects` of its
+    gains over all of them, points."""
+    import pandas as pd
+    table = arms_table(df)
+    plain = table[table.arm == "none"].set_index(CELL).n
+    rows = []
+    tested = table[table.low.notna()].sort_values("family", kind="stable")
+    for arm, own in tested.groupby("arm", sort=False):
+        base = own[CELL].apply(lambda cell: plain[tuple(cell)], axis=1)
+        errors = own.sd_diff / 2 ** 0.5 * (1 / own.n + 1 / base) ** 0.5
+        if len(own) > 1 and (errors > 0).all():
+            rows.append({"arm": arm, **random_effects(own.gain, errors)._asdict()})
+    return pd.DataFrame(rows, columns=["arm", "mean", "low", "high", "tau", "i2", "cells"])
+
+
+def mean_gains_table(df) -> str:
+    """Markdown of `mean_gains`."""
+    import pandas as pd
+    rows = [{"block": name(r.arm), "cells": str(r.cells),
+             "mean gain, points [95 %]": interval(r.mean, r.low, r.high),
+             "τ, points": number(r.tau, 1), "I²": f"{r.i2:.0f} %"}
+            for r in mean_gains(df).itertuples()]
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True) if rows else \
+        "No block has been tested in two cells yet."
+
+
+# --- How many seeds ---
+
+
+def seeds_table(df) -> str:
+    """Markdown: for each undecided gain the seeds an arm with which its family's rule would show,
+    four times in five, a gain as large as the observed one, and one as large as the margin."""
+    import pandas as pd
+    tested, rows = tested_gains(df), []
+    for _, family in tested.groupby([*CELL, "family"], sort=False) if len(tested) else ():
+        for r in family[family.verdict == "undecided"].itertuples():
+            seen = seeds_needed(r.sd_diff, r.gain, len(family)) if r.gain else MOST_SEEDS
+            rows.append({"where": place(r), "block": name(r.arm), "seeds": str(r.n),
+                         "gain, points": interval(r.gain, r.low, r.high),
+                         "seeds, if it is the observed gain": count(seen),
+                         "seeds, if it is the margin": count(
+                             seeds_needed(r.sd_diff, r.margin, len(family)))})
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True) if rows else \
+        "No gain is undecided."
 
 
 def power_table(df) -> str:
-    """Markdown: for each cell, the observed scatter of paired differences and how many seeds it
-    takes to see a gain (80 % power, 5 % level) or to call none of it equivalent."""
+    """Markdown: for each cell, the observed scatter of a difference of two runs and how many seeds
+    an arm it takes to see a gain (80 % power, all blocks together at 5 %) or to call none of it
+    equivalent."""
     import pandas as pd
     rows = []
-    for where, sd, arms, pairs, margin in scatter(df):
-        rows.append({"where": where, "arms": str(arms), "most pairs": str(pairs),
-                     "sd of a paired difference": number(sd, 2)}
-                    | {f"seeds to see {g:g}": count(seeds_needed(sd, g)) for g in GAINS}
+    for where, sd, arms, seeds, margin in scatter(df):
+        rows.append({"where": where, "blocks": str(arms), "most seeds": str(seeds),
+                     "sd of a difference": number(sd, 2)}
+                    | {f"seeds to see {g:g}": count(seeds_needed(sd, g, arms)) for g in GAINS}
                     | {f"seeds to call equivalent (±{margin:g})":
-                       count(seeds_for_equivalence(sd, margin))})
+                       count(seeds_for_equivalence(sd, margin, arms))})
     if not rows:
-        return f"No arm has {MIN_SEEDS} finished pairs yet: their scatter is not known."
+        return f"No arm has {MIN_SEEDS} finished seeds yet: their scatter is not known."
     return pd.DataFrame(rows).fillna("").to_markdown(index=False, disable_numparse=True)
 
 
@@ -139,14 +153,13 @@ def count(n: int) -> str:
 
 
 def scatter(df) -> list[tuple]:
-    """(where, sd of a paired difference: the root mean square over arms, arms, most pairs, margin)
-    of every cell with an arm of three pairs."""
-    from .studies import margin_of
-    table, out = tested_gains(df), []
-    for (dataset, *_), cell in table.groupby(CELL, sort=False) if len(table) else ():
-        sd = math.sqrt((cell.sd_diff ** 2).mean())
-        out.append((place(cell.iloc[0]), sd, len(cell), int(cell.pairs.max()),
-                    margin_of(df.profile.iloc[0], dataset)))
+    """(where, sd of a difference of two runs, blocks, most seeds, margin) of every cell with a
+    block of three seeds."""
+    tested, out = tested_gains(df), []
+    blocks = tested[tested.family == "blocks"] if len(tested) else tested
+    for _, cell in blocks.groupby(CELL, sort=False) if len(blocks) else ():
+        r = cell.iloc[0]
+        out.append((place(r), r.sd_diff, len(cell), int(cell.n.max()), r.margin))
     return out
 
 

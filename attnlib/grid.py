@@ -315,6 +315,7 @@ def row_of(record: dict) -> dict:
     test, model = record.get("test") or {}, record.get("model") or {}
     history = record.get("history") or [{}]
     kept = history[record.get("selected_epoch", len(history)) - 1]
+    ends = [100 * epoch.get("val_accuracy", math.nan) for epoch in history[-3:]]
     stale = record["status"] != "missing" and outdated(record)
     return {"id": record["id"], "profile": record["profile"],
             "status": "stale" if stale else record["status"],
@@ -323,6 +324,8 @@ def row_of(record: dict) -> dict:
             "epochs": run.how.epochs, "recipe": run.recipe,
             "accuracy": 100 * test.get("accuracy", math.nan), "nll": test.get("nll", math.nan),
             "val_accuracy": 100 * kept.get("val_accuracy", math.nan),
+            "train_accuracy": 100 * history[-1].get("train_accuracy", math.nan),
+            "rise": ends[-1] - ends[0] if len(ends) == 3 else math.nan, "setting": run.setting,
             **{key: model.get(key) for key in ("params", "attention_params", "macs", "sites")},
             "seconds": record.get("seconds", math.nan),
             "images_per_second": record.get("images_per_second", math.nan),
@@ -359,9 +362,9 @@ def histories(df):
     rows = []
     for row in df[df.status.isin(("done", "diverged"))].itertuples():
         record = store.read_record(store.record_path(row.profile, row.id))
-        rows += [{"id": row.id, "dataset": row.dataset, "backbone": row.backbone,
-                  "recipe": row.recipe, "attention": row.attention, "arm": row.arm,
-                  "seed": row.seed, "epoch": k, **epoch}
+        rows += [{"id": row.id, "profile": row.profile, "dataset": row.dataset,
+                  "backbone": row.backbone, "recipe": row.recipe, "attention": row.attention,
+                  "arm": row.arm, "seed": row.seed, "epoch": k, **epoch}
                  for k, epoch in enumerate(record["history"], 1)]
     return pd.DataFrame(rows)
 

@@ -1,11 +1,10 @@
-"""Statistics of paired differences: arrays in, numbers out. `stats` applies them to tables of runs.
-
-``gaps`` is always the 1-D array of paired differences, arm − base, one a seed."""
+"""Statistics of runs: arrays in, numbers out. `stats` applies them to tables of runs."""
 import math
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
-ENUMERATED = 12         # up to so many seeds the sign-flip test goes through all 2^n signs
 MOST_SEEDS = 10_000     # where `seeds_needed` stops counting
 
 
@@ -15,114 +14,118 @@ def t_half_width(sd: float, n: int, level: float = 0.95) -> float:
     return float(stats.t.ppf(0.5 + level / 2, n - 1) * sd / math.sqrt(n))
 
 
-def bca(gaps, level: float = 0.95, draws: int = 4000) -> tuple[float, float]:
-    """Bias-corrected and accelerated bootstrap interval of the mean (Efron 1987), scipy's, seeded.
-
-    It follows a skewed sample where the t interval cannot, but resamples nothing that was not
-    drawn: with few seeds it is too short (with 5 normal gaps its 95 % cover about 85 %, with 20
-    about 93 %), so verdicts rest on the t interval and this one stands beside it."""
-    from scipy import stats
-    gaps = np.asarray(gaps, float)
-    if not np.ptp(gaps):
-        return float(gaps[0]), float(gaps[0])
-    out = stats.bootstrap((gaps,), np.mean, confidence_level=level, n_resamples=draws,
-                          method="BCa", rng=np.random.default_rng(0)).confidence_interval
-    return float(out.low), float(out.high)
+# --- Many arms against one: Dunnett 1955 ---
 
 
-def sign_flip(gaps, draws: int = 20_000) -> float:
-    """Two-sided p of the sign-flip permutation test: under no difference each gap is as likely to
-    have the other sign. Exact through all 2^n signs up to n = 12, so that p is at least 2^(1−n):
-    5 seeds cannot reach 0.05. Beyond, (k + 1) / (draws + 1) over seeded random signs."""
-    gaps = np.asarray(gaps, float)
-    n = len(gaps)
-    if n <= ENUMERATED:
-        signs = 1 - 2 * (np.arange(2 ** n)[:, None] >> np.arange(n) & 1)
-    else:
-        signs = np.random.default_rng(0).choice((-1, 1), (draws, n))
-    extreme = np.abs(signs @ gaps) >= abs(gaps.sum()) * (1 - 1e-9)
-    return float(extreme.mean() if n <= ENUMERATED else (extreme.sum() + 1) / (draws + 1))
+@cache
+def nodes(df: int):
+    """Where and with what weights s/σ (of ``df`` degrees of freedom) and a standard normal z are
+    summed over: Gauss-Legendre in the probability of s [64, 1], Gauss-Hermite in z [64]."""
+    from scipy.special import chdtri
+    x, s_weights = np.polynomial.legendre.leggauss(64)
+    z, z_weights = np.polynomial.hermite_e.hermegauss(64)
+    s = np.sqrt(chdtri(df, (1 - x) / 2) / df)[:, None]
+    return s, s_weights / 2, z, z_weights / math.sqrt(2 * math.pi)
 
 
-def smallest_p(n: int) -> float:
-    """The least two-sided p that the exact sign-flip test can give with n seeds."""
-    return min(1.0, 2.0 ** (1 - n))
+def any_beyond(t: float, counts: tuple[int, ...], base: int) -> float:
+    """P(max_i |T_i| > t) where no group differs: T_i = (x̄_i − x̄_0) / (s √(1/n_i + 1/n_0)) of groups
+    of ``counts`` runs against one of ``base`` runs, s² the variance pooled over all of them.
+
+    Given s and the base's mean z the T_i are independent: 1 − E_s E_z Π_i [Φ((t s − λ_i z) / r_i)
+    − Φ((−t s − λ_i z) / r_i)], λ_i² = n_i / (n_i + n_0), r_i² = 1 − λ_i². Five digits are
+    right; ``scipy.stats.dunnett`` sums it by random draws: three digits, and ten seconds for thirty
+    groups."""
+    from scipy.special import ndtr
+    s, s_weights, z, z_weights = nodes(sum(counts) + base - len(counts) - 1)
+    inside = 1.0
+    for n, groups in zip(*np.unique(counts, return_counts=True), strict=True):
+        shift, r = math.sqrt(n / (n + base)) * z, math.sqrt(base / (n + base))
+        inside = inside * (ndtr((t * s - shift) / r) - ndtr((-t * s - shift) / r)) ** groups
+    return float(np.clip(1 - s_weights @ inside @ z_weights, 0, 1))
 
 
-def seeds_for_holm(arms: int, alpha: float = 0.05) -> int:
-    """The least seeds with which a sign-flip p can stay below α after Holm's factor for so many
-    arms: 2^(1−n) · arms < α."""
-    return next(n for n in range(1, 99) if smallest_p(n) * arms < alpha)
+@cache
+def dunnett_limit(counts: tuple[int, ...], base: int, level: float = 0.95) -> float:
+    """The t beyond which any of the groups of `any_beyond` lies with a probability of 1 − level."""
+    from scipy.optimize import brentq
+    return brentq(lambda t: any_beyond(t, counts, base) - (1 - level), 0, 100, xtol=1e-6)
 
 
-def hedges(gaps) -> float:
-    """Hedges' g_z = J · mean / sd of the gaps, J = Γ(m/2) / (√(m/2) Γ((m−1)/2)) with m = n − 1:
-    the effect in standard deviations of a paired difference, without small-sample bias. NaN below
-    three seeds or without spread."""
-    gaps = np.asarray(gaps, float)
-    m, sd = len(gaps) - 1, gaps.std(ddof=1) if len(gaps) > 1 else 0.0
-    if m < 2 or not sd:
-        return math.nan
-    log_j = math.lgamma(m / 2) - math.lgamma((m - 1) / 2) - math.log(m / 2) / 2
-    return float(math.exp(log_j) * gaps.mean() / sd)
+class Contrast(NamedTuple):
+    """A difference of means, its 95 % interval and two-sided p; ``sd`` of one run."""
+    mean: float
+    low: float
+    high: float
+    p: float
+    sd: float
 
 
-def prob_better(gaps, level: float = 0.95) -> tuple[float, float, float]:
-    """P(A > B): the share of pairs in which the arm is higher, a tie counting half, with its
-    Wilson score interval (Wilson 1927). With few pairs that is wide: 6 of 6 still allow 0.61."""
-    from scipy import stats
-    gaps = np.asarray(gaps, float)
-    n, z = len(gaps), stats.norm.ppf(0.5 + level / 2)
-    if not n:
-        return math.nan, math.nan, math.nan
-    share = float((gaps > 0).mean() + (gaps == 0).mean() / 2)
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return share, max(0.0, float(middle - half)), min(1.0, float(middle + half))
-
-
-def holm(p) -> np.ndarray:
-    """Holm's step-down adjustment (1979) of the p values of one family: rejecting what is below α
-    keeps the chance of any false rejection in the family below α. NaN is no test and stays NaN."""
-    p = np.asarray(p, float)
-    out, there = np.full(len(p), math.nan), np.flatnonzero(~np.isnan(p))
-    order = there[np.argsort(p[there], kind="stable")]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    out[order] = np.minimum(1, np.maximum.accumulate(steps))
+def dunnett(arms: list, base) -> list[Contrast]:
+    """Every arm − base (arrays of runs, two or more each) with simultaneous intervals: the chance
+    that any of them misses its true difference is 5 %. p is adjusted alike, the variance pooled
+    over all groups."""
+    groups = [np.asarray(x, float) for x in (base, *arms)]
+    counts = tuple(len(x) for x in groups[1:])
+    sd = math.sqrt(sum(((x - x.mean()) ** 2).sum() for x in groups)
+                   / (sum(map(len, groups)) - len(groups)))
+    limit, out = dunnett_limit(counts, len(groups[0])), []
+    for x in groups[1:]:
+        mean, se = x.mean() - groups[0].mean(), sd * math.sqrt(1 / len(x) + 1 / len(groups[0]))
+        t = abs(mean) / se if se else math.inf if mean else 0.0
+        p = any_beyond(t, counts, len(groups[0])) if math.isfinite(t) else 0.0
+        out.append(Contrast(mean, mean - limit * se, mean + limit * se, p, sd))
     return out
 
 
-def tost(gaps, margin: float) -> tuple[float, float, float]:
-    """Equivalence by two one-sided t tests (Schuirmann 1987): the p value of "the mean lies beyond
-    ± margin", and the 90 % interval, which lies within the margin just where p < 0.05. Without any
-    spread there is no test: p is NaN."""
+def welch(groups: list, weights: list[float]) -> Contrast:
+    """Σ w_i x̄_i of independent groups of unequal variances, with Welch's interval: degrees of
+    freedom by Satterthwaite, ν = (Σ v_i)² / Σ v_i² / (n_i − 1), v_i = w_i² s_i² / n_i (Welch 1947).
+    Two groups with weights 1, −1 are Welch's t test."""
     from scipy import stats
-    gaps = np.asarray(gaps, float)
-    n, mean, sd = len(gaps), gaps.mean(), gaps.std(ddof=1)
-    half, room = t_half_width(sd, n, 0.9), margin - abs(mean)
-    p = stats.t.sf(room / (sd / math.sqrt(n)), n - 1) if sd else math.nan
-    return float(p), float(mean - half), float(mean + half)
+    means, n = [np.mean(x) for x in groups], np.array([len(x) for x in groups])
+    v = np.array([w * w * np.var(x, ddof=1) for w, x in zip(weights, groups, strict=True)]) / n
+    mean, se = float(np.dot(weights, means)), math.sqrt(v.sum())
+    if not se:
+        return Contrast(mean, mean, mean, 0.0 if mean else 1.0, 0.0)
+    freedom = v.sum() ** 2 / (v ** 2 / (n - 1)).sum()
+    half = float(stats.t.ppf(0.975, freedom)) * se
+    return Contrast(mean, mean - half, mean + half,
+                    float(2 * stats.t.sf(abs(mean) / se, freedom)), math.nan)
 
 
-def hierarchical(right_arm, right_base, level: float = 0.95, draws: int = 1000,
-                 ) -> tuple[float, float, float]:
-    """Mean difference in points and its bootstrap interval over seeds *and* test images: what
-    another set of seeds and another test set would have given.
+# --- One block in several cells ---
 
-    ``right_*``: bool [seeds, images], whether each seed's network was right on each image, in
-    pairs. All seeds answer the same images, so one draw of images serves every drawn seed (the
-    crossed form, Owen's pigeonhole bootstrap, 2007); it errs towards too wide, and with few seeds,
-    like any bootstrap over them, towards too short. Percentile interval, seeded."""
-    gaps = np.asarray(right_arm, np.float32) - np.asarray(right_base, np.float32)
-    seeds, images = gaps.shape
-    rng, moving = np.random.default_rng(0), gaps[:, gaps.any(0)]    # the others add nothing
-    means = np.empty(draws)
-    for k in range(draws):
-        drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds))
-        each = np.bincount(rng.integers(images, size=images), minlength=images)[:moving.shape[1]]
-        means[k] = drawn @ (moving @ each.astype(np.float32)) / (seeds * images)
-    low, high = np.quantile(means, (0.5 - level / 2, 0.5 + level / 2))
-    return float(100 * gaps.mean()), float(100 * low), float(100 * high)
+
+class Together(NamedTuple):
+    """A mean over ``cells`` with its 95 % interval, in points; ``tau``: the sd of the true gains
+    between cells; ``i2``: the share, in %, of the scatter between cells that is not seed noise."""
+    mean: float
+    low: float
+    high: float
+    tau: float
+    i2: float
+    cells: int
+
+
+def random_effects(gains, errors) -> Together:
+    """The mean of gains that truly differ between cells, from each cell's gain and standard error:
+    weights 1 / (se² + τ²) with DerSimonian and Laird's τ² (1986); t interval of k − 1 degrees of
+    freedom after Hartung and Knapp (2001), never narrower than with a variance factor of 1."""
+    from scipy import stats
+    y, se2 = np.asarray(gains, float), np.asarray(errors, float) ** 2
+    k, w = len(y), 1 / se2
+    q = (w * (y - np.average(y, weights=w)) ** 2).sum()
+    tau2 = max(0.0, (q - (k - 1)) / (w.sum() - (w ** 2).sum() / w.sum()))
+    w = 1 / (se2 + tau2)
+    mean = np.average(y, weights=w)
+    factor = max(1.0, (w * (y - mean) ** 2).sum() / (k - 1))
+    half = stats.t.ppf(0.975, k - 1) * math.sqrt(factor / w.sum())
+    return Together(float(mean), float(mean - half), float(mean + half), math.sqrt(tau2),
+                    100 * max(0.0, 1 - (k - 1) / q) if q else 0.0, k)
+
+
+# --- Two networks ---
 
 
 def mcnemar(right_a, right_b) -> float:
@@ -135,44 +138,50 @@ def mcnemar(right_a, right_b) -> float:
     return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
-def power_of(n: int, sd_diff: float, delta: float, alpha: float = 0.05) -> float:
-    """The probability that a two-sided paired t test over n seeds finds the difference ``delta``:
-    that |T| > t_{1−α/2, n−1} for T noncentral with δ√n / sd."""
+# --- How many seeds ---
+
+
+def power_of(n: int, sd_diff: float, delta: float, arms: int = 1) -> float:
+    """The probability that Dunnett's rule finds the difference ``delta`` of one of ``arms`` arms,
+    each and the base of n seeds: that |T| exceeds `dunnett_limit` for T noncentral with δ√n /
+    sd_diff, ``sd_diff`` = √2 · the sd of a run. With one arm it is the two-sample t test."""
     from scipy import stats
     shift = abs(delta) / sd_diff * math.sqrt(n) if sd_diff else math.inf
     if shift > 40:                              # 1 to the last digit; scipy may give NaN out here
         return 1.0
-    limit = stats.t.ppf(1 - alpha / 2, n - 1)
-    wrong_sign = stats.nct.cdf(-limit, n - 1, shift) if shift < 5 else 0.0      # below 1e-10
-    return float(stats.nct.sf(limit, n - 1, shift) + wrong_sign)
+    limit, freedom = dunnett_limit((n,) * arms, n), (arms + 1) * (n - 1)
+    wrong_sign = stats.nct.cdf(-limit, freedom, shift) if shift < 5 else 0.0    # below 1e-10
+    return float(stats.nct.sf(limit, freedom, shift) + wrong_sign)
 
 
-def power_of_equivalence(n: int, sd_diff: float, margin: float, level: float = 0.95) -> float:
-    """The probability that the t interval of n seeds lies within ± margin where nothing differs:
-    E[(2Φ((margin·√n − t·s) / σ) − 1)₊] over the sample sd s, by its quantiles."""
+def power_of_equivalence(n: int, sd_diff: float, margin: float, arms: int = 1,
+                         level: float = 0.95) -> float:
+    """The probability that the interval of one of ``arms`` arms of n seeds lies within ± margin
+    where nothing differs: E[(2Φ((margin·√n − limit·s) / sd_diff) − 1)₊] over the pooled s, by its
+    quantiles."""
     from scipy import stats
     if not sd_diff:
         return 1.0
-    s = sd_diff * np.sqrt(stats.chi2.ppf((np.arange(400) + 0.5) / 400, n - 1) / (n - 1))
-    room = margin * math.sqrt(n) - stats.t.ppf(0.5 + level / 2, n - 1) * s
+    freedom = (arms + 1) * (n - 1)
+    s = sd_diff * np.sqrt(stats.chi2.ppf((np.arange(400) + 0.5) / 400, freedom) / freedom)
+    room = margin * math.sqrt(n) - dunnett_limit((n,) * arms, n, level) * s
     return float(np.maximum(0, 2 * stats.norm.cdf(room / sd_diff) - 1).mean())
 
 
-def seeds_needed(sd_diff: float, delta: float, alpha: float = 0.05, power: float = 0.8) -> int:
-    """The fewest seeds with which a two-sided paired t test at ``alpha`` finds a true difference
-    ``delta`` with probability ``power``, where paired differences have the standard deviation
-    ``sd_diff``: exact, by the noncentral t distribution. ``MOST_SEEDS`` stands for that or more."""
+def seeds_needed(sd_diff: float, delta: float, arms: int = 1, power: float = 0.8) -> int:
+    """The fewest seeds an arm with which `power_of` reaches ``power``. ``MOST_SEEDS`` stands for
+    that or more."""
     if not (sd_diff >= 0 and delta):
         raise ValueError(f"sd_diff={sd_diff} should be 0 or more, delta={delta} not 0")
-    return fewest(lambda n: power_of(n, sd_diff, delta, alpha) >= power)
+    return fewest(lambda n: power_of(n, sd_diff, delta, arms) >= power)
 
 
-def seeds_for_equivalence(sd_diff: float, margin: float, power: float = 0.8) -> int:
-    """The fewest seeds whose 95 % interval lies within ± margin with probability ``power`` where
+def seeds_for_equivalence(sd_diff: float, margin: float, arms: int = 1, power: float = 0.8) -> int:
+    """The fewest seeds an arm whose interval lies within ± margin with probability ``power`` where
     there is no difference at all. ``MOST_SEEDS`` stands for that or more."""
     if not (sd_diff >= 0 and margin > 0):
         raise ValueError(f"sd_diff={sd_diff} should be 0 or more, margin={margin} above 0")
-    return fewest(lambda n: power_of_equivalence(n, sd_diff, margin) >= power)
+    return fewest(lambda n: power_of_equivalence(n, sd_diff, margin, arms) >= power)
 
 
 def fewest(enough) -> int:

@@ -194,10 +194,10 @@ def short(arm: str) -> str:
 
 
 def gain(df) -> plt.Figure:
-    """Paired gain of every arm over ``none`` with its 95 % interval; the grey band is the margin
-    within which a difference is called equivalent."""
+    """Gain of every arm over ``none`` with its interval, 95 % for all blocks of a cell together.
+    Grey is the margin within which a difference is called equivalent."""
     rows = arms_table(df)
-    rows = rows[(rows.arm != "none") & (rows.pairs > 0)].iloc[::-1]
+    rows = rows[rows.gain.notna()].iloc[::-1]
     one = rows[CELL].drop_duplicates().shape[0] == 1
     labels = [short(r.arm) + ("" if one else f" · {where(r)}") for r in rows.itertuples()]
     figure, (axis,) = panels(1, 7.2, 1.3 + 0.38 * max(len(rows), 1))
@@ -212,18 +212,18 @@ def gain(df) -> plt.Figure:
         axis.errorbar(r.gain, k, xerr=bars, capsize=4, **mark(r.arm))
     axis.set_yticks(range(len(rows)), labels)
     axis.set_ylim(-0.7, len(rows) - 0.3)
-    axis.set(xlabel=f"paired gain over none, points\n(95 % interval; grey: ±{margin:g})")
+    axis.set(xlabel=f"gain over none, points\n(95 % intervals together; grey: ±{margin:g})")
     if one:
         axis.set_title(where(next(rows.itertuples())))
     return figure
 
 
 def positions(df) -> plt.Figure:
-    """Block × placement: the mean paired gain over ``none`` in points and its 95 % half width; blue
+    """Block × placement: the gain over ``none`` in points and its 95 % half width; blue
     is better, red worse, blank was not run. One panel a cell with a choice of places (if none has,
     every cell), its columns in the table's order."""
     table = arms_table(df)
-    table = table[(table.attention != "none") & (table.pairs > 0)]
+    table = table[(table.attention != "none") & table.gain.notna()]
     own = df.drop_duplicates([*CELL, "arm"]).set_index([*CELL, "arm"]).placement
     table = table.assign(placement=[own[tuple(key)] for key in table[[*CELL, "arm"]].to_numpy()])
     groups = [(where(rows.iloc[0]), rows, rows.pivot_table(

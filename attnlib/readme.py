@@ -13,10 +13,10 @@ from .camstore import PICTURES, stored_maps
 from .grid import collect, estimate_seconds, resolve_profile, study
 from .models import build_model, cost
 from .paths import REPO
-from .stats import MIN_SEEDS, arms_table
+from .stats import MIN_SEEDS, tested_gains
 from .studies import PROFILES, STUDIES, plans
 from .train import data_of
-from .words import accuracy_table, interval, networks_table, place, reading
+from .words import accuracy_table, counted_verdicts, interval, networks_table, place, reading
 
 
 def update(path: Path | None = None) -> Path:
@@ -54,11 +54,10 @@ def expect() -> str:
     """What a block did in the headline study's own records, for readers who think of adding one."""
     profile = resolve_profile("best", "hybrid")
     df = collect("hybrid", profile)
-    rows = arms_table(df)
-    rows = rows[(rows.arm != "none") & (rows.pairs >= MIN_SEEDS)]
+    rows = tested_gains(df)
     if not len(rows):
         return f"Profile `{profile}` has no comparison over {MIN_SEEDS} seeds yet."
-    counts = ", ".join(f"{n} {word}" for word, n in rows.verdict.value_counts().items())
+    counts = counted_verdicts(rows)
     where = ", ".join(dict.fromkeys(place(r) for r in rows.itertuples()))
     gains = " to ".join(interval(g, math.nan, math.nan) for g in (rows.gain.min(), rows.gain.max()))
     more = 100 * (df.attention_params / (df.params - df.attention_params))[df.attention_params > 0]

@@ -79,6 +79,14 @@ class Run:
         return out
 
     @property
+    def setting(self) -> str:
+        """Eight digits that runs share where they differ in nothing but seed, block, its place, and
+        width: what may be compared, and is within one profile."""
+        own = {"seed", "attention", "placement", "attention_version", "width"}
+        same = {k: v for k, v in self.resolved().items() if k not in own}
+        return hashlib.sha256(canonical_json(same).encode()).hexdigest()[:8]
+
+    @property
     def id(self) -> str:
         """``cifar10-resnet18-se-s0-1a2b3c4d``: readable, and unique by its last eight digits."""
         digest = hashlib.sha256(canonical_json(self.resolved()).encode()).hexdigest()[:8]

@@ -3,8 +3,8 @@ import math
 from functools import cache
 
 from .grid import collect, estimate_seconds, resolve_profile, study
-from .stats import CELL, MIN_SEEDS, arms_table
-from .studies import PROFILES, STUDIES, margin_of
+from .stats import CELL, MIN_SEEDS, all_seeds, arms_table, behind
+from .studies import PROFILES, RATES, STUDIES, margin_of
 
 NAMES = {
     "none": "none", "se": "SE", "ca": "channel part", "sa": "spatial part", "cbam": "CBAM",
@@ -26,8 +26,13 @@ NAMES = {
     "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashionmnist": "Fashion-MNIST"}
 
 
-NOT_AFTER_HOLM = (" *Not after Holm* = a chance finding is not ruled out once all blocks of the "
-                  "table are counted as one family (adjusted sign-flip p of 0.05 or more).")
+LATER = ("ROAD as a share of the network's confidence, as the measure of what a map is needed for",
+         "ρ = 0.8 for ShapeTex's shortcut study",
+         "open gates as arms of the headline",
+         "the rule for verdicts, Dunnett's intervals with a pooled variance, in place of sign "
+         "flips with Holm's correction, which six seeds cannot pass",
+         "the margins of equivalence",
+         "the levels of the convergence study, for profile `pilot`")
 
 
 def name(key: str) -> str:
@@ -95,7 +100,8 @@ def _status(runs, profile) -> list[bool]:
 
 
 def accuracy_table(df) -> str:
-    """Markdown: accuracy of every arm as mean ± sd (n), and its paired gain over ``none``."""
+    """Markdown: accuracy of every arm as mean ± sd (n), its gain over ``none`` and, beside it, what
+    it does to the training accuracy."""
     import pandas as pd
     rows = []
     for r in arms_table(df).itertuples():
@@ -107,7 +113,8 @@ def accuracy_table(df) -> str:
             "seeds": f"{r.n} of {r.planned}",
             "gain over none, points [95 % interval]":
                 "" if r.arm == "none" else interval(r.gain, r.low, r.high),
-            "verdict": r.reading,
+            "training": "" if r.arm == "none" else interval(r.train, math.nan, math.nan),
+            "verdict": r.verdict,
             "parameters": f"{int(first.params.iloc[0]):,}" if len(first) else "–",
             "M MACs": f"{first.macs.iloc[0] / 1e6:.1f}" if len(first) else "–"})
     table = pd.DataFrame(rows)
@@ -137,24 +144,47 @@ def reading(df, profile: str) -> str:
             continue
         base = base.iloc[0]
         parts = [f"{name(r.arm)} {interval(r.gain, r.low, r.high)} points over "
-                 f"{plural(r.pairs, 'paired seed')}, {r.reading}" for r in cell.itertuples()
-                 if r.arm != "none" and r.pairs]
-        text = f"{where}, `none` reaches {plus_minus(base['mean'], base.sd)} %{sizes(df, cell)}"
+                 f"{plural(r.n, 'seed')}, {outcome(r)}" for r in cell.itertuples()
+                 if r.arm != "none" and r.n]
+        text = (f"{where}, `none` reaches {plus_minus(base['mean'], base.sd)} % over "
+                f"{plural(base.n, 'seed')}{sizes(df, cell)}")
         if parts:
             text += "; " + "; ".join(parts)
         bare = [name(r.arm) for r in cell.itertuples() if r.arm != "none" and not r.n]
         if bare:
             text += f"; no finished runs yet: {', '.join(bare)}"
-        if any(0 < r.pairs < MIN_SEEDS for r in cell.itertuples()):
+        if any(0 < r.n < MIN_SEEDS for r in cell.itertuples()):
             text += f". Fewer than {MIN_SEEDS} seeds give no interval and decide nothing"
         sentences.append(text + ".")
-    close = ("" if not (table.pairs[table.arm != "none"] > 0).any() else
-             f"\n\nVerdicts, the first that fits: *equivalent* = the 95 % interval lies within ±"
-             f"{margin_of(profile, df.dataset.iloc[0]):g} points; "
-             "*better* or *worse* = it excludes zero; *undecided* = neither, which is not "
-             "\"no effect\": it is too few seeds or too much noise."
-             + holm_words(table))
-    return items(sentences) + close
+    tested = table[table.low.notna()]
+    if not len(tested):
+        return items(sentences)
+    late = (" *Had not fitted as far* = worse, and its training accuracy is behind by as much."
+            if any(behind(r) for r in tested.itertuples()) else "")
+    return items(sentences) + (
+        "\n\nIntervals at 95 % for all blocks of a network and data set together (Dunnett). "
+        "Verdicts, the first that fits: *equivalent* = the interval lies within "
+        f"±{margin_of(profile, df.dataset.iloc[0]):g} points; *better* or *worse* = it excludes "
+        "zero; *undecided* = neither, which is not \"no effect\": it is too few seeds or too much "
+        "noise." + late)
+
+
+def outcome(row) -> str:
+    """What became of a gain, a row of `arms_table`: the verdict, and in brackets the difference in
+    training accuracy, points. A block that is worse by no more than it is behind in training has
+    not fitted as far."""
+    word = "had not fitted as far" if behind(row) else row.verdict
+    return word + ("" if math.isnan(row.train) else
+                   f" (training {interval(row.train, math.nan, math.nan)})")
+
+
+def counted_verdicts(tested) -> str:
+    """``11 worse (7 of them had not fitted as far), 2 equivalent``, of the rows of `tested_gains`.
+    """
+    late = sum(behind(r) for r in tested.itertuples())
+    return ", ".join(f"{n} {word}" + (f" ({late} of them had not fitted as far)"
+                                      if word == "worse" and late else "")
+                     for word, n in tested.verdict.value_counts().items())
 
 
 def sizes(df, cell) -> str:
@@ -166,25 +196,10 @@ def sizes(df, cell) -> str:
     return f" at width {found.width.iloc[0]:g} after {plural(int(found.epochs.iloc[0]), 'epoch')}"
 
 
-def holm_words(table) -> str:
-    """What *not after Holm* means, where an `arms_table` has it, and whether its seeds could have
-    met it at all."""
-    from .inference import seeds_for_holm
-    hit = table[table.reading.str.contains("Holm")]
-    if not len(hit):
-        return ""
-    arms = int(table[table.p.notna()].groupby(CELL).size().max())
-    need, have = seeds_for_holm(arms), int(hit.pairs.max())
-    return NOT_AFTER_HOLM + (
-        f" With {plural(arms, 'block')} in the family no result of {have} seeds could meet that, "
-        f"as it takes {need}: here it is a matter of seeds and no sign against the finding."
-        if need > have else "")
-
-
 def seed_noise(df) -> str:
     """How far seeds alone move a network: the yardstick for every gain."""
     sentences, note = [], ""
-    plain = df[df.arm == "none"]
+    plain = all_seeds(df[df.arm == "none"])
     for r in arms_table(plain).itertuples():
         done = plain[(plain[CELL] == [r.dataset, r.backbone, r.recipe]).all(axis=1)
                      ].accuracy.dropna()
@@ -407,7 +422,8 @@ def provenance(df) -> str:
 
 
 def limits(chosen: dict[str, str]) -> str:
-    """What the shown records cannot say: missing runs, few seeds, small sizes."""
+    """What the shown records cannot say: missing runs, few seeds, small sizes, choices made late;
+    and how the rates were tuned."""
     missing, shown = [], {}
     for key, profile in chosen.items():
         df = collect(key, profile)
@@ -419,4 +435,25 @@ def limits(chosen: dict[str, str]) -> str:
     lines += [f"- Shown from `{profile}`, {PROFILES[profile].says}: {', '.join(keys)}. Its "
               "networks and schedules are smaller than those of published results, so its gains "
               "are not theirs." for profile, keys in shown.items() if profile != "full"]
-    return "\n".join(lines) or "All planned runs of every study are finished at full size."
+    lines.append(f"- Chosen after the first records were read: {'; '.join(LATER)}.")
+    return "\n".join([*lines, f"- {tuning_words()}"])
+
+
+def tuning_words() -> str:
+    """How the variants of the headline were tuned, all alike, by the study ``rates``: the best rate
+    of each on the validation split, as far as its runs have finished."""
+    from . import store
+    runs, tried = study("rates", "real"), {}
+    for run in runs:
+        record = store.finished_record("real", run.id)
+        if record and record["status"] == "done":
+            score = record["history"][-1]["val_accuracy"]
+            tried.setdefault(run.attention, {})[run.lr or run.how.lr] = score
+    text = (f"Every variant of the headline {{}} at the same rates, {', '.join(map(str, RATES))}: "
+            f"seed {runs[0].seed}, which no comparison has, {plural(runs[0].epochs, 'epoch')}, by "
+            "the validation split alone")
+    if not tried:
+        return text.format("is to be tried") + "; none of these runs has finished yet."
+    best = "; ".join(f"{name(arm)} {max(own, key=own.get):g}" for arm, own in tried.items())
+    count = sum(map(len, tried.values()))
+    return text.format("was tried") + f" ({count} of {len(runs)} runs finished). Best: {best}."

@@ -1,25 +1,126 @@
-"""Paired comparisons against closed forms and scipy, and the words made of them."""
+"""Comparisons against closed forms and scipy, and the words made of them."""
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import put_record
 from scipy import stats as reference
 
-from attnlib import inference, stats, words
+from attnlib import collect, inference, stats, words
+from attnlib.grid import study, table
+from attnlib.studies import STUDIES
 
 
 def frame(**arms) -> pd.DataFrame:
-    """A `collect`-like table: one list of accuracies an arm, seeds 0, 1, …"""
-    rows = [{"dataset": "cifar10", "backbone": "resnet18", "recipe": "strong", "attention": arm,
-             "arm": arm, "seed": seed,
+    """A `collect`-like table: one list of accuracies an arm, seeds 0, 1, …; all have fitted their
+    training images alike, and the plain network has learned what it could."""
+    rows = [{"id": f"{arm}-{seed}", "dataset": "cifar10", "backbone": "resnet18",
+             "recipe": "strong", "attention": arm, "arm": arm, "seed": seed,
              "status": "missing" if math.isnan(value) else "done", "accuracy": value,
-             "profile": "pilot", "params": 1000, "macs": 2_000_000}
+             "profile": "pilot", "params": 1000, "macs": 2_000_000, "setting": "made up",
+             "train_accuracy": 90.0, "rise": 0.1}
             for arm, values in arms.items() for seed, value in enumerate(values)]
     return pd.DataFrame(rows)
 
 
-def test_interval_is_scipys_of_the_differences():
+def put(run, accuracy: float, train: float = 0.9, profile: str = "pilot") -> None:
+    put_record(run, profile, test={"accuracy": accuracy, "nll": 1.0, "n": 10},
+               history=[{"val_accuracy": y, "train_accuracy": train} for y in (0.5, 0.6, 0.7)])
+
+
+# --- One estimate a comparison ---
+
+
+def test_a_comparison_is_the_same_in_every_studys_table():
+    """Seeds that one study trained count in the others, too, and the family is the profile's."""
+    rng = np.random.default_rng(0)
+    for name in ("hybrid", "cbam", "controls"):
+        for run in study(name, "pilot"):
+            put(run, 0.6 + rng.normal(0, 0.01) + 0.1 * (run.attention == "sa"))
+    tables = [stats.arms_table(collect(name, "pilot")).set_index([*stats.CELL, "arm"])
+              for name in ("hybrid", "cbam", "controls", "schedule")]
+    key = ("cifar10", "resnet18", "strong", "cbam")
+    found = [t.loc[key, ["n", "mean", "gain", "low", "high", "p", "verdict"]].to_list()
+             for t in tables]
+    assert found[0][0] == 6 and all(row == found[0] for row in found)
+    cell = tables[2].loc[key[:3]]
+    assert set(cell.index[cell.family == "controls"]) == {"layerscale", "shuffled", "frozen",
+                                                          "none wider"}
+
+
+def test_the_family_is_dunnetts_of_all_blocks_and_controls_are_another():
+    rng = np.random.default_rng(3)
+    arms = {a: rng.normal(60, 1, n) for a, n in (("se", 6), ("cbam", 3), ("frozen", 3), ("ca", 2))}
+    base = rng.normal(60, 1, 6)
+    rows = stats.arms_table(frame(none=base, **arms)).set_index("arm")
+    blocks = inference.dunnett([arms["se"], arms["cbam"]], base)
+    alone, = inference.dunnett([arms["frozen"]], base)
+    for arm, c in zip(("se", "cbam", "frozen"), (*blocks, alone), strict=True):
+        assert rows.loc[arm, ["gain", "low", "high", "p"]].to_list() == pytest.approx(c[:4])
+        assert rows.sd_diff[arm] == pytest.approx(2 ** 0.5 * c.sd)
+    pooled = reference.ttest_ind(arms["frozen"], base)
+    assert alone.p == pytest.approx(pooled.pvalue, abs=1e-4)
+    welch = reference.ttest_ind(arms["se"], base, equal_var=False).confidence_interval()
+    assert rows.loc["se", ["welch_low", "welch_high"]].to_list() == pytest.approx(list(welch))
+    assert rows.verdict["ca"] == "too few seeds" and math.isnan(rows.low["ca"])
+    assert rows.gain["ca"] == pytest.approx(arms["ca"].mean() - base.mean())
+
+
+def test_runs_under_other_settings_are_not_mixed_in():
+    runs = [r for r in study("hybrid", "pilot") if r.dataset == "cifar10" and r.seed < 3]
+    for run in runs:
+        put(run, 0.6)
+    for other in ({"lr": 0.05}, {"epochs": 4}, {"n_train": 5000}, {"recipe": "plain"}):
+        for run in runs:
+            put(replace(run, **other), 0.9)
+    rows = stats.arms_table(table(runs, "pilot"))
+    assert set(rows.n) == {3} and rows["mean"].to_list() == pytest.approx([60.0] * 4)
+    put(replace(runs[0], seed=7), 0.7)                      # a seed that nothing planned
+    put(replace(runs[0], seed=8), 0.7, profile="real")
+    again = stats.arms_table(table(runs, "pilot")).set_index("arm")
+    assert again.n["none"] == again.planned["none"] == 4 and again["mean"]["none"] == 62.5
+    assert set(stats.all_seeds(table(runs, "pilot")).arm) == {"none", "se", "cbam", "hybrid"}
+
+
+def test_the_rates_are_in_no_comparison():
+    for run in study("rates", "real"):
+        put(run, 0.9, profile="real")
+    first = study("headline", "real")[:6]
+    for run in first:
+        put(run, 0.6, profile="real")
+    assert not STUDIES["rates"].compare
+    for name in ("headline", "hybrid", "schedule", "selection"):
+        assert not (stats.arms_table(collect(name, "real"))["mean"] > 60.01).any()
+
+
+@pytest.mark.parametrize(("arm", "family"), [
+    ("se", "blocks"), ("cbam(gate_init=open) head", "blocks"), ("frozen", "controls"),
+    ("layerscale", "controls"), ("none wider", "controls"), ("replica_cbam_p2", "controls"),
+    ("hybrid_p0", "blocks")])
+def test_families(arm, family):
+    assert stats.family_of(arm) == family
+
+
+def test_several_runs_of_one_seed_are_refused():
+    for call in (lambda df: stats.paired(df, "se"), stats.arms_table, stats.pairing):
+        with pytest.raises(ValueError, match="several runs of one arm and seed"):
+            call(pd.concat([frame(none=[1.0], se=[2.0])] * 2))
+
+
+def test_another_base_than_the_plain_network():
+    rng = np.random.default_rng(4)
+    arms = {a: rng.normal(60, 1, 4) for a in ("none", "se", "cbam")}
+    found = stats.compared(frame(**arms), base="se")["cbam"]
+    assert found[:3] == pytest.approx(
+        inference.dunnett([arms["none"], arms["cbam"]], arms["se"])[1][:3])
+
+
+# --- Pairs ---
+
+
+def test_the_interval_of_pairs_is_scipys():
     rng = np.random.default_rng(0)
     a, b = rng.normal(70, 1, 6), rng.normal(69, 1, 6)
     d = stats.paired(frame(none=b, se=a), "se")
@@ -41,9 +142,19 @@ def test_too_few_seeds_give_no_interval():
     assert stats.verdict(d, 1.0) == "too few seeds"
 
 
-def test_several_runs_of_one_seed_are_refused():
-    with pytest.raises(ValueError, match="several runs of one arm and seed"):
-        stats.paired(pd.concat([frame(none=[1.0], se=[2.0])] * 2), "se")
+def test_pairing_is_the_correlation_within_arms():
+    rng = np.random.default_rng(5)
+    shared = rng.normal(size=400)
+    arms = {a: 60 + k + 0.6 ** 0.5 * shared + 0.4 ** 0.5 * rng.normal(size=400)
+            for k, a in enumerate(("none", "se", "cbam"))}
+    r, pairs, count = stats.pairing(frame(**arms))
+    assert r == pytest.approx(0.6, abs=0.08) and (pairs, count) == (800, 2)
+    one = stats.pairing(frame(none=arms["none"], se=arms["se"]))[0]
+    assert one == pytest.approx(np.corrcoef(arms["none"], arms["se"])[0, 1])
+    assert math.isnan(stats.pairing(frame(none=[1.0, 2.0]))[0])
+
+
+# --- Verdicts ---
 
 
 @pytest.mark.parametrize(("low", "high", "says"), [
@@ -51,15 +162,6 @@ def test_several_runs_of_one_seed_are_refused():
     (0.1, 0.9, "equivalent"), (-0.5, 1.5, "undecided")])
 def test_verdicts(low, high, says):
     assert stats.verdict(stats.Difference((low + high) / 2, low, high, 6, 3), 1.0) == says
-
-
-def test_coverage_of_the_interval():
-    """The stated 95 % within Monte-Carlo error: 2,000 draws, standard error 0.5 points."""
-    rng = np.random.default_rng(1)
-    gaps = rng.normal(0.7, 1.3, (2000, 5))
-    half = np.array([stats.t_half_width(g.std(ddof=1), 5) for g in gaps])
-    inside = np.abs(gaps.mean(1) - 0.7) <= half
-    assert abs(inside.mean() - 0.95) < 0.02
 
 
 @pytest.mark.parametrize(("low", "high", "says"), [
@@ -86,51 +188,49 @@ def test_claim_verdict_asks_for_more_seeds_than_there_are():
 
 def test_lower_is_better_for_losses_and_times():
     df = frame(none=[60.0, 61.0, 62.0, 63.0], se=[60.0, 61.0, 62.0, 63.0])
-    df["nll"] = [1.0, 1.1, 1.2, 1.3, 0.8, 0.91, 1.0, 1.1]
-    table = stats.arms_table(df, "nll").set_index("arm")
-    assert table.verdict["se"] == "better" and table.gain["se"] < 0
-    assert math.isnan(table.tost_p["se"])               # no margin is set for this metric
+    df["nll"] = [1.0, 1.01, 1.02, 1.03, 0.8, 0.81, 0.82, 0.83]
+    row = stats.arms_table(df, "nll").set_index("arm").loc["se"]
+    assert row.verdict == "better" and row.gain < 0
+    assert math.isnan(row.margin)                       # no margin is set for this metric
     assert stats.arms_table(df, "nll", margin=0.5).set_index("arm").verdict["se"] == "equivalent"
     df["nll"] *= -1
     assert stats.arms_table(df, "nll").set_index("arm").verdict["se"] == "worse"
 
 
-def test_arms_table_corrects_within_a_cell():
-    rng = np.random.default_rng(3)
-    base = rng.normal(60, 1, 8)
-    arms = {f"a{k}": base + gain + rng.normal(0, 0.3, 8) for k, gain in enumerate((0, 2, 0.1))}
-    df = frame(none=base, **arms)
-    both = pd.concat([df, df.assign(backbone="vgg16")])
-    table = stats.arms_table(both)
-    for _, cell in table.groupby("backbone"):
-        own = cell[cell.arm != "none"]
-        gaps = {arm: arms[arm] - base for arm in own.arm}
-        assert list(own.p) == pytest.approx([inference.sign_flip(gaps[a]) for a in own.arm])
-        assert list(own.p_holm) == pytest.approx(inference.holm(own.p))
-        assert list(own.sd_diff) == pytest.approx([gaps[a].std(ddof=1) for a in own.arm])
-        assert list(own.tost_p) == pytest.approx([inference.tost(gaps[a], 1.0)[0] for a in own.arm])
-        assert np.isnan(cell[cell.arm == "none"].p_holm.item())
-    assert table[table.arm == "a1"].reading.tolist() == ["better", "better"]
+@pytest.mark.parametrize(("train", "says"), [
+    (85.0, "worse (training −5.0)"), (84.0, "had not fitted as far (training −6.0)"),
+    (80.0, "had not fitted as far (training −10.0)"), (95.0, "worse (training +5.0)")])
+def test_a_block_that_is_behind_in_training_had_not_fitted_as_far(train, says):
+    base = [60.0, 61.0, 62.0, 63.0]
+    df = frame(none=base, sa=[b - 6 for b in base])
+    df.loc[df.arm == "sa", "train_accuracy"] = train
+    row = stats.arms_table(df).set_index("arm").loc["sa"]
+    assert row.train == train - 90 and row.verdict == "worse" and words.outcome(row) == says
+    assert f"points over 4 seeds, {says}" in words.reading(df, "pilot")
+    assert ("behind by as much" in words.reading(df, "pilot")) == says.startswith("had")
 
 
-def test_the_reading_says_where_holm_takes_a_verdict_back():
-    """Five seeds cannot give a sign-flip p below 0.0625, however clear the interval."""
-    base = [60.0, 61.0, 62.0, 63.0, 64.0]
-    df = frame(none=base, se=[b + 5 + k / 10 for k, b in enumerate(base)])
-    row = stats.arms_table(df).set_index("arm").loc["se"]
-    assert (row.verdict, row.p, row.p_holm) == ("better", 0.0625, 0.0625)
-    assert row.reading == "better (not after Holm)"
-    assert "better (not after Holm)" in words.reading(df, "pilot")
+def test_what_a_record_says_of_training_is_in_the_table():
+    run = study("hybrid", "pilot")[0]
+    put(run, 0.6, train=0.75)
+    row = table([run], "pilot").iloc[0]
+    assert row.train_accuracy == 75.0 and row.rise == pytest.approx(20.0)
+    put_record(run, "pilot", history=[{"val_accuracy": 0.5}] * 2)
+    assert math.isnan(table([run], "pilot").iloc[0].rise)           # two epochs have no third
+
+
+# --- Words ---
 
 
 def test_words_say_what_the_table_holds():
-    df = frame(none=[60.0, 61.0, 62.0], se=[62.0, 63.0, 64.1], cbam=[59.0, math.nan, math.nan])
-    said = words.reading(df, "pilot")
-    assert "`none` reaches 61.0 ± 1.0 %" in said
-    assert "SE +2.0 [+1.9, +2.2] points over 3 paired seeds, better" in said
-    assert "CBAM −1.0 points over 1 paired seed, too few seeds" in said
-    table = words.accuracy_table(df)
-    assert "| 63.0 ± 1.1" in table and "1 of 3" in table
+    df = frame(none=[60.0, 61.0, 62.0], se=[64.0, 65.0, 66.1], cbam=[59.0, math.nan, math.nan])
+    said, row = words.reading(df, "pilot"), stats.arms_table(df).set_index("arm").loc["se"]
+    assert "`none` reaches 61.0 ± 1.0 % over 3 seeds" in said
+    assert (f"SE {words.interval(row.gain, row.low, row.high)} points over 3 seeds, better "
+            "(training +0.0)") in said
+    assert "CBAM −2.0 points over 1 seed, too few seeds" in said
+    made = words.accuracy_table(df)
+    assert "| 65.0 ± 1.1" in made and "1 of 3" in made and "| training" in made
 
 
 def test_several_sentences_are_a_list_and_a_note_follows():
@@ -144,3 +244,13 @@ def test_words_of_nothing():
     df = frame(none=[math.nan], se=[math.nan])
     assert "no finished runs yet" in words.reading(df, "pilot")
     assert "too few to see noise" in words.seed_noise(df)
+
+
+def test_limits_say_how_all_variants_were_tuned():
+    assert "is to be tried at the same rates, 0.05, 0.1, 0.2: seed 100" in words.tuning_words()
+    for run in study("rates", "real"):
+        put_record(run, "real", history=[{"val_accuracy": 0.5 + (run.how.lr == 0.1) / 10}])
+    said = words.tuning_words()
+    assert "was tried" in said and "18 of 18 runs" in said and "SE 0.1;" in said
+    assert said in words.limits({"hybrid": "pilot"}) and "Chosen after" in words.limits(
+        {"hybrid": "pilot"})
