@@ -13,12 +13,11 @@ def grouped(table):
     return [(where(rows.iloc[0]), rows) for _, rows in table.groupby(CELL, sort=False)]
 
 
-def epochs(df, value: str = "val_accuracy") -> plt.Figure:
+def epochs(df) -> plt.Figure:
     """Epochs to each level relative to ``none``, with 95 % intervals; an arrow where most runs
     never got there."""
-    what, _, _, form = convergence.VALUES[value]
-    groups = [(title, rows[(rows.arm != "none") & (rows.pairs > 0)])
-              for title, rows in grouped(convergence.table(df, value))]
+    groups = [(title, rows[(rows.arm != "none") & rows.ratio.notna()])
+              for title, rows in grouped(convergence.table(df))]
     groups = [(title, rows) for title, rows in groups if len(rows)]
     figure, axes = panels(len(groups), 4.2, 3.0)
     for axis, (title, rows) in zip(axes, groups, strict=False):
@@ -35,8 +34,8 @@ def epochs(df, value: str = "val_accuracy") -> plt.Figure:
                                                         [min(r.high, top) - r.ratio]]
             axis.errorbar(x, r.ratio, np.maximum(bars, 0), capsize=3, label=label, **mark(r.arm))
         axis.axhline(1, color="#888888", linewidth=1)
-        axis.set_xticks(range(len(marks)), [form(m) for m in marks])
-        axis.set(title=title, xlabel=what, ylabel="epochs ÷ none's (▲ never)")
+        axis.set_xticks(range(len(marks)), [convergence.percent(m) for m in marks])
+        axis.set(title=title, xlabel="validation accuracy", ylabel="epochs ÷ none's (▲ never)")
     if not groups:
         empty(figure, axes[0])
     legend(figure)
@@ -86,8 +85,9 @@ def reliability(df) -> plt.Figure:
 
 
 def class_gains(df) -> plt.Figure:
-    """Paired gain over ``none`` on each class, with 95 % intervals over seeds."""
-    groups = [(title, rows[rows.pairs > 0]) for title, rows in grouped(calibration.by_class(df))]
+    """Gain over ``none`` on each class, with intervals, 95 % for all blocks of a class together."""
+    groups = [(title, rows[rows.gain.notna()])
+              for title, rows in grouped(calibration.by_class(df))]
     groups = [(title, rows) for title, rows in groups if len(rows) and
               rows.label.nunique() <= 20]
     figure, axes = panels(len(groups), 4.2, 3.8)
@@ -102,7 +102,7 @@ def class_gains(df) -> plt.Figure:
         axis.axvline(0, color="#888888", linewidth=1)
         axis.set_yticks(range(len(labels)), labels, fontsize=8.5)
         axis.invert_yaxis()
-        axis.set(title=title, xlabel="paired gain over none, points")
+        axis.set(title=title, xlabel="gain over none, points")
     if not groups:
         empty(figure, axes[0])
     legend(figure)

@@ -3,7 +3,7 @@ at most the cost."""
 import math
 
 from .speed import latencies, steps
-from .stats import CELL, t_half_width
+from .stats import CELL, all_seeds, t_half_width
 from .words import items, name, place
 
 # column -> (what it is, unit, scale)
@@ -17,8 +17,8 @@ def table(df):
     of each cost, and for each cost whether the arm is on the front. Times only where a benchmark
     has measured the network at this width on images of this shape."""
     import pandas as pd
-    measured, out = {"step": steps(), "latency": latencies()}, []
-    for _, cell in df[df.status == "done"].groupby(CELL, sort=False):
+    measured, out, runs = {"step": steps(), "latency": latencies()}, [], all_seeds(df)
+    for _, cell in runs[runs.status == "done"].groupby(CELL, sort=False):
         for arm, runs in cell.groupby("arm", sort=False):
             n, first = len(runs), runs.iloc[0]
             half = t_half_width(runs.accuracy.std(ddof=1), n) if n > 2 else math.nan

@@ -1,60 +1,76 @@
-"""What the recipe buys against what the block buys: two factors, crossed, over the same seeds.
+"""What the recipe buys against what the block buys: two factors, crossed.
 
-With A(arm, recipe, seed) the test accuracy: the recipe buys A(none, r) − A(none, plain), a block
-A(arm, r) − A(none, r) under each recipe r, and their interaction is the block's gain under r less
-its gain under plain. All are differences seed by seed, so that a seed's luck cancels in part."""
+With A(arm, recipe) the mean test accuracy over seeds: the recipe buys A(none, r) − A(none, base),
+a block A(arm, r) − A(none, r) under each recipe r, and their interaction is the block's gain under
+r less its gain under the base: ``plain``, or the profile's own recipe where that was not run. Block
+gains are those of `arms_table`; the others, between recipes of unequal noise, have Welch's
+interval."""
 import math
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .evidence import summed
 from .grid import collect, resolve_profile
+from .inference import welch
 from .plots import empty, legend, look, panels, short
+from .stats import CELL, MIN_SEEDS, all_seeds, arms_table
 from .studies import margin_of
 from .words import interval, name, plural, plus_minus
 
-BASE = "plain"
 NOTHING = "No seed of this profile has finished under two recipes yet."
 
 
 def crossed(df):
-    """((data set, network), seeds × (recipe, arm) accuracies in percent) of every pair that has
-    finished runs under ``plain`` and another recipe."""
-    done = df[df.status == "done"]
+    """((data set, network), {(recipe, arm): accuracies of the finished runs, %}, recipes, arms) of
+    every pair whose plain network has finished runs under two recipes, all seeds of the profile;
+    the recipe that the others are compared with comes first."""
+    done = all_seeds(df)
+    done = done[done.status == "done"]
     for where, cell in done.groupby(["dataset", "backbone"], sort=False):
-        wide = cell.pivot(index="seed", columns=["recipe", "arm"], values="accuracy")
-        if (BASE, "none") in wide and wide.columns.get_level_values(0).nunique() > 1:
-            yield where, wide
+        runs = {key: own.accuracy.to_numpy()
+                for key, own in cell.groupby(["recipe", "arm"], sort=False)}
+        recipes = sorted((r for r, arm in runs if arm == "none"), key=lambda r: r != "plain")
+        if len(recipes) > 1:
+            yield where, runs, recipes, list(cell.arm.unique())
+
+
+def contrast(groups: list, weights: list[float]) -> dict:
+    """``mean``, ``low``, ``high`` of `inference.welch` and the fewest seeds ``n`` of the groups; no
+    interval below three."""
+    n = min(map(len, groups))
+    mean = float(np.dot(weights, [np.mean(g) for g in groups]))
+    c = welch(groups, weights) if n >= MIN_SEEDS else None
+    return {"mean": mean, "low": c.low if c else math.nan, "high": c.high if c else math.nan,
+            "n": n}
 
 
 def effects(df):
-    """One row an effect: ``kind`` (recipe, block, interaction), its arm and recipe, and the paired
-    difference in points with its 95 % interval, as a DataFrame."""
+    """One row an effect: ``kind`` (recipe, block, interaction), its arm and recipe, the difference
+    in points with its 95 % interval, and ``n``, the fewest seeds behind it; a DataFrame."""
     import pandas as pd
-    rows = []
-    for (dataset, backbone), wide in crossed(df):
-        def add(kind, arm, recipe, gaps, where=(dataset, backbone)):
-            d = summed(gaps).d
-            rows.append({"dataset": where[0], "backbone": where[1], "kind": kind, "arm": arm,
-                         "recipe": recipe} | d._asdict())
-
-        def gain(arm, recipe, wide=wide):
-            return wide[recipe, arm] - wide[recipe, "none"]
-        recipes = list(dict.fromkeys(r for r, arm in wide.columns if arm == "none"))
-        for recipe, arm in wide.columns:
-            if arm == "none" and recipe != BASE:
-                add("recipe", arm, recipe, wide[recipe, arm] - wide[BASE, arm])
-            elif arm != "none" and recipe in recipes:
-                add("block", arm, recipe, gain(arm, recipe))
-                if recipe != BASE and (BASE, arm) in wide:
-                    add("interaction", arm, recipe, gain(arm, recipe) - gain(arm, BASE))
-    columns = ["dataset", "backbone", "kind", "arm", "recipe", "mean", "low", "high", "n", "wins"]
+    gains, rows = arms_table(df), []
+    gains = gains.set_index([*CELL, "arm"]) if len(gains) else gains
+    for (dataset, backbone), runs, (base, *_), _ in crossed(df):
+        for recipe, arm in runs:
+            there = {"dataset": dataset, "backbone": backbone, "arm": arm, "recipe": recipe,
+                     "base": base}
+            mine, plain = runs[recipe, arm], runs.get((recipe, "none"), ())
+            if arm == "none" and recipe != base:
+                rows.append(there | {"kind": "recipe"}
+                            | contrast([mine, runs[base, arm]], [1, -1]))
+            elif arm != "none" and len(plain):
+                gain = gains.loc[(dataset, backbone, recipe, arm)]
+                rows.append(there | {"kind": "block", "mean": gain.gain, "low": gain.low,
+                                     "high": gain.high, "n": min(len(mine), len(plain))})
+                if recipe != base and (base, arm) in runs:
+                    rows.append(there | {"kind": "interaction"} | contrast(
+                        [mine, plain, runs[base, arm], runs[base, "none"]], [1, -1, -1, 1]))
+    columns = ["dataset", "backbone", "kind", "arm", "recipe", "base", "mean", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def said(r) -> str:
-    return f"{interval(r.mean, r.low, r.high)} points over {plural(r.n, 'paired seed')}"
+    return f"{interval(r.mean, r.low, r.high)} points over {plural(r.n, 'seed')}"
 
 
 def recipe_answer(profile: str = "auto", df=None) -> str:
@@ -69,15 +85,15 @@ def recipe_answer(profile: str = "auto", df=None) -> str:
             "recipe", "block", "interaction"))
         text = (f"**{name(backbone)} on {name(dataset)}** (profile `{profile}`, {epochs(df)}). "
                 "*What the recipe buys* the network without attention: "
-                + "; ".join(f"`{r.recipe}` over `{BASE}` {said(r)}" for r in recipes.itertuples())
+                + "; ".join(f"`{r.recipe}` over `{r.base}` {said(r)}" for r in recipes.itertuples())
                 + ". *What the block buys*: "
                 + "; ".join(f"{name(r.arm)} under `{r.recipe}` {said(r)}"
                             for r in blocks.itertuples()) + ".")
         if len(mixed):
             text += (" *Does one need the other?* The block's gain less its gain under "
-                     f"`{BASE}`: " + "; ".join(f"{name(r.arm)}, `{r.recipe}` {said(r)}, "
-                                               + verdict(r, profile) for r in mixed.itertuples())
-                     + ".")
+                     f"`{mixed.base.iloc[0]}`: "
+                     + "; ".join(f"{name(r.arm)}, `{r.recipe}` {said(r)}, {verdict(r, profile)}"
+                                 for r in mixed.itertuples()) + ".")
         out.append(text + larger(recipes, blocks))
     return "\n\n".join(out) or NOTHING
 
@@ -114,28 +130,28 @@ def larger(recipes, blocks) -> str:
 
 
 def recipe_table(df) -> str:
-    """Markdown: accuracy of every arm under every recipe, mean ± sd over seeds, and the paired
-    difference of the recipes."""
+    """Markdown: accuracy of every arm under every recipe, mean ± sd over seeds, and the difference
+    of the recipes."""
     import pandas as pd
     out = []
-    for (dataset, backbone), wide in crossed(df):
-        recipes = list(dict.fromkeys(wide.columns.get_level_values(0)))
-        recipes = [BASE, *(r for r in recipes if r != BASE)]
-        for arm in dict.fromkeys(wide.columns.get_level_values(1)):
+    for (dataset, backbone), runs, recipes, arms in crossed(df):
+        for arm in arms:
             row = {"network and data set": f"{name(backbone)} on {name(dataset)}",
                    "block": name(arm)}
             for recipe in recipes:
-                have = (recipe, arm) in wide
-                runs = wide[recipe, arm].dropna() if have else wide.iloc[:0, 0]
-                row[f"`{recipe}`, %"] = (f"{plus_minus(runs.mean(), runs.std())} ({len(runs)})"
-                                         if len(runs) else "–")
-                if recipe != BASE:
-                    gaps = wide[recipe, arm] - wide[BASE, arm] if have and (BASE, arm) in wide \
-                        else []
-                    d = summed(gaps).d
-                    row[f"`{recipe}` − `{BASE}`, points"] = interval(d.mean, d.low, d.high)
+                own = runs.get((recipe, arm), np.array([]))
+                row[f"`{recipe}`, %"] = f"{spread(own)} ({len(own)})" if len(own) else "–"
+                if recipe != recipes[0]:
+                    both = [own, runs.get((recipes[0], arm), ())]
+                    d = contrast(both, [1, -1]) if all(map(len, both)) else None
+                    row[f"`{recipe}` − `{recipes[0]}`, points"] = \
+                        interval(d["mean"], d["low"], d["high"]) if d else "–"
             out.append(row)
     return pd.DataFrame(out).to_markdown(index=False, disable_numparse=True) if out else NOTHING
+
+
+def spread(runs) -> str:
+    return plus_minus(runs.mean(), runs.std(ddof=1) if len(runs) > 1 else math.nan)
 
 
 def recipe_figure(df) -> plt.Figure:
@@ -143,17 +159,16 @@ def recipe_figure(df) -> plt.Figure:
     lines are what recipes buy, the distance between lines is what blocks buy."""
     groups = list(crossed(df))
     figure, axes = panels(len(groups))
-    for axis, ((dataset, backbone), wide) in zip(axes, groups, strict=False):
-        recipes = list(dict.fromkeys(wide.columns.get_level_values(0)))
-        recipes = [BASE, *(r for r in recipes if r != BASE)]
-        arms = list(dict.fromkeys(wide.columns.get_level_values(1)))
+    for axis, ((dataset, backbone), runs, recipes, arms) in zip(axes, groups, strict=False):
         for k, arm in enumerate(arms):
-            there = [i for i, r in enumerate(recipes) if (r, arm) in wide]
+            there = [i for i, r in enumerate(recipes) if (r, arm) in runs]
             x = np.array(there) + 0.12 * (k - (len(arms) - 1) / 2)
-            y = np.array([wide[recipes[i], arm] for i in there])
-            axis.plot(x, y, look(arm).marker, color=look(arm).colour, alpha=0.45, markersize=4)
-            axis.plot(x, np.nanmean(y, 1), marker=look(arm).marker, color=look(arm).colour,
-                      linestyle=look(arm).line, label=short(arm))
+            y = [runs[recipes[i], arm] for i in there]
+            for at, values in zip(x, y, strict=True):
+                axis.plot(np.full(len(values), at), values, look(arm).marker, linestyle="",
+                          color=look(arm).colour, alpha=0.45, markersize=4)
+            axis.plot(x, [values.mean() for values in y], marker=look(arm).marker,
+                      color=look(arm).colour, linestyle=look(arm).line, label=short(arm))
         axis.set_xticks(range(len(recipes)), recipes)
         axis.set_xlim(-0.4, len(recipes) - 0.6)
         axis.set(title=f"{name(backbone)} on {name(dataset)}", xlabel="recipe",

@@ -7,9 +7,8 @@ import math
 
 import numpy as np
 
-from .evidence import gaps, summed
 from .grid import histories
-from .stats import CELL
+from .stats import CELL, all_seeds, average, compared
 from .words import interval, items, name, place, plural, plus_minus
 
 LAST, ON_VAL, ON_TEST = RULES = ("last epoch", "best on validation", "best on test")
@@ -23,9 +22,10 @@ def scored(curve) -> dict[str, float]:
 
 
 def table(df):
-    """One row a finished run that recorded its test curve: its accuracy in percent by each rule."""
+    """One row a finished run that recorded its test curve, all seeds of the profile: its accuracy
+    in percent by each rule."""
     import pandas as pd
-    history = histories(df)
+    history = histories(all_seeds(df))
     keys = [*CELL, "arm", "seed"]
     if "test_accuracy" not in history.columns:
         return pd.DataFrame(columns=[*keys, *RULES])
@@ -40,13 +40,14 @@ def markdown(df) -> str:
     import pandas as pd
     found, rows = table(df), []
     for _, cell in found.groupby(CELL, sort=False):
+        gains = {rule: compared(cell, rule) for rule in RULES}
         for arm, runs in cell.groupby("arm", sort=False):
             row = {"network and data set": place(cell.iloc[0]), "block": name(arm),
                    "seeds": str(len(runs))}
             for rule in RULES:
                 row[rule] = plus_minus(runs[rule].mean(), runs[rule].std())
-                if arm != "none":
-                    d = summed(gaps(cell, arm, rule)).d
+                if arm in gains[rule]:
+                    d = gains[rule][arm]
                     row[rule] += f" ({interval(d.mean, d.low, d.high)})"
             rows.append(row)
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True) if rows else \
@@ -60,14 +61,14 @@ def reading(df) -> str:
     for _, cell in table(df).groupby(CELL, sort=False):
         parts = []
         for rule in (ON_VAL, ON_TEST):
-            d = summed(cell[rule] - cell[LAST]).d
+            d = average(cell[rule] - cell[LAST])
             parts.append(f"{rule} {interval(d.mean, d.low, d.high, 2)} points")
-        habit = summed(cell[ON_TEST] - cell[ON_VAL]).d
+        habit = average(cell[ON_TEST] - cell[ON_VAL])
         text = (f"{place(cell.iloc[0])}, {plural(len(cell), 'run')}, against the last epoch: "
                 + "; ".join(parts) + f". Choosing on the test set in place of the validation set "
                 f"buys {interval(habit.mean, habit.low, habit.high, 2)} points")
-        moved = [abs(gaps(cell, arm, ON_TEST).mean() - gaps(cell, arm, LAST).mean())
-                 for arm in cell.arm.unique() if arm != "none"]
+        last, best = compared(cell, LAST), compared(cell, ON_TEST)
+        moved = [abs(best[arm].mean - d.mean) for arm, d in last.items()]
         moved = [m for m in moved if not math.isnan(m)]
         if moved:
             text += f", and moves a block's mean gain by up to {max(moved):.2f} points"

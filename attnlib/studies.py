@@ -226,7 +226,8 @@ STUDIES = {
                                                if name not in FAST.arms)), seeds=3),)}),
     "convergence": Study("Does a block reach a given accuracy in fewer epochs?",
                          {profile: (plan,) for profile, plan in FIRST.items()}),
-    "selection": Study("What does choosing the epoch by its test accuracy buy?", PLAIN_PLANS),
+    "selection": Study("What does choosing the epoch by its test accuracy buy?", PLAIN_PLANS | {
+        "real": (watched(FIRST["real"]._replace(arms=("none", "cbam"))),)}),
     "shortcut": Study("Does a block lean less on a background that gives the class away?", {
         "small": (Plan("shapetex(rho=0.8)", "resnet18", HEADLINE, 3),)}),
     "blocks": Study("What does each block do, at a glance?", {

@@ -14,6 +14,7 @@ from attnlib import (
     charts,
     collect,
     convergence,
+    inference,
     pareto,
     plots,
     readme,
@@ -51,29 +52,29 @@ def runs():
 # --- Convergence ---
 
 
-@pytest.mark.parametrize(("curve", "level", "more", "epoch"), [
-    ([0.1, 0.5, 0.7], 0.5, True, 2.0), ([0.1, 0.5, 0.7], 0.3, True, 1.5),
-    ([0.4, 0.5], 0.3, True, 1.0), ([0.1, 0.2], 0.3, True, math.inf),
-    ([2.0, 1.0, 0.5], 0.75, False, 2.5), ([0.1, 0.6, 0.2, 0.9], 0.6, True, 2.0)])
-def test_the_epoch_at_which_a_curve_first_reaches_a_level(curve, level, more, epoch):
-    assert convergence.epochs_to(curve, level, more) == pytest.approx(epoch)
+@pytest.mark.parametrize(("curve", "level", "epoch"), [
+    ([0.1, 0.5, 0.7], 0.5, 2.0), ([0.1, 0.5, 0.7], 0.3, 1.5), ([0.4, 0.5], 0.3, 1.0),
+    ([0.1, 0.2], 0.3, math.inf), ([0.1, 0.6, 0.2, 0.9], 0.6, 2.0)])
+def test_the_epoch_at_which_a_curve_first_reaches_a_level(curve, level, epoch):
+    assert convergence.epochs_to(curve, level) == pytest.approx(epoch)
 
 
-def test_the_levels_are_round_and_reached_by_every_seed_of_the_base():
-    history = pd.DataFrame([{"arm": arm, "seed": s, "epoch": e, "val_accuracy": y, "val_nll": 2 - y}
-                            for arm, s, y in (("none", 0, 0.71), ("none", 1, 0.7), ("se", 0, 0.9))
-                            for e in (1, 2)])
-    assert convergence.levels(history) == pytest.approx([0.6, 0.65, 0.7])
-    assert convergence.levels(history, "val_nll") == pytest.approx([1.5, 1.4, 1.3])
-    assert convergence.levels(history, base="cbam") == []
+def test_the_levels_do_not_depend_on_any_curve():
+    for profile, dataset, expected in (("pilot", "cifar10", (0.4, 0.5, 0.6)),
+                                       ("real", "cifar100", (0.3, 0.4, 0.5)),
+                                       ("own", "cifar10", convergence.ELSEWHERE)):
+        for end in (0.1, 0.9):
+            history = pd.DataFrame([{"profile": profile, "dataset": dataset, "val_accuracy": end}])
+            assert convergence.levels(history) == expected
 
 
-def test_the_ratio_is_the_geometric_mean_with_the_t_interval_of_the_logarithms():
-    a, b = np.array([2.0, 3.0, 5.0, 4.0]), np.array([2.5, 3.0, 7.0, 6.0])
-    r = convergence.ratio(pd.DataFrame({"se": a, "none": b}), "se")
-    expected = np.exp(reference.ttest_1samp(np.log(a / b), 0).confidence_interval())
-    assert r.mean == pytest.approx(reference.gmean(a / b))
-    assert (r.low, r.high) == pytest.approx(tuple(expected)) and (r.n, r.wins) == (4, 3)
+def test_the_ratio_is_of_geometric_means_with_dunnetts_interval_of_the_logarithms():
+    a, b, c = (np.array(x) for x in ([2.0, 3.0, 5.0, 4.0], [2.5, 3.0, 7.0, 6.0], [2.0, 2.0, 3.0]))
+    epochs = pd.DataFrame({"se": a, "none": b, "sa": [*c, math.nan], "ca": [math.inf] * 4})
+    r = convergence.ratio(epochs, "se")
+    expected = inference.dunnett([np.log(a), np.log(c)], np.log(b))[0]
+    assert r.mean == pytest.approx(reference.gmean(a) / reference.gmean(b)) and r.n == 4
+    assert (r.low, r.high) == pytest.approx((math.exp(expected.low), math.exp(expected.high)))
 
 
 def test_a_run_that_never_gets_there_counts_as_infinitely_late():
@@ -82,8 +83,15 @@ def test_a_run_that_never_gets_there_counts_as_infinitely_late():
     assert r.mean == 1.0 and (r.low, r.high) == (1.0, math.inf) and r.n == 6
     few = convergence.ratio(epochs.tail(4), "se")
     assert (few.low, few.high) == (0.0, math.inf)           # four values bound no median at 95 %
-    assert convergence.ratio(epochs.assign(none=math.inf), "se").n == 5      # neither: says nothing
+    assert math.isnan(convergence.ratio(epochs * math.inf, "se").mean)     # nobody: says nothing
     assert convergence.ratio(epochs, "cbam").n == 0
+
+
+def test_where_neither_got_there_any_factor_is_possible():
+    epochs = pd.DataFrame({"se": [6.0] * 8 + [math.inf], "none": [2.0] * 8 + [math.inf]})
+    assert convergence.ratio(epochs, "se")[:4] == (3.0, 3.0, 3.0, 9)
+    short = convergence.ratio(epochs.tail(6), "se")
+    assert short[:4] == (3.0, 0.0, math.inf, 6)
 
 
 def test_the_interval_of_a_median_covers_it_at_least_95_times_in_100():
@@ -101,8 +109,9 @@ def test_convergence_in_words():
     put("sa", [[0.1, 0.2, 0.3]] * 3)
     said = convergence.reading(runs())
     assert "epochs to 70 % validation accuracy" in said
-    assert "SE −33 [−33, −33] % over 3 pairs, faster" in said
+    assert "SE −33 [−33, −33] % over 3 seeds, faster" in said
     assert "spatial part did not get there in 3 of 3 runs, no interval" in said
+    assert "for this schedule alone" in said
     table = convergence.markdown(runs())
     assert "0 of 3" in table and "never" in table and "0.67 [0.67, 0.67]" in table
 
@@ -171,11 +180,21 @@ def test_calibration_and_classes_from_records():
     assert dict(table.groupby("arm").ece.mean()) == pytest.approx({"none": 50, "se": 25})
     assert "`none` is overconfident by 50.0 points" in calibration.reading(runs())
     assert "lower calibration error than none's with SE" in calibration.reading(runs())
+    assert "by more than 25.0 points. Labels are smoothed by 0.1." in calibration.reading(runs())
     assert "−25.0 [−25.0, −25.0]" in calibration.markdown(runs())
     gains = calibration.by_class(runs()).set_index("label")
-    assert dict(gains.gain) == {"cat": 50.0, "dog": 0.0} and set(gains.pairs) == {3}
+    assert dict(gains.gain) == {"cat": 50.0, "dog": 0.0} and set(gains.n) == {3}
     said = calibration.classes_reading(runs())
     assert "1 of 2 class gains" in said and "SE on cat +50.0 [+50.0, +50.0]" in said
+
+
+def test_label_smoothing_is_named_where_recipes_differ_in_it():
+    label = [0, 0, 0, 0, 1, 1, 1, 1]
+    put("none", [[0.5]] * 3, 0.75, arrays([0, 0, 0, 0, 1, 1, 0, 0], [0.5] * 8, label))
+    put("none", [[0.5]] * 3, 0.75, arrays([0, 0, 0, 0, 1, 1, 0, 0], [1.0] * 8, label),
+        run={"recipe": "plain"})
+    said = calibration.reading(runs())
+    assert "accuracy is +25.0 points with smoothing 0, −25.0 points with smoothing 0.1." in said
 
 
 # --- Cost ---

@@ -1,31 +1,56 @@
 """What the recipe buys against what the block buys, from tables whose answers are known."""
 import pandas as pd
 import pytest
+from scipy import stats as reference
 
 from attnlib import recipewords as rw
+from attnlib import stats
 
 NOISE = (-0.2, 0.0, 0.2)
 
 
 def invented(seeds=3, **accuracies) -> pd.DataFrame:
-    """``plain_none=60``: the mean over seeds of that recipe and arm; noise that pairing removes."""
-    rows = [{"status": "done", "dataset": "cifar10", "backbone": "resnet18", "recipe": recipe,
+    """``plain_none=60``: the mean over seeds of that recipe and arm."""
+    rows = [{"id": f"{key}-{s}", "profile": "pilot", "setting": f"made up {recipe}",
+             "attention": arm, "train_accuracy": 90.0, "rise": 0.0, "status": "done",
+             "dataset": "cifar10", "backbone": "resnet18", "recipe": recipe,
              "arm": arm, "seed": s, "epochs": 8, "accuracy": mean + NOISE[s]}
             for key, mean in accuracies.items() for recipe, arm in [key.split("_")]
             for s in range(seeds)]
-    columns = ["status", "dataset", "backbone", "recipe", "arm", "seed", "epochs", "accuracy"]
+    columns = ["id", "profile", "setting", "attention", "train_accuracy", "rise", "status",
+               "dataset", "backbone", "recipe", "arm", "seed", "epochs", "accuracy"]
     return pd.DataFrame(rows, columns=columns)
 
 
 CROSSED = {"strong_none": 70, "strong_cbam": 71, "plain_none": 64, "plain_cbam": 66}
 
 
-def test_effects_are_paired_differences():
+def test_effects_are_differences_of_means():
     found = rw.effects(invented(**CROSSED)).set_index(["kind", "arm", "recipe"])
     expected = {("recipe", "none", "strong"): 6, ("block", "cbam", "strong"): 1,
                 ("block", "cbam", "plain"): 2, ("interaction", "cbam", "strong"): -1}
     assert found["mean"].to_dict() == pytest.approx(expected)
-    assert (found.n == 3).all() and found.high.sub(found.low).abs().max() < 1e-9
+    assert (found.n == 3).all()
+    half = found.high.sub(found.low) / 2
+    one = reference.t.ppf(0.975, 4) * 0.2 * (2 / 3) ** 0.5      # two groups of three, sd 0.2
+    assert half[("recipe", "none", "strong")] == pytest.approx(one, rel=1e-3)
+    assert half[("block", "cbam", "plain")] == pytest.approx(one, rel=1e-3)
+    assert half[("interaction", "cbam", "strong")] == pytest.approx(
+        reference.t.ppf(0.975, 8) * 0.2 * (4 / 3) ** 0.5)
+
+
+def test_a_blocks_gain_is_that_of_every_other_table():
+    df = invented(**CROSSED | {"strong_se": 70.4})
+    rows = stats.arms_table(df).set_index(["recipe", "arm"])
+    found = rw.effects(df).query("kind == 'block'").set_index(["recipe", "arm"])
+    assert found.loc[("strong", "cbam"), ["mean", "low", "high"]].to_list() == \
+        rows.loc[("strong", "cbam"), ["gain", "low", "high"]].to_list()
+
+
+def test_without_plain_the_profiles_own_recipe_is_the_base():
+    df = invented(swift_none=88, swift_se=88.5, **{"swift+cutmix_none": 87})
+    text = rw.recipe_answer("real", df)
+    assert "`swift+cutmix` over `swift` −1.0" in text and "SE under `swift` +0.5" in text
 
 
 def test_the_answer_says_what_moves_more():
