@@ -1,4 +1,4 @@
-"""What the records say to one claim: its differences, seed by seed."""
+"""What the records say to one claim."""
 import math
 from functools import cache
 from typing import NamedTuple
@@ -7,35 +7,18 @@ import numpy as np
 
 from . import convergence, stats
 from .grid import arm_of, histories, study, table
+from .inference import welch
 from .stats import CELL, MIN_SEEDS, Difference
 
-NOTHING = Difference(math.nan, math.nan, math.nan, 0, 0)
+NOTHING = Difference(math.nan, math.nan, math.nan, 0)
 
 
 class Finding(NamedTuple):
-    """``d`` in the metric's unit; ``sd`` of the differences (NaN where unknown)."""
+    """``d`` in the metric's unit; ``sd`` of the differences (NaN where unknown); by how many points
+    the runs' validation accuracy still rose over the last two epochs."""
     d: Difference = NOTHING
     sd: float = math.nan
-
-
-def summed(gaps, percent: bool = False) -> Finding:
-    """The mean of differences and its t interval; ``percent``: of logarithms of ratios, given back
-    as percentages."""
-    gaps = np.asarray(gaps, float)
-    gaps, back = gaps[np.isfinite(gaps)], (lambda x: 100 * math.expm1(x)) if percent else float
-    n = len(gaps)
-    if not n:
-        return Finding()
-    mean, sd = gaps.mean(), gaps.std(ddof=1) if n > 1 else math.nan
-    half = stats.t_half_width(sd, n) if n >= MIN_SEEDS else math.nan
-    d = Difference(back(mean), back(mean - half), back(mean + half), n, int((gaps > 0).sum()))
-    return Finding(d, 100 * sd if percent else sd)
-
-
-def gaps(cell, arm: str, value: str, base: str = "none"):
-    """Paired differences arm − base of a column, by seed; ``arm`` is not ``base``."""
-    wide = cell.pivot(index="seed", columns="arm", values=value).reindex(columns=[arm, base])
-    return (wide[arm] - wide[base]).dropna()
+    rise: float = math.nan
 
 
 def cell_of(df, dataset: str, backbone: str, recipe: str):
@@ -43,22 +26,34 @@ def cell_of(df, dataset: str, backbone: str, recipe: str):
 
 
 def scores(claim, df, recipe: str) -> Finding:
-    """Differences of a column of the `collect` table; of a contrast, those here less those of the
-    same seeds on the second data set."""
-    cells = [with_fit(cell_of(df, dataset, claim.backbone, recipe), claim.metric)
+    """The difference of a column as in every other table, by Dunnett's intervals of all arms that
+    the profile has in the cell; of two blocks it is theirs alone; of a contrast Welch's."""
+    cells = [with_fit(cell_of(stats.cell_runs(df), dataset, claim.backbone, recipe), claim.metric)
              for dataset in (claim.dataset, claim.than) if dataset]
+    two = [cell[cell.arm.isin((claim.arm, claim.base))] for cell in cells]
     if claim.kind == "level":
-        return level(cells[0].loc[cells[0].arm == claim.arm, claim.metric])
-    own, *other = (gaps(cell, claim.arm, claim.metric, claim.base) for cell in cells)
-    return summed((own - other[0]).dropna() if other else own)
+        return level(two[0].loc[two[0].arm == claim.arm, claim.metric])
+    if claim.than:
+        return contrast([cell.loc[cell.arm == arm, claim.metric] for cell in two
+                         for arm in (claim.arm, claim.base)])
+    runs = cells[0] if claim.base == "none" else two[0]
+    d = stats.compared(runs, claim.metric, claim.base).get(claim.arm, NOTHING)
+    return Finding(d, d.sd)
+
+
+def contrast(groups) -> Finding:
+    """The gain of the first group over the second, less that of the third over the fourth."""
+    n = min(map(len, groups))
+    d = welch(groups, [1, -1, -1, 1]) if n >= MIN_SEEDS else NOTHING
+    return Finding(Difference(d.mean, d.low, d.high, n))
 
 
 def level(values) -> Finding:
     """The mean of the runs' own scores, with the interval in which another run would end."""
-    mean, low, high, n, wins = summed(values).d[:5]
-    wide = math.sqrt(n + 1)
-    return Finding(Difference(mean, mean - wide * (mean - low), mean + wide * (high - mean), n,
-                              wins))
+    d = stats.average(values)
+    wide = math.sqrt(d.n + 1)
+    return Finding(d._replace(low=d.mean - wide * (d.mean - d.low),
+                              high=d.mean + wide * (d.high - d.mean)))
 
 
 def with_fit(cell, metric: str):
@@ -70,29 +65,26 @@ def with_fit(cell, metric: str):
 
 
 def epochs(claim, df, recipe: str) -> Finding:
-    """Epochs to the hardest common level of validation accuracy, as a percentage of the base's."""
-    history = histories(cell_of(df, claim.dataset, claim.backbone, recipe))
-    found = convergence.levels(history, base=claim.base) if len(history) else []
-    if not found:
+    """Epochs to the hardest level of validation accuracy, as a percentage of the base's; ``df`` has
+    all arms of the study, as the table of `convergence` has."""
+    history = histories(cell_of(stats.all_seeds(df), claim.dataset, claim.backbone, recipe))
+    if not len(history):
         return Finding()
-    times = convergence.reached(history, found[-1])
+    times = convergence.reached(history, convergence.levels(history)[-1])
     r = convergence.ratio(times, claim.arm, claim.base)
-    logs = np.log(times[claim.arm] / times[claim.base]) if r.n else np.array([])
-    sd = 100 * float(np.std(logs, ddof=1)) if r.n > 1 and np.isfinite(logs).all() else math.nan
-    return Finding(Difference(*(100 * (x - 1) for x in r[:3]), r.n, r.wins), sd)
+    return Finding(Difference(*(100 * (x - 1) for x in r[:3]), r.n))
 
 
 def focus(claim, df, recipe: str) -> Finding:
     """How much sharper the arm's maps are than the base's, or how much more of them lies on the
-    object, in % of the base's: `sharper.comparisons`, at the finest stored stage. ``wins`` are not
-    counted."""
+    object, in % of the base's: `sharper.comparisons`, at the finest stored stage."""
     from .sharper import comparisons
     cell = cell_of(df, claim.dataset, claim.backbone, recipe)
     for found in comparisons(cell[cell.arm.isin((claim.arm, claim.base))], base=claim.base):
         if claim.metric in found.gain:
             e, n = found.gain[claim.metric], found.seeds
             sd = (e.high - e.low) / 2 / stats.t_half_width(1.0, n) if n >= MIN_SEEDS else math.nan
-            return Finding(Difference(*e, n, 0), sd)
+            return Finding(Difference(*e, n), sd)
     return Finding()
 
 
@@ -107,7 +99,7 @@ def at_its_size(claim) -> tuple[Finding, str]:
             if {claim.arm, claim.base} <= set(times):
                 over = 100 * (np.divide(times[claim.arm], times[claim.base]) - 1)
                 d = Difference(float(np.median(over)), *convergence.order_interval(over),
-                               len(over), int((over > 0).sum()))
+                               len(over))
                 c, h, w = row["shape"]
                 return Finding(d), (f"{h}×{w}×{c} pixels, batch {row['batch']}, width "
                                     f"{row['width']:g}, on {body['env']['device']}, in turns at a "
@@ -130,14 +122,16 @@ def matching(claim, profile: str, recipe: str) -> list:
     """The runs of a profile that say something to a claim: a study may have hundreds of others."""
     return [run for run in runs_of(claim.study, profile)
             if run.backbone == claim.backbone and run.dataset in (claim.dataset, claim.than)
-            and run.recipe == recipe and arm_of(run) in (claim.arm, claim.base)]
+            and run.recipe == recipe
+            and (claim.metric == "epochs" or arm_of(run) in (claim.arm, claim.base))]
 
 
 def finding(claim, profile: str, recipe: str) -> Finding:
     """What the records of a profile, trained by that recipe, say to a claim."""
     df = table(matching(claim, profile, recipe), profile)
-    done = len(df) and (df.status == "done").any()
-    return MEASURED[claim.metric](claim, df, recipe) if done else Finding()
+    if not len(df) or not (df.status == "done").any():
+        return Finding()
+    return MEASURED[claim.metric](claim, df, recipe)._replace(rise=df.rise.mean())
 
 
 def counted(claim) -> tuple[float, bool]:

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from helpers import put_record
 
 from attnlib import camstore, claims, evidence, notebooks, places, stats, store
@@ -91,9 +92,7 @@ def test_the_fashion_mnist_reports_setting_is_our_recipe_plain():
 def test_a_study_plans_what_decides_a_claim(c):
     assert c.study in STUDIES
     cells = [cell for cell in claims.cells_of(c) if cell[0] != "smoke"]
-    assert cells or c.number in ("0.4c", "0.1e", "0.7b")
-    if c.own and c.number != "0.4c":                # and some profile has its own recipe
-        assert c.own in dict(reversed(cells)).values()
+    assert cells and (not c.own or c.own in [recipe for _, recipe in cells])
 
 
 @pytest.mark.parametrize("c", [c for c in CLAIMS if c.project in ("P0", "P1") and "@" in c.arm
@@ -166,18 +165,21 @@ def test_without_records_only_counts_are_decided():
     n = sum(c.judged for c in CLAIMS)
     assert claims.headline(df).startswith(
         f"Of {n} testable claims in four public projects, in the project's own setting 2 hold, 0 "
-        "are not reproduced, 0 are undecided; under our protocol 0 hold, 1 are not reproduced, 0 "
-        f"are undecided; {n - 3} are not tested here (run `make reproduce`). Of the 0 differences")
+        "are not reproduced, 0 are undecided; under our protocol, which is another in size, "
+        "schedule, metric or machine, 0 hold, 1 are not reproduced, 0 are undecided; "
+        f"{n - 3} are not tested here (run `make reproduce`). Of those that hold 0 are of a gain")
     assert claims.headline(df).endswith("none yet.")
 
 
-def test_a_claim_is_answered_by_the_paired_difference_of_its_arms():
+def test_a_claim_is_answered_by_the_difference_of_its_arms():
     put("none", [70.0, 71.0, 72.0])
     put("hybrid", [70.5, 71.0, 72.6])
     row = claims.judge(claim("0.1a"))
-    expected = stats.Difference(*evidence.summed([0.5, 0.0, 0.6]).d)
+    expected = scipy.stats.ttest_ind([70.5, 71.0, 72.6], [70.0, 71.0, 72.0])
+    low, high = expected.confidence_interval()                  # of one arm Dunnett's is Student's
     assert (row["profile"], row["n"], row["verdict"]) == ("pilot", 3, "not reproduced")
-    assert (row["estimate"], row["low"], row["high"]) == pytest.approx(expected[:3], abs=1e-4)
+    assert (row["estimate"], row["low"], row["high"]) == pytest.approx((1.1 / 3, low, high),
+                                                                       abs=1e-4)
     assert row["setting"] == claims.OURS and row["difference"] == "undecided"
     assert row["scope"] == "10,000 images, 8 epochs, width 0.25, batch norm"
     text = claims.table(claims.audit(None, "P0"))
@@ -294,8 +296,9 @@ def test_the_headline_counts_what_the_rows_say():
         own = put_in | {"verdict": verdict, "difference": difference}
         df.loc[df.number == number, list(own)] = list(own.values())
     said = claims.headline(df)
-    assert ("under our protocol 1 hold, 2 are not reproduced, 1 are undecided" in said
-            and "Of the 2 differences" in said and "1 equivalent" in said and "1 better" in said)
+    assert "machine, 1 hold, 2 are not reproduced, 1 are undecided" in said
+    assert "Of those that hold 1 are of a gain in accuracy. Of the 2 differences" in said
+    assert "1 equivalent" in said and "1 better" in said
 
 
 def test_a_clone_says_the_same_headline():
