@@ -2,6 +2,7 @@
 decisions follow from the recipe and the history alone, so that resuming needs no state of theirs.
 """
 import math
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -15,18 +16,11 @@ def make_optimizer(model: nn.Module, how: Recipe) -> torch.optim.Optimizer:
     a gate's own factors, but where the recipe says ``decay_all``."""
     layers = (m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear))
     decayed = {id(m.weight) for m in layers}
-    norms = {id(p) for m in model.modules() if isinstance(m, nn.BatchNorm2d)
-             for p in m.parameters()}
     learned = [p for p in model.parameters() if p.requires_grad]
     groups = [{"params": [p for p in learned if id(p) in decayed],
                "weight_decay": how.weight_decay},
               {"params": [p for p in learned if id(p) not in decayed],
                "weight_decay": how.weight_decay if how.decay_all else 0.0}]
-    if how.norm_rate != 1:
-        others = groups.pop()
-        groups += [others | {"params": [p for p in others["params"] if id(p) not in norms]},
-                   others | {"params": [p for p in others["params"] if id(p) in norms],
-                             "times": how.norm_rate}]
     return choose("optimizer", how.optimizer, OPTIMIZERS)(groups, how)
 
 
@@ -47,21 +41,17 @@ def set_lr(optimizer: torch.optim.Optimizer, how: Recipe, progress: float, histo
     so there is no state to save."""
     factor = choose("schedule", how.schedule, SCHEDULES)(progress, how, history)
     for group in optimizer.param_groups:
-        group["lr"] = how.lr * factor * group.get("times", 1)
+        group["lr"] = how.lr * factor
 
 
 def cosine(progress: float, how: Recipe, history=()) -> float:
-    """Linear from 0.01 to 1 over the warm-up, then half a cosine down to 0."""
+    """Linear from 0.01 to 1 over the warm-up, then half a cosine down to 0, or with a ``tail`` down
+    to 0.01, where it stays for the tail's share of all steps."""
+    if how.tail:
+        return max(0.01, cosine(min(1.0, progress / (1 - how.tail)), replace(how, tail=0.0)))
     if progress < how.warmup:
         return 0.01 + 0.99 * progress / how.warmup
     return 0.5 * (1 + math.cos(math.pi * (progress - how.warmup) / (1 - how.warmup)))
-
-
-def linear(progress: float, how: Recipe, history=()) -> float:
-    """Linear from 0.01 to 1 over the warm-up, then linear down to 0."""
-    if progress < how.warmup:
-        return 0.01 + 0.99 * progress / how.warmup
-    return (1 - progress) / (1 - how.warmup)
 
 
 def halving(progress: float, how: Recipe, history=()) -> float:
@@ -80,7 +70,7 @@ def plateau(progress: float, how: Recipe, history=()) -> float:
     return factor
 
 
-SCHEDULES = {"cosine": cosine, "linear": linear, "halving": halving, "plateau": plateau}
+SCHEDULES = {"cosine": cosine, "halving": halving, "plateau": plateau}
 
 
 # --- What the validation split decides ---

@@ -58,7 +58,7 @@ OPEN = ("hybrid(gate_init=open)", "cbam(gate_init=open)")
 SIX = (*HEADLINE, *reversed(OPEN))
 CONTROLS = ("layerscale", "shuffled", "frozen")
 RATES = (0.05, 0.1, 0.2)    # that every variant of the headline is tried at
-HALF = {"width": 0.5}       # of speednet: 32, 64 and 64 channels
+HALF = {"width": 0.5, "recipe": "swift+full"}       # speednet: 32, 64 and 64 channels
 FAST = Plan("cifar10", "speednet", (*SIX, "eca", *CONTROLS), 10, HALF)
 P1_BLOCKS = ("se_sa", "sec_sa", "new", "nab")
 WIDER = {"width": 0.25}     # at 1/8 its squeeze layers of four channels stay at chance
@@ -214,7 +214,7 @@ STUDIES = {
                                            {"recipe": f"strong+{extra}"})
                                       for extra in ("cutmix", "randaugment"))))} | {
         "real": tuple(Plan("cifar10", "resnet18", ("none", "se", "cbam"), 3, {"recipe": recipe})
-                      for recipe in ("swift", "swift+cutmix", "swift+randaugment"))}),
+                      for recipe in ("swift", "swift+full", "swift+cutmix", "swift+randaugment"))}),
     "rates": Study("Does a block want another learning rate than the plain network?", {
         "real": tuple(Plan("cifar10", "resnet18", SIX, 1, {"lr": rate, "epochs": 4},
                            first_seed=100) for rate in RATES)}, compare=False),

@@ -2,6 +2,7 @@
 optimisers and schedules against their rules and the projects' own logs."""
 import copy
 import dataclasses
+from math import cos, pi
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from attnlib.grid import row_of
 from attnlib.models import build_model
-from attnlib.optim import best_epoch, halving, is_over, linear, make_optimizer, plateau, set_lr
+from attnlib.optim import best_epoch, cosine, halving, is_over, make_optimizer, plateau
 from attnlib.paths import checkpoints_dir
 from attnlib.recipes import RECIPES, Recipe
 from attnlib.run import Run
@@ -225,23 +226,13 @@ def test_mixed_images_weigh_the_loss_by_their_labels():
 # --- The swift one ---
 
 
-def test_linear_rises_over_the_warm_up_and_falls_to_zero():
-    how = Recipe(warmup=0.2)
-    rates = [linear(k / 100, how) for k in range(101)]
-    assert rates[0] == pytest.approx(0.01) and rates[20] == pytest.approx(1)
-    assert rates[60] == pytest.approx(0.5) and rates[100] == pytest.approx(0)
-    assert max(rates) == rates[20]
-
-
-def test_norms_may_have_a_rate_of_their_own():
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
-    how = Recipe(lr=0.1, norm_rate=8.0, warmup=0.0)
-    optimizer = make_optimizer(net, how)
-    set_lr(optimizer, how, 0.5)
-    rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
-    assert len(rates) == 6
-    assert [rates[id(p)] for p in net[1].parameters()] == pytest.approx([0.4] * 2)
-    assert [rates[id(p)] for k in (0, 3) for p in net[k].parameters()] == pytest.approx([0.05] * 4)
+def test_with_a_tail_the_cosine_ends_early_and_a_hundredth_of_the_rate_stays():
+    how, plain = Recipe(warmup=0.2, tail=0.2), Recipe(warmup=0.2)
+    rates = [cosine(k / 100, how) for k in range(101)]
+    assert rates[80:] == [0.01] * 21 and min(rates) == 0.01 and max(rates) == rates[16]
+    assert rates[40] == pytest.approx(cosine(0.5, plain))
+    assert rates[40] == pytest.approx(0.5 * (1 + cos(3 * pi / 8)))
+    assert [cosine(k / 100, plain) for k in (0, 100)] == [0.01, 0]
 
 
 def test_what_is_fixed_is_not_stepped():
