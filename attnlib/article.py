@@ -69,7 +69,8 @@ def abstract(chosen: dict[str, str], audit) -> str:
         worst = tested.loc[tested.gain.idxmin()]
         text += (f"They reach from {interval(worst.gain, worst.low, worst.high)} points "
                  f"({name(worst.arm)}, {place(worst)}, {outcome(worst)}) to "
-                 f"{interval(best.gain, best.low, best.high)} ({name(best.arm)}, {place(best)}). ")
+                 f"{interval(best.gain, best.low, best.high)} ({name(best.arm)}, {place(best)}, "
+                 f"{outcome(best)}). ")
     return f"{text}{open_words(chosen['controls'])} **{claims.headline(audit)}** {advice(df)}"
 
 
@@ -88,7 +89,7 @@ def advice(df) -> str:
         return ("No block shows a gain: use the plain network, and spend the effort on its recipe. "
                 + waits).strip()
     return ("Recommended, where its cost fits: " + "; ".join(
-        f"{name(r.arm)} ({interval(r.gain, r.low, r.high)} points, {place(r)})"
+        f"{name(r.arm)} ({interval(r.gain, r.low, r.high)} points, {outcome(r)}, {place(r)})"
         for r in sure.sort_values("gain", ascending=False).itertuples()) + f". {waits}").strip()
 
 
@@ -127,6 +128,7 @@ def advice_table(df) -> str:
         rows.append({
             "where": place(r), "block": name(r.arm),
             "gain, points": interval(r.gain, r.low, r.high),
+            "training": interval(r.train, math.nan, math.nan),
             "parameters": f"{100 * (mine.params.iloc[0] / plain.params.iloc[0] - 1):+.1f} %",
             "MACs": f"{100 * (mine.macs.iloc[0] / plain.macs.iloc[0] - 1):+.1f} %",
             "training step, in the bench": f"× {step:.2f}" if step else "–",
@@ -202,9 +204,11 @@ def open_words(profile: str) -> str:
             d = compared(both, base=base)[arm]
             if not math.isnan(d.mean):
                 margin = margin_of(profile, cell.dataset.iloc[0])
+                fitted = both.groupby("arm").train_accuracy.mean()
                 parts.append(f"gates that start open change {name(base)} in "
                              f"{place(cell.iloc[0])} by {interval(d.mean, d.low, d.high)} points "
-                             f"over {plural(d.n, 'seed')}, {verdict(d, margin)}")
+                             f"over {plural(d.n, 'seed')}, {verdict(d, margin)} (training "
+                             f"{interval(fitted[arm] - fitted[base], math.nan, math.nan)})")
     return (f"Blocks start with their gates half open; by the study `controls` (profile "
             f"`{profile}`), {'; '.join(parts)}.") if parts else ""
 

@@ -48,7 +48,7 @@ def test_abstract_counts_the_verdicts_and_names_the_ends(hybrid, audit):
     assert "Of 3 tested gains: " in said and "1 better" in said and "1 worse" in said
     low, high = (interval(r.gain, r.low, r.high) for r in (rows.loc["cbam"], rows.loc["se"]))
     assert f"from {low} points (CBAM, ResNet-18 on CIFAR-10, worse (training +0.0))" in said
-    assert f"to {high} (SE, ResNet-18 on CIFAR-10)" in said
+    assert f"to {high} (SE, ResNet-18 on CIFAR-10, better (training +0.0))" in said
     assert claims.headline(audit) in said and "Recommended, where its cost fits: SE (+6.0" in said
 
 
