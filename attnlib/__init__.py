@@ -1,9 +1,9 @@
 """attnlib: does attention help small-image CNNs, where, by how much, and at what cost?
 
-The names that notebooks and users rely on; each is imported when it is first used."""
+The names that notebooks and users rely on; each is imported when it is first used, for torch alone
+takes seconds."""
 import importlib
 import os
-import sys
 
 # Read when torch is first imported: waiting threads sleep, not spin. As fast on an idle machine,
 # and half as fast again beside other work (measured: 222 against 148 images/s).
@@ -11,16 +11,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Read when numpy is: its matrices here are small, and beside other work two spinning threads took
 # 50 to 200 times as long over one's singular values (measured: 253 against 4.6 ms).
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-from types import ModuleType
 
 __version__ = "0.1.0"
 HOME = {
-    "ATTENTION": "attention", "BACKBONES": "backbones", "DATASETS": "data", "RECIPES": "recipes",
-    "STUDIES": "studies", "PROFILES": "studies", "Run": "run", "build_model": "models",
-    "add_attention": "adding", "cost": "models",
-    "load_dataset": "data", "train": "train", "study": "grid", "run_grid": "grid",
-    "collect": "grid", "load_model": "grid", "resolve_profile": "grid", "histories": "grid",
-    "try_it": "grid",
+    "ATTENTION": "blocks.attention", "BACKBONES": "networks.backbones",
+    "DATASETS": "data.datasets", "RECIPES": "training.recipes", "STUDIES": "experiments.studies",
+    "PROFILES": "experiments.studies", "Run": "training.run",
+    "build_model": "networks.models", "add_attention": "networks.adding",
+    "cost": "networks.models", "load_dataset": "data.datasets", "train": "training.trainer",
+    "study": "experiments.grid", "run_grid": "experiments.grid", "collect": "experiments.grid",
+    "load_model": "experiments.grid", "resolve_profile": "experiments.grid",
+    "histories": "experiments.grid", "try_it": "experiments.grid",
 }
 
 
@@ -34,16 +35,3 @@ def __getattr__(name):
 
 def __dir__():
     return [*HOME, "__version__"]
-
-
-class Package(ModuleType):
-    """Importing the module ``attnlib.train`` would put it where the function of that name belongs.
-    """
-
-    def __setattr__(self, name, value):
-        if name in HOME and isinstance(value, ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = Package

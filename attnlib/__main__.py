@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 
-from .mirror import restore
+from .experiments.mirror import restore
 from .paths import data_dir, out_dir, shown
 
 MODEL = "a run's id or the beginning of one, or a weight file"
@@ -12,7 +12,7 @@ MODEL = "a run's id or the beginning of one, or a weight file"
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 is success. A wrong name or missing file is one line on stderr and 2."""
-    from .store import Busy
+    from .experiments.store import Busy
     args = parser().parse_args(argv)
     if getattr(args, "deterministic", False):
         os.environ["ATTNLIB_DETERMINISTIC"] = "1"        # worker processes and kernels inherit it
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("id", nargs="?", help="the id of a finished run, with --weights")
     sub.add_argument("--weights", action="store_true", help="train ID again; keep its record")
     sub.add_argument("--profile", default="own", help="where the record goes (default: own)")
-    from .run import NUMBERS
+    from .training.run import NUMBERS
     for name in ("dataset", "backbone", "attention", "placement", "recipe", *NUMBERS):
         sub.add_argument(f"--{name.replace('_', '-')}", dest=name, type=NUMBERS.get(name, str),
                          default=argparse.SUPPRESS, help=default_of(name))
@@ -121,8 +121,8 @@ def parser() -> argparse.ArgumentParser:
 
 def default_of(name: str) -> str:
     """What a field of `Run` is where no option says otherwise."""
-    from .recipes import RECIPES
-    from .run import Run
+    from .training.recipes import RECIPES
+    from .training.run import Run
     if name == "placement":
         return "default: the block's own place"
     names = f"{', '.join(RECIPES)}; " if name == "recipe" else ""
@@ -133,12 +133,12 @@ def default_of(name: str) -> str:
 
 
 def train(args) -> None:
-    from .grid import find_record, forecast, too_few_steps
-    from .run import NUMBERS, Run
-    from .store import finished_record
-    from .train import train as train_run
-    from .train import train_weights
-    from .weights import full_id
+    from .experiments.grid import find_record, forecast, too_few_steps
+    from .experiments.store import finished_record
+    from .experiments.weights import full_id
+    from .training.run import NUMBERS, Run
+    from .training.trainer import train as train_run
+    from .training.trainer import train_weights
     if args.weights:
         record = find_record(full_id(args.id or ""))
         print(f"{record['id']}: weights stored; the test accuracy differs from the record by "
@@ -167,14 +167,14 @@ def train(args) -> None:
 
 
 def known_profile(profile: str) -> None:
+    from .experiments.studies import PROFILES
     from .spec import choose
-    from .studies import PROFILES
     choose("profile", profile, ("own", *PROFILES))
 
 
 def named_studies(name: str) -> list[str]:
+    from .experiments.studies import STUDIES
     from .spec import choose
-    from .studies import STUDIES
     if name == "all":
         return list(STUDIES)
     choose("study", name, [*STUDIES, "all"])
@@ -184,9 +184,9 @@ def named_studies(name: str) -> list[str]:
 def study(args) -> None:
     import time
 
-    from .grid import plan_table, resolve_profile, run_grid
-    from .grid import study as study_runs
-    from .words import status_line
+    from .analysis.words import status_line
+    from .experiments.grid import plan_table, resolve_profile, run_grid
+    from .experiments.grid import study as study_runs
     profile = resolve_profile(args.profile)
     os.environ["ATTNLIB_JOBS"] = args.jobs
     started = time.monotonic()
@@ -209,16 +209,16 @@ def study(args) -> None:
 
 
 def focus(args) -> None:
-    from .camstore import focus_study
-    from .grid import resolve_profile
+    from .experiments.grid import resolve_profile
+    from .explain.camstore import focus_study
     profile = resolve_profile(args.profile)
     for name in named_studies(args.name):
         focus_study(name, profile)
 
 
 def evaluate(args) -> None:
-    from .data import SPLITS
-    from .predict import evaluate as evaluate_run
+    from .data.datasets import SPLITS
+    from .experiments.predict import evaluate as evaluate_run
     from .spec import choose
     choose("split", args.split, SPLITS)
     found = evaluate_run(args.run, args.split, args.gradcam)
@@ -235,15 +235,15 @@ def evaluate(args) -> None:
 
 
 def predict(args) -> int:
-    from .predict import predict as predict_files
+    from .experiments.predict import predict as predict_files
     if args.top < 1:
         raise ValueError(f"--top {args.top} should be at least 1")
     return int(predict_files(args.run, args.images, args.top, args.gradcam) > 0)
 
 
 def export(args) -> None:
-    from .modelcard import publish
-    from .weights import export as export_run
+    from .experiments.modelcard import publish
+    from .experiments.weights import export as export_run
     if bool(args.run) == args.published:
         raise ValueError("export takes a RUN, or --published")
     for path in publish() if args.published else [export_run(args.run, args.output)]:
@@ -251,7 +251,7 @@ def export(args) -> None:
 
 
 def runs(args) -> int:
-    from .studies import PROFILES
+    from .experiments.studies import PROFILES
     if args.what == "clean":
         for name in ("checkpoints", "executed"):
             folder = out_dir() / "results" / name
@@ -268,9 +268,9 @@ def runs(args) -> int:
 
 def list_runs(profile: str, args) -> int:
     """A table of the records, and for each that is stale what has changed since."""
-    from . import store
-    from .grid import frame, outdated, rows_of
-    from .repair import kept_aside
+    from .experiments import store
+    from .experiments.grid import frame, outdated, rows_of
+    from .experiments.repair import kept_aside
     records = store.all_records(profile)
     rows = rows_of(records)
     if rows:
@@ -286,7 +286,7 @@ def list_runs(profile: str, args) -> int:
 
 
 def check_runs(profile: str, args) -> int:
-    from .repair import check
+    from .experiments.repair import check
     good, bad = check(profile)
     print(f"{profile}: {good} good records, {bad} things to see to"
           + (" (`python -m attnlib runs repair --dry-run` says how)" if bad else ""))
@@ -294,7 +294,7 @@ def check_runs(profile: str, args) -> int:
 
 
 def repair_runs(profile: str, args) -> int:
-    from .repair import FIXES, repair
+    from .experiments.repair import FIXES, repair
     counts = repair(profile, args.dry_run)
     done = [f"{counts[kind]} {word}" for kind, (word, _) in FIXES.items() if counts[kind]]
     print(f"{profile}: {', '.join(done) or 'nothing to repair'}"
@@ -303,7 +303,7 @@ def repair_runs(profile: str, args) -> int:
 
 
 def data(args) -> int:
-    from .data import load_dataset
+    from .data.datasets import load_dataset
     bad = 0
     for name in args.names:
         try:
@@ -318,21 +318,21 @@ def data(args) -> int:
 
 
 def notebooks(args) -> int:
-    from . import notebooks as books
+    from .report import notebooks as books
     if args.what == "run":
         pairs = dict(p.partition("=")[::2] for p in args.parameter)
         return books.run(args.names or None, profile=args.profile, seeds=args.seeds,
                          parameters=pairs, jobs=args.jobs)
     if args.what == "report":
-        from .report import report
+        from .report.page import report
         print(shown(report()))
         return 0
     return {"check": books.check, "publish": books.publish}[args.what](args.names or None)
 
 
 def verify(args) -> int:
-    from . import store
-    from .verify import verify as check
+    from .experiments import store
+    from .experiments.verify import verify as check
     if args.profile:
         known_profile(args.profile)
     bad = [check(profile, args.minutes, args.seed)
@@ -345,8 +345,8 @@ def verify(args) -> int:
 
 
 def bench(args) -> None:
-    from . import bench as benches
-    from .train import machine
+    from .bench import bench as benches
+    from .training.trainer import machine
     minutes = args.minutes or (1 if args.quick else 12)
     if minutes <= 0:
         raise ValueError(f"--minutes {minutes:g} should be above 0")
@@ -358,7 +358,7 @@ def bench(args) -> None:
 
 
 def readme(args) -> None:
-    from .readme import update
+    from .report.readme import update
     print(shown(update()))
 
 

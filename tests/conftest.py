@@ -9,7 +9,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from helpers import CPU, train_module  # noqa: E402
 
-from attnlib import grid  # noqa: E402
+from attnlib.experiments import grid  # noqa: E402
 
 torch.set_num_threads(1)
 

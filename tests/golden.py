@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from helpers import CPU, train_module
 
-from attnlib.attention import ATTENTION
-from attnlib.backbones import BACKBONES
-from attnlib.models import build_model, cost
-from attnlib.recipes import RECIPES
-from attnlib.run import Run
+from attnlib.blocks.attention import ATTENTION
+from attnlib.networks.backbones import BACKBONES
+from attnlib.networks.models import build_model, cost
+from attnlib.training.recipes import RECIPES
+from attnlib.training.run import Run
 
 FOLDER = Path(__file__).resolve().parent
 MODELS, RUNS = FOLDER / "golden_models.json", FOLDER / "golden_runs.json"

@@ -1,5 +1,4 @@
 """Runs small enough for tests, and child processes that tests may kill."""
-import importlib
 import multiprocessing
 import os
 import time
@@ -8,13 +7,12 @@ import types
 import pytest
 import torch
 
-from attnlib import store
+from attnlib.experiments import store
 from attnlib.paths import checkpoints_dir
-from attnlib.run import Run
-from attnlib.train import TimeUp, train
+from attnlib.training import trainer as train_module
+from attnlib.training.run import Run
+from attnlib.training.trainer import TimeUp, train
 
-# `attnlib.train` is the function; this is the module of that name.
-train_module = importlib.import_module("attnlib.train")
 CPU = train_module.Machine("cpu", None, True)
 CLOCKS = ("seconds", "images_per_second", "peak_memory", "profile")
 TINY = {"backbone": "squeezenet", "width": 0.125, "epochs": 2, "n_train": 32, "n_val": 20,
@@ -68,7 +66,8 @@ def stop_after(run: Run, epochs: int, before: int = 0) -> None:
 def start(target, *args) -> multiprocessing.Process:
     """A started child process. A server imports torch once and forks the children from there."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["attnlib.train", "torch._dynamo"])   # counting MACs needs both
+    context.set_forkserver_preload(                            # counting MACs needs both
+        ["attnlib.training.trainer", "torch._dynamo"])
     process = context.Process(target=target, args=args, daemon=True)
     process.start()
     return process

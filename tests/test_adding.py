@@ -13,8 +13,8 @@ import torchvision
 from torch import nn
 
 import attnlib
-from attnlib.attention import ATTENTION, Row
-from attnlib.models import attention_blocks, build_model, cost, seed_layers
+from attnlib.blocks.attention import ATTENTION, Row
+from attnlib.networks.models import attention_blocks, build_model, cost, seed_layers
 from attnlib.paths import REPO
 
 SITES = {"resnet18": 8, "resnet50": 16, "vgg16_bn": 5, "mobilenet_v2": 17,

@@ -9,23 +9,16 @@ from helpers import put_record
 from matplotlib.figure import Figure
 from scipy import stats as reference
 
-from attnlib import (
-    calibration,
-    charts,
-    collect,
-    convergence,
-    inference,
-    pareto,
-    plots,
-    readme,
-    selection,
-    store,
-)
-from attnlib.alttext import describe
-from attnlib.grid import estimate_seconds, histories, study
-from attnlib.run import Run
-from attnlib.speed import latencies
-from attnlib.studies import STUDIES
+from attnlib import collect
+from attnlib.analysis import calibration, convergence, inference, pareto, selection
+from attnlib.bench.speed import latencies
+from attnlib.experiments import store
+from attnlib.experiments.grid import estimate_seconds, histories, study
+from attnlib.experiments.studies import STUDIES
+from attnlib.figures import charts, plots
+from attnlib.figures.alttext import describe
+from attnlib.report import readme
+from attnlib.training.run import Run
 
 FIELDS = {"width": 0.25, "n_train": 10_000, "n_val": 2_000}
 CLASSES = ["cat", "dog"]
@@ -286,7 +279,7 @@ def test_the_map_of_places_leaves_out_where_there_is_no_choice():
 
 
 def test_inference_time_without_and_with_a_benchmark():
-    from attnlib.bench import bench_dir
+    from attnlib.bench.bench import bench_dir
     assert "no finished runs" in text(charts.inference_time())
     times = {arm: {"median": m, "low": m, "high": m} for arm, m in (("se", 2.0), ("none", 1.0))}
     row = {"kind": "inference", "backbone": "resnet18", "width": 0.25, "repeats": {},

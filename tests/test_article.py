@@ -8,11 +8,15 @@ import pytest
 from helpers import stored
 from test_stats import frame
 
-from attnlib import article, cam, claims, grid, plots, stats, words
-from attnlib.grid import collect, estimate_seconds, study
-from attnlib.models import build_model
-from attnlib.studies import STUDIES
-from attnlib.words import interval
+from attnlib.analysis import claims, stats, words
+from attnlib.analysis.words import interval
+from attnlib.experiments import grid
+from attnlib.experiments.grid import collect, estimate_seconds, study
+from attnlib.experiments.studies import STUDIES
+from attnlib.explain import cam
+from attnlib.figures import plots
+from attnlib.networks.models import build_model
+from attnlib.report import article
 
 CHOSEN = dict.fromkeys(STUDIES, "pilot")
 LEARNED = [{"val_accuracy": 0.6, "train_accuracy": 0.8}] * 3      # and no longer rises

@@ -5,9 +5,16 @@ import pytest
 import torch
 from torch import nn
 
-from attnlib import attention
-from attnlib.attention import ATTENTION, CBAM, SE, ChannelAttention, LayerScale, SpatialAttention
-from attnlib.attention import Shuffled as ShuffledSE
+from attnlib.blocks import attention
+from attnlib.blocks.attention import (
+    ATTENTION,
+    CBAM,
+    SE,
+    ChannelAttention,
+    LayerScale,
+    SpatialAttention,
+)
+from attnlib.blocks.attention import Shuffled as ShuffledSE
 
 C, REDUCTION = 64, 16
 HIDDEN = C // REDUCTION

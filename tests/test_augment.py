@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from attnlib.augment import AUGMENTATIONS, FULL, OPERATIONS, operate
-from attnlib.batches import Batches
+from attnlib.data.augment import AUGMENTATIONS, FULL, OPERATIONS, operate
+from attnlib.data.batches import Batches
 
 B, SIDE, CLASSES = 64, 32, 10
 FILL = torch.tensor([120.0, 110.0, 100.0])[:, None, None]

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from attnlib.batches import Batches, shrunk, side_at
+from attnlib.data.batches import Batches, shrunk, side_at
 
 N, SIDE, CROP = 40, 8, 2
 MEAN, STD = (0.5, 0.3, 0.4), (0.2, 0.25, 0.3)

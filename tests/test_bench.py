@@ -7,11 +7,13 @@ import re
 import pytest
 from helpers import CPU
 
-from attnlib import bench, measure, plainloop, readme, speed, store, targets
 from attnlib.__main__ import main
-from attnlib.data import load_dataset
+from attnlib.bench import bench, measure, plainloop, speed, targets
+from attnlib.data.datasets import load_dataset
+from attnlib.experiments import store
 from attnlib.paths import REPO
-from attnlib.run import Run
+from attnlib.report import readme
+from attnlib.training.run import Run
 
 NET = {"backbone": "squeezenet", "width": 0.125}
 

@@ -11,9 +11,9 @@ from test_attention import lively, maps, naive_ca, naive_cbam, naive_mlp, naive_
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnlib import attention
-from attnlib.attention import ATTENTION, SE, SEC, GlobalContext, HybridSum, SpatialAttention
-from attnlib.models import build_model, cost, count, resolve_placement
+from attnlib.blocks import attention
+from attnlib.blocks.attention import ATTENTION, SE, SEC, GlobalContext, HybridSum, SpatialAttention
+from attnlib.networks.models import build_model, cost, count, resolve_placement
 from attnlib.spec import option_defaults
 
 C = 16

@@ -7,7 +7,7 @@ from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 import attnlib
-from attnlib import cam
+from attnlib.explain import cam
 
 CLASSES = [1, 5, 9]
 NAMES = {"grad_cam": "GradCAM", "grad_cam_pp": "GradCAMPlusPlus", "hirescam": "HiResCAM",

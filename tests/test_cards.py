@@ -8,13 +8,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from attnlib import cards, diagrams, gatemaps, models, plots, projects, words
-from attnlib.attention import ATTENTION
-from attnlib.backbones import BACKBONES
-from attnlib.cards import EQUATIONS, SHELVES
-from attnlib.grid import collect, study
-from attnlib.models import attention_blocks, build_model
-from attnlib.tracing import trace
+from attnlib.analysis import projects, words
+from attnlib.blocks.attention import ATTENTION
+from attnlib.experiments.grid import collect, study
+from attnlib.explain.tracing import trace
+from attnlib.figures import cards, diagrams, gatemaps, plots
+from attnlib.figures.cards import EQUATIONS, SHELVES
+from attnlib.networks import models
+from attnlib.networks.backbones import BACKBONES
+from attnlib.networks.models import attention_blocks, build_model
 
 BLOCKS = [name for name in models.BLOCKS if name != "none"]
 

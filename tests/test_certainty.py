@@ -7,10 +7,10 @@ import pytest
 from helpers import stored
 from test_stats import frame
 
-from attnlib import certainty, inference, stats
-from attnlib.grid import table
-from attnlib.run import Run
-from attnlib.words import interval
+from attnlib.analysis import certainty, inference, stats
+from attnlib.analysis.words import interval
+from attnlib.experiments.grid import table
+from attnlib.training.run import Run
 
 
 def run(arm: str, seed: int) -> Run:

@@ -9,16 +9,19 @@ import pytest
 import scipy.stats
 from helpers import put_record
 
-from attnlib import camstore, claims, evidence, notebooks, places, stats, store
-from attnlib.bench import bench_dir
-from attnlib.claims import CLAIMS, KINDS, METRICS
-from attnlib.data import DATASETS
-from attnlib.evidence import Finding
-from attnlib.models import canonical_attention
-from attnlib.projects import PROJECTS, ROWS
-from attnlib.recipes import RECIPES
-from attnlib.run import Run
-from attnlib.studies import STUDIES, plans, run_of
+from attnlib.analysis import claims, evidence, places, stats
+from attnlib.analysis.claims import CLAIMS, KINDS, METRICS
+from attnlib.analysis.evidence import Finding
+from attnlib.analysis.projects import PROJECTS, ROWS
+from attnlib.bench.bench import bench_dir
+from attnlib.data.datasets import DATASETS
+from attnlib.experiments import store
+from attnlib.experiments.studies import STUDIES, plans, run_of
+from attnlib.explain import camstore
+from attnlib.networks.models import canonical_attention
+from attnlib.report import notebooks
+from attnlib.training.recipes import RECIPES
+from attnlib.training.run import Run
 
 REAL = {"width": 0.25, "epochs": 8, "n_train": 10_000, "n_val": 2_000}
 

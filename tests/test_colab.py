@@ -6,9 +6,10 @@ import types
 
 import pytest
 
-from attnlib import colab, grid
-from attnlib.notebooks import listed, notebooks_dir, read
+from attnlib.experiments import grid
 from attnlib.paths import REPO
+from attnlib.report import colab
+from attnlib.report.notebooks import listed, notebooks_dir, read
 
 CELLS = {path.stem: next(c.source for c in read(path).cells if c.cell_type == "code")
          for path in listed(notebooks_dir())}

@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 
-from attnlib import data
-from attnlib.arrays import measured
-from attnlib.data import (
+from attnlib.data import datasets as data
+from attnlib.data.arrays import measured
+from attnlib.data.datasets import (
     DATASETS,
     SPLITS,
     DataMissing,
@@ -12,8 +12,8 @@ from attnlib.data import (
     load_dataset,
     stratified_order,
 )
+from attnlib.data.shapetex import CLASS_NAMES, make_shapetex
 from attnlib.paths import data_dir
-from attnlib.shapetex import CLASS_NAMES, make_shapetex
 
 SMALL = {"train": 60, "val": 20, "test": 30}
 

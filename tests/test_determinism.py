@@ -11,11 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import attnlib
 from attnlib.__main__ import parser
-from attnlib.attention import ATTENTION
-from attnlib.backbones import BACKBONES
-from attnlib.models import build_model
-from attnlib.recipes import RECIPES
-from attnlib.train import determinism, train
+from attnlib.blocks.attention import ATTENTION
+from attnlib.networks.backbones import BACKBONES
+from attnlib.networks.models import build_model
+from attnlib.training.recipes import RECIPES
+from attnlib.training.trainer import determinism, train
 
 # What raises on CUDA under torch.use_deterministic_algorithms(True), by PyTorch's documentation:
 # as the operators that a training step dispatches …
@@ -34,7 +34,7 @@ NAMES = {"AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AdaptiveAvgPool3d", "Adaptiv
          "ReflectionPad2d", "ReplicationPad2d", "interpolate", "Upsample", "grid_sample", "histc",
          "bincount", "kthvalue", "median", "put_", "scatter_reduce", "NLLLoss2d", "EmbeddingBag",
          "CTCLoss", "ctc_loss", "cumsum"}
-SOURCES = ("attention", "backbones", "models", "train")
+SOURCES = ("blocks/attention", "networks/backbones", "networks/models", "training/trainer")
 
 
 class Seen(TorchDispatchMode):

@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from attnlib import fetch
-from attnlib.fetch import SOURCES, Broken, Source, download
+from attnlib.data import fetch
+from attnlib.data.fetch import SOURCES, Broken, Source, download
 
 GOOD = np.random.default_rng(0).bytes(300_000)
 BAD = GOOD[:-1] + bytes([GOOD[-1] ^ 1])
@@ -146,7 +146,7 @@ def test_the_last_source_is_waited_for_however_slow(server, tmp_path, monkeypatc
 
 
 def test_two_at_once_do_not_write_into_one_part(server, tmp_path):
-    from attnlib.store import taken
+    from attnlib.experiments.store import taken
     with open(tmp_path / "set.bin.part", "ab") as held:
         assert taken(held)
         with pytest.raises(Broken, match="fetched by another process"):

@@ -5,7 +5,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 import attnlib
-from attnlib import focus
+from attnlib.explain import focus
 
 RNG = np.random.default_rng(0)
 MASK = np.zeros((4, 32, 32), bool)

@@ -8,7 +8,7 @@ from scipy import stats
 from torch import nn
 
 import attnlib
-from attnlib import cam, focus, gatestats
+from attnlib.explain import cam, focus, gatestats
 
 RNG = np.random.default_rng(5)
 LABELS = np.arange(60) % 3

@@ -2,9 +2,12 @@
 import numpy as np
 import pytest
 
-from attnlib import camstore, gateplots, gatewords, grid, interventions, probes, shapetex, store
-from attnlib.gatestats import STATISTICS
-from attnlib.train import versions
+from attnlib.data import shapetex
+from attnlib.experiments import grid, store
+from attnlib.explain import camstore, gatewords, interventions, probes
+from attnlib.explain.gatestats import STATISTICS
+from attnlib.figures import gateplots
+from attnlib.training.trainer import versions
 
 ARMS = {"none": None, "se": ("channels",), "cbam": ("channels", "places")}
 LOST = {"se": 0.1, "cbam": 30.0}             # with its gates at their mean

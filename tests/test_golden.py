@@ -7,8 +7,8 @@ import golden
 import pytest
 
 from attnlib.paths import REPO
-from attnlib.run import Run
-from attnlib.train import versions
+from attnlib.training.run import Run
+from attnlib.training.trainer import versions
 
 MODELS = json.loads(golden.MODELS.read_text())
 RUNS = json.loads(golden.RUNS.read_text())

@@ -9,11 +9,10 @@ import pytest
 import torch
 from helpers import put_record, tiny, train_module
 
-from attnlib import grid, store, studies, workers
-from attnlib.attention import ATTENTION
-from attnlib.backbones import BACKBONES
-from attnlib.data import DATASETS, load_dataset
-from attnlib.grid import (
+from attnlib.blocks.attention import ATTENTION
+from attnlib.data.datasets import DATASETS, load_dataset
+from attnlib.experiments import grid, store, studies, workers
+from attnlib.experiments.grid import (
     best_profile,
     collect,
     estimate_seconds,
@@ -24,12 +23,13 @@ from attnlib.grid import (
     run_grid,
     study,
 )
-from attnlib.models import BLOCKS
+from attnlib.experiments.studies import PROFILES, STUDIES
+from attnlib.networks.backbones import BACKBONES
+from attnlib.networks.models import BLOCKS
 from attnlib.paths import checkpoints_dir, runs_dir
-from attnlib.run import Run
 from attnlib.spec import parse
-from attnlib.studies import PROFILES, STUDIES
-from attnlib.train import train
+from attnlib.training.run import Run
+from attnlib.training.trainer import train
 
 PLANNED = [(name, profile) for name, row in STUDIES.items()
            for profile in PROFILES if ("small" if profile == "smoke" else profile) in row.plans]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from attnlib import inference
+from attnlib.analysis import inference
 
 
 def within(share: float, stated: float, n: int) -> bool:

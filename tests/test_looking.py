@@ -6,8 +6,11 @@ import pytest
 from helpers import train_module
 
 import attnlib
-from attnlib import camplots, camstore, looking, sharper, speed, store
-from attnlib.cam import MAPS
+from attnlib.bench import speed
+from attnlib.experiments import store
+from attnlib.explain import camstore, looking, sharper
+from attnlib.explain.cam import MAPS
+from attnlib.figures import camplots
 
 STAGES = (-2, -1)
 

@@ -5,10 +5,10 @@ import shutil
 import pytest
 from helpers import comparable, same_tensors, stop_after, tiny, weights
 
-from attnlib import mirror, store
 from attnlib.__main__ import main
+from attnlib.experiments import mirror, store
 from attnlib.paths import checkpoints_dir, runs_dir
-from attnlib.train import train
+from attnlib.training.trainer import train
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_commands_begin_by_bringing_back(drive, out, capsys):
 
 
 def test_a_failed_run_that_is_planned_again_does_not_come_back(drive, out):
-    from attnlib.repair import repair
+    from attnlib.experiments.repair import repair
     run = tiny(epochs=1)
     record = train(run) | {"status": "failed", "arrays": {}}
     store.write_record("own", record)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from attnlib.attention import ATTENTION, Row
-from attnlib.backbones import (
+from attnlib.blocks.attention import ATTENTION, Row
+from attnlib.networks.backbones import (
     BACKBONES,
     BasicBlock,
     Bottleneck,
@@ -19,7 +19,7 @@ from attnlib.backbones import (
     SpeedGroup,
     Whitening,
 )
-from attnlib.models import (
+from attnlib.networks.models import (
     BLOCKS,
     attention_blocks,
     build_model,

@@ -13,7 +13,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from attnlib import notebooks, paths, report
+from attnlib import paths
+from attnlib.report import notebooks
+from attnlib.report import page as report
 
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 PARAMETERS = 'profile: str = "auto"  # help\nsteps: int = 1\nwidths: list = [1]'
@@ -194,7 +196,8 @@ def test_a_stopped_run_leaves_no_kernel_and_no_half_notebook(home):
     book = store(home, "01_slow", make(
         "import os, time\nprint('kernel', os.getpid(), flush=True)\ntime.sleep(100)"))
     before = book.read_bytes()
-    code = ("import sys; from pathlib import Path; from attnlib import notebooks, paths, report; "
+    code = ("import sys; from pathlib import Path; from attnlib import paths; "
+            "from attnlib.report import notebooks, page as report; "
             "paths.REPO = Path(sys.argv[1]); sys.exit(notebooks.run())")
     runs = {name: subprocess.Popen(             # side by side: to start them takes longest
         [sys.executable, "-c", code, str(home)], stdout=subprocess.PIPE, text=True,

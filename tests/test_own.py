@@ -1,6 +1,5 @@
 """Own pictures, as people have them: folders and npz files that nobody prepared for this project
 are trained on at the first attempt, known by their content, and refused with every fault named."""
-import importlib
 import io
 import os
 import re
@@ -14,18 +13,19 @@ import torch
 from helpers import tiny, train_module, weights
 from PIL import Image
 
-from attnlib import data as data_module
-from attnlib import own, store
 from attnlib.__main__ import main
-from attnlib.arrays import DataBad, DataMissing, measured
-from attnlib.data import DATASETS, identity, load_dataset
-from attnlib.grid import estimate_seconds, find_record, load_model
+from attnlib.data import datasets as data_module
+from attnlib.data import own
+from attnlib.data.arrays import DataBad, DataMissing, measured
+from attnlib.data.datasets import DATASETS, identity, load_dataset
+from attnlib.experiments import store
+from attnlib.experiments.grid import estimate_seconds, find_record, load_model
 from attnlib.paths import REPO
-from attnlib.run import Run
 from attnlib.spec import parse
-from attnlib.train import data_of, model_of, scores, train
+from attnlib.training import run as run_module
+from attnlib.training.run import Run
+from attnlib.training.trainer import data_of, model_of, scores, train
 
-run_module = importlib.import_module("attnlib.run")
 RNG = np.random.default_rng(0)
 FEW = {"n_train": None, "n_val": None, "n_test": None, "epochs": 1, "batch_size": 8}
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnlib.pictures import read_picture, read_pictures
+from attnlib.data.pictures import read_picture, read_pictures
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8)

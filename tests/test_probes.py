@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import attnlib
-from attnlib import probes
+from attnlib.explain import probes
 
 FEW = 12
 

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from attnlib import notebooks, paths
+from attnlib import paths
+from attnlib.report import notebooks
 
 MEASURED = re.compile(r"(?<![\w.])\d+\.\d+(?![\w.]*\w)|\d+(?:\.\d+)?\s?(?:%|per cent)|±\s?\d")
 NOT_PROSE = [                           # in this order

@@ -11,11 +11,11 @@ from helpers import TINY
 from PIL import Image
 
 import attnlib
-from attnlib import readme
 from attnlib.__main__ import main, parser
-from attnlib.grid import collect
+from attnlib.experiments.grid import collect
+from attnlib.experiments.studies import PROFILES
 from attnlib.paths import REPO
-from attnlib.studies import PROFILES
+from attnlib.report import readme
 
 TEXT = (REPO / "README.md").read_text(encoding="utf-8")
 MODULE = ".venv/bin/python -m attnlib "
@@ -146,9 +146,9 @@ def test_what_to_expect_is_counted_from_the_records(monkeypatch):
 @pytest.fixture
 def tables():
     """The tables of names, put back afterwards."""
-    from attnlib.attention import ATTENTION
-    from attnlib.backbones import BACKBONES
-    from attnlib.studies import STUDIES
+    from attnlib.blocks.attention import ATTENTION
+    from attnlib.experiments.studies import STUDIES
+    from attnlib.networks.backbones import BACKBONES
     before = [(table, dict(table)) for table in (ATTENTION, BACKBONES, STUDIES)]
     yield
     for table, rows in before:

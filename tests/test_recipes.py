@@ -9,13 +9,13 @@ import torch
 from helpers import comparable, same_tensors, stop_after, tiny, train_module, weights
 from torch import nn
 
-from attnlib.grid import row_of
-from attnlib.models import build_model
-from attnlib.optim import best_epoch, cosine, halving, is_over, make_optimizer, plateau
+from attnlib.experiments.grid import row_of
+from attnlib.networks.models import build_model
 from attnlib.paths import checkpoints_dir
-from attnlib.recipes import RECIPES, Recipe
-from attnlib.run import Run
-from attnlib.train import train, train_weights
+from attnlib.training.optim import best_epoch, cosine, halving, is_over, make_optimizer, plateau
+from attnlib.training.recipes import RECIPES, Recipe
+from attnlib.training.run import Run
+from attnlib.training.trainer import train, train_weights
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from scipy import stats as reference
 
-from attnlib import recipewords as rw
-from attnlib import stats
+from attnlib.analysis import recipewords as rw
+from attnlib.analysis import stats
 
 NOISE = (-0.2, 0.0, 0.2)
 

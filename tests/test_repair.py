@@ -5,13 +5,13 @@ import os
 import pytest
 from helpers import tiny
 
-from attnlib import store
 from attnlib.__main__ import main
-from attnlib.attention import ATTENTION
+from attnlib.blocks.attention import ATTENTION
+from attnlib.experiments import store
+from attnlib.experiments.repair import check, repair
 from attnlib.paths import checkpoints_dir, runs_dir
-from attnlib.readme import faults
-from attnlib.repair import check, repair
-from attnlib.train import train
+from attnlib.report.readme import faults
+from attnlib.training.trainer import train
 
 DONE, FAILED, BEGUN = tiny(epochs=1), tiny(seed=1, epochs=1), tiny(seed=2, epochs=1)
 
@@ -94,9 +94,9 @@ def test_stale_records_say_what_has_changed(monkeypatch, capsys):
 
 def test_failed_and_diverged_records_do_not_make_a_profile_the_best():
     """They are results, and no evidence."""
-    from attnlib.grid import best_profile
-    from attnlib.run import Run
-    from attnlib.studies import HEADLINE, PROFILES
+    from attnlib.experiments.grid import best_profile
+    from attnlib.experiments.studies import HEADLINE, PROFILES
+    from attnlib.training.run import Run
     for status, best in (("failed", "small"), ("diverged", "small"), ("done", "pilot")):
         for arm in HEADLINE:
             for seed in range(3):

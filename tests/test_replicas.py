@@ -5,8 +5,8 @@ import torch
 from test_attention import lively as lively_row
 from test_attention import maps, naive_mlp, naive_sa
 
-from attnlib.attention import ATTENTION, CBAM, relative_logits
-from attnlib.replicas import REPLICAS
+from attnlib.blocks.attention import ATTENTION, CBAM, relative_logits
+from attnlib.blocks.replicas import REPLICAS
 
 CBAMS = ("replica_cbam_p2", "replica_cbam_p2_intended")
 

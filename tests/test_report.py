@@ -13,9 +13,10 @@ from IPython.core.pylabtools import print_figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from attnlib import plots, report
-from attnlib.alttext import describe
+from attnlib.figures import plots
+from attnlib.figures.alttext import describe
 from attnlib.paths import figures_dir
+from attnlib.report import page as report
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined
 
 import attnlib
-from attnlib import cam, road
+from attnlib.explain import cam, road
 
 RNG = np.random.default_rng(0)
 CLASSES = [1, 5, 9, 0]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from attnlib import inference
+from attnlib.analysis import inference
 
 BLOCKS, DRAWS, SEEDS = 5, 4000, (3, 6, 10)
 

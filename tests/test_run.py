@@ -6,11 +6,11 @@ import re
 import numpy as np
 import pytest
 
-from attnlib.attention import ATTENTION
-from attnlib.backbones import BACKBONES
-from attnlib.data import DATASETS
-from attnlib.recipes import RECIPES, Recipe
-from attnlib.run import MAY_BE_ZERO, NUMBERS, Run, canonical_json
+from attnlib.blocks.attention import ATTENTION
+from attnlib.data.datasets import DATASETS
+from attnlib.networks.backbones import BACKBONES
+from attnlib.training.recipes import RECIPES, Recipe
+from attnlib.training.run import MAY_BE_ZERO, NUMBERS, Run, canonical_json
 
 SAFE = re.compile(r"[a-z0-9_]+(-[a-z0-9_]+)+-[0-9a-f]{8}")
 ELABORATE = {"dataset": "shapetex(rho=0.95,label=bg)", "backbone": "squeezenet", "seed": 3,

@@ -7,7 +7,7 @@ import pytest
 
 import attnlib
 
-MODULES = sorted(Path(attnlib.__file__).parent.glob("*.py"))
+MODULES = sorted(Path(attnlib.__file__).parent.rglob("*.py"))
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 CALLS = {"eval", "exec", "compile", "__import__"}          # as bare names; re.compile is none
 SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}

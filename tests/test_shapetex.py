@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from attnlib.shapetex import (
+from attnlib.data.shapetex import (
     CLASS_NAMES,
     HALF_DISC,
     INTERVENTIONS,

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from attnlib import sharper
+from attnlib.explain import sharper
 
 RNG = np.random.default_rng(0)
 N = 400

@@ -8,9 +8,10 @@ import pytest
 from helpers import put_record
 from scipy import stats as reference
 
-from attnlib import collect, inference, stats, words
-from attnlib.grid import study, table
-from attnlib.studies import STUDIES
+from attnlib import collect
+from attnlib.analysis import inference, stats, words
+from attnlib.experiments.grid import study, table
+from attnlib.experiments.studies import STUDIES
 
 
 def frame(**arms) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import hold_lock, start, try_lock
 
-from attnlib import store
+from attnlib.experiments import store
 from attnlib.paths import checkpoints_dir, runs_dir
 
 BODY = {"schema": store.SCHEMA, "id": "a-run-12345678", "run": {"seed": 3}, "status": "done",

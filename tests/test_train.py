@@ -20,16 +20,16 @@ from helpers import (
 )
 from torch import nn
 
-from attnlib import store
-from attnlib.attention import ATTENTION
-from attnlib.backbones import BACKBONES
-from attnlib.data import load_dataset
-from attnlib.models import attention_blocks, build_model
-from attnlib.optim import cosine, make_optimizer, set_lr
+from attnlib.blocks.attention import ATTENTION
+from attnlib.data.datasets import load_dataset
+from attnlib.experiments import store
+from attnlib.networks.backbones import BACKBONES
+from attnlib.networks.models import attention_blocks, build_model
 from attnlib.paths import checkpoints_dir, runs_dir
-from attnlib.recipes import RECIPES, Recipe
-from attnlib.run import Run
-from attnlib.train import TimeUp, scores, train, train_weights
+from attnlib.training.optim import cosine, make_optimizer, set_lr
+from attnlib.training.recipes import RECIPES, Recipe
+from attnlib.training.run import Run
+from attnlib.training.trainer import TimeUp, scores, train, train_weights
 
 
 def newest_epoch(run: Run) -> int:

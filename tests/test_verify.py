@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 from helpers import tiny
 
-from attnlib import store, verify
 from attnlib.__main__ import main
+from attnlib.experiments import store, verify
 from attnlib.paths import checkpoints_dir, runs_dir
-from attnlib.train import train
+from attnlib.training.trainer import train
 
 
 def change(run, **own) -> dict:

@@ -10,12 +10,12 @@ import pytest
 import torch
 from helpers import tiny, weights
 
-from attnlib import modelcard, store
-from attnlib import weights as files
 from attnlib.__main__ import main
-from attnlib.grid import load_model
+from attnlib.experiments import modelcard, store
+from attnlib.experiments import weights as files
+from attnlib.experiments.grid import load_model
 from attnlib.paths import REPO, checkpoints_dir, data_dir
-from attnlib.train import train
+from attnlib.training.trainer import train
 
 COMMITTED = REPO / "results" / "weights"
 INDEX = json.loads((COMMITTED / "index.json").read_text())
@@ -113,7 +113,7 @@ def test_nothing_in_a_weight_file_is_executed(tmp_path):
 
 def test_one_of_another_version_says_what_changed(trained, tmp_path, monkeypatch):
     path = files.export(trained, tmp_path / "w.npz")
-    from attnlib.attention import ATTENTION
+    from attnlib.blocks.attention import ATTENTION
     monkeypatch.setitem(ATTENTION, "cbam", ATTENTION["cbam"]._replace(version=7))
     with pytest.raises(ValueError, match="attention cbam: version 1, now 7"):
         load_model(path)
@@ -166,8 +166,8 @@ def test_their_card_is_what_the_records_say(monkeypatch):
 
 @pytest.mark.skipif(not (data_dir() / "cifar10.npz").is_file(), reason="CIFAR-10 is not here")
 def test_they_say_what_the_records_say(monkeypatch):
-    from attnlib.data import load_dataset
-    from attnlib.predict import probabilities
+    from attnlib.data.datasets import load_dataset
+    from attnlib.experiments.predict import probabilities
     images = load_dataset("cifar10").images["test"][:300]
     for row in INDEX["weights"]:
         said = probabilities(load_model(COMMITTED / row["file"]), images).argmax(1)

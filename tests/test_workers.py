@@ -10,9 +10,9 @@ import pytest
 import torch
 from helpers import tiny, train_module, where_am_i
 
-from attnlib import grid, store, workers
-from attnlib.grid import run_grid
-from attnlib.train import train
+from attnlib.experiments import grid, store, workers
+from attnlib.experiments.grid import run_grid
+from attnlib.training.trainer import train
 
 # --- One process a GPU ---
 

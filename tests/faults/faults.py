@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from helpers import CPU, start, train_in_child, train_module, without_seconds
 
-from attnlib import store, workers
+from attnlib.experiments import store, workers
 from attnlib.paths import checkpoints_dir
-from attnlib.recipes import RECIPES, Recipe
-from attnlib.run import Run
-from attnlib.train import train
+from attnlib.training.recipes import RECIPES, Recipe
+from attnlib.training.run import Run
+from attnlib.training.trainer import train
 
 REPO = Path(__file__).resolve().parents[2]
 FAULTS = {
@@ -181,7 +181,7 @@ def logged(log: str) -> None:
 
 def grid_in_child(out: str, log: str, runs: list[dict]) -> None:
     """One of several processes on one grid."""
-    from attnlib.grid import run_grid
+    from attnlib.experiments.grid import run_grid
     os.environ["ATTNLIB_OUT"] = out
     here()
     logged(log)

@@ -10,13 +10,13 @@ import pytest
 from faults import comparable, flip, newest_epoch, record_of, stop_after, temporaries, truncate
 from helpers import same_tensors, tiny, train_in_child, weights
 
-from attnlib import store
 from attnlib.__main__ import main
-from attnlib.grid import collect, histories, run_grid
+from attnlib.experiments import store
+from attnlib.experiments.grid import collect, histories, run_grid
+from attnlib.experiments.repair import check, repair
 from attnlib.paths import checkpoints_dir, runs_dir
-from attnlib.repair import check, repair
-from attnlib.run import canonical_json
-from attnlib.train import train
+from attnlib.training.run import canonical_json
+from attnlib.training.trainer import train
 
 RUN = tiny(attention="se", epochs=3)
 
@@ -278,7 +278,7 @@ def test_read_only_results_are_read_and_nothing_is_trained(out, tmp_path, count,
     torn = store.record_path("own", RUN.id)
     torn.write_text("{")
     wrap = request.getfixturevalue("read_only")
-    code = ("import attnlib, sys; from pathlib import Path; from attnlib import report; "
+    code = ("import attnlib, sys; from pathlib import Path; from attnlib.report import page as report; "
             "df = attnlib.collect(profile='own'); print(list(df.status)); "
             "report.report(target=Path(sys.argv[1]))")
     target = tmp_path / "report.html"

@@ -15,14 +15,17 @@ import pytest
 import torch
 from helpers import tiny
 
-from attnlib import fetch, notebooks, paths, store
-from attnlib.arrays import DataBad, DataMissing
-from attnlib.data import load_dataset
-from attnlib.fetch import Broken, Source
-from attnlib.grid import find_record, load_model, run_grid
+from attnlib import paths
+from attnlib.data import fetch
+from attnlib.data.arrays import DataBad, DataMissing
+from attnlib.data.datasets import load_dataset
+from attnlib.data.fetch import Broken, Source
+from attnlib.experiments import store
+from attnlib.experiments.grid import find_record, load_model, run_grid
 from attnlib.paths import checkpoints_dir
-from attnlib.run import Run
-from attnlib.train import data_of, train
+from attnlib.report import notebooks
+from attnlib.training.run import Run
+from attnlib.training.trainer import data_of, train
 
 # --- 15: data that do not come ---
 
@@ -198,14 +201,14 @@ def test_spellings_of_one_run_have_one_id(one, other, count):
 @pytest.mark.fault(19)
 def test_composed_characters_and_key_order_and_new_fields(count, monkeypatch):
     """é in one character or two, in an error's text too; a field added with a default."""
-    from attnlib import run as run_module
+    from attnlib.training import run as run_module
     composed, apart = "é", unicodedata.normalize("NFD", "é")
     assert composed != apart and run_module.text(composed) == run_module.text(apart)
     assert run_module.canonical_json({"b": 1, "a": composed}) == \
         run_module.canonical_json({"a": composed, "b": 1})
     import dataclasses
 
-    from attnlib.recipes import RECIPES, Recipe
+    from attnlib.training.recipes import RECIPES, Recipe
     before = Run().id
     newer = dataclasses.make_dataclass("Recipe", [("a_new_field", float, 0.0)], bases=(Recipe,),
                                        frozen=True)

@@ -15,11 +15,11 @@ from faults import REPO, newest_epoch, record_of
 from helpers import tiny, train_module
 from nbformat.v4 import new_code_cell, new_notebook
 
-from attnlib import store, workers
-from attnlib.grid import run_grid
-from attnlib.run import Run
-from attnlib.train import train
-from attnlib.words import accuracy_table
+from attnlib.analysis.words import accuracy_table
+from attnlib.experiments import store, workers
+from attnlib.experiments.grid import run_grid
+from attnlib.training.run import Run
+from attnlib.training.trainer import train
 
 # --- 13: out of memory ---
 
@@ -124,7 +124,8 @@ runs = [Run(backbone="squeezenet", width=0.125, epochs=400, n_train=32, n_val=20
 os.environ["ATTNLIB_JOBS"] = os.environ["FAULT_JOBS"]
 attnlib.run_grid(runs, "smoke")
 """
-COMMAND = ("import signal, sys; from pathlib import Path; from attnlib import notebooks, paths; "
+COMMAND = ("import signal, sys; from pathlib import Path; from attnlib import paths; "
+           "from attnlib.report import notebooks; "
            # a shell starts what runs in its background deaf to SIGINT
            "signal.signal(signal.SIGINT, signal.default_int_handler); "
            "paths.REPO = Path(sys.argv[1]); sys.exit(notebooks.run(jobs='2'))")

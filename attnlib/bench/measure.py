@@ -1,0 +1,116 @@
+"""Stopwatches: what a piece of work costs in seconds and bytes, and what the machine could do.
+
+Everything is timed in turns (a, b, c, then c, b, a, …), so that a machine that slows down slows all
+contestants alike; and a spread stands beside every median, never a best run."""
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from ..paths import REPO
+
+
+def wait_for(device: str) -> None:
+    """Until the device has done all that it was asked: CUDA returns before the work is done."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds_of(work: Callable, device: str = "cpu") -> float:
+    """Wall seconds of one call of ``work()``."""
+    wait_for(device)
+    started = time.perf_counter()
+    work()
+    wait_for(device)
+    return time.perf_counter() - started
+
+
+def warm_up(work: Callable, calls: int, seconds: float, device: str = "cpu") -> float:
+    """Call ``work()`` untimed up to ``calls`` times, but at least once and no longer than
+    ``seconds``; returns the last call's seconds."""
+    end, took = time.perf_counter() + seconds, 0.0
+    for _ in range(calls):
+        took = seconds_of(work, device)
+        if time.perf_counter() > end:
+            break
+    return took
+
+
+def turns(names: list, repeats: int) -> Iterator:
+    """The names ``repeats`` times over, every second time backwards: a steady drift then falls on
+    all of them alike."""
+    for k in range(repeats):
+        yield from names if k % 2 == 0 else reversed(names)
+
+
+def spread(values) -> dict[str, float]:
+    """``median`` and quartiles ``low`` and ``high`` of the values, and their number ``n``."""
+    low, median, high = np.percentile(list(values), (25, 50, 75))
+    return {"median": float(median), "low": float(low), "high": float(high), "n": len(values)}
+
+
+def ratio(top, bottom) -> dict[str, float]:
+    """`spread` of top / bottom, taken repeat by repeat: what slows a whole repeat cancels."""
+    return spread([a / b for a, b in zip(top, bottom, strict=True)])
+
+
+def matrix_rate(device: str, dtype: torch.dtype, sizes=(512, 1024, 2048), seconds: float = 0.5,
+                ) -> float:
+    """The machine's matrix products in FLOP/s: 2 n³ over the median time of an n×n product, the
+    best of several n. What training could reach if it did nothing but multiply large matrices."""
+    best = 0.0
+    for n in sizes:
+        a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+        took = warm_up(lambda a=a, b=b: a @ b, 3, seconds, device)
+        calls = int(min(max(seconds / max(took, 1e-9), 3), 200))
+        times = [seconds_of(lambda a=a, b=b: a @ b, device) for _ in range(calls)]
+        best = max(best, 2 * n ** 3 / statistics.median(times))
+    return best
+
+
+def fresh(code: str, **inputs) -> list[float]:
+    """The numbers on the last line that ``code`` prints, run in a new Python process; ``inputs``
+    stand there as the dictionary ``given``."""
+    text = f"import json\ngiven = json.loads({json.dumps(inputs)!r})\n{code}"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=REPO)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["a measuring process died"])[-1])
+    return [float(word) for word in done.stdout.splitlines()[-1].split()]
+
+
+def peak_bytes(device: str) -> int:
+    """The most memory so far: CUDA's own count there, else what this process held resident (with
+    Python and torch themselves)."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    try:                                    # getrusage would carry the parent's peak over
+        with open("/proc/self/status") as file:
+            line = next(line for line in file if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):
+        from ..training.trainer import peak_memory
+        return peak_memory()
+
+
+IMPORT = """
+import time
+import numpy, torch
+started = time.perf_counter()
+import attnlib
+bare = time.perf_counter()
+for name in attnlib.HOME:
+    getattr(attnlib, name)
+print(bare - started, time.perf_counter() - started)
+"""
+
+
+def import_seconds(repeats: int = 5) -> tuple[list[float], list[float]]:
+    """Seconds of ``import attnlib`` in new processes that have torch and numpy already: the bare
+    import, and with every name of its interface, which are else imported when first used."""
+    bare, whole = zip(*(fresh(IMPORT) for _ in range(repeats)), strict=True)
+    return list(bare), list(whole)

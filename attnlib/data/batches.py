@@ -1,0 +1,109 @@
+"""The loader: a split lives on the device as uint8; batches are cut, shuffled and augmented there.
+"""
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..spec import choose, derive
+from .augment import AUGMENTATIONS, crop_flip
+
+
+class Batches:
+    """Batches of one split, images normalised float32 [B, C, H, W], labels int64 [B], or where
+    images are mixed their weights float32 [B, classes].
+
+    ``images`` uint8 [N, H, W, C], ``labels`` [N]; ``crop`` pixels of mean-coloured padding for a
+    random crop, ``flip`` mirrors with probability 1/2, or with ``alternate`` in every second epoch
+    (Jordan 2024, arXiv:2404.00498), ``augment`` amounts by their name in AUGMENTATIONS, 0 for none.
+    Order and augmentation of an epoch depend on (seed, epoch, image
+    index) alone, so nothing about them needs saving; and each augmentation has random numbers of
+    its own, so that one more changes nothing about the others."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, mean, std, *, batch_size: int = 128,
+                 crop: int = 0, flip: bool = False, alternate: bool = False,
+                 augment: dict[str, float] | None = None, classes: int = 0, seed: int = 0,
+                 device="cpu"):
+        self.labels = torch.as_tensor(labels, device=device)
+        augment = {name: amount for name, amount in (augment or {}).items() if amount}
+        for name in augment:
+            choose("augmentation", name, AUGMENTATIONS)
+        self.augment = {name: augment[name] for name in AUGMENTATIONS if name in augment}
+        mixes = any(AUGMENTATIONS[name].mixes for name in self.augment)
+        self.weights = torch.eye(classes, device=device) if mixes else None
+        self.size, self.crop, self.flip, self.alternate = images.shape[1], crop, flip, alternate
+        self.batch_size, self.seed, self.device = batch_size, seed, torch.device(device)
+        self.mean = torch.tensor(mean, device=device) * 255
+        self.scale = 1 / (torch.tensor(std, device=device) * 255)
+        self.fill = self.mean.round()[:, None, None]
+        images = torch.as_tensor(np.ascontiguousarray(images), device=device)
+        if crop:
+            side = self.size + 2 * crop
+            padded = self.mean.round().to(torch.uint8).expand(len(images), side, side, -1).clone()
+            padded[:, crop:-crop, crop:-crop] = images
+            images = padded
+        self.images = images
+
+    def __len__(self) -> int:
+        """Batches an epoch; a last short one is left out of training, as its norm is noisier."""
+        return max(1, len(self.labels) // self.batch_size)
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Levels 0..255 [B, H, W, C] -> float32 [B, C, H, W], channels_last as it comes."""
+        return ((images - self.mean) * self.scale).permute(0, 3, 1, 2)
+
+    def epoch(self, epoch: int, side: int | None = None):
+        """The shuffled, augmented batches of one training epoch, shrunk to ``side`` pixels."""
+        n = len(self.labels)
+        rng = torch.Generator().manual_seed(derive("epoch", self.seed, epoch))
+        order = torch.randperm(n, generator=rng).to(self.device)
+        offset = torch.randint(2 * self.crop + 1, (2, n), generator=rng).to(self.device)
+        mirror = torch.randint(2, (n,), generator=rng).bool().to(self.device) & self.flip
+        if self.alternate:
+            mirror = self.mirrored_first() ^ bool(epoch % 2)
+        chances = {name: self.chances(name, epoch) for name in self.augment}
+        for chosen in order[:len(self) * self.batch_size].split(self.batch_size):
+            x, y = crop_flip(self.images, chosen, offset, mirror, self.size), self.labels[chosen]
+            if self.augment:
+                x, y = self.augmented(x, y, {name: u[chosen] for name, u in chances.items()})
+            x = self.normalise(x)
+            yield (x if side in (None, self.size) else shrunk(x, side)), y
+
+    def mirrored_first(self) -> torch.Tensor:
+        """Which images [N] are mirrored in epochs 0, 2, 4 …: half of them, by chance."""
+        rng = torch.Generator().manual_seed(derive("mirror", self.seed))
+        return torch.randint(2, (len(self.labels),), generator=rng).bool().to(self.device)
+
+    def chances(self, name: str, epoch: int) -> torch.Tensor:
+        """The uniform numbers [N, draws] of one augmentation in one epoch."""
+        rng = torch.Generator().manual_seed(derive(name, self.seed, epoch))
+        n = len(self.labels), AUGMENTATIONS[name].draws
+        return torch.rand(n, generator=rng).to(self.device)
+
+    def augmented(self, x, y, chances: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Levels 0..255 [B, H, W, C] as they came, and labels, which mixing turns to weights."""
+        x = x.permute(0, 3, 1, 2).float()
+        y = y if self.weights is None else self.weights[y]
+        for name, u in chances.items():
+            x, y = AUGMENTATIONS[name].apply(x, y, u, self.augment[name], self.fill)
+        return x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1), y
+
+    def ordered(self, batch_size: int = 500):
+        """All images as they are, in their order: for evaluation."""
+        inner = slice(self.crop, self.crop + self.size)
+        for x, y in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True):
+            yield self.normalise(x[:, inner, inner]), y
+
+
+def shrunk(x: torch.Tensor, side: int) -> torch.Tensor:
+    """Images [B, C, H, W] at ``side`` pixels, bilinear, each source pixel weighed (antialiased)."""
+    return F.interpolate(x, (side, side), mode="bilinear", antialias=True).contiguous(
+        memory_format=torch.channels_last)
+
+
+def side_at(epoch: int, epochs: int, full: int, grow_from: float) -> int:
+    """Pixels a side in an epoch, counted from 0: from ``grow_from`` times ``full`` linearly to
+    ``full``, which the last fifth of the epochs has; even numbers. 0: ``full`` throughout."""
+    if not grow_from:
+        return full
+    share = min(1.0, grow_from + (1 - grow_from) * epoch / (0.8 * epochs))
+    return min(full, 2 * round(full * share / 2))

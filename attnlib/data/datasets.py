@@ -1,0 +1,208 @@
+"""The data sets as uint8 arrays with fixed splits, found on disk or downloaded; and their loader.
+
+A file is ``<data dir>/<name>.npz`` in MedMNIST's layout (train_images, train_labels, test_images,
+test_labels, optional val_* and class_names); failing that, torchvision's own files; failing that,
+those are downloaded."""
+from collections import ChainMap
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..paths import data_dir as default_data_dir
+from ..paths import shown
+from ..spec import choose, derive, form, option_defaults, parse, take_options
+from . import shapetex
+from .arrays import (
+    SPLITS,
+    DataMissing,
+    Row,
+    check_arrays,
+    described,
+    measured,
+    read_npz,
+    stratified_order,
+)
+from .fetch import SOURCES, fetch
+from .own import OWN, canonical, without_place
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker",
+           "Bag", "Ankle boot")
+VAL_SHARE = 0.1                     # of the training file: 45,000/5,000 and 54,000/6,000
+
+
+DATASETS = {
+    "shapetex": Row("synthetic: one textured shape, distractors, clutter, and its mask", 32, 3, 10,
+                    (0.500, 0.499, 0.499), (0.181, 0.181, 0.180), train=20_000),
+    "cifar10": Row("photographs of animals and vehicles", 32, 3, 10,
+                   (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), "CIFAR10"),
+    "cifar100": Row("photographs, a hundred classes", 32, 3, 100,
+                    (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), "CIFAR100"),
+    "fashionmnist": Row("grey pictures of clothes", 28, 1, 10, (0.2860,), (0.3530,),
+                        "FashionMNIST", train=54_000),
+}
+SETS = ChainMap(OWN, DATASETS)          # lists those of DATASETS first
+SHAPETEX_OPTIONS = {k: v for k, v in option_defaults(shapetex.make_shapetex).items()
+                    if k in ("rho", "distractors", "contrast", "clutter", "label")}
+SHAPETEX_SIZES = {"train": 20_000, "val": 5_000, "test": 5_000}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images uint8 [N, H, W, C] and labels int64 [N] of each split, in a fixed stratified order:
+    every prefix of a split is balanced over the classes, and a smaller one lies in a larger one.
+    ``extras``: further arrays a split, such as ShapeTex's object masks [N, H, W]."""
+    name: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    images: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+    extras: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def row(self) -> Row:
+        """Size, channels, classes, normalisation and training images, from the arrays."""
+        n, size, _, channels = self.images["train"].shape
+        return Row(self.name, size, channels, len(self.classes), self.mean, self.std, train=n)
+
+    def split(self, name: str, n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(images, labels) of the first ``n`` of a split; ``None``: all. Asking for more than there
+        are raises ``ValueError``."""
+        choose("split", name, self.images)
+        have = len(self.labels[name])
+        if n is not None and not 0 < n <= have:
+            raise ValueError(f"n_{name}={n}: {self.name} has 1 to {have} {name} images")
+        return self.images[name][:n], self.labels[name][:n]
+
+
+def canonical_dataset(name: str, data_dir: str | Path | None = None) -> str:
+    """One spelling for one data set: options sorted, defaults left out. Your own files are read
+    once, for what is in them is part of the name: ``folder:photos`` -> ``folder(content=…):photos``
+    """
+    base, given = parse(name)
+    if base not in SETS:
+        choose("data set", base, [*DATASETS, *(f"{kind}:PATH" for kind in OWN)])
+    if base in OWN:
+        return canonical(base, given, Path(data_dir) if data_dir else default_data_dir())
+    defaults = SHAPETEX_OPTIONS if base == "shapetex" else {}
+    options = take_options("data set", base, given, defaults)
+    for key, value in options.items():
+        check = shapetex._check_choice if key in shapetex.CHOICES else shapetex._check_range
+        check(key, value)
+    return form(base, options)
+
+
+def identity(name: str) -> str:
+    """A canonical name without the path at which your own files lie."""
+    return without_place(name, *parse(name))
+
+
+def load_dataset(name: str, data_dir: str | Path | None = None, download: bool = True,
+                 sizes: dict[str, int] | None = None) -> Dataset:
+    """The data set ``name``: ``shapetex`` (options ``rho distractors contrast clutter label``),
+    ``cifar10``, ``cifar100``, ``fashionmnist``; or your own, ``folder:PATH`` (options ``size
+    channels``) and ``npz:PATH``, see `attnlib.own`.
+
+    ``sizes`` limits how many ShapeTex images are made a split (they are made on the spot; a prefix
+    of fewer is a prefix of more). Raises ``ValueError`` for an unknown name, `DataBad` for a file
+    that does not hold what it should, `DataMissing` where none is and none could be downloaded."""
+    folder = Path(data_dir) if data_dir else default_data_dir()
+    name = canonical_dataset(name, folder)
+    base, options = parse(name)
+    if base in OWN:
+        return load_own(name, base, options, folder)
+    row = DATASETS[base]
+    if base == "shapetex":
+        return load_shapetex(name, options, {**SHAPETEX_SIZES, **(sizes or {})})
+    file = folder / f"{base}.npz"
+    if file.is_file():
+        arrays = read_npz(file)
+        check_arrays(arrays, row, shown(file))
+    else:
+        arrays = from_torchvision(base, row, folder, download)
+    return with_splits(base, row, arrays)
+
+
+def load_own(name: str, base: str, options: dict, folder: Path) -> Dataset:
+    """Your own files. They are split by their content alone, so that resizing moves no picture
+    from one split to another; normalised by what their training part is."""
+    arrays = OWN[base].read(options, folder)
+    row = described(arrays, options["path"])
+    check_arrays(arrays, row, options["path"], whole=("train",))
+    data = with_splits(options["content"], row, arrays)
+    mean, std = measured(data.images["train"])
+    return replace(data, name=name, mean=tuple(mean.round(6).tolist()),
+                   std=tuple(std.clip(1 / 255).round(6).tolist()))
+
+
+def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:
+    parts = {split: shapetex.make_shapetex(n, split=split, **options)
+             for split, n in sizes.items() if n}
+    styles = tuple(f"style {k}" for k in range(10))
+    classes = styles if options.get("label") == "bg" else tuple(shapetex.CLASS_NAMES)
+    row = DATASETS["shapetex"]
+    return Dataset(name, classes, row.mean, row.std,
+                   {split: part.images for split, part in parts.items()},
+                   {split: part.labels for split, part in parts.items()},
+                   {split: {"mask": part.mask, "distractor_mask": part.distractor_mask,
+                            "background": part.background} for split, part in parts.items()})
+
+
+def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[str, np.ndarray]:
+    """The arrays in torchvision's files, fetched where they are not there or not whole."""
+    if not row.torchvision:
+        raise DataMissing(missing(name, folder, "no source is known"))
+    import torchvision  # here: the import takes a second
+    make = getattr(torchvision.datasets, row.torchvision)
+
+    def read():
+        return {split: make(folder, train=split == "train") for split in ("train", "test")}
+    try:
+        parts = read()
+    except Exception:       # RuntimeError is its word for "not there"; a half file raises any other
+        try:
+            if not download or name not in SOURCES:
+                raise OSError("download=False" if not download else "no source is known") from None
+            fetch(name, folder)
+            parts = read()
+        except (RuntimeError, OSError) as error:
+            raise DataMissing(missing(name, folder, error)) from None
+    arrays = {"class_names": np.array(parts["train"].classes)}
+    for split, part in parts.items():
+        arrays[f"{split}_images"] = np.asarray(part.data, dtype=np.uint8)
+        arrays[f"{split}_labels"] = np.asarray(part.targets, dtype=np.int64)
+    check_arrays(arrays, row, f"torchvision's files of {name}")
+    return arrays
+
+
+def missing(name: str, folder: Path, error) -> str:
+    files = " and ".join(f"{s.file} (SHA-256 {s.sha256})" for s in SOURCES.get(name, ())
+                         if not (folder / s.file).is_file())
+    return (f"no data for {name!r} in {shown(folder)} (ATTNLIB_DATA sets the folder), and fetching "
+            f"failed: {' '.join(str(error).split())[:1000]}. With a network `make data` tries "
+            f"again. By hand, put there {files or 'its files'}; or {name}.npz (train_images, "
+            "train_labels, test_images, test_labels). ShapeTex needs no file: --dataset shapetex")
+
+
+def with_splits(name: str, row: Row, arrays: dict) -> Dataset:
+    """Train and validation parts of the training file, unless the file brings a validation split;
+    each in its stratified order, which depends on the data set's name alone."""
+    raw = {}
+    for split in SPLITS:
+        if f"{split}_images" in arrays:
+            x = arrays[f"{split}_images"]
+            y = arrays[f"{split}_labels"].reshape(-1).astype(np.int64)
+            order = stratified_order(y, derive("split", name, split))
+            raw[split] = (x if x.ndim == 4 else x[..., None], y, order)
+    if "val" not in raw:
+        x, y, order = raw["train"]
+        cut = len(order) - round(VAL_SHARE * len(order))
+        raw["train"], raw["val"] = (x, y, order[:cut]), (x, y, order[cut:])
+    classes = arrays.get("class_names", {"cifar10": CIFAR10, "fashionmnist": FASHION}.get(
+        name, [f"class {k}" for k in range(row.num_classes)]))
+    return Dataset(name, tuple(map(str, classes)), row.mean, row.std,
+                   {split: x[order] for split, (x, _, order) in raw.items()},
+                   {split: y[order] for split, (_, y, order) in raw.items()})
+

@@ -1,0 +1,128 @@
+"""Looks through what is stored, and puts right what kills and bad disks have left."""
+import hashlib
+import os
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from ..paths import checkpoints_dir, runs_dir, shown
+from . import mirror, store
+
+
+class Finding(NamedTuple):
+    """One thing that is not as it should be. ``kind`` is a row of FIXES."""
+    kind: str
+    path: Path
+    says: str
+
+
+TORN = "the record is torn or was changed"
+
+
+def retire(path: Path) -> None:
+    """Move a failed run's record out of the way, in the mirror too: none is brought back."""
+    path.rename(store.free_name(path, ".failed"))
+    mirror.forget(path)
+
+
+FIXES = {           # what `repair` does, and its word for it; what is not here it can only tell
+    "corrupt": ("set aside", lambda path: path.rename(store.free_name(path, ".corrupt"))),
+    "failed": ("planned again", retire),
+    "leftover": ("removed", mirror.drop),
+}
+
+
+def known_ids(profile: str) -> list[str]:
+    """The ids of which there is any file, in order: records, their arrays, checkpoints."""
+    names = set()
+    for folder in (runs_dir(profile), checkpoints_dir(profile, "x").parent):
+        names |= set(os.listdir(folder)) if folder.is_dir() else set()
+    return sorted({name.lstrip(".").split(".")[0] for name in names} - {""})
+
+
+def findings(profile: str, run_id: str) -> list[Finding]:
+    """What is wrong with the files of one run. Reads, and changes nothing."""
+    folder, path = checkpoints_dir(profile, run_id), store.record_path(profile, run_id)
+    found = [Finding("leftover", place / name, "half a file, of a process that was killed")
+             for place, start in ((runs_dir(profile), f".{run_id}."), (folder, "."))
+             for name in sorted(os.listdir(place) if place.is_dir() else ())
+             if name.startswith(start) and name.endswith(".tmp")]
+    record = None
+    if path.exists():
+        record = store.checked(path.read_bytes(), run_id) if path.is_file() else None
+        if record is None:
+            found.append(Finding("corrupt", path, TORN))
+        else:
+            found += of_record(profile, record)
+    for pattern in (store.CHECKPOINT, store.WEIGHTS):
+        for file in store.list_files(folder, pattern):
+            if digest_of(file) != pattern.fullmatch(file.name)[2]:
+                found.append(Finding("corrupt", file, "its SHA-256 is not the one in its name"))
+            elif pattern is store.CHECKPOINT and record and record["status"] != "failed":
+                found.append(Finding("leftover", file, "a state of a run that is finished"))
+    return found
+
+
+def of_record(profile: str, record: dict) -> list[Finding]:
+    """A failed run, and arrays that are not those the record was written with."""
+    path, found = store.record_path(profile, record["id"]), []
+    if record["status"] == "failed":
+        found.append(Finding("failed", path, f"failed: {record.get('error', 'no reason stored')}"))
+    for kind, digest in record.get("arrays", {}).items():
+        file = path.with_suffix(".cam.npz" if kind == "cam" else ".npz")
+        if not file.is_file():
+            found.append(Finding("missing", file, "it is missing"))
+        elif digest_of(file) != digest:
+            found.append(Finding("corrupt", file, "its SHA-256 is not the one in the record"))
+    return found
+
+
+def digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def check(profile: str) -> tuple[int, int]:
+    """Print what is wrong with a profile's files and change nothing: (good records, findings)."""
+    good = bad = 0
+    for run_id in known_ids(profile):
+        found = findings(profile, run_id)
+        for finding in found:
+            print(f"{shown(finding.path)}: {finding.says}")
+        path = store.record_path(profile, run_id)
+        good += path.exists() and Finding("corrupt", path, TORN) not in found
+        bad += len(found)
+    return good, bad
+
+
+def repair(profile: str, dry_run: bool = False) -> Counter:
+    """Set corrupt files aside, remove leftovers, and move the records of failed runs out of the
+    way, so that the grid has them run again; how many of each kind. A run that a process is at
+    work on is left to it. ``dry_run``: only say what would be done."""
+    counts = Counter()
+    for run_id in known_ids(profile):
+        if dry_run:
+            found = findings(profile, run_id)
+        elif findings(profile, run_id):
+            try:
+                with store.lock(profile, run_id, tidy=False):
+                    found = findings(profile, run_id)        # again: now nobody else changes them
+                    for finding in found:
+                        if finding.kind in FIXES:
+                            FIXES[finding.kind][1](finding.path)
+            except store.Busy as error:
+                print(f"left alone: {error}")
+                continue
+        else:
+            continue
+        for finding in found:
+            word = FIXES[finding.kind][0] if finding.kind in FIXES else "left"
+            print(f"{shown(finding.path)}: {finding.says}; {'would be ' * dry_run}{word}")
+        counts.update(finding.kind for finding in found)
+    return counts
+
+
+def kept_aside(profile: str) -> int:
+    """How many files were set aside in a profile's folder of records."""
+    folder = runs_dir(profile)
+    names = os.listdir(folder) if folder.is_dir() else ()
+    return sum(name.endswith((".corrupt", ".failed")) for name in names)

@@ -1,0 +1,161 @@
+"""``python -m attnlib focus STUDY``: measures where a run's network looks while its weights are
+here, and stores that beside the record as ``<id>.cam.npz``, so that a reader without weights, data
+or GPU sees it all.
+
+The file's arrays, for the stages named in ``stages`` (finest first) and the true class:
+
+- ``map_<method>_<stage>`` [16, h, w] float16: the first test images' maps by every method of MAPS
+- ``<measure>_<stage>`` [n] float16: Grad-CAM's, of the first n ≤ 500 test images, with the names of
+  `focus.measures`, and ``drop`` and ``increase``; ``road_<stage>`` of the first ROAD_IMAGES
+- ``curve_<order>_<stage>`` [9]: the mean probabilities behind ROAD, ``morf`` and ``lerf``
+- ``mean_<measure>_<stage>`` [methods]: the same for every method of ``methods``, its mean over the
+  images that the network classifies correctly; what runs the network again (``drop``,
+  ``increase``, ``road``) over those among the first FEW, ``road`` at the finest stage alone
+- ``sanity_<method>`` [levels, 16]: see `sanity`, at the finest stage
+- ``label``, ``prediction`` and ``confidence`` [n]; ``version``
+- ``gate_…``, ``swap_…`` and ``probe_…``: see `gatestats`, `interventions` and `probes`"""
+import time
+
+import numpy as np
+import torch
+from scipy.special import softmax
+
+from ..experiments import store
+from ..experiments.grid import finished, load_model, study
+from ..training.run import Run
+from ..training.trainer import data_of, machine
+from . import focus as measures
+from . import gatestats, interventions, probes
+from .cam import MAPS, Pass, deepest, enlarged, inputs, make, methods_for, passes
+from .road import combined, road
+from .sanity import randomised
+
+VERSION = 3
+IMAGES, PICTURES = 500, 16    # measured, and kept as maps
+ROAD_IMAGES, FEW = 150, 40    # what needs the network again: of Grad-CAM, of each other method
+PORTION = 100                 # images a pass
+SANITY = ("grad_cam", "eigen_cam", "input_gradient")
+MOST_BYTES = 200_000
+
+
+def focus(run: Run, profile: str) -> bool:
+    """Measure a finished run and store what was seen; the record then holds the file's SHA-256.
+    False where this version of it was there already. Raises ``LookupError`` where the run has no
+    record or its weights are not here."""
+    record = store.read_record(store.record_path(profile, run.id))
+    if record is None:
+        raise LookupError(f"{run.id} has no finished record in profile {profile!r}")
+    if record["status"] != "done" or arrays_of(record):
+        return False
+    arrays = measured(load_model(run, profile).to(machine().device), run)
+    record["arrays"]["cam"] = store.write_arrays(profile, f"{run.id}.cam", arrays)
+    store.write_record(profile, record)
+    return True
+
+
+def arrays_of(record: dict) -> dict | None:
+    """What was seen of a run; None where nothing was, or only by an earlier version of `focus`."""
+    arrays = store.read_arrays(record["profile"], f"{record['id']}.cam",
+                               record["arrays"].get("cam"))
+    return arrays if arrays and int(arrays.get("version", 0)) == VERSION else None
+
+
+def measured(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
+    """Everything that is stored of a trained network, which may be on any device."""
+    device = next(model.parameters()).device
+    _, many, classes = inputs(run, interventions.IMAGES)
+    many = many.to(device)
+    x, labels = many[:IMAGES], classes[:IMAGES]
+    masks = {k: v[:len(x)] for k, v in data_of(run).extras.get("test", {}).items()
+             if k in ("mask", "distractor_mask")}
+    stages = deepest(model, x)
+    parts = [passes(model, x[at:at + PORTION], labels[at:at + PORTION], stages)
+             for at in range(0, len(x), PORTION)]
+    probs = np.concatenate([softmax(p[stages[0]].logits, 1) for p in parts])
+    small = np.min_scalar_type(probs.shape[1] - 1)
+    out = {"version": np.int32(VERSION), "stages": np.array(stages, np.int8),
+           "methods": np.array(list(MAPS), "S"), "label": labels.astype(small),
+           "prediction": probs.argmax(1).astype(small),
+           "confidence": probs.max(1).astype(np.float16)}
+    for stage in stages:
+        found = at_stage(model, run, x, labels, probs, [p[stage] for p in parts], masks,
+                         stage == stages[0])
+        out |= {f"{name}_{stage}": values for name, values in found.items()}
+    changed = randomised(model, run, x[:PICTURES], labels[:PICTURES], stages[0], SANITY)
+    out |= {f"sanity_{name}": v.astype(np.float16) for name, v in changed.items()}
+    cams = {str(stage): np.concatenate([make("grad_cam", p[stage]) for p in parts])
+            for stage in stages}
+    return (out | gatestats.measure(model, x, labels, masks.get("mask"), cams)
+            | interventions.measure(model, many, classes)
+            | probes.measure(model, run, min(probes.IMAGES, len(data_of(run).labels["test"]) // 3)))
+
+
+def at_stage(model, run: Run, x: torch.Tensor, labels, probs, parts: list[Pass], masks: dict,
+             finest: bool) -> dict[str, np.ndarray]:
+    """What is stored of one stage, by its name without the stage."""
+    out, means, n = {}, {}, len(x)
+    right, few = probs.argmax(1) == labels, min(FEW, max(n // 10, 1))
+    for method in methods_for(parts[0]):
+        maps, main = np.concatenate([make(method, p) for p in parts]), method == "grad_cam"
+        out[f"map_{method}"] = maps[:PICTURES].astype(np.float16)
+        found = measures.measures(maps, masks.get("mask"), masks.get("distractor_mask"))
+        found |= again(model, run, x, maps, labels, probs, n if main else few,
+                       min(ROAD_IMAGES, n // 3) if main else few * finest)
+        curves = {name: found.pop(name) for name in list(found) if found[name].ndim == 2}
+        means[method] = {name: mean(v[right[:len(v)]]) for name, v in found.items()}
+        if main:
+            out |= {name: v.astype(np.float16) for name, v in found.items()}
+            out |= {name: v[right[:len(v)]].mean(0) for name, v in curves.items()}
+    for name in means["grad_cam"]:
+        out[f"mean_{name}"] = np.array([means.get(m, {}).get(name, np.nan) for m in MAPS],
+                                       np.float32)
+    return out
+
+
+def again(model, run: Run, x: torch.Tensor, maps, labels, probs, n: int, n_road: int) -> dict:
+    """The measures that run the network again: ``drop`` and ``increase`` of the first n images,
+    ``road`` of the first n_road, and behind it the probabilities [n_road, percentiles]."""
+    data = data_of(run)
+    p = probs[np.arange(n), labels[:n]]
+    out = measures.drop_and_increase(model, x[:n], maps[:n], labels[:n], p, data.mean, data.std)
+    if n_road:
+        large = enlarged(maps[:n_road], tuple(x.shape[2:]))
+        scores = road(model, x[:n_road], large, labels[:n_road])
+        out |= {"road": combined(scores)} | {f"curve_{k}": v for k, v in scores.items()}
+    return out
+
+
+def mean(values: np.ndarray) -> float:
+    """The mean of what is a number; NaN where nothing is."""
+    return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+
+
+def focus_study(name: str, profile: str) -> None:
+    """`focus` for every finished run of a study whose weights are here; says what it does."""
+    made, there, without, started = 0, 0, 0, time.monotonic()
+    done = finished(profile)
+    runs = [run for run in study(name, profile) if done.get(run.id) == "done"]
+    for k, run in enumerate(runs, 1):
+        try:
+            began = time.monotonic()
+            fresh = focus(run, profile)
+            made, there = made + fresh, there + (not fresh)
+            if fresh:
+                each = (time.monotonic() - started) / made
+                print(f"{run.id}: {time.monotonic() - began:.0f} s; {k} of {len(runs)}, at most "
+                      f"{each * (len(runs) - k):.0f} s left", flush=True)
+        except LookupError:
+            without += 1
+    print(f"class activation maps: made {made}, found {there}"
+          + (f", {without} without weights" if without else ""), flush=True)
+
+
+def stored_maps(df) -> dict[str, dict]:
+    """id -> arrays of ``<id>.cam.npz`` for the finished runs of a `collect` table that have one of
+    this version."""
+    out = {}
+    for row in df[df.status == "done"].itertuples():
+        arrays = arrays_of(store.read_record(store.record_path(row.profile, row.id)))
+        if arrays:
+            out[row.id] = arrays
+    return out

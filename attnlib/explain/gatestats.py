@@ -1,0 +1,161 @@
+"""What the gates of a trained network do: how open they are, how much they follow the image, its
+class, its object, and what the class activation map shows.
+
+A gate g [N, C or 1, h or 1, w or 1] is read as up to two things: ``channels`` [N, C], its mean over
+places, and ``places`` [N, h, w], its mean over channels. Per site and reading, over units u (the
+channels, or the places):
+
+    spread         √ mean_u var_n g_nu                how far an image's gate is from the usual one
+    input          mean_u var_n g_nu / var_nu g_nu    0: the same for every image, 1: nothing else
+    selectivity    mean_u (var between classes of g_u) / mean_u var_n g_nu, channels alone
+
+The between-class variance is freed of what chance adds: (SS_between − (k − 1) MS_within) / SS_total
+(ε², Kelley 1935, doi:10.1073/pnas.21.9.554)."""
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..blocks.attention import BAM, SCSE, SER, LayerScale, New
+from .focus import average_precision, cover, lift
+from .interventions import BATCH, observed, sites, stage_of
+
+ENDS = 0.05                  # within this share of its range's ends a gate counts as saturated
+RANGES = {SER: (1, 2), BAM: (1, 2), SCSE: (0, 2), New: (0, 2), LayerScale: (-np.inf, np.inf)}
+SHOWN, CHANNELS, CLASSES = 6, 64, 10          # what is kept for pictures: images, channels, classes
+FLAT = 1e-6                  # a gate whose values differ by less is one number, and has no pattern
+STATISTICS = ("mean", "spread", "spread_units", "saturated", "input", "selectivity",
+              "cam_pearson", "cam_spearman", "mask_lift", "mask_ap", "mask_area")
+
+
+class Reading:
+    """The gates of one site over all images, gathered batch by batch."""
+
+    def __init__(self, site: nn.Module):
+        self.range = next((r for kind, r in RANGES.items() if isinstance(site, kind)), (0, 1))
+        self.kinds: dict[str, list] = {}
+        self.saturated: list[torch.Tensor] = []
+
+    def add(self, gate: torch.Tensor) -> None:
+        low, high = self.range
+        edge = ENDS * (high - low)
+        self.saturated.append(((gate < low + edge) | (gate > high - edge)).float().mean((1, 2, 3))
+                              if np.isfinite(edge) else gate.new_full((len(gate),), np.nan))
+        parts = {"channels": gate.mean((2, 3)) if gate.shape[1] > 1 else None,
+                 "places": gate.mean(1) if gate[0, 0].numel() > 1 else None}
+        for kind, values in parts.items():
+            if values is not None:
+                self.kinds.setdefault(kind, []).append(values.double().cpu().numpy())
+
+
+def read(model: nn.Module, x: torch.Tensor) -> dict[str, Reading]:
+    """Site -> its gates on images x; maps are averaged at once, as whole ones would fill memory."""
+    out = {name: Reading(site) for name, site in sites(model).items()}
+    for part in x.split(BATCH):
+        observed(model, part, lambda name, gate: out[name].add(gate))
+    return out
+
+
+def measure(model: nn.Module, x: torch.Tensor, labels, mask: np.ndarray | None = None,
+            cams: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    """Statistics of every gate of a network on normalised images x [N, C, H, W] with labels [N];
+    ``mask`` bool [N, H, W]; ``cams``: raw class activation maps [≤ N, h, w] of any stages.
+
+    ``gate_site`` [S] and ``gate_kind`` [S] (channels or places) name the rows of ``gate_<s>`` [S],
+    s in STATISTICS, NaN where one means nothing there. For pictures of the last site of each stage:
+    ``gate_map_<stage>`` float16 [SHOWN, h, w], and ``gate_classes_<stage>`` float16 [classes,
+    channels], mean channel gates of the first classes. {} for a network without gates."""
+    labels, rows, pictures = np.asarray(labels), [], {}
+    for name, reading in read(model, x).items():
+        for kind, parts in reading.kinds.items():
+            values = np.concatenate(parts)
+            row = {"site": name, "kind": kind,
+                   "saturated": float(torch.cat(reading.saturated).mean()), **moments(values)}
+            if kind == "channels":
+                row["selectivity"] = selectivity(values, labels)
+                pictures[f"gate_classes_{stage_of(name)}"] = by_class(values, labels)
+            else:
+                row |= agreement(values, cams or {}) | (on_mask(values, mask)
+                                                        if mask is not None else {})
+                pictures[f"gate_map_{stage_of(name)}"] = values[:SHOWN].astype(np.float16)
+            rows.append(row)
+    if not rows:
+        return {}
+    return pictures | {f"gate_{key}": np.array([row[key] for row in rows], dtype="S")
+                       for key in ("site", "kind")} | {
+        f"gate_{key}": np.array([row.get(key, np.nan) for row in rows], np.float32)
+        for key in STATISTICS}
+
+
+def moments(values: np.ndarray) -> dict[str, float]:
+    """Mean, spreads and input dependence of gates [N, …]; spread_units: over channels or places, of
+    the mean gate. Input dependence is NaN for a gate that is one number."""
+    flat = values.reshape(len(values), -1)
+    within, among = flat.var(0).mean(), flat.mean(0).var()
+    return {"mean": flat.mean(), "spread": within ** 0.5, "spread_units": among ** 0.5,
+            "input": within / (within + among) if within + among > FLAT ** 2 else np.nan}
+
+
+def selectivity(values: np.ndarray, labels: np.ndarray) -> float:
+    """ε² of channel gates [N, C] by class, the sums of squares added over channels; about 0 where
+    the class says nothing, 1 where it says all. NaN where no gate follows the image."""
+    classes = np.unique(labels)
+    total = ((values - values.mean(0)) ** 2).sum()
+    within = sum(((own - own.mean(0)) ** 2).sum() for own in (values[labels == c] for c in classes))
+    free = len(values) - len(classes)
+    if total <= values.size * FLAT ** 2 or free < 1:
+        return np.nan
+    return (total - within - (len(classes) - 1) * within / free) / total
+
+
+def by_class(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Mean gate of each of the first classes, [classes, channels], of the first CHANNELS."""
+    return np.stack([values[labels == c, :CHANNELS].mean(0)
+                     for c in np.unique(labels)[:CLASSES]]).astype(np.float16)
+
+
+def agreement(values: np.ndarray, cams: dict[str, np.ndarray]) -> dict[str, float]:
+    """Pearson and Spearman correlation of gate maps [N, h, w] with the finest class activation map
+    that is not finer than they are, at its resolution; means over the images where both vary."""
+    from scipy.stats import rankdata
+    fitting = [m for m in cams.values()
+               if m[0].size > 1 and not any(np.array(values.shape[1:]) % m.shape[1:])]
+    if not fitting:
+        return {}
+    target = max(fitting, key=lambda m: m[0].size).astype(np.float64)
+    gate = cover(values[:len(target)], target.shape[1:]).reshape(len(target), -1)
+    target = target.reshape(len(target), -1)
+    varies = (np.ptp(gate, 1) > FLAT) & (np.ptp(target, 1) > 0)
+    if not varies.any():
+        return {}
+    gate, target = gate[varies], target[varies]
+    ranks = [rankdata(m, axis=1) for m in (gate, target)]
+    return {"cam_pearson": correlation(gate, target), "cam_spearman": correlation(*ranks)}
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's r of each row of a with that of b, averaged over rows."""
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    return ((a * b).sum(1) / np.sqrt((a ** 2).sum(1) * (b ** 2).sum(1))).mean()
+
+
+def on_mask(values: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """Gate maps [N, h, w] against masks [N, H, W] of their objects, the means over the images that
+    have one: ``mask_lift``, the mean gate on the object over that of the whole map (1: uniform);
+    ``mask_ap``, the area under the precision-recall curve, and ``mask_area``, which is that of a
+    uniform map. {} where the map does not divide the mask into whole cells."""
+    has = mask.any((1, 2))
+    if not has.any() or any(np.array(mask.shape[1:]) % values.shape[1:]):
+        return {}
+    values, mask = values[has], mask[has]
+    return {"mask_lift": lift(values, mask).mean(),
+            "mask_ap": average_precision(values, mask).mean(), "mask_area": mask.mean()}
+
+
+def gate_rows(arrays: dict) -> Iterator[dict]:
+    """The stored statistics of one run, a dict for each site and reading."""
+    for k, site in enumerate(arrays.get("gate_site", ())):
+        name = site.decode()
+        yield {"site": name, "stage": stage_of(name), "kind": arrays["gate_kind"][k].decode(),
+               **{key: float(arrays[f"gate_{key}"][k]) for key in STATISTICS}}

@@ -1,0 +1,159 @@
+"""What a trained gate's dependence on the image is worth: replace the gate at test time, and count
+the accuracy that is lost.
+
+A site is a module that computes y = x · gate(x). Its gate g_n of image n becomes
+
+- ``mean``: (1/N) Σ_n g_n, the same for every image: what the gate learned about channels and
+  places in general stays, what it sees in this image goes;
+- ``other``: g of the image before it in the batch: an image's own gate against a real, wrong one;
+- ``one``: 1, no gate at all. The layers behind it were trained on gated maps, so this also takes
+  away a scale that they expect.
+
+Gates are those of the whole trained network, also where several sites are replaced at once."""
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..networks.models import attention_blocks
+
+IMAGES = 1000
+BATCH = 100
+MODES: dict[str, Callable] = {          # (the images' gates, their mean over the data set) -> gate
+    "mean": lambda own, mean: mean,
+    "other": lambda own, mean: own.roll(1, 0),
+    "one": lambda own, mean: torch.ones_like(own)}
+
+
+def sites(model: nn.Module) -> dict[str, nn.Module]:
+    """Qualified name -> every module of the attention blocks that multiplies its input by its
+    ``gate(x)``. A gate that only feeds another one is no site: of several, one within the other,
+    the outermost."""
+    out = {}
+    for block_name, block in attention_blocks(model).items():
+        for name, module in block.named_modules(prefix=block_name):
+            if hasattr(module, "gate") and not any(name.startswith(f"{s}.") for s in out):
+                out[name] = module
+    return out
+
+
+def without_gate(model: nn.Module) -> list[str]:
+    """The names of attention blocks that have no gate in them, such as `GlobalContext`'s."""
+    found = list(sites(model))
+    return [name for name in attention_blocks(model)
+            if not any(f"{site}.".startswith(f"{name}.") for site in found)]
+
+
+def stage_of(name: str) -> str:
+    """The part of the network that a site is in: ``stage2``, or ``stem``, ``head``, ``head_post``.
+    """
+    first, *rest = name.split(".")
+    return f"stage{int(rest[0]) + 1}" if first == "stages" else first
+
+
+@contextmanager
+def computing(model: nn.Module, forwards: dict[str, Callable]) -> Iterator[None]:
+    """Within it the modules of these names compute these functions of x instead of their own."""
+    modules = {name: model.get_submodule(name) for name in forwards}
+    for name, module in modules.items():
+        module.forward = forwards[name]
+    try:
+        yield
+    finally:
+        for module in modules.values():
+            del module.forward
+
+
+def batches(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """``x`` in parts of nearly equal length, so that no image is alone with its own gate."""
+    return x.tensor_split(max(1, len(x) // BATCH))
+
+
+@torch.no_grad()
+def observed(model: nn.Module, x: torch.Tensor, see: Callable) -> torch.Tensor:
+    """The logits of images x, while ``see(site's name, gate)`` is told every gate."""
+    def observe(name, site):
+        def forward(x):
+            gate = site.gate(x)
+            see(name, gate)
+            return x * gate
+        return forward
+    with computing(model, {name: observe(name, site) for name, site in sites(model).items()}):
+        return model.eval()(x)
+
+
+@torch.no_grad()
+def replaced(model: nn.Module, x: torch.Tensor, new: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The logits of images x where these sites multiply by ``new`` instead of their own gates."""
+    with computing(model, {name: (lambda x, gate=gate: x * gate) for name, gate in new.items()}):
+        return model.eval()(x)
+
+
+def survey(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The predicted classes [N] of images x, and the mean gate of each site, [1, …]. It is summed
+    in double precision: a gate that is the same for all images is its own mean to the bit."""
+    total: dict[str, torch.Tensor] = {}
+
+    def add(name, gate):
+        total[name] = total.get(name, 0) + gate.sum(0, keepdim=True, dtype=torch.float64)
+    classes = torch.cat([observed(model, part, add).argmax(1) for part in batches(x)])
+    return classes, {name: (value / len(x)).float() for name, value in total.items()}
+
+
+def scopes(model: nn.Module) -> dict[str, list[str]]:
+    """What is replaced together: all sites; those of each part of the network; and where there are
+    gates of both kinds, those that are one number a channel and those that are a map."""
+    from ..blocks.attention import SpatialAttention
+    found = sites(model)
+    out = {"all": list(found)}
+    for name in found:
+        out.setdefault(stage_of(name), []).append(name)
+    maps = [name for name, site in found.items() if isinstance(site, SpatialAttention)]
+    if 0 < len(maps) < len(found):
+        out |= {"channel gates": [name for name in found if name not in maps],
+                "spatial gates": maps}
+    return out
+
+
+def measure(model: nn.Module, x: torch.Tensor, labels) -> dict[str, np.ndarray]:
+    """Replace the gates of a trained network on normalised images x [N, C, H, W] with their labels
+    [N]: the first IMAGES of them for all sites at once, the first half of these for the others.
+
+    ``swap_scope`` [S] what was replaced (see `scopes`), ``swap_mode`` [M] with what, ``swap_lost``
+    [S, M] the accuracy lost in percentage points, ``swap_changed`` [S, M] the share of images whose
+    predicted class changed, ``swap_images`` [S] how many there were, ``swap_accuracy`` the
+    untouched network's, %, ``swap_without`` the blocks that have no gate. Where none has one: the
+    last alone."""
+    without = {"swap_without": np.array(without_gate(model), dtype="S")}
+    if not sites(model):
+        return without
+    x, groups = x[:IMAGES], scopes(model)
+    truth = torch.as_tensor(np.asarray(labels)[:len(x)], device=x.device)
+    usual, means = survey(model, x)
+    lost, changed, images = [], [], []
+    for scope, names in groups.items():
+        n = len(x) if scope == "all" else min(len(x), IMAGES // 2)
+        found = swapped(model, x[:n], names, means)                        # [M, n]
+        right, now = (usual == truth)[:n].double(), (found == truth[:n]).double()
+        lost.append(100 * (right - now).mean(1).cpu().numpy())
+        changed.append((found != usual[:n]).double().mean(1).cpu().numpy())
+        images.append(n)
+    return without | {
+        "swap_scope": np.array(list(groups), "S"), "swap_mode": np.array(list(MODES), "S"),
+        "swap_lost": np.array(lost, np.float32), "swap_changed": np.array(changed, np.float32),
+        "swap_images": np.array(images, np.int32),
+        "swap_accuracy": np.float32(100 * (usual == truth).double().mean().item())}
+
+
+def swapped(model: nn.Module, x: torch.Tensor, names: list[str], means: dict) -> torch.Tensor:
+    """The classes [M, N] that images x are given with these sites' gates replaced, by each mode."""
+    out = []
+    for part in batches(x):
+        own: dict[str, torch.Tensor] = {}
+        observed(model, part, own.__setitem__)
+        out.append(torch.stack([
+            replaced(model, part, {name: swap(own[name], means[name]) for name in names}).argmax(1)
+            for swap in MODES.values()]))
+    return torch.cat(out, 1)

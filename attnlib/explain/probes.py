@@ -1,0 +1,122 @@
+"""ShapeTex, one cause changed at a time: how right a trained network still is, and where it looks.
+
+All else in the images stays as it was, bit by bit. Where the background's style was tied to the
+class in training (``rho`` > 0), two groups of test images tell what a network leans on: those whose
+style is that of their class, and those where it is another's. The accuracy in the worse of the two
+is the worst-group accuracy: Sagawa et al. 2020, arXiv:1911.08731."""
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from ..data.batches import Batches
+from ..data.datasets import DATASETS, SHAPETEX_OPTIONS
+from ..data.shapetex import INTERVENTIONS, ShapeTex, make_shapetex
+from ..spec import parse
+from ..training.run import Run
+from .cam import deepest, make, passes
+from .focus import energy
+
+IMAGES, SPLIT_IMAGES, BATCH = 300, 1000, 100
+LEVELS = {"clutter": (0, 0.5, 1, 2), "contrast": (0.25, 0.35, 0.5, 1),
+          "distractors": (0, 2, 4, 6)}
+SPLITS = ("test", "flip", "uniform")         # of the background's style: see shapetex.SPLITS
+GROUPS = ("aligned", "conflicting")          # the style is that of the class; it is another's
+COLUMNS = ("accuracy", "style", "object", "object_area", "distractors", "distractors_area")
+
+
+def conditions() -> dict[str, dict]:
+    """Name of a probe -> the options of `make_shapetex` that it changes."""
+    levels = {f"{option}={level:g}": {option: level}
+              for option, values in LEVELS.items() for level in values}
+    return ({f"split={split}": {"split": split} for split in SPLITS} | levels
+            | {name: {"intervene": name} for name in INTERVENTIONS})
+
+
+@lru_cache(maxsize=64)
+def images_of(n: int, **options) -> ShapeTex:
+    """The same images for every network; about a millisecond each to make."""
+    return make_shapetex(n, **options)
+
+
+def normalised(images: np.ndarray, device) -> torch.Tensor:
+    row = DATASETS["shapetex"]
+    labels = np.zeros(len(images), np.int64)
+    return next(Batches(images, labels, row.mean, row.std, device=device).ordered(len(images)))[0]
+
+
+@torch.no_grad()
+def classes_of(model, images: np.ndarray, device) -> np.ndarray:
+    return np.concatenate([
+        model(normalised(images[k:k + BATCH], device)).argmax(1).cpu().numpy()
+        for k in range(0, len(images), BATCH)])
+
+
+def seen(model, data: ShapeTex, device) -> tuple[np.ndarray, np.ndarray]:
+    """The predicted classes [N], and Grad-CAM's maps [N, h, w] for the true ones, at the finest of
+    the stages that `camstore` measures."""
+    classes, maps = [], []
+    for k in range(0, len(data.images), BATCH):
+        x = normalised(data.images[k:k + BATCH], device).contiguous()
+        stage = deepest(model, x)[0]
+        found = passes(model, x, data.labels[k:k + BATCH], (stage,))[stage]
+        classes.append(found.logits.argmax(1))
+        maps.append(make("grad_cam", found))
+    return np.concatenate(classes), np.concatenate(maps)
+
+
+def share(maps: np.ndarray, mask: np.ndarray) -> float:
+    """The mean of `energy` over the images whose map has any mass; NaN if none has."""
+    found = energy(maps, mask)
+    return float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
+
+
+def probe(model, options: dict, n: int, device) -> dict[str, float]:
+    """COLUMNS of one condition, over all images, rightly classified or not: accuracy, %; the share
+    of images that are given the class of their background's style; the shares of Grad-CAM's mass on
+    the object and on the distractors, and these things' shares of the image."""
+    data = images_of(n, **options)
+    found, maps = seen(model, data, device)
+    return {"accuracy": 100 * (found == data.labels).mean(),
+            "style": (found == data.background).mean(),
+            "object": share(maps, data.mask), "object_area": data.mask.mean(),
+            "distractors": share(maps, data.distractor_mask),
+            "distractors_area": data.distractor_mask.mean()}
+
+
+def groups(model, options: dict, device) -> dict[str, np.ndarray]:
+    """``probe_groups`` [2], accuracy in % of each of GROUPS, and how many images each has, pooled
+    over SPLITS: given the group, their images are drawn alike."""
+    right, seen = np.zeros(2), np.zeros(2)
+    for split in SPLITS:
+        data = images_of(SPLIT_IMAGES, **options | {"split": split})
+        conflicting = (data.background != data.labels).astype(int)
+        hit = classes_of(model, data.images, device) == data.labels
+        right += np.bincount(conflicting, hit, 2)
+        seen += np.bincount(conflicting, minlength=2)
+    return {"probe_groups": (100 * right / seen).astype(np.float32),
+            "probe_groups_images": seen.astype(np.int32)}
+
+
+def measure(model: torch.nn.Module, run: Run, n: int = IMAGES) -> dict[str, np.ndarray]:
+    """Probe a network trained on ShapeTex with the run's options, on n test images a condition.
+
+    ``probe_name`` [P] and ``probe_<c>`` [P], c in COLUMNS; ``probe_images`` n; ``probe_groups`` [2]
+    the accuracy in each of GROUPS, %. A condition that changes nothing about the run's own images
+    has their values. {} for a run on other data."""
+    base, own = parse(run.dataset)
+    if base != "shapetex":
+        return {}
+    device = next(model.parameters()).device
+    plain = SHAPETEX_OPTIONS | own | {"split": "test"}
+    known: dict[tuple, dict] = {}
+    rows = []
+    for changes in conditions().values():
+        options = plain | changes
+        key = tuple(sorted(options.items()))
+        if key not in known:
+            known[key] = probe(model.eval(), options, n, device)
+        rows.append(known[key])
+    return {"probe_name": np.array(list(conditions()), dtype="S"), "probe_images": np.int32(n),
+            **{f"probe_{c}": np.array([row[c] for row in rows], np.float32) for c in COLUMNS},
+            **groups(model, plain, device)}

@@ -1,0 +1,165 @@
+"""ROAD: what removing the pixels that a map calls important, or unimportant, does to the class's
+probability. Rong et al. 2022, arXiv:2202.00449.
+
+Pixels go by rank, ties in a seeded random order: Grad-CAM's zeros are hundreds of equal values, and
+a threshold would remove all of them or none. What is removed becomes the weighted mean of its eight
+neighbours, 1/6 beside and 1/12 across, at all removed pixels at once, plus seeded noise. That is a
+linear system with the removed pixels for unknowns; in raster order it is banded and positive
+definite, so LAPACK's banded Cholesky solves it exactly in a few ten thousand operations."""
+import numpy as np
+import torch
+
+from ..spec import derive
+
+PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)      # per cent of the pixels that stay
+NOISE = 0.01                                            # sd, in normalised units, as published
+BESIDE, ACROSS = 1 / 6, 1 / 12
+LATER = ((0, 1, BESIDE), (1, -1, ACROSS), (1, 0, BESIDE), (1, 1, ACROSS))
+CHUNK = 64                                              # images at once: systems in cache
+
+
+def ranks(maps: np.ndarray, seed: int = 0) -> np.ndarray:
+    """The rank, 0 for the least, of every pixel of maps [N, H, W]; ties in a seeded random order.
+    """
+    flat = maps.reshape(len(maps), -1)
+    shuffled = np.random.default_rng(derive("ties", seed)).random(flat.shape).argsort(1)
+    order = np.take_along_axis(flat, shuffled, 1).argsort(1, kind="stable")
+    order = np.take_along_axis(shuffled, order, 1)
+    out = np.empty_like(order)
+    np.put_along_axis(out, order, np.arange(flat.shape[1])[None], 1)
+    return out.reshape(maps.shape)
+
+
+def kept(percentile: float, pixels: int) -> int:
+    """How many pixels lie below the percentile where no two are equal: pytorch-grad-cam's count."""
+    return int(np.ceil((pixels - 1) * percentile / 100))
+
+
+def neighbours(a: np.ndarray) -> np.ndarray:
+    """The weighted sum of the eight neighbours in [N, C, H, W], nothing outside the image."""
+    out = np.zeros((*a.shape[:2], a.shape[2] + 2, a.shape[3] + 2), np.float32)
+    out[..., 1:-1, 1:-1] = a
+    out = out[..., :-2, :] + 2 * out[..., 1:-1, :] + out[..., 2:, :]
+    out = out[..., :-2] + 2 * out[..., 1:-1] + out[..., 2:]
+    return (out - 4 * a) * np.float32(ACROSS)
+
+
+def surprise(x: np.ndarray) -> np.ndarray:
+    """How far images x [N, C, H, W] are from what `impute` makes of all pixels: the weighted sum
+    over neighbours of (neighbour − pixel), of which an imputed pixel has none."""
+    return neighbours(x) - x * neighbours(np.ones((1, 1, *x.shape[2:]), np.float32))
+
+
+def impute(x: np.ndarray, known: np.ndarray, off: np.ndarray | None = None) -> np.ndarray:
+    """Images x [N, C, H, W] float32 with the pixels that are not ``known`` [N, H, W] filled in, no
+    noise; ``off``: their `surprise`, where it is at hand. Solved for is what is added to the
+    pixels, so that the right side is ``off`` itself, whatever is known.
+
+    Raises ``ValueError`` where images differ in how many pixels are known, or none is."""
+    from scipy.linalg.lapack import spbsv
+    count, channels, height, width = x.shape
+    image, pixel = np.nonzero(~known.reshape(count, -1))             # in raster order
+    n = len(pixel) // count
+    if n == height * width or (np.bincount(image, minlength=count) != n).any():
+        raise ValueError("every image should have the same number of known pixels, above none")
+    out = x.reshape(count, channels, -1).copy()
+    if not n:
+        return out.reshape(x.shape)
+    own = np.tile(np.arange(n, dtype=np.int32), count)               # an unknown's number
+    here = (image * (height + 2) + pixel // width + 1) * (width + 2) + pixel % width + 1   # a rim
+    number = np.full(count * (height + 2) * (width + 2), -1, np.int32)
+    number[here] = own
+    gaps = [(number[here + dy * (width + 2) + dx] - own, weight) for dy, dx, weight in LATER]
+    reach = max(int(gap.max()) for gap, _ in gaps)                   # of the band; < 0: all alone
+    band = np.zeros((count * n, max(reach, 0) + 1), np.float32)      # LAPACK's, transposed
+    band[:, 0] = neighbours(np.ones((1, 1, height, width), np.float32)).ravel()[pixel]
+    for gap, weight in gaps:
+        linked = np.flatnonzero(gap > 0)
+        band.ravel()[linked * band.shape[1] + gap[linked]] = -weight
+    at = pixel.reshape(count, 1, n)
+    off = (surprise(x) if off is None else off).reshape(out.shape)
+    added = np.take_along_axis(off, at, 2)                           # becomes the solution
+    for a, b in zip(band.reshape(count, n, -1), added, strict=True):
+        *_, failed = spbsv(a.T, b.T, lower=1, overwrite_ab=1, overwrite_b=1)
+        if failed:
+            raise FloatingPointError(f"imputation: LAPACK's spbsv ends with {failed}")
+    np.put_along_axis(out, at, np.take_along_axis(out, at, 2) + added, 2)
+    return out.reshape(x.shape)
+
+
+@torch.no_grad()
+def road(model: torch.nn.Module, x: torch.Tensor, maps: np.ndarray, classes, seed: int = 0,
+         percentiles=PERCENTILES) -> dict[str, np.ndarray]:
+    """Probabilities [N, percentiles] of the classes [N] with that per cent of the pixels kept:
+    ``morf`` lost the most relevant ones first, ``lerf`` the least. x normalised [N, C, H, W], maps
+    [N, H, W] at its size; the model and x may be on any device."""
+    rank, pixels, device = ranks(maps, seed), maps[0].size, next(model.parameters()).device
+    images = np.ascontiguousarray(x.float().cpu().numpy())
+    off = surprise(images)
+    rng = np.random.default_rng(derive("road", seed))
+    out = {"morf": [], "lerf": []}
+    for percentile in percentiles:
+        stay = kept(percentile, pixels)
+        for name, known in (("morf", rank < stay), ("lerf", rank >= pixels - stay)):
+            probs = []
+            for at in range(0, len(images), CHUNK):
+                some, here = images[at:at + CHUNK], known[at:at + CHUNK]
+                noise = rng.standard_normal(some.shape, np.float32) * ~here[:, None]
+                filled = impute(some, here, off[at:at + CHUNK]) + NOISE * noise
+                logits = model(torch.from_numpy(filled).to(device)).float()
+                probs.append(logits.softmax(1).cpu().numpy())
+            out[name].append(np.concatenate(probs)[np.arange(len(x)), classes])
+    return {name: np.stack(columns, 1) for name, columns in out.items()}
+
+
+def combined(scores: dict[str, np.ndarray]) -> np.ndarray:
+    """(LeRF − MoRF) / 2 over the percentiles, [N]: above 0 where the map ranks better than chance.
+    """
+    return (scores["lerf"] - scores["morf"]).mean(1) / 2
+
+
+def compare(data, seconds: float, backbone: str = "resnet18", width: float = 0.25,
+            images: int = 16) -> dict:
+    """Seconds an image of ours and of pytorch-grad-cam's, in turns, on the same images, maps
+    without ties and untrained network: ``ours`` and ``theirs``, filling in alone, and ``…_whole``,
+    with the network's answers; all percentiles, both orders. ``difference``: of filled images."""
+    from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined
+
+    from ..bench import measure
+    from ..data.batches import Batches
+    from ..networks.models import build_model
+    from ..training.trainer import machine
+    from .cam import enlarged
+    device = machine().device
+    parts = Batches(*data.split("test", images), data.mean, data.std)
+    x, classes = next(parts.ordered(images))
+    x, n = x.contiguous(), len(x)
+    maps = enlarged(np.random.default_rng(0).random((n, 8, 8)), tuple(x.shape[2:]))
+    maps = maps + 1e-4 * np.random.default_rng(1).random(maps.shape, np.float32)
+    model = build_model(backbone, "se", width=width, in_channels=x.shape[1],
+                        num_classes=len(data.classes)).eval().to(device)
+    rank, light = ranks(maps), x.numpy()
+    stay = [kept(p, maps[0].size) for p in PERCENTILES]
+    holes = [rank < k for k in stay] + [rank >= maps[0].size - k for k in stay]
+    imputer, on_device = NoisyLinearImputer(noise=0), x.to(device)
+    targets = [lambda z, c=int(c): z.softmax(-1)[c] for c in classes]
+
+    def theirs():
+        return [[imputer(image, torch.from_numpy(k).float()) for image, k in
+                 zip(x, known, strict=True)] for known in holes]
+
+    def ours():
+        off = surprise(light)
+        return [impute(light, known, off) for known in holes]
+    works = {"ours": ours, "theirs": theirs,
+             "ours_whole": lambda: road(model, on_device, maps, classes.numpy()),
+             "theirs_whole": lambda: ROADCombined(list(PERCENTILES))(on_device, maps, targets,
+                                                                     model)}
+    once = sum(measure.warm_up(work, 1, 0, device) for work in works.values())
+    took = {name: [] for name in works}
+    for name in measure.turns(list(works), int(min(max(seconds / once, 3), 9))):
+        took[name].append(measure.seconds_of(works[name], device) / n)
+    gap = max(np.abs(mine - torch.stack(other).numpy()).max()
+              for mine, other in zip(ours(), theirs(), strict=True))
+    return took | {"backbone": backbone, "width": width, "images": n, "noise": NOISE,
+                   "difference": float(gap)}

@@ -1,0 +1,159 @@
+"""A card for every block: its equation, what its docstring says, its cost, its source, its diagram
+and what it does to an image. The notebooks show them shelf by shelf."""
+import inspect
+import math
+import re
+
+import matplotlib.pyplot as plt
+
+from ..analysis.words import block_cost, plural
+from ..analysis.words import name as said
+from ..experiments.grid import embedded, estimate_seconds, may_train, run_grid, study, unfinished
+from ..networks.models import BLOCKS
+from ..spec import choose
+from . import diagrams, gatemaps
+from .plots import png
+
+# In every equation: x one map [C, H, W], a its channels' means, m their maxima, σ the sigmoid,
+# K a convolution, and a product runs over the sizes that one side lacks.
+EQUATIONS = {
+    "se": r"y = x \cdot \sigma\!\left(W_2\,\mathrm{relu}(W_1 a)\right)",
+    "ser": r"y = x \cdot \left(1 + \sigma\!\left(W_2\,\mathrm{relu}(W_1 a)\right)\right)",
+    "sec": r"y = x \cdot \sigma\!\left(W_2\,\mathrm{relu}(W_1 a + b_1) + b_2\right)",
+    "eca": r"y = x \cdot \sigma(K \ast a), \qquad (K \ast a)_c = \sum_{|d| \le k/2} K_d\, a_{c+d}",
+    "ge": r"y = x \cdot \sigma(a)",
+    "srm": r"y = x \cdot \sigma\!\left(\mathrm{BN}(u \odot a + w \odot s)\right), \qquad "
+           r"s_c = \mathrm{sd}_{ij}\, x_{cij}",
+    "gc": r"y = x + W_2\,\mathrm{relu}\!\left(\mathrm{LN}\!\left(W_1 \sum_j p_j x_j\right)\right), "
+          r"\qquad p = \mathrm{softmax}_j(w^\top x_j)",
+    "layerscale": r"y = x \cdot \gamma, \qquad \gamma \in \mathbb{R}^C \text{ the same for all "
+                  r"images}",
+    "shuffled": r"y_n = x_n \cdot \sigma\!\left(W_2\,\mathrm{relu}(W_1 a_{n-1})\right) \quad "
+                r"\text{for image } n \text{ of a batch}",
+    "frozen": r"y = x \cdot \sigma\!\left(\bar W_2\,\mathrm{relu}(\bar W_1 a)\right), \qquad "
+              r"\bar W_1, \bar W_2 \text{ as drawn}",
+    "ca": r"y = x \cdot M_c(x), \qquad M_c(x) = \sigma\!\left(\mathrm{MLP}(a) + \mathrm{MLP}(m)"
+          r"\right)",
+    "sa": r"y = x \cdot M_s(x), \qquad M_s(x) = \sigma\!\left(\mathrm{BN}\!\left(K_{7 \times 7}\, "
+          r"[\max_c x;\ \mathrm{mean}_c\, x]\right)\right)",
+    "cbam": r"y = x' \cdot M_s(x'), \qquad x' = x \cdot M_c(x)",
+    "cbam_avg": r"y = x' \cdot \sigma\!\left(K_{7 \times 7}\, [\max_c x';\ \mathrm{mean}_c\, x']"
+                r"\right), \qquad x' = \mathrm{SE}(x)",
+    "bam": r"y = x \cdot \left(1 + \sigma(M_c + M_s)\right), \qquad M_c = W_2\,\mathrm{relu}("
+           r"\mathrm{BN}(W_1 a)), \quad M_s = K_1\, D_2\, D_1\, K_0\, x",
+    "scse": r"y = x \cdot \left[\sigma\!\left(W_2\,\mathrm{relu}(W_1 a)\right) + "
+            r"\sigma(w^\top x_{ij} + b)\right]",
+    "coord": r"y_{cij} = x_{cij} \cdot \sigma(W_h f^h)_{ci} \cdot \sigma(W_w f^w)_{cj}, \qquad "
+             r"[f^h; f^w] = \text{h-swish}\!\left(\mathrm{BN}(W\,[\mathrm{mean}_j x;\ "
+             r"\mathrm{mean}_i x])\right)",
+    "triplet": r"y = \tfrac13\, x \cdot \left[M_1(x^{c \leftrightarrow i}) + "
+               r"M_2(x^{c \leftrightarrow j}) + M_3(x)\right], \qquad M_k \text{ as } M_s",
+    "nab": r"y = x \cdot \sigma(w^\top x_{ij} + b) \cdot \max_{ij}\, \sigma\!\left(K_{7 \times 7} "
+           r"\, x + c\right)",
+    "simam": r"y = x \cdot \sigma\!\left(\frac{(x - a)^2}{4\,(v + \lambda)} + \frac12\right), "
+             r"\qquad v_c = \mathrm{var}_{ij}\, x_{cij}",
+    "aa": r"y = \left[K\, x;\ W_o\,\mathrm{MHA}(x)\right], \qquad \mathrm{head} = "
+          r"\mathrm{softmax}\!\left(\frac{q k^\top}{\sqrt{d}} + S^H + S^W\right) v",
+    "sk": r"y = \alpha \cdot U_1 + (1 - \alpha) \cdot U_2, \qquad U_1 = K_1\, x,\ U_2 = K_2\, x, "
+          r"\quad (\alpha, 1 - \alpha) = \mathrm{softmax}\!\left(A z, B z\right)",
+    "hybrid": r"y = \mathrm{CBAM}(\mathrm{SE}(x)) = x'' \cdot M_s(x''), \qquad x'' = x' \cdot "
+              r"M_c(x'), \quad x' = \mathrm{SE}(x)",
+    "hybrid_p0": r"y = x'' \cdot \sigma\!\left(K_{7 \times 7}\, [\max_c x'';\ \mathrm{mean}_c\, "
+                 r"x'']\right), \qquad x'' = \mathrm{SE}_2(\mathrm{SE}_1(x))",
+    "hybrid_sum": r"y = x + \alpha\,\mathrm{SE}(x) + (1 - \alpha)\,\mathrm{CBAM}(x), \qquad "
+                  r"\alpha = \sigma(t)",
+    "hybrid_par": r"y = x \cdot \sigma\!\left(W_2\,\mathrm{relu}(W_1 a) + \mathrm{MLP}(a) + "
+                  r"\mathrm{MLP}(m)\right) \cdot M_s(x)",
+    "se_sa": r"y = x' \cdot M_s(x'), \qquad x' = x \cdot \left(1 + \sigma\!\left(W_2\,\mathrm{relu}"
+             r"(W_1 a)\right)\right)",
+    "sec_sa": r"y = x' \cdot M_s(x'), \qquad x' = x \cdot \sigma\!\left(W_2\,\mathrm{relu}(W_1 a + "
+              r"b_1) + b_2\right)",
+    "new": r"y = x \cdot M_s(x) \cdot \left(1 + \sigma\!\left(W_2\,\mathrm{relu}(W_1 a)\right)"
+           r"\right), \qquad a = \mathrm{mean}_{ij}\, x",
+    "replica_cbam_p2": r"y = x' \cdot \sigma(K\, [\max_c x';\ \mathrm{mean}_c\, x']), \qquad "
+                       r"x' = x \cdot \sigma\!\left(\mathrm{relu}(W a + b) + \mathrm{relu}(W m + b)"
+                       r"\right), \quad W \in \mathbb{R}^{C \times C}",
+    "replica_cbam_p2_intended": r"y = x' \cdot \sigma(K\, [\max_c x';\ \mathrm{mean}_c\, x']), "
+                                r"\qquad x' = x \cdot \sigma\!\left(\mathrm{relu}(\mathrm{MLP}(a)) "
+                                r"+ \mathrm{relu}(\mathrm{MLP}(m))\right)",
+    "replica_aa_p1": r"y = \left[K\, x;\ W_o\,\mathrm{MHA}(\tilde x)\right], \qquad \tilde x "
+                     r"\text{ with channels and places mixed up}",
+}
+SHELVES = {
+    "gates from the mean": ("se", "ser", "sec", "eca", "ge"),
+    "gates from more than the mean": ("srm", "gc"),
+    "controls": ("layerscale", "shuffled", "frozen"),
+    "CBAM and its parts": ("ca", "sa", "cbam", "cbam_avg"),
+    "channels and places otherwise": ("bam", "scse", "coord", "triplet", "nab", "simam"),
+    "in place of a convolution": ("aa", "sk"),
+    "SE with CBAM": ("hybrid", "hybrid_p0", "hybrid_sum", "hybrid_par"),
+    "SE with places": ("se_sa", "sec_sa", "new"),
+    "replicas of faulty blocks": ("replica_cbam_p2", "replica_cbam_p2_intended", "replica_aa_p1"),
+}
+LINKS = {r"arXiv:(\d{4}\.\d{4,5})": r"[arXiv:\1](https://arxiv.org/abs/\1)",
+         r"(?<!/)github\.com/([\w-]+/[\w-]+)": r"[github.com/\1](https://github.com/\1)",
+         r"PMLR 139": "[PMLR 139](https://proceedings.mlr.press/v139/yang21o.html)"}
+
+
+def show(shelf: str, profile: str) -> None:
+    """Display the cards of a shelf in a notebook, each with its figure."""
+    from IPython.display import Image, Markdown, display
+    for name in on_shelf(shelf):
+        drawn, alt = figure(name, profile), f"diagram and gates of {said(name)}"
+        display(Markdown(card(name)), Image(png(drawn, 90), alt=alt))
+        plt.close(drawn)
+
+
+def train(*shelves: str, profile: str):
+    """Train the blocks of these shelves (without any: all blocks) that have no record yet, in the
+    sizes of ``small`` (in tests ``smoke``), for their pictures: study ``blocks``. Returns its rows
+    as a table."""
+    small = embedded(profile)
+    wanted = {name for shelf in shelves for name in on_shelf(shelf)}
+    runs = [run for run in study("blocks", small) if run.attention in wanted or not shelves]
+    missing = unfinished(runs, small)
+    if missing and may_train():
+        minutes = math.ceil(sum(map(estimate_seconds, missing)) / 60)
+        print(f"{plural(len(missing), 'small network')} to train, about {minutes} min")
+    return run_grid(runs, small)
+
+
+def on_shelf(shelf: str) -> tuple[str, ...]:
+    """The names on a shelf."""
+    return choose("shelf", shelf, SHELVES)
+
+
+def card(name: str) -> str:
+    """Markdown: heading, equation, docstring with its links, cost in ResNet-18, folded source."""
+    row = BLOCKS[name]
+    source = inspect.getsource(row.make).rstrip()
+    return (f"### {said(name)} · `{name}`\n\n$$ {EQUATIONS[name]} $$\n\n{text_of(row.make)}\n\n"
+            f"{block_cost(name)}\n\n<details><summary>Source</summary>\n\n```python\n{source}\n```"
+            "\n\n</details>")
+
+
+def text_of(cls) -> str:
+    """A class's docstring, papers as links."""
+    text = inspect.getdoc(cls)
+    for pattern, link in LINKS.items():
+        text = re.sub(pattern, link, text)
+    return text
+
+
+def figure(name: str, profile: str) -> plt.Figure:
+    """The block's diagram, and under it what it does to ShapeTex images; the caption says with
+    which weights."""
+    found = gatemaps.seen(name, profile)
+    drawn = plt.figure(layout="none")
+    axis = drawn.add_axes((0, 0, 1, 1))
+    wide, high = diagrams.paint(axis, name)
+    below, across = gatemaps.size_of(found)
+    width, height = max(wide, across) + 0.1, high + below
+    drawn.set_size_inches(width, height)
+
+    def at(x, y, w, h):
+        return (x / width, y / height, w / width, h / height)
+    axis.set_position(at(0, below, wide, high))
+    gatemaps.paint(drawn, lambda x, y, w, h: at(x + 0.1, y + 0.5, w, h), found)
+    drawn.text(0.1 / width, 0.05 / height, found.caption, fontsize=8, color="#555555")
+    return drawn

@@ -1,0 +1,1 @@
+"""The networks, their slots, and what they cost."""

@@ -1,0 +1,338 @@
+"""Blocks put into a network that is not ours: torchvision's, timm's, the user's own."""
+import re
+from collections import Counter
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+from ..blocks.attention import ATTENTION
+from ..spec import parse
+from .backbones import Slot
+from .models import resolve, seed_layers
+
+KEY = "added_attention"      # the block's name in its host: nothing else in a network is called so
+
+# Class of a building block -> the child that ends its residual branch, the first one it has; ""
+# is the building block itself, where nothing is summed.
+ENDS = {
+    "BasicBlock": ("bn2",), "Bottleneck": ("bn3", "conv3"), "Bottle2neck": ("bn3",),     # ResNets
+    "PreActBlock": ("conv2",), "PreActBasic": ("conv2",), "PreActBottleneck": ("conv3",),
+    "ResBottleneckBlock": ("f",),                                                        # RegNet
+    "InvertedResidual": ("conv", "block", "bn3", ""),            # MobileNets, EfficientNet (timm)
+    "_InvertedResidual": ("layers",), "DepthwiseSeparableConv": ("bn2",), "EdgeResidual": ("bn2",),
+    "UniversalInvertedResidual": ("layer_scale",),                            # MobileNetV4 (timm)
+    "MBConv": ("block", "layers"), "FusedMBConv": ("block",),                      # EfficientNets
+    "CNBlock": ("block",), "ConvNeXtBlock": ("drop_path",),                             # ConvNeXt
+    "Fire": ("",), "Inception": ("",), **{f"Inception{letter}": ("",) for letter in "ABCDE"},
+}
+# Class of a network without such blocks -> the names of its places.
+NETWORKS = {
+    "VGG": lambda m: [before for before, after in pairs(m) if isinstance(m[after], nn.MaxPool2d)],
+    "AlexNet": lambda m: [name for name, x in m.items() if isinstance(x, nn.ReLU)
+                          and name.startswith("features.")],
+    "DenseNet": lambda m: [name for name, x in m.items() if name == "features.norm5"
+                           or type(x).__name__ in ("_Transition", "DenseTransition")],
+}
+SHORTCUT = re.compile("down|short|skip", re.IGNORECASE)
+CLOSED = {"SqueezeExcitation", "SqueezeExcite", "SEModule", "EffectiveSEModule"} | {
+    getattr(row.make, "__name__", "") for name, row in ATTENTION.items() if name != "none"}
+
+
+def add_attention(model: nn.Module, attention: str, where: type | str | None = None, *,
+                  example: torch.Tensor | tuple | None = None, zero_init: bool = False,
+                  seed: int = 0) -> nn.Module:
+    """Put a block after modules of any CNN, in place: y = block(M(x)) for each M of ``where``.
+    Returns ``model`` itself. The weights it has stay as they are, bit for bit.
+
+    ``attention``: a name of ATTENTION with its options, ``"cbam(gate_init=open)"``.
+
+    ``where``: a module class, or its name (``"Bottleneck"``; subclasses count); or a pattern for
+    qualified names, in which ``*`` and ``?`` do not cross a dot (``"layer?.*.bn3"``); or None, also
+    ``"auto"``, for the network's own places: the end of each residual branch, before the sum; after
+    each Fire or Inception module; before each pooling of a VGG; after each ReLU among AlexNet's
+    features; after each transition and the last norm of a DenseNet; the free ``block`` slots of a
+    network of attnlib. The block's own placement in our networks plays no part, but for those that
+    ``replace`` a convolution (``aa``, ``sk``): they take the place of M, a 3×3 convolution C -> C
+    of stride 1; None means ``conv2`` of each residual block where it is one.
+    No block is put into or after another one, torchvision's and timm's SE among them.
+
+    ``example``: images [B, C, H, W], or a tuple of arguments, on which the channels are found by a
+    dry run; zeros [1, 3, 64, 64] by default. It leaves the random state, modes and statistics as
+    they were. An M that runs several times has one block for all of them. Channels must come
+    second: a map [B, H, W, C] cannot be told apart.
+
+    ``zero_init``: y = M(x) + t (block(M(x)) − M(x)), t learned and 0 at the start: the network's
+    outputs are what they were, and t alone has a gradient in the first step. Use it with pretrained
+    weights: most gates start near 1/2 and so shrink every branch that was learnt.
+
+    ``seed``: the block's weights are drawn from it and the block's qualified name alone. They have
+    the type of M's weights and stand on the device of M's output.
+
+    How: the block is a child of M, ``added_attention``, run by a forward hook that is a function of
+    this module (in a plain ``nn.Sequential``: by being its last child). So no other key of the
+    state dict changes, and copies, ``torch.save`` and ``torch.compile`` (after this call) carry it.
+    Loading a state dict from before needs ``strict=False``, one from after this call first.
+    ``torch.jit.script`` does not take the hook; tracing and ``torch.export`` do.
+
+    Raises ``ValueError``, with the model as it was, for unknown names; where nothing matches; for
+    an M that never runs, whose output is not [B, C, H, W] or changes C, that has a block already,
+    so a second call does not add a second block, or that runs its own children one by one."""
+    make, options = resolve("attention", attention, ATTENTION)
+    replacing = ATTENTION[parse(attention)[0]].placement == "replace"
+    if replacing and zero_init:
+        raise ValueError(f"zero_init: {attention} replaces a convolution, so there is no identity")
+    modules = open_modules(model)
+    names = find(model, modules, where, replacing)
+    args = arguments(model, example)
+    channels = find_channels(names, dry_run(model, names, args))
+    if parse(attention)[0] == "none":
+        return model
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        blocks = {}
+        for name in names:
+            block = make(channels[name][0], **options)
+            block = FromIdentity(block) if zero_init else block
+            block.is_attention = True
+            key = name if replacing else f"{name}.{KEY}"
+            seed_layers(block, seed, key)
+            blocks[name] = block.to(channels[name][1], float_type(modules[name], model))
+            block.train(modules[name].training)
+    for name, block in blocks.items():
+        if replacing:
+            model.set_submodule(name, block)
+        else:
+            attach(modules[name], block)
+    if not replacing:
+        check_runs(model, modules, names, args)
+    return model
+
+
+class FromIdentity(nn.Module):
+    """y = x + t (block(x) − x), t learned and 0 at the start, where y = x: the start of ReZero,
+    Bachlechner et al. 2020, arXiv:2003.04887. Parameters: the block's + 1."""
+
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        self.block = block
+        self.t = nn.Parameter(torch.zeros(()))
+
+    def reset_parameters(self):
+        nn.init.zeros_(self.t)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.t * (self.block(x) - x)
+
+
+# --- A block and its host ---
+
+
+def run_added(module: nn.Module, args: tuple, y: torch.Tensor) -> torch.Tensor:
+    """The forward hook. It finds the block by name: bound to one, a copied model would keep the
+    original's."""
+    return getattr(module, KEY)(y)
+
+
+def attach(module: nn.Module, block: nn.Module) -> None:
+    """Make ``block`` the last thing in ``module``."""
+    module.add_module(KEY, block)
+    if type(module).forward is not nn.Sequential.forward:      # which runs its last child anyway
+        module.register_forward_hook(run_added)
+
+
+def detach(module: nn.Module) -> None:
+    """Undo `attach`."""
+    delattr(module, KEY)
+    for key, hook in list(module._forward_hooks.items()):
+        if hook is run_added:
+            del module._forward_hooks[key]
+
+
+def check_runs(model: nn.Module, modules: dict, names: list[str], args: tuple) -> None:
+    """Each block runs once for each run of its host; else all are taken out again."""
+    problem = None
+    try:
+        seen = dry_run(model, [*names, *(f"{name}.{KEY}" for name in names)], args)
+        odd = [name for name in names if len(seen[name]) != len(seen[f"{name}.{KEY}"])]
+    except ValueError as error:
+        problem, odd = error, names
+    if odd:
+        for name in names:
+            detach(modules[name])
+        raise ValueError(f"no block can be put after {listed(odd)}: "
+                         + (str(problem) if problem else "its forward runs its children one by one")
+                         + "; give another where=") from problem
+
+
+# --- Where ---
+
+
+def open_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Qualified name -> module, without the model itself, attention blocks and what is in them."""
+    out, closed = {}, ()
+    for name, module in model.named_modules():
+        if name and not f"{name}.".startswith(closed):
+            if getattr(module, "is_attention", False) or type(module).__name__ in CLOSED:
+                closed += (f"{name}.",)
+            else:
+                out[name] = module
+    return out
+
+
+def find(model: nn.Module, modules: dict, where: type | str | None, replacing: bool) -> list[str]:
+    """The names that ``where`` stands for, in the order of the network."""
+    if where in (None, "auto"):
+        names = replaceable(modules) if replacing else own_places(model, modules)
+        missing = f"where=None knows no place in {type(model).__name__}"
+    elif isinstance(where, type) and issubclass(where, nn.Module):
+        names = [name for name, module in modules.items() if isinstance(module, where)]
+        missing = f"{type(model).__name__} has no module of type {where.__name__}"
+    elif isinstance(where, str):
+        names = ([name for name, m in modules.items() if where in classes(m)]
+                 or [name for name in modules if matches(name, where)])
+        missing = f"{type(model).__name__} has no module of type or name {where!r}"
+    else:
+        raise ValueError(f"where={where!r} should be a module class, its name, a name pattern such "
+                         "as 'layer?.*.bn3', or None")
+    if not names:
+        types = Counter(type(module).__name__ for module in modules.values()).most_common()
+        parents = {name.rpartition(".")[0] for name in modules}
+        top = [f"'{name}.*'" if name in parents else repr(name)
+               for name in modules if "." not in name]
+        raise ValueError(f"{missing}; where= takes a type, here "
+                         + (", ".join(f"{name} ×{n}" for name, n in types) or "none")
+                         + ", or a name pattern, such as " + ", ".join(top[:12]))
+    for name in names:
+        if hasattr(modules[name], KEY):
+            raise ValueError(f"{name} has {type(getattr(modules[name], KEY)).__name__} added "
+                             "already: take a fresh model, or another where=")
+        if replacing and not is_plain(modules[name]):
+            raise ValueError(f"{name} is no 3×3 convolution C -> C of stride 1, which this block "
+                             f"replaces: {modules[name]}"[:300])
+    return names
+
+
+def matches(name: str, pattern: str) -> bool:
+    """As file names in a shell: a star does not cross a dot."""
+    name, pattern = name.split("."), pattern.split(".")
+    return len(name) == len(pattern) and all(map(fnmatchcase, name, pattern))
+
+
+def classes(module: nn.Module) -> set[str]:
+    """The names of a module's class and of those it descends from."""
+    return {c.__name__ for c in type(module).__mro__}
+
+
+def own_places(model: nn.Module, modules: dict) -> list[str]:
+    """The network's own places, none where a building block is not as the tables have it."""
+    slots = [name for name, m in modules.items() if isinstance(m, Slot) and "block" in m.placements]
+    if slots:
+        return slots
+    ends = []
+    for name, module in modules.items():
+        for kind in ENDS.keys() & classes(module):
+            end = branch_end(module, ENDS[kind])
+            if end is None:
+                return []
+            ends.append(f"{name}.{end}" if end else name)
+    return ends or next((NETWORKS[kind](modules) for kind in NETWORKS.keys() & classes(model)), [])
+
+
+def branch_end(module: nn.Module, candidates: tuple[str, ...]) -> str | None:
+    """The child that ends the branch, None if it has a convolution or norm after it (a user's
+    BasicBlock may be one with its norms first)."""
+    children = {name: type(child).__name__ for name, child in module.named_children()
+                if not SHORTCUT.search(name)}
+    for end in candidates:
+        if not end:
+            return end
+        if end in children:
+            later = list(children.values())[list(children).index(end) + 1:]
+            return None if any(re.search("Conv|Norm", kind) for kind in later) else end
+    return None
+
+
+def replaceable(modules: dict) -> list[str]:
+    """``conv2`` of each residual block where it is a 3×3 convolution C -> C of stride 1."""
+    return [f"{name}.conv2" for name, module in modules.items()
+            if {"BasicBlock", "Bottleneck"} & classes(module)
+            and is_plain(getattr(module, "conv2", None))]
+
+
+def is_plain(m: nn.Module | None) -> bool:
+    """A 3×3 convolution C -> C that keeps the map's size."""
+    return (isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) and m.stride == (1, 1)
+            and m.in_channels == m.out_channels and m.padding in (m.dilation, "same"))
+
+
+def pairs(modules: dict) -> list[tuple[str, str]]:
+    """Neighbours among the features, in the order they run."""
+    names = [name for name in modules if matches(name, "features.*")]
+    return list(zip(names, names[1:], strict=False))
+
+
+# --- The dry run ---
+
+
+def arguments(model: nn.Module, example: torch.Tensor | tuple | None) -> tuple:
+    """What the model is called with in the dry run: tensors where its first parameter is."""
+    like = next(model.parameters(), torch.empty(0))
+    if example is None:
+        example = torch.zeros(1, 3, 64, 64, dtype=float_type(model, model))
+    args = example if isinstance(example, tuple) else (example,)
+    return tuple(a.to(like.device) if isinstance(a, torch.Tensor) else a for a in args)
+
+
+def float_type(module: nn.Module, model: nn.Module) -> torch.dtype:
+    """The type of the module's own floating-point parameters, else of the model's."""
+    return next((p.dtype for m in (module, model) for p in m.parameters()
+                 if p.dtype.is_floating_point), torch.get_default_dtype())
+
+
+def dry_run(model: nn.Module, names: list[str], args: tuple) -> dict[str, list]:
+    """Name -> (shape, device) of each output, shape None if it is no tensor, of one forward pass in
+    eval mode without gradients, after which the model and the random state are as before."""
+    seen = {name: [] for name in names}
+
+    def note(name):
+        def hook(module, args, y):
+            seen[name].append((tuple(y.shape), y.device) if isinstance(y, torch.Tensor)
+                              else (None, None))
+        return hook
+    hooks = [model.get_submodule(name).register_forward_hook(note(name)) for name in names]
+    modes = [(module, module.training) for module in model.modules()]
+    device = next(model.parameters(), torch.empty(0)).device
+    try:
+        model.eval()
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            model(*args)
+    except Exception as error:
+        shapes = ", ".join(str(list(a.shape)) if isinstance(a, torch.Tensor) else type(a).__name__
+                           for a in args)
+        raise ValueError(f"the dry run on {shapes} failed: {type(error).__name__}: {error}; "
+                         "example= takes the input that the model expects") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes:
+            module.training = mode
+    return seen
+
+
+def find_channels(names: list[str], seen: dict[str, list]) -> dict[str, tuple]:
+    """Name -> (C, device), from the outputs that a dry run saw."""
+    if never := [name for name in names if not seen[name]]:
+        raise ValueError(f"never run in the dry run: {listed(never)}; leave them out of where=")
+    if odd := [n for n in names if any(shape is None or len(shape) != 4 for shape, _ in seen[n])]:
+        outputs = ", ".join("no tensor" if s is None else str(list(s)) for s, _ in seen[odd[0]])
+        raise ValueError(f"not [B, C, H, W]: the output of {listed(odd)} ({outputs}); "
+                         "leave them out of where=")
+    for name in names:
+        if len(found := {shape[1] for shape, _ in seen[name]}) > 1:
+            raise ValueError(f"{name} runs several times, with {sorted(found)} channels: one block "
+                             "cannot follow it; give another where=")
+    return {name: (seen[name][0][0][1], seen[name][0][1]) for name in names}
+
+
+def listed(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

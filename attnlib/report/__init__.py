@@ -1,0 +1,1 @@
+"""Notebooks, report page, README."""

@@ -1,0 +1,369 @@
+"""``train(run) -> record``: one loop, resumed at the last whole epoch after any interruption."""
+import contextlib
+import copy
+import math
+import os
+import platform
+import subprocess
+import time
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..data.arrays import Row
+from ..data.augment import AUGMENTATIONS
+from ..data.batches import Batches, side_at
+from ..data.datasets import DATASETS, SETS, Dataset, load_dataset
+from ..experiments import store
+from ..networks.models import BLOCKS, build_model, cost
+from ..paths import REPO, checkpoints_dir, data_dir
+from ..spec import derive, parse
+from .optim import average, best_epoch, ending, is_over, make_optimizer, pairs, set_lr
+from .run import Run
+
+WHITENED = 5000         # training images that a whitening stem is fitted to
+
+
+class TimeUp(Exception):
+    """The time budget is spent; everything is saved up to the last whole epoch."""
+
+
+class Machine(NamedTuple):
+    """Where and how precisely to compute. Which numbers come out depends on it, so it is in the
+    record. bf16 only where the hardware has it (emulated, it is many times slower than float32);
+    channels_last where it was measured to be faster."""
+    device: str
+    autocast: torch.dtype | None
+    channels_last: bool
+
+
+@cache
+def machine() -> Machine:
+    if torch.cuda.is_available():
+        half = torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+        return Machine("cuda", half, True)
+    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        return Machine("cpu", torch.bfloat16, False)
+    return Machine("cpu", None, True)
+
+
+@lru_cache(maxsize=4)
+def dataset_of(name: str, folder: Path, n_train, n_val, n_test) -> Dataset:
+    """The data of a run, kept for the next run on the same; ShapeTex makes only what is asked."""
+    sizes = {"train": n_train, "val": n_val, "test": n_test}
+    return load_dataset(name, data_dir=folder, sizes={k: v for k, v in sizes.items() if v})
+
+
+def data_of(run: Run) -> Dataset:
+    return dataset_of(run.dataset, data_dir(), run.n_train, run.n_val, run.n_test)
+
+
+def about(run: Run) -> Row:
+    """Size, channels, classes and normalisation of a run's data: the row of the data set, or what
+    your own files give."""
+    return DATASETS.get(parse(run.dataset)[0]) or data_of(run).row
+
+
+def model_of(run: Run, data: Dataset) -> nn.Module:
+    """The untrained network of a run, on the CPU."""
+    return network(run, data.row)
+
+
+def network(run: Run, row: Row) -> nn.Module:
+    """Likewise, for data of that kind."""
+    return build_model(run.backbone, run.attention, num_classes=row.num_classes,
+                       in_channels=row.channels, image_size=row.size, width=run.width,
+                       placement=run.placement or None, seed=run.seed)
+
+
+def train(run: Run, profile: str = "own", *, deadline: float | None = None) -> dict:
+    """Train ``run`` and return its record; one that is finished is returned as it is, one that
+    failed is tried again.
+
+    An interrupted run goes on from its last whole epoch and ends bit-identical to one that was not
+    interrupted (same machine, same threads). ``deadline``: a `time.monotonic` value after which
+    `TimeUp` is raised at an epoch's end. Raises `store.Busy` where another process trains it."""
+    record = store.finished_record(profile, run.id)
+    if record:
+        return record
+    with store.lock(profile, run.id), determinism():     # first: a death in loading counts, too
+        record = store.finished_record(profile, run.id)
+        if record:
+            return record
+        data = data_of(run)
+        return finish(run, profile, data, Trainer(run, data), deadline)
+
+
+class Trainer:
+    """The model and optimiser of one run; `state` and `restore` are all that resuming needs.
+
+    ``judged`` is the network that is validated, tested and kept: the model itself, or with ``ema``
+    the running average of it. ``best``: its weights at the best epoch, where the recipe keeps
+    them. When to stop and how to step follow from the history alone."""
+
+    def __init__(self, run: Run, data: Dataset):
+        self.run, self.how, self.machine = run, run.how, machine()
+        device = self.machine.device
+        self.row = row = data.row
+        self.model = network(run, row)
+        self.cost = cost(self.model, (row.channels, row.size, row.size))
+        self.model.to(device)
+        if self.machine.channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        self.best: dict = {}
+        self.optimizer = make_optimizer(self.model, self.how)
+        self.scaler = torch.amp.GradScaler(device,
+                                           enabled=self.machine.autocast is torch.float16)
+        batch = {"batch_size": self.how.batch_size, "device": device}
+        self.batches = {
+            "train": Batches(*data.split("train", run.n_train), data.mean, data.std,
+                             crop=self.how.crop, flip=self.how.flip,
+                             alternate=self.how.alternate, seed=run.seed,
+                             augment={name: getattr(self.how, name) for name in AUGMENTATIONS},
+                             classes=len(data.classes), **batch),
+            **{s: Batches(*data.split(s, getattr(run, f"n_{s}")), data.mean, data.std, **batch)
+               for s in ("val", "test")}}
+        if hasattr(self.model.stem, "whiten"):
+            self.model.stem.whiten(next(self.batches["train"].ordered(WHITENED))[0])
+        self.judged = copy.deepcopy(self.model) if self.how.ema else self.model
+        self.averaging = pairs(self.judged, self.model)
+        self.steps = len(self.batches["train"])
+        self.history: list[dict] = []
+
+    def state(self) -> dict:
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(), "history": self.history, "best": self.best,
+                "average": self.judged.state_dict() if self.how.ema else {}}
+
+    def restore(self, state: dict) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.history = state["history"]
+        self.best = state.get("best", {})
+        if self.how.ema:
+            self.judged.load_state_dict(state["average"])
+
+    def autocast(self):
+        return torch.autocast(self.machine.device, self.machine.autocast,
+                              enabled=self.machine.autocast is not None)
+
+    def epoch(self, epoch: int) -> dict:
+        """One pass over the training split; nothing waits for the device before its end."""
+        torch.manual_seed(derive("train", self.run.seed, epoch))        # dropout, if there is any
+        self.model.train()
+        started = time.perf_counter()
+        loss_sum = torch.zeros((), device=self.machine.device)
+        right = torch.zeros((), device=self.machine.device)
+        side = side_at(epoch, self.how.epochs, self.row.size, self.how.grow_from)
+        for step, (x, y) in enumerate(self.batches["train"].epoch(epoch, side)):
+            progress = (epoch + step / self.steps) / self.how.epochs
+            set_lr(self.optimizer, self.how, progress, self.history)
+            with self.autocast():
+                logits = self.model(x)
+            loss = F.cross_entropy(logits.float(), y, label_smoothing=self.how.label_smoothing)
+            self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            if self.how.ema:
+                average(*self.averaging, self.how.ema, epoch * self.steps + step)
+            loss_sum += loss.detach()
+            label = y if y.ndim == 1 else y.argmax(1)            # of mixed images the heavier one
+            right += (logits.detach().argmax(1) == label).sum()
+        seen = self.steps * self.how.batch_size
+        loss, right = (loss_sum / self.steps).item(), right.item()       # waits for the device
+        seconds = time.perf_counter() - started
+        seen = min(seen, len(self.batches["train"].labels))
+        return {"loss": loss, "train_accuracy": right / seen,
+                "lr": self.optimizer.param_groups[0]["lr"], "seconds": seconds}
+
+    @torch.no_grad()
+    def predict(self, split: str) -> torch.Tensor:
+        """Class probabilities [N, classes] of a split, in its fixed order."""
+        self.judged.eval()
+        out = []
+        for x, _ in self.batches[split].ordered():
+            with self.autocast():
+                out.append(self.judged(x).float().softmax(1))
+        return torch.cat(out)
+
+    def score(self, split: str) -> dict:
+        """``accuracy`` in 0..1 and ``nll`` in nats of a split."""
+        return scores(self.predict(split), self.batches[split].labels)
+
+
+def scores(probs: torch.Tensor, labels: torch.Tensor) -> dict:
+    picked = probs.gather(1, labels[:, None]).clamp_min(1e-12)
+    return {"accuracy": (probs.argmax(1) == labels).float().mean().item(),
+            "nll": -picked.log().mean().item(), "n": len(labels)}
+
+
+def finish(run: Run, profile: str, data: Dataset, trainer: Trainer, deadline) -> dict:
+    """Train what is left, score the test split once, and store the record."""
+    folder = checkpoints_dir(profile, run.id)
+    state = store.load_checkpoint(folder)
+    if state:
+        trainer.restore(state)
+        print(f"{run.id}: going on after epoch {len(trainer.history)}", flush=True)
+    return conclude(run, profile, data, trainer, fit(run, folder, trainer, deadline))
+
+
+def fit(run: Run, folder: Path, trainer: Trainer, deadline: float | None = None) -> str:
+    """Train the epochs that are left, saving each; returns ``done`` or ``diverged``. Where time is
+    up it has trained one epoch at least: many short budgets come to an end, too."""
+    how, begun = run.how, len(trainer.history)
+    for epoch in range(begun, how.epochs):
+        if is_over(trainer.history, how):
+            break
+        if deadline is not None and time.monotonic() > deadline and epoch > begun:
+            raise TimeUp(f"{run.id}: stopped after epoch {epoch}, all saved")
+        row = trainer.epoch(epoch)
+        if math.isfinite(row["loss"]):              # its last step may have broken the weights yet
+            row |= {f"val_{k}": v for k, v in trainer.score("val").items() if k != "n"}
+        if not all(map(math.isfinite, row.values())):
+            trainer.history.append({k: v for k, v in row.items() if math.isfinite(v)})
+            print(f"{run.id}: the loss is not finite in epoch {epoch + 1}; diverged", flush=True)
+            return "diverged"
+        if run.track_test:
+            row["test_accuracy"] = trainer.score("test")["accuracy"]
+        trainer.history.append(row)
+        if how.keep_best and best_epoch(trainer.history, how) == epoch:
+            trainer.best = copy.deepcopy(trainer.judged.state_dict())
+        store.save_checkpoint(folder, f"ckpt-{epoch + 1}", trainer.state())
+        print(progress_line(run, trainer.history), flush=True)
+    if trainer.best:
+        trainer.judged.load_state_dict(trainer.best)
+    return "done"
+
+
+def train_weights(record: dict) -> float:
+    """Train a finished run again for its weights, which are not in git. The record is left as it
+    is; returns by how many points the test accuracy differs from it (0 on the same machine)."""
+    if record["status"] != "done":
+        raise ValueError(f"{record['id']} is {record['status']}: it has no weights")
+    run = Run(**record["run"])
+    data = data_of(run)
+    with store.lock(record["profile"], run.id), determinism():
+        trainer = Trainer(run, data)
+        folder = checkpoints_dir(record["profile"], run.id)
+        state = store.load_checkpoint(folder)
+        if state:
+            trainer.restore(state)
+        fit(run, folder, trainer)
+        store.save_checkpoint(folder, "final", {"model": trainer.judged.state_dict()})
+        store.drop_checkpoints(record["profile"], run.id)
+        return 100 * (trainer.score("test")["accuracy"] - record["test"]["accuracy"])
+
+
+def progress_line(run: Run, history: list[dict]) -> str:
+    row, left = history[-1], run.how.epochs - len(history)
+    wait = np.mean([h["seconds"] for h in history]) * left
+    return (f"{run.id}  epoch {len(history)}/{run.how.epochs}  loss {row['loss']:.3f}  "
+            f"train {100 * row['train_accuracy']:.1f} %  val {100 * row['val_accuracy']:.1f} %  "
+            f"{row['seconds']:.1f} s, {wait:.0f} s left")
+
+
+def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: str) -> dict:
+    seconds = sum(h["seconds"] for h in trainer.history)
+    body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "resolved": run.resolved(),
+            "versions": versions(run), "profile": profile, "status": status,
+            "env": surroundings(), "model": trainer.cost, "classes": list(data.classes),
+            "data": trainer.row.facts(),
+            "history": trainer.history, "test": None, "arrays": {}, "seconds": seconds,
+            "images_per_second": len(trainer.batches["train"].labels) * len(trainer.history)
+            / max(seconds, 1e-9), "peak_memory": peak_memory()}
+    if status == "done":
+        probs, labels = trainer.predict("test"), trainer.batches["test"].labels
+        body["test"] = scores(probs, labels)
+        body |= ending(trainer.history, run.how)
+        top = probs.max(1)
+        small = np.min_scalar_type(len(data.classes) - 1)         # uint8 up to 256 classes
+        body["arrays"]["predictions"] = store.write_arrays(profile, run.id, {
+            "prediction": top.indices.cpu().numpy().astype(small),
+            "confidence": top.values.cpu().numpy().astype(np.float16),
+            "label": labels.cpu().numpy().astype(small)})
+        store.save_checkpoint(checkpoints_dir(profile, run.id), "final",
+                              {"model": trainer.judged.state_dict()})
+    store.write_record(profile, body)                    # only then are the states dispensable
+    store.drop_checkpoints(profile, run.id)
+    return body
+
+
+def versions(run: Run) -> dict[str, int]:
+    """The versions of the rows that the run used: a record below the current ones is stale."""
+    from ..networks.backbones import BACKBONES
+    tables = {"dataset": SETS, "backbone": BACKBONES, "attention": BLOCKS}
+    return {kind: table[parse(getattr(run, kind))[0]].version for kind, table in tables.items()}
+
+
+def peak_memory() -> int:
+    """Bytes: the device's peak with CUDA, the process's on a CPU (it includes Python's own)."""
+    if machine().device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return used if platform.system() == "Darwin" else used * 1024
+    except ImportError:
+        return 0
+
+
+@contextlib.contextmanager
+def determinism():
+    """With ATTNLIB_DETERMINISTIC=1: PyTorch's strictest mode while training, in which an operation
+    without a deterministic form raises. What was set before is set again afterwards."""
+    asked = os.environ.get("ATTNLIB_DETERMINISTIC", "")
+    if asked in ("", "0"):
+        yield
+        return
+    if asked != "1":
+        raise ValueError(f"ATTNLIB_DETERMINISTIC={asked!r} should be 0 or 1")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")      # read by cuBLAS at its start
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+def surroundings() -> dict:
+    """`environment`, and what may change from one run to the next in a process."""
+    return environment() | {"threads": torch.get_num_threads(),
+                            "deterministic": torch.are_deterministic_algorithms_enabled()}
+
+
+@cache
+def environment() -> dict:
+    """What the numbers came from: versions, hardware, precision, commit."""
+    m = machine()
+    try:
+        command = ["git", "-C", str(REPO), "rev-parse", "-q", "--verify", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True,
+                                timeout=10).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        commit = None
+    return {"python": platform.python_version(), "torch": torch.__version__,
+            "numpy": np.__version__, "os": platform.system(), "machine": platform.machine(),
+            "device": torch.cuda.get_device_name() if m.device == "cuda" else cpu_name(),
+            "precision": str(m.autocast or torch.float32).removeprefix("torch."),
+            "channels_last": m.channels_last, "cores": os.cpu_count(), "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(), "commit": commit}
+
+
+def cpu_name() -> str:
+    capability = torch.backends.cpu.get_cpu_capability()
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+        return f"{names[0]}, {capability}"
+    except (OSError, IndexError):
+        return f"{platform.processor() or 'CPU'}, {capability}"
