@@ -14,11 +14,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 __version__ = "0.1.0"
 HOME = {
-    "ATTENTION": "blocks.attention", "BACKBONES": "networks.backbones",
+    "ATTENTION": "blocks", "BACKBONES": "networks",
     "DATASETS": "data.datasets", "RECIPES": "training.recipes", "STUDIES": "experiments.studies",
     "PROFILES": "experiments.studies", "Run": "training.run",
-    "build_model": "networks.models", "add_attention": "networks.adding",
-    "cost": "networks.models", "load_dataset": "data.datasets", "train": "training.trainer",
+    "build_model": "networks.build", "add_attention": "networks.insert",
+    "cost": "networks.cost", "load_dataset": "data.datasets", "train": "training.trainer",
     "study": "experiments.grid", "run_grid": "experiments.grid", "collect": "experiments.grid",
     "load_model": "experiments.grid", "resolve_profile": "experiments.grid",
     "histories": "experiments.grid", "try_it": "experiments.grid",

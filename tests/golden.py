@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from helpers import CPU, train_module
 
-from attnlib.blocks.attention import ATTENTION
-from attnlib.networks.backbones import BACKBONES
-from attnlib.networks.models import build_model, cost
+from attnlib.blocks import ATTENTION
+from attnlib.networks import BACKBONES
+from attnlib.networks.build import build_model
+from attnlib.networks.cost import cost
 from attnlib.training.recipes import RECIPES
 from attnlib.training.run import Run
 

@@ -13,8 +13,9 @@ import torchvision
 from torch import nn
 
 import attnlib
-from attnlib.blocks.attention import ATTENTION, Row
-from attnlib.networks.models import attention_blocks, build_model, cost, seed_layers
+from attnlib.blocks import ATTENTION, Row
+from attnlib.networks.build import build_model, seed_layers
+from attnlib.networks.cost import attention_blocks, cost
 from attnlib.paths import REPO
 
 SITES = {"resnet18": 8, "resnet50": 16, "vgg16_bn": 5, "mobilenet_v2": 17,

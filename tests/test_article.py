@@ -15,7 +15,7 @@ from attnlib.experiments.grid import collect, estimate_seconds, study
 from attnlib.experiments.studies import STUDIES
 from attnlib.explain import cam
 from attnlib.figures import plots
-from attnlib.networks.models import build_model
+from attnlib.networks.build import build_model
 from attnlib.report import article
 
 CHOSEN = dict.fromkeys(STUDIES, "pilot")

@@ -1,20 +1,18 @@
 """The attention blocks: each against its equation, written out a second time and slowly."""
 import ast
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from attnlib.blocks import attention
-from attnlib.blocks.attention import (
-    ATTENTION,
-    CBAM,
-    SE,
-    ChannelAttention,
-    LayerScale,
-    SpatialAttention,
-)
-from attnlib.blocks.attention import Shuffled as ShuffledSE
+from attnlib import blocks
+from attnlib.blocks import ATTENTION
+from attnlib.blocks.channel import SE, ChannelAttention
+from attnlib.blocks.combined import CBAM
+from attnlib.blocks.controls import LayerScale
+from attnlib.blocks.controls import Shuffled as ShuffledSE
+from attnlib.blocks.spatial import SpatialAttention
 
 C, REDUCTION = 64, 16
 HIDDEN = C // REDUCTION
@@ -42,8 +40,8 @@ def lively(name: str, channels: int = C, **options) -> nn.Module:
     return block.eval()
 
 
-RANGES = {attention.SER: (1, 2), attention.New: (0, 2), attention.BAM: (1, 2),
-          attention.SCSE: (0, 2), attention.SimAM: (0.62, 1)}      # of gates that are not in 0 to 1
+RANGES = {blocks.SER: (1, 2), blocks.New: (0, 2), blocks.BAM: (1, 2),
+          blocks.SCSE: (0, 2), blocks.SimAM: (0.62, 1)}      # of gates that are not in 0 to 1
 
 
 def gated(block: nn.Module) -> list[nn.Module]:
@@ -313,7 +311,7 @@ def test_options_reach_the_layers():
     assert SpatialAttention(C, kernel_size=3).conv.kernel_size == (3, 3)
     cbam = CBAM(C, reduction=4, kernel_size=5)
     assert cbam.channel.mlp[0].out_channels == 16 and cbam.spatial.conv.kernel_size == (5, 5)
-    hybrid = attention.Hybrid(C, reduction=4, kernel_size=3)
+    hybrid = blocks.Hybrid(C, reduction=4, kernel_size=3)
     assert hybrid.se.mlp[0].out_channels == hybrid.cbam.channel.mlp[0].out_channels == 16
 
 
@@ -329,15 +327,17 @@ def test_impossible_options_are_named(make, options, word):
         make(C, **options)
 
 
-def test_the_file_imports_torch_alone():
-    with open(attention.__file__) as file:
-        tree = ast.parse(file.read())
+@pytest.mark.parametrize("file", sorted(Path(blocks.__file__).parent.glob("*.py")),
+                         ids=lambda file: file.stem)
+def test_the_blocks_import_torch_alone(file):
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
                for alias in node.names}
-    modules |= {node.module if not node.level else "." + (node.module or "")
-                for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert "torch" in modules
-    assert modules <= {"torch", "typing", "collections.abc"}
+    modules |= {node.module for node in ast.walk(tree)
+                if isinstance(node, ast.ImportFrom) and not node.level}
+    above = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level > 1]
+    assert not above and "torch" in modules
+    assert modules <= {"torch", "typing", "collections", "collections.abc", "ast", "inspect"}
 
 
 def test_every_row_says_what_it_is_and_names_its_placement():

@@ -1,7 +1,5 @@
 """The blocks beyond the first eight: equations, sizes, starts and the properties each is known for.
 What all blocks promise is in test_attention.py, of every row."""
-import ast
-import inspect
 import math
 
 import pytest
@@ -11,9 +9,13 @@ from test_attention import lively, maps, naive_ca, naive_cbam, naive_mlp, naive_
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnlib.blocks import attention
-from attnlib.blocks.attention import ATTENTION, SE, SEC, GlobalContext, HybridSum, SpatialAttention
-from attnlib.networks.models import build_model, cost, count, resolve_placement
+from attnlib import blocks
+from attnlib.blocks import ATTENTION, BLOCKS
+from attnlib.blocks.channel import SE, SEC, GlobalContext
+from attnlib.blocks.combined import HybridSum
+from attnlib.blocks.spatial import SpatialAttention
+from attnlib.networks.build import build_model, resolve_placement
+from attnlib.networks.cost import cost, count
 from attnlib.spec import option_defaults
 
 C = 16
@@ -460,24 +462,13 @@ def test_half_precision_throughout_stays_close(name):
     torch.testing.assert_close(y.float(), expected, rtol=0.02, atol=0.02)
 
 
-TREE = {node.name: node for node in ast.parse(inspect.getsource(attention)).body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-
-
-def needs(name: str) -> dict[str, None]:
-    """The functions and classes of attention.py that ``name`` uses, and itself, in their order."""
-    used = {node.id for node in ast.walk(TREE[name]) if isinstance(node, ast.Name)}
-    return {**{k: None for other in TREE if other in used - {name} for k in needs(other)},
-            name: None}
-
-
 @torch.no_grad()
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in BLOCKS if name != "none"])
 def test_its_source_runs_alone(name):
-    theirs = lively(name, C)
-    scope: dict = {"__name__": "pasted"}
-    text = "import torch\nfrom torch import nn\n" + "\n".join(
-        ast.unparse(TREE[key]) for key in needs(type(theirs).__name__))
+    """What is shown is what is pasted: with torch, and with nothing of ours."""
+    theirs = lively(name, C) if name in ATTENTION else BLOCKS[name].make(C).eval()
+    text, scope = blocks.source(name), {"__name__": "pasted"}
+    assert "attnlib" not in text
     exec(compile(text, name, "exec"), scope)
     pasted = scope[type(theirs).__name__](C).eval()
     pasted.load_state_dict(theirs.state_dict())
@@ -513,7 +504,7 @@ def test_new_is_the_spatial_gate_times_a_gain_of_the_map_before_it():
 @pytest.mark.parametrize(("channels", "k"), [(16, 3), (32, 3), (64, 3), (128, 5), (256, 5),
                                              (512, 5), (1024, 5), (2048, 7)])
 def test_width_of_eca(channels, k):
-    assert attention.ECA(channels).conv.kernel_size == (k, 1)
+    assert blocks.ECA(channels).conv.kernel_size == (k, 1)
 
 
 def test_width_of_eca_is_the_papers_for_any_number_of_channels():
@@ -532,7 +523,7 @@ def test_eca_is_a_convolution_along_the_channels():
 
 @torch.no_grad()
 def test_simam_of_flat_and_single_places():
-    block, half = attention.SimAM(C), torch.tensor(0.5).sigmoid()
+    block, half = blocks.SimAM(C), torch.tensor(0.5).sigmoid()
     flat = maps(2, C, 1, 1).expand(2, C, 6, 7)
     torch.testing.assert_close(block(flat), flat * half)
     single = maps(2, C, 1, 1)
@@ -541,13 +532,13 @@ def test_simam_of_flat_and_single_places():
 
 @torch.no_grad()
 def test_simam_stays_finite_in_half_precision():
-    x, block = 30 * maps(2, C, 32, 32), attention.SimAM(C)         # squares add up to 900,000
+    x, block = 30 * maps(2, C, 32, 32), blocks.SimAM(C)         # squares add up to 900,000
     torch.testing.assert_close(block(x.half()).float(), block(x), rtol=0.01, atol=0.05)
 
 
 @torch.no_grad()
 def test_triplet_turned_over_swaps_its_branches():
-    x, block, other = maps(), lively("triplet"), attention.Triplet(64).eval()
+    x, block, other = maps(), lively("triplet"), blocks.Triplet(64).eval()
     for new, old in {"cw": "hc", "hc": "cw", "hw": "hw"}.items():
         branch = getattr(other, new)
         branch.load_state_dict(getattr(block, old).state_dict())
@@ -766,7 +757,7 @@ def test_gc_adds_the_same_to_every_place():
 @pytest.mark.parametrize("size", [1, 2, 4, 9])
 def test_relative_logits_are_those_of_the_distance(shape, size):
     q, table = maps(2, 3, *shape), maps(2 * size - 1, shape[1], seed=2)
-    rows = attention.relative_logits(q, table)
+    rows = blocks.convolution.relative_logits(q, table)
     for j in range(shape[0]):
         for t in range(shape[0]):
             distance = min(max(t - j, 1 - size), size - 1)
@@ -810,18 +801,18 @@ def test_aa_without_positions_does_not_see_where_things_are():
     (2, (1, 20, 1)), (4, (1, 20, 1)), (8, (1, 20, 1)), (16, (2, 20, 2)), (32, (4, 20, 4)),
     (64, (8, 20, 8)), (128, (8, 20, 16)), (512, (8, 20, 48)), (1024, (8, 26, 104))])
 def test_heads_of_aa(channels, sizes):
-    block = attention.AA(channels)
+    block = blocks.AA(channels)
     assert (block.heads, block.depth, block.values) == sizes
     assert block(maps(1, channels, 3, 2)).shape == (1, channels, 3, 2)
 
 
 def test_aa_starts_its_tables_by_their_depth():
-    block = attention.AA(64, key=4.0, size=64)                     # d = 32
+    block = blocks.AA(64, key=4.0, size=64)                     # d = 32
     for table in (block.down, block.across):
         assert table.shape == (127, 32)
         assert table.std().item() == pytest.approx(32 ** -0.5, rel=0.1)
     with pytest.raises(ValueError, match="leave a channel of 1"):
-        attention.AA(1)
+        blocks.AA(1)
 
 
 @torch.no_grad()
@@ -831,7 +822,7 @@ def test_sk_between_its_branches():
     lowest, highest = torch.minimum(near, far), torch.maximum(near, far)
     assert (block(x) >= lowest - 1e-5).all() and (block(x) <= highest + 1e-5).all()
     block.select[-1].weight.zero_()                                # both logits the same
-    control = attention.SK(64, fixed=True).eval()
+    control = blocks.SK(64, fixed=True).eval()
     control.load_state_dict({k: v for k, v in block.state_dict().items() if "select" not in k})
     torch.testing.assert_close(control(x), block(x))
     torch.testing.assert_close(control(x), (near + far) / 2)
@@ -839,7 +830,7 @@ def test_sk_between_its_branches():
 
 @pytest.mark.parametrize(("channels", "groups"), [(4, 4), (12, 4), (48, 16), (64, 32), (512, 32)])
 def test_groups_of_sk_fit_the_channels(channels, groups):
-    block = attention.SK(channels)
+    block = blocks.SK(channels)
     assert block.near[0].groups == block.far[0].groups == groups
     assert block.far[0].dilation == (2, 2) and block.select[0].out_channels == 32
 

@@ -9,14 +9,15 @@ from PIL import Image
 from torch import nn
 
 from attnlib.analysis import projects, words
-from attnlib.blocks.attention import ATTENTION
+from attnlib.blocks import ATTENTION
 from attnlib.experiments.grid import collect, study
 from attnlib.explain.tracing import trace
 from attnlib.figures import cards, diagrams, gatemaps, plots
 from attnlib.figures.cards import EQUATIONS, SHELVES
-from attnlib.networks import models
-from attnlib.networks.backbones import BACKBONES
-from attnlib.networks.models import attention_blocks, build_model
+from attnlib.networks import BACKBONES
+from attnlib.networks import build as models
+from attnlib.networks.build import build_model
+from attnlib.networks.cost import attention_blocks
 
 BLOCKS = [name for name in models.BLOCKS if name != "none"]
 

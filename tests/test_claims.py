@@ -18,7 +18,7 @@ from attnlib.data.datasets import DATASETS
 from attnlib.experiments import store
 from attnlib.experiments.studies import STUDIES, plans, run_of
 from attnlib.explain import camstore
-from attnlib.networks.models import canonical_attention
+from attnlib.networks.build import canonical_attention
 from attnlib.report import notebooks
 from attnlib.training.recipes import RECIPES
 from attnlib.training.run import Run

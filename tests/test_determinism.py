@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import attnlib
 from attnlib.__main__ import parser
-from attnlib.blocks.attention import ATTENTION
-from attnlib.networks.backbones import BACKBONES
-from attnlib.networks.models import build_model
+from attnlib.blocks import ATTENTION
+from attnlib.networks import BACKBONES
+from attnlib.networks.build import build_model
 from attnlib.training.recipes import RECIPES
 from attnlib.training.trainer import determinism, train
 
@@ -34,7 +34,9 @@ NAMES = {"AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AdaptiveAvgPool3d", "Adaptiv
          "ReflectionPad2d", "ReplicationPad2d", "interpolate", "Upsample", "grid_sample", "histc",
          "bincount", "kthvalue", "median", "put_", "scatter_reduce", "NLLLoss2d", "EmbeddingBag",
          "CTCLoss", "ctc_loss", "cumsum"}
-SOURCES = ("blocks/attention", "networks/backbones", "networks/models", "training/trainer")
+PACKAGE = Path(attnlib.__file__).parent
+SOURCES = sorted(file.relative_to(PACKAGE).with_suffix("").as_posix() for file in (
+    *PACKAGE.glob("blocks/*.py"), *PACKAGE.glob("networks/*.py"), PACKAGE / "training/trainer.py"))
 
 
 class Seen(TorchDispatchMode):
@@ -94,7 +96,7 @@ def forbidden_names(source: str) -> set[str]:
 
 @pytest.mark.parametrize("module", SOURCES)
 def test_no_source_names_them(module):
-    source = (Path(attnlib.__file__).parent / f"{module}.py").read_text(encoding="utf-8")
+    source = (PACKAGE / f"{module}.py").read_text(encoding="utf-8")
     assert not forbidden_names(source)
 
 

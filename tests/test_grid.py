@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import put_record, tiny, train_module
 
-from attnlib.blocks.attention import ATTENTION
+from attnlib.blocks import ATTENTION, BLOCKS
 from attnlib.data.datasets import DATASETS, load_dataset
 from attnlib.experiments import grid, store, studies, workers
 from attnlib.experiments.grid import (
@@ -24,8 +24,7 @@ from attnlib.experiments.grid import (
     study,
 )
 from attnlib.experiments.studies import PROFILES, STUDIES
-from attnlib.networks.backbones import BACKBONES
-from attnlib.networks.models import BLOCKS
+from attnlib.networks import BACKBONES
 from attnlib.paths import checkpoints_dir, runs_dir
 from attnlib.spec import parse
 from attnlib.training.run import Run

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 import attnlib
-from attnlib.blocks.attention import ATTENTION
+from attnlib.blocks import ATTENTION
 from attnlib.explain import interventions
-from attnlib.networks.models import attention_blocks
+from attnlib.networks.cost import attention_blocks
 
 NO_GATE = ("none", "gc", "aa", "sk")                    # they add, attend or mix
 RNG = torch.Generator().manual_seed(3)

@@ -7,27 +7,19 @@ import pytest
 import torch
 from torch import nn
 
-from attnlib.blocks.attention import ATTENTION, Row
-from attnlib.networks.backbones import (
-    BACKBONES,
-    BasicBlock,
-    Bottleneck,
-    ConvNormReLU,
-    Fire,
-    InvertedResidual,
-    Slot,
-    SpeedGroup,
-    Whitening,
-)
-from attnlib.networks.models import (
-    BLOCKS,
-    attention_blocks,
+from attnlib.blocks import ATTENTION, BLOCKS, Row
+from attnlib.networks import BACKBONES
+from attnlib.networks.build import (
     build_model,
     canonical_attention,
     canonical_backbone,
-    cost,
     resolve_placement,
 )
+from attnlib.networks.cost import attention_blocks, cost
+from attnlib.networks.fast import SpeedGroup, Whitening
+from attnlib.networks.plain import Fire
+from attnlib.networks.residual import BasicBlock, Bottleneck, InvertedResidual
+from attnlib.networks.slots import ConvNormReLU, Slot
 
 EVERYWHERE = [(b, place) for b, row in BACKBONES.items() for place in row.placements]
 BARE = ("vgg16(norm=False)", "vgg19(norm=False)", "alexnet(norm=False)", "squeezenet(norm=False)",

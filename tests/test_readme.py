@@ -146,9 +146,9 @@ def test_what_to_expect_is_counted_from_the_records(monkeypatch):
 @pytest.fixture
 def tables():
     """The tables of names, put back afterwards."""
-    from attnlib.blocks.attention import ATTENTION
+    from attnlib.blocks import ATTENTION
     from attnlib.experiments.studies import STUDIES
-    from attnlib.networks.backbones import BACKBONES
+    from attnlib.networks import BACKBONES
     before = [(table, dict(table)) for table in (ATTENTION, BACKBONES, STUDIES)]
     yield
     for table, rows in before:

@@ -6,7 +6,7 @@ import pytest
 from helpers import tiny
 
 from attnlib.__main__ import main
-from attnlib.blocks.attention import ATTENTION
+from attnlib.blocks import ATTENTION
 from attnlib.experiments import store
 from attnlib.experiments.repair import check, repair
 from attnlib.paths import checkpoints_dir, runs_dir

@@ -5,8 +5,9 @@ import torch
 from test_attention import lively as lively_row
 from test_attention import maps, naive_mlp, naive_sa
 
-from attnlib.blocks.attention import ATTENTION, CBAM, relative_logits
-from attnlib.blocks.replicas import REPLICAS
+from attnlib.blocks import ATTENTION, REPLICAS
+from attnlib.blocks.combined import CBAM
+from attnlib.blocks.convolution import relative_logits
 
 CBAMS = ("replica_cbam_p2", "replica_cbam_p2_intended")
 

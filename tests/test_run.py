@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from attnlib.blocks.attention import ATTENTION
+from attnlib.blocks import ATTENTION
 from attnlib.data.datasets import DATASETS
-from attnlib.networks.backbones import BACKBONES
+from attnlib.networks import BACKBONES
 from attnlib.training.recipes import RECIPES, Recipe
 from attnlib.training.run import MAY_BE_ZERO, NUMBERS, Run, canonical_json
 

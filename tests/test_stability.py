@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from attnlib.blocks.attention import ATTENTION
-from attnlib.networks.models import build_model
+from attnlib.blocks import ATTENTION
+from attnlib.networks.build import build_model
 
 NETWORKS = ("resnet18", "resnet50", "resnet50_slim", "mobilenetv2", "squeezenet",
             "vgg16(dropout=0.0)", "vgg19(dropout=0.0)", "alexnet(dropout=0.0)",

@@ -20,11 +20,12 @@ from helpers import (
 )
 from torch import nn
 
-from attnlib.blocks.attention import ATTENTION
+from attnlib.blocks import ATTENTION
 from attnlib.data.datasets import load_dataset
 from attnlib.experiments import store
-from attnlib.networks.backbones import BACKBONES
-from attnlib.networks.models import attention_blocks, build_model
+from attnlib.networks import BACKBONES
+from attnlib.networks.build import build_model
+from attnlib.networks.cost import attention_blocks
 from attnlib.paths import checkpoints_dir, runs_dir
 from attnlib.training.optim import cosine, make_optimizer, set_lr
 from attnlib.training.recipes import RECIPES, Recipe

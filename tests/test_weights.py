@@ -113,7 +113,7 @@ def test_nothing_in_a_weight_file_is_executed(tmp_path):
 
 def test_one_of_another_version_says_what_changed(trained, tmp_path, monkeypatch):
     path = files.export(trained, tmp_path / "w.npz")
-    from attnlib.blocks.attention import ATTENTION
+    from attnlib.blocks import ATTENTION
     monkeypatch.setitem(ATTENTION, "cbam", ATTENTION["cbam"]._replace(version=7))
     with pytest.raises(ValueError, match="attention cbam: version 1, now 7"):
         load_model(path)

@@ -154,7 +154,8 @@ def cost_of(backbone: str, attention: str, placement: str | None, channels: int,
     """`models.cost` of a full-width network; nothing is computed or allocated."""
     import torch
 
-    from ..networks.models import build_model, cost
+    from ..networks.build import build_model
+    from ..networks.cost import cost
     with torch.device("meta"):
         network = build_model(backbone, attention, in_channels=channels, image_size=size,
                               placement=placement)

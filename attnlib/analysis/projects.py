@@ -2,8 +2,8 @@
 of them. A test builds every row. Sources: their code and notebooks; P3 has a report alone."""
 from typing import NamedTuple
 
-from ..networks.backbones import BACKBONES
-from ..networks.models import BLOCKS
+from ..blocks import BLOCKS
+from ..networks import BACKBONES
 from ..spec import option_defaults, parse
 
 PROJECTS = {

@@ -34,7 +34,7 @@ STILL_RISING = 0.5     # points of validation accuracy over the last two epochs
 
 def family_of(arm: str) -> str:
     """``controls``, which are not meant to help, or ``blocks``: what is counted together."""
-    from ..blocks.replicas import REPLICAS
+    from ..blocks import REPLICAS
     from ..experiments.studies import CONTROLS
     block = parse(arm.partition(" ")[0])[0]
     return "controls" if block in (*CONTROLS, *REPLICAS) or arm.endswith(" wider") else "blocks"

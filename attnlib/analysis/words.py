@@ -219,7 +219,8 @@ def cost_table(backbone: str, arms: list[str], image: tuple[int, int, int] = (3,
     """Markdown: parameters, the block's own, MACs and sites of full-width networks."""
     import pandas as pd
 
-    from ..networks.models import build_model, cost
+    from ..networks.build import build_model
+    from ..networks.cost import cost
     rows = []
     for arm in arms:
         c = cost(build_model(backbone, arm, in_channels=image[0], image_size=image[1]), image)
@@ -235,7 +236,8 @@ def counted(backbone: str, attention: str = "none", placement: str | None = None
     allocated."""
     import torch
 
-    from ..networks.models import build_model, cost
+    from ..networks.build import build_model
+    from ..networks.cost import cost
     with torch.device("meta"):
         return cost(build_model(backbone, attention, placement=placement), (3, 32, 32))
 
@@ -245,7 +247,7 @@ def block_cost(attention: str, backbone: str = "resnet18") -> str:
     """
     import pandas as pd
 
-    from ..networks.models import resolve_placement
+    from ..networks.build import resolve_placement
     plain, own = counted(backbone), counted(backbone, attention)
     added = {key: own[key] - plain[key] for key in ("params", "macs")}
     row = {f"trained parameters added to {name(backbone)}": f"{added['params']:+,}",
@@ -262,7 +264,7 @@ def added(backbone: str, attention: str) -> int | None:
     replaces a layer is built."""
     import torch
 
-    from ..networks.models import build_model, resolve_placement, split_placement
+    from ..networks.build import build_model, resolve_placement, split_placement
     try:
         place, stages = split_placement(resolve_placement(attention, backbone, None))
     except ValueError:
@@ -280,8 +282,8 @@ def added(backbone: str, attention: str) -> int | None:
 def empty_slots(backbone: str) -> list:
     import torch
 
-    from ..networks.backbones import Slot
-    from ..networks.models import build_model
+    from ..networks.build import build_model
+    from ..networks.slots import Slot
     with torch.device("meta"):
         return [m for m in build_model(backbone).modules() if isinstance(m, Slot)]
 
@@ -291,7 +293,7 @@ def parameters(attention: str, channels: int) -> int:
     """Parameters of one block."""
     import torch
 
-    from ..networks.models import BLOCKS
+    from ..blocks import BLOCKS
     with torch.device("meta"):
         return sum(p.numel() for p in BLOCKS[attention].make(channels).parameters())
 
@@ -300,7 +302,7 @@ def networks_table() -> str:
     """Markdown: every network without a block, at full width, and in how many places SE stands."""
     import pandas as pd
 
-    from ..networks.backbones import BACKBONES
+    from ..networks import BACKBONES
     rows = [{"network": f"`{key}`", "parameters": f"{counted(key)['params']:,}",
              "M MACs": f"{counted(key)['macs'] / 1e6:,.1f}", "stages": str(row.stages),
              "sites of `block`": str(counted(key, "se", "block")["sites"]),
@@ -314,8 +316,8 @@ def added_table() -> str:
     network; a dash where it has none there."""
     import pandas as pd
 
-    from ..blocks.attention import ATTENTION
-    from ..networks.backbones import BACKBONES
+    from ..blocks import ATTENTION
+    from ..networks import BACKBONES
     rows = []
     for block in ATTENTION:
         if block != "none":
@@ -331,7 +333,7 @@ def glance(df) -> str:
     interval and no ranking: one seed has none."""
     import pandas as pd
 
-    from ..networks.models import BLOCKS
+    from ..blocks import BLOCKS
     from ..spec import parse
     done = df[df.status == "done"]
     if not len(done):

@@ -14,7 +14,8 @@ import torch
 from ..data.batches import Batches
 from ..data.datasets import DATASETS, DataMissing, Dataset, load_dataset
 from ..experiments import store
-from ..networks.models import build_model, cost
+from ..networks.build import build_model
+from ..networks.cost import cost
 from ..paths import out_dir, shown
 from ..training.run import Run
 from ..training.trainer import Trainer, environment, machine

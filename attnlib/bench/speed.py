@@ -5,7 +5,7 @@ import os
 from typing import NamedTuple
 
 from ..analysis.words import interval, name, plural
-from ..blocks.attention import ATTENTION
+from ..blocks import ATTENTION
 from ..experiments import store
 from ..figures import plots
 from .bench import bench_dir

@@ -13,7 +13,8 @@ from statistics import median
 
 from ..data.arrays import DataBad, DataMissing
 from ..data.batches import side_at
-from ..networks.models import build_model, cost, resolve_placement
+from ..networks.build import build_model, resolve_placement
+from ..networks.cost import cost
 from ..paths import data_dir, plain
 from ..spec import choose
 from ..training.run import Run

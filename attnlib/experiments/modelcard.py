@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from ..analysis.words import name
-from ..networks.models import build_model, cost
+from ..networks.build import build_model
+from ..networks.cost import cost
 from ..training.run import Run
 from . import store
 from .grid import study

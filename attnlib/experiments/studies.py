@@ -2,7 +2,7 @@
 import os
 from typing import NamedTuple
 
-from ..blocks.attention import ATTENTION
+from ..blocks import ATTENTION
 from ..spec import choose
 from ..training.run import Run
 

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..blocks.attention import BAM, SCSE, SER, LayerScale, New
+from ..blocks.channel import SER
+from ..blocks.combined import BAM, SCSE, New
+from ..blocks.controls import LayerScale
 from .focus import average_precision, cover, lift
 from .interventions import BATCH, observed, sites, stage_of
 

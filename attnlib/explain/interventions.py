@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..networks.models import attention_blocks
+from ..networks.cost import attention_blocks
 
 IMAGES = 1000
 BATCH = 100
@@ -105,7 +105,7 @@ def survey(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, t
 def scopes(model: nn.Module) -> dict[str, list[str]]:
     """What is replaced together: all sites; those of each part of the network; and where there are
     gates of both kinds, those that are one number a channel and those that are a map."""
-    from ..blocks.attention import SpatialAttention
+    from ..blocks.spatial import SpatialAttention
     found = sites(model)
     out = {"all": list(found)}
     for name in found:

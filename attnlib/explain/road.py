@@ -127,7 +127,7 @@ def compare(data, seconds: float, backbone: str = "resnet18", width: float = 0.2
 
     from ..bench import measure
     from ..data.batches import Batches
-    from ..networks.models import build_model
+    from ..networks.build import build_model
     from ..training.trainer import machine
     from .cam import enlarged
     device = machine().device

@@ -4,6 +4,7 @@
 attention block inside it is one node. Sizes are told apart by their values, so none may equal
 another: 512 channels, a map of 11×17."""
 from collections import defaultdict
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
@@ -12,8 +13,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..analysis.words import name as said
-from ..blocks import attention
-from ..networks.models import BLOCKS, resolve
+from ..blocks import BLOCKS, channel, combined, controls, spatial
+from ..networks.build import resolve
 
 B, C, H, W = 3, 512, 11, 17
 AXES = {B: "b", C: "c", H: "h", W: "w", H * W: "hw"}
@@ -157,11 +158,21 @@ def trace(name: str) -> list[Node]:
     x = torch.randn(B, C, H, W)
     recorder = Recorder(x, {id(p): key for key, p in block.named_parameters(recurse=False)})
     watch(block, recorder)
-    with torch.no_grad(), patch.multiple(attention, **AS_WRITTEN), recorder:
+    with torch.no_grad(), as_written(), recorder:
         y = block(x)
     last = recorder.node_of(y)
     recorder.nodes.append(Node("y", ["y"], [last], tuple(y.shape)))
     return joined([n for n in recorder.nodes if n in needed(recorder.nodes[-1])])
+
+
+@contextmanager
+def as_written():
+    """The blocks with the functions of AS_WRITTEN in place of theirs."""
+    with ExitStack() as stack:
+        for module in (channel, spatial, combined, controls):
+            for name in AS_WRITTEN.keys() & vars(module).keys():
+                stack.enter_context(patch.object(module, name, AS_WRITTEN[name]))
+        yield
 
 
 def watch(block: nn.Module, recorder: Recorder) -> None:

@@ -6,10 +6,11 @@ import re
 
 import matplotlib.pyplot as plt
 
+from .. import blocks
 from ..analysis.words import block_cost, plural
 from ..analysis.words import name as said
+from ..blocks import BLOCKS
 from ..experiments.grid import embedded, estimate_seconds, may_train, run_grid, study, unfinished
-from ..networks.models import BLOCKS
 from ..spec import choose
 from . import diagrams, gatemaps
 from .plots import png
@@ -126,9 +127,8 @@ def on_shelf(shelf: str) -> tuple[str, ...]:
 def card(name: str) -> str:
     """Markdown: heading, equation, docstring with its links, cost in ResNet-18, folded source."""
     row = BLOCKS[name]
-    source = inspect.getsource(row.make).rstrip()
     return (f"### {said(name)} · `{name}`\n\n$$ {EQUATIONS[name]} $$\n\n{text_of(row.make)}\n\n"
-            f"{block_cost(name)}\n\n<details><summary>Source</summary>\n\n```python\n{source}\n```"
+            f"{block_cost(name)}\n\n<details><summary>Source</summary>\n\n```python\n{blocks.source(name)}\n```"
             "\n\n</details>")
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from ..experiments.grid import embedded, load_model, study
 from ..experiments.studies import STUDIES, plans, run_of
 from ..explain.cam import inputs
-from ..networks.models import attention_blocks
+from ..networks.cost import attention_blocks
 from ..training.run import Run
 from ..training.trainer import data_of, model_of
 from .plots import outline, show

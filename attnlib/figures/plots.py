@@ -13,7 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ..analysis.stats import CELL, arms_table
 from ..analysis.words import name, place
-from ..blocks.attention import ATTENTION
+from ..blocks import ATTENTION
 from ..experiments import store
 from ..experiments.studies import PROFILES, margin_of
 from ..explain.cam import gates, inputs

@@ -164,7 +164,7 @@ def gates_of(attention: str) -> int:
     """How many gates a block multiplies its input by, one after another."""
     import torch
 
-    from ..networks.models import BLOCKS
+    from ..blocks import BLOCKS
     with torch.device("meta"):
         block = BLOCKS[attention].make(64)
     return sum(hasattr(m, "gate") and not any(hasattr(child, "gate") for child in m.children())

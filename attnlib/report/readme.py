@@ -17,13 +17,14 @@ from ..analysis.words import (
     reading,
 )
 from ..bench import speed
-from ..blocks.attention import ATTENTION
+from ..blocks import ATTENTION
 from ..experiments import store
 from ..experiments.grid import collect, estimate_seconds, resolve_profile, study
 from ..experiments.studies import PROFILES, STUDIES, plans
 from ..explain.camstore import PICTURES, stored_maps
 from ..figures import plots
-from ..networks.models import build_model, cost
+from ..networks.build import build_model
+from ..networks.cost import cost
 from ..paths import REPO
 from ..training.trainer import data_of
 

@@ -16,10 +16,9 @@ def make_optimizer(model: nn.Module, how: Recipe) -> torch.optim.Optimizer:
     a gate's own factors, but where the recipe says ``decay_all``."""
     layers = (m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear))
     decayed = {id(m.weight) for m in layers}
-    learned = [p for p in model.parameters() if p.requires_grad]
-    groups = [{"params": [p for p in learned if id(p) in decayed],
+    groups = [{"params": [p for p in model.parameters() if id(p) in decayed],
                "weight_decay": how.weight_decay},
-              {"params": [p for p in learned if id(p) not in decayed],
+              {"params": [p for p in model.parameters() if id(p) not in decayed],
                "weight_decay": how.weight_decay if how.decay_all else 0.0}]
     return choose("optimizer", how.optimizer, OPTIMIZERS)(groups, how)
 

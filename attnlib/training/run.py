@@ -6,9 +6,10 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from ..blocks import BLOCKS
 from ..data.datasets import SETS, canonical_dataset, identity
-from ..networks.backbones import BACKBONES
-from ..networks.models import BLOCKS, canonical_attention, canonical_backbone, resolve_placement
+from ..networks import BACKBONES
+from ..networks.build import canonical_attention, canonical_backbone, resolve_placement
 from ..spec import choose, parse
 from .recipes import RECIPES, Recipe
 

@@ -15,12 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..blocks import BLOCKS
 from ..data.arrays import Row
 from ..data.augment import AUGMENTATIONS
 from ..data.batches import Batches, side_at
 from ..data.datasets import DATASETS, SETS, Dataset, load_dataset
 from ..experiments import store
-from ..networks.models import BLOCKS, build_model, cost
+from ..networks.build import build_model
+from ..networks.cost import cost
 from ..paths import REPO, checkpoints_dir, data_dir
 from ..spec import derive, parse
 from .optim import average, best_epoch, ending, is_over, make_optimizer, pairs, set_lr
@@ -297,7 +299,7 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
 
 def versions(run: Run) -> dict[str, int]:
     """The versions of the rows that the run used: a record below the current ones is stale."""
-    from ..networks.backbones import BACKBONES
+    from ..networks import BACKBONES
     tables = {"dataset": SETS, "backbone": BACKBONES, "attention": BLOCKS}
     return {kind: table[parse(getattr(run, kind))[0]].version for kind, table in tables.items()}
 

@@ -278,7 +278,8 @@ def test_read_only_results_are_read_and_nothing_is_trained(out, tmp_path, count,
     torn = store.record_path("own", RUN.id)
     torn.write_text("{")
     wrap = request.getfixturevalue("read_only")
-    code = ("import attnlib, sys; from pathlib import Path; from attnlib.report import page as report; "
+    code = ("import attnlib, sys; from pathlib import Path; "
+            "from attnlib.report import page as report; "
             "df = attnlib.collect(profile='own'); print(list(df.status)); "
             "report.report(target=Path(sys.argv[1]))")
     target = tmp_path / "report.html"

@@ -1,10 +1,47 @@
-"""Blocks as other projects have them, faults included: for checking what those projects report,
-not for use. Each is ``cls(channels)`` like the blocks of attention.py and in its notation; the
-docstring says what is wrong. The code is ours, after their description and parameter counts."""
+"""Controls, which are not meant to help, and replicas of the projects' faulty blocks."""
 import torch
 from torch import nn
 
-from .attention import AA, Row, SpatialAttention, hidden_units, relative_logits
+from .base import hidden_units
+from .channel import SE
+from .convolution import AA, relative_logits
+from .spatial import SpatialAttention
+
+
+class LayerScale(nn.Module):
+    """y = x · g, g [C] learned and the same for every image, 1 at the start: the control for "is it
+    only a rescaling?". After Touvron et al. 2021, arXiv:2103.17239. Parameters: C."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def reset_parameters(self):
+        nn.init.ones_(self.scale)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale[None].expand(len(x), -1, -1, -1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.scale.to(x.dtype)        # bfloat16 stays bfloat16, as in the other blocks
+
+
+class Shuffled(SE):
+    """y = x · s(W2 relu(W1 a')), a' = the descriptor of the batch's previous image: SE's control
+    for "does the gate use what it sees?". It has SE's parameters and noise, the wrong image. The
+    batch is rolled by one, so a batch of one is SE itself. Parameters: as SE."""
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return super().gate(x).roll(1, 0)
+
+
+class Frozen(SE):
+    """y = x · s(W2 relu(W1 a)), W1 and W2 as they were drawn: SE's control for "must the gate
+    learn?". Parameters: 2Ch, of which none is trained."""
+
+    def __init__(self, channels: int, reduction: int = 16, gate_init: str = "half"):
+        super().__init__(channels, reduction, gate_init=gate_init)
+        self.requires_grad_(False)
 
 
 class CBAMP2(nn.Module):
@@ -69,12 +106,3 @@ class AAP1(AA):
         place = down[..., None] + relative_logits(shared, self.across)[..., None, :]
         content = q.flatten(2, 3) @ k.flatten(2, 3).transpose(2, 3)           # [B, N, HW, HW]
         return (content + place.flatten(4).flatten(2, 3)).softmax(-1), v.flatten(2, 3)
-
-
-REPLICAS = {
-    "replica_cbam_p2": Row(CBAMP2, "the three-ResNets project's CBAM: no bottleneck, gate above "
-                                   "1/2"),
-    "replica_cbam_p2_intended": Row(CBAMP2Intended, "the same with its bottleneck"),
-    "replica_aa_p1": Row(AAP1, "aa with channels and places mixed up, as in the position project",
-                         "replace"),
-}

@@ -1,19 +1,13 @@
-"""Networks with attention in them: built, initialised in pairs, and counted."""
-import copy
+"""Networks with attention in them: built, and initialised in pairs."""
 import math
-from collections import ChainMap
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from ..blocks.attention import ATTENTION
-from ..blocks.replicas import REPLICAS
+from ..blocks import BLOCKS
 from ..data.arrays import SIDES
 from ..spec import choose, derive, form, option_defaults, parse, take_options
-from .backbones import BACKBONES
-
-BLOCKS = ChainMap(REPLICAS, ATTENTION)              # lists those of ATTENTION first
+from . import BACKBONES
 
 
 def build_model(backbone: str, attention: str = "none", *, num_classes: int = 10,
@@ -161,25 +155,3 @@ def seed_layers(model: nn.Module, seed: int, prefix: str = "") -> None:
         if hasattr(module, "reset_parameters"):
             torch.default_generator.manual_seed(derive("init", seed, name))    # the CPU's alone
             module.reset_parameters()
-
-
-def attention_blocks(model: nn.Module) -> dict[str, nn.Module]:
-    """Qualified name -> block, in the order of the network, for every filled slot."""
-    return {name: m for name, m in model.named_modules() if getattr(m, "is_attention", False)}
-
-
-def cost(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
-    """``params``, ``attention_params``, ``macs`` (multiply-accumulates of one [C, H, W] image's
-    forward pass: convolutions and matrix products; FLOPs are twice that) and ``sites`` (filled
-    slots). Counted on the meta device: no arithmetic is done."""
-    meta = copy.deepcopy(model).to("meta").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        meta(torch.empty(1, *image_shape, device="meta"))
-    blocks = attention_blocks(model).values()
-    return {"params": count(model), "attention_params": sum(map(count, blocks)),
-            "macs": counter.get_total_flops() // 2, "sites": len(blocks)}
-
-
-def count(module: nn.Module) -> int:
-    """Trainable parameters."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -6,10 +6,10 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
-from ..blocks.attention import ATTENTION
+from ..blocks import ATTENTION
 from ..spec import parse
-from .backbones import Slot
-from .models import resolve, seed_layers
+from .build import resolve, seed_layers
+from .slots import Slot
 
 KEY = "added_attention"      # the block's name in its host: nothing else in a network is called so
 
