@@ -33,7 +33,7 @@ data: setup ## fetch and verify the real data sets
 smoke: setup ## everything, tiny: all seven notebooks in a few minutes
 	$(PY) -m attnlib notebooks run --profile smoke
 
-reproduce: setup ## the main job: PROFILE=small|real|full SEEDS=n JOBS=n
+reproduce: setup ## the main job: PROFILE=small|pilot|real|full SEEDS=n JOBS=n
 	$(PY) -m attnlib notebooks run --profile $(PROFILE) --jobs $(JOBS) \
 	  $(if $(SEEDS),--seeds $(SEEDS))
 

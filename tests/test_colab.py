@@ -134,7 +134,7 @@ def test_the_profile_and_its_reason(monkeypatch, tmp_path):
     (tmp_path / "FashionMNIST" / "raw" / "t10k-labels-idx1-ubyte").touch()
     assert grid.real_is_here() and "there is no GPU" in colab.profile_words()
     monkeypatch.setattr(grid, "machine", lambda: types.SimpleNamespace(device="cuda"))
-    assert colab.profile_words().startswith("profile real") and "are here" in colab.profile_words()
+    assert colab.profile_words().startswith("profile pilot") and "are here" in colab.profile_words()
 
 
 def test_a_gpu_is_named(monkeypatch):

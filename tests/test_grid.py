@@ -147,7 +147,7 @@ def test_a_named_profile_goes_before_the_environment(monkeypatch):
 
 
 @pytest.mark.parametrize(("device", "files", "profile"), [
-    ("cpu", ("cifar10", "fashionmnist"), "small"), ("cuda", ("cifar10", "fashionmnist"), "real"),
+    ("cpu", ("cifar10", "fashionmnist"), "small"), ("cuda", ("cifar10", "fashionmnist"), "pilot"),
     ("cuda", ("cifar10",), "small"), ("cuda", (), "small")])
 def test_auto_needs_a_gpu_and_the_files_for_real(tmp_path, monkeypatch, device, files, profile):
     monkeypatch.delenv("ATTNLIB_PROFILE", raising=False)

@@ -2,7 +2,7 @@
 import math
 from functools import cache
 
-from ..experiments.grid import collect, estimate_seconds, resolve_profile, study
+from ..experiments.grid import collect, minutes_here, resolve_profile, speed_here, study
 from ..experiments.studies import PROFILES, RATES, STUDIES, margin_of
 from .stats import CELL, MIN_SEEDS, all_seeds, arms_table, behind
 
@@ -86,9 +86,8 @@ def status_line(studies: str | list[str], profile: str = "auto") -> str:
     runs = list(dict.fromkeys(r for s in studies for r in study(s, chosen)))
     rows = _status(runs, chosen)
     todo = [r for r, there in zip(runs, rows, strict=True) if not there]
-    minutes = sum(estimate_seconds(r) for r in todo) / 60
-    cost = (f"; about {math.ceil(minutes)} min to train on this machine, and less than one for "
-            "the Try it cell") if todo else ""
+    cost = (f"; about {math.ceil(minutes_here(todo, speed_here(chosen)))} min to train on this "
+            "machine, and less than one for the Try it cell") if todo else ""
     return (f"profile: {chosen} ({PROFILES[chosen].says})\n"
             f"records: {len(runs) - len(todo)} found, {len(todo)} missing{cost}")
 

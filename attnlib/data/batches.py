@@ -15,9 +15,9 @@ class Batches:
     ``images`` uint8 [N, H, W, C], ``labels`` [N]; ``crop`` pixels of mean-coloured padding for a
     random crop, ``flip`` mirrors with probability 1/2, or with ``alternate`` in every second epoch
     (Jordan 2024, arXiv:2404.00498), ``augment`` amounts by their name in AUGMENTATIONS, 0 for none.
-    Order and augmentation of an epoch depend on (seed, epoch, image
-    index) alone, so nothing about them needs saving; and each augmentation has random numbers of
-    its own, so that one more changes nothing about the others."""
+    Order and augmentation of an epoch depend on (seed, epoch, image index) alone, so nothing about
+    them needs saving; and each augmentation has random numbers of its own, so that one more changes
+    nothing about the others."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, mean, std, *, batch_size: int = 128,
                  crop: int = 0, flip: bool = False, alternate: bool = False,

@@ -41,7 +41,8 @@ def study(name: str, profile: str = "auto") -> list[Run]:
 
 
 def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
-    """``auto`` -> ATTNLIB_PROFILE, else ``real`` where CUDA and the real files are, else ``small``.
+    """``auto`` -> ATTNLIB_PROFILE, else ``pilot`` where CUDA and the real sets are, else ``small``;
+    ``real`` takes days and is asked for by name.
     ``best`` (for reading) -> the study's best profile whose headline has three seeds finished."""
     asked = profile if profile != "auto" else os.environ.get("ATTNLIB_PROFILE", "auto")
     choose("profile", asked, ("auto", *PROFILES, FOR_READING, "own"))
@@ -49,11 +50,11 @@ def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
         return best_profile(name or "hybrid")
     if asked != "auto":
         return asked
-    return "real" if machine().device == "cuda" and real_is_here() else "small"
+    return "pilot" if machine().device == "cuda" and real_is_here() else "small"
 
 
 def real_is_here() -> bool:
-    """Whether the data of profile ``real`` are on disk, as our files or as torchvision's."""
+    """Whether the real data sets are on disk, as our files or as torchvision's."""
     return all(any((data_dir() / name).exists() for name in names) for names in ON_DISK)
 
 
@@ -110,16 +111,21 @@ def speed_here(profile: str) -> float:
     return 1.0
 
 
+def minutes_here(runs: list[Run], speed: float) -> float:
+    """About how long training some runs takes here, one process a core or a GPU; ``speed`` from
+    `speed_here`."""
+    processes = cores() if machine().device == "cpu" else max(1, len(gpus()))
+    return speed * sum(map(estimate_seconds, runs)) / 60 / processes
+
+
 def plan_table(name: str, profile: str = "auto"):
     """One row for each network and data set of a study, in the order of training: its arms, runs,
     how many of them have no record yet, and about how many minutes those take here, one process a
     core, at the speed of the profile's finished runs. A DataFrame."""
     import pandas as pd
     profile = resolve_profile(profile, name)
-    done, factor, seen, rows = finished(profile), speed_here(profile), set(), []
-    processes = cores() if machine().device == "cpu" else max(1, len(gpus()))
-    order = sorted(plans(name, profile), key=lambda plan: plan.turn)
-    for plan in order:
+    done, speed, seen, rows = finished(profile), speed_here(profile), set(), []
+    for plan in sorted(plans(name, profile), key=lambda plan: plan.turn):
         runs = [run_of(plan, profile, arm, plan.first_seed + seed) for seed in range(plan.seeds)
                 for arm in plan.arms]
         new = {run.id: run for run in runs if run.id not in seen}
@@ -131,7 +137,7 @@ def plan_table(name: str, profile: str = "auto"):
             "turn": plan.turn, "data set": plan.dataset, "network": plan.backbone,
             "arms": " ".join(plan.arms), "seeds": plan.seeds, "runs": len(new),
             "missing": len(missing),
-            "minutes": round(factor * sum(map(estimate_seconds, missing)) / 60 / processes)})
+            "minutes": round(minutes_here(missing, speed))})
     return pd.DataFrame(rows)
 
 

@@ -51,7 +51,7 @@ def profile_words() -> str:
     asked = os.environ.get("ATTNLIB_PROFILE", "auto")
     if asked != "auto":
         why = "ATTNLIB_PROFILE says so"
-    elif chosen == "real":
+    elif chosen == "pilot":
         why = "a GPU and the real data are here"
     elif not real_is_here():
         why = ("the real data are not here; `!python -m attnlib data get cifar10 fashionmnist` "
