@@ -53,6 +53,13 @@ class Batches:
 
     def epoch(self, epoch: int, side: int | None = None):
         """The shuffled, augmented batches of one training epoch, shrunk to ``side`` pixels."""
+        plan = self.plan(epoch)
+        for chosen in plan["order"][:len(self) * self.batch_size].split(self.batch_size):
+            yield self.cut(chosen, plan, side)
+
+    def plan(self, epoch: int) -> dict[str, torch.Tensor]:
+        """All chance of one training epoch, by image: their order, the crop's offset, which are
+        mirrored, and the random numbers of each augmentation."""
         n = len(self.labels)
         rng = torch.Generator().manual_seed(derive("epoch", self.seed, epoch))
         order = torch.randperm(n, generator=rng).to(self.device)
@@ -60,13 +67,17 @@ class Batches:
         mirror = torch.randint(2, (n,), generator=rng).bool().to(self.device) & self.flip
         if self.alternate:
             mirror = self.mirrored_first() ^ bool(epoch % 2)
-        chances = {name: self.chances(name, epoch) for name in self.augment}
-        for chosen in order[:len(self) * self.batch_size].split(self.batch_size):
-            x, y = crop_flip(self.images, chosen, offset, mirror, self.size), self.labels[chosen]
-            if self.augment:
-                x, y = self.augmented(x, y, {name: u[chosen] for name, u in chances.items()})
-            x = self.normalise(x)
-            yield (x if side in (None, self.size) else shrunk(x, side)), y
+        return {"order": order, "offset": offset, "mirror": mirror,
+                **{name: self.chances(name, epoch) for name in self.augment}}
+
+    def cut(self, chosen, plan: dict, side: int | None = None):
+        """The batch of the ``chosen`` images [B] under an epoch's `plan`."""
+        x = crop_flip(self.images, chosen, plan["offset"], plan["mirror"], self.size)
+        y = self.labels[chosen]
+        if self.augment:
+            x, y = self.augmented(x, y, {name: plan[name][chosen] for name in self.augment})
+        x = self.normalise(x)
+        return (x if side in (None, self.size) else shrunk(x, side)), y
 
     def mirrored_first(self) -> torch.Tensor:
         """Which images [N] are mirrored in epochs 0, 2, 4 …: half of them, by chance."""

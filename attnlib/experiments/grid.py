@@ -21,10 +21,11 @@ from ..training.run import Run
 from ..training.trainer import about, data_of, environment, machine, versions
 from . import store
 from .studies import PROFILES, plans, run_of
-from .workers import attempt, gpus, side_by_side, unfinished
+from .workers import attempt, attempt_together, bundles, gpus, side_by_side, unfinished
 
 ON_DISK = (("cifar10.npz", "cifar-10-batches-py"),
            ("fashionmnist.npz", "FashionMNIST/raw/t10k-labels-idx1-ubyte"))
+TOGETHER = int(os.environ.get("ATTNLIB_TOGETHER") or 16)    # runs at once on a GPU
 READ_FIRST = ("full", "real", "pilot", "small")
 FOR_READING = "best"        # each study from its best profile with records; never trains
 
@@ -238,6 +239,10 @@ def go(todo: list[Run], profile: str, end: float | None, executor: Executor | No
     jobs = jobs or jobs_for(todo)
     if executor or jobs > 1:
         yield from side_by_side(todo, profile, end, executor, jobs)
+        return
+    if machine().device == "cuda":
+        for runs in bundles(todo, TOGETHER):
+            yield from attempt_together(runs, profile, end)
         return
     for k, run in enumerate(todo, 1):
         print(f"run {k} of {len(todo)}: {run.id}", flush=True)

@@ -21,6 +21,7 @@ import torch
 
 from ..data.arrays import DataBad, DataMissing
 from ..training.run import Run
+from ..training.together import alike, fits, train_together
 from ..training.trainer import TimeUp, surroundings, train, versions
 from . import store
 
@@ -52,6 +53,33 @@ def attempt(fields: dict, profile: str, end: float | None = None) -> tuple[str, 
         return "time up", str(stop)
     except (RuntimeError, MemoryError, ValueError) as error:
         return "failed", record_failure(run, profile, error)
+
+
+def attempt_together(runs: list[Run], profile: str, end: float | None):
+    """Yield (run, `attempt`'s answer) for runs that one GPU trains at once; one by one where that
+    does not go."""
+    deadline = None if end is None else time.monotonic() + end - time.time()
+    if len(runs) > 1 and (deadline is None or time.monotonic() < deadline):
+        try:
+            train_together(runs, profile, deadline=deadline)
+        except TimeUp as stop:
+            print(stop, flush=True)
+        except (RuntimeError, MemoryError, ValueError) as error:
+            print(f"{len(runs)} runs do not go together, so one by one: {error}", flush=True)
+    for run in runs:
+        done = len(runs) > 1 and store.read_record(store.record_path(profile, run.id))
+        yield run, ("trained", "") if done else attempt(run.as_dict(), profile, end)
+
+
+def bundles(runs: list[Run], most: int) -> list[list[Run]]:
+    """The runs in their order, those in a row that may go together in one list of ``most``."""
+    out = []
+    for run in runs:
+        if out and len(out[-1]) < most and alike(out[-1][0]) == alike(run) and fits(run):
+            out[-1].append(run)
+        else:
+            out.append([run])
+    return out
 
 
 def record_failure(run: Run, profile: str, error: Exception) -> str:

@@ -36,11 +36,34 @@ OPTIMIZERS = {
 
 
 def set_lr(optimizer: torch.optim.Optimizer, how: Recipe, progress: float, history=()) -> None:
-    """The learning rate at ``progress`` in 0..1, after the epochs of ``history``: a pure function,
-    so there is no state to save."""
-    factor = choose("schedule", how.schedule, SCHEDULES)(progress, how, history)
+    """The learning rate at ``progress`` in 0..1, after the epochs of ``history``."""
     for group in optimizer.param_groups:
-        group["lr"] = how.lr * factor
+        group["lr"] = rate(how, progress, history)
+
+
+def rate(how: Recipe, progress: float, history=()) -> float:
+    """A pure function, so there is no state to save."""
+    return how.lr * choose("schedule", how.schedule, SCHEDULES)(progress, how, history)
+
+
+@torch.no_grad()
+def descend(optimizer: torch.optim.Optimizer, lr: torch.Tensor) -> None:
+    """``optimizer.step()`` of SGD with momentum, at the rate in a tensor: PyTorch's own takes a
+    number, which a CUDA graph would keep for ever."""
+    for group in optimizer.param_groups:
+        weights = [p for p in group["params"] if p.grad is not None]
+        grads = [p.grad for p in weights]
+        for p in weights:
+            optimizer.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+        velocities = [optimizer.state[p]["momentum_buffer"] for p in weights]
+        if group["weight_decay"]:
+            torch._foreach_add_(grads, weights, alpha=group["weight_decay"])
+        torch._foreach_mul_(velocities, group["momentum"])
+        torch._foreach_add_(velocities, grads)
+        if group["nesterov"]:
+            torch._foreach_add_(grads, velocities, alpha=group["momentum"])
+        steps = torch._foreach_mul(grads if group["nesterov"] else velocities, lr)
+        torch._foreach_sub_(weights, steps)
 
 
 def cosine(progress: float, how: Recipe, history=()) -> float:

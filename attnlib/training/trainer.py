@@ -108,7 +108,8 @@ class Trainer:
     the running average of it. ``best``: its weights at the best epoch, where the recipe keeps
     them. When to stop and how to step follow from the history alone."""
 
-    def __init__(self, run: Run, data: Dataset):
+    def __init__(self, run: Run, data: Dataset, like: "Trainer | None" = None):
+        """``like``: a trainer on the same data and recipe, whose images are shared."""
         self.run, self.how, self.machine = run, run.how, machine()
         device = self.machine.device
         self.row = row = data.row
@@ -121,21 +122,30 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, self.how)
         self.scaler = torch.amp.GradScaler(device,
                                            enabled=self.machine.autocast is torch.float16)
-        batch = {"batch_size": self.how.batch_size, "device": device}
-        self.batches = {
-            "train": Batches(*data.split("train", run.n_train), data.mean, data.std,
-                             crop=self.how.crop, flip=self.how.flip,
-                             alternate=self.how.alternate, seed=run.seed,
-                             augment={name: getattr(self.how, name) for name in AUGMENTATIONS},
-                             classes=len(data.classes), **batch),
-            **{s: Batches(*data.split(s, getattr(run, f"n_{s}")), data.mean, data.std, **batch)
-               for s in ("val", "test")}}
+        self.batches = like.batches_for(run.seed) if like else self.batches_of(data)
         if hasattr(self.model.stem, "whiten"):
             self.model.stem.whiten(next(self.batches["train"].ordered(WHITENED))[0])
         self.judged = copy.deepcopy(self.model) if self.how.ema else self.model
         self.averaging = pairs(self.judged, self.model)
         self.steps = len(self.batches["train"])
         self.history: list[dict] = []
+
+    def batches_of(self, data: Dataset) -> dict[str, Batches]:
+        run, how = self.run, self.how
+        batch = {"batch_size": how.batch_size, "device": self.machine.device}
+        train = Batches(*data.split("train", run.n_train), data.mean, data.std, crop=how.crop,
+                        flip=how.flip, alternate=how.alternate, seed=run.seed,
+                        augment={name: getattr(how, name) for name in AUGMENTATIONS},
+                        classes=len(data.classes), **batch)
+        return {"train": train, **{
+            s: Batches(*data.split(s, getattr(run, f"n_{s}")), data.mean, data.std, **batch)
+            for s in ("val", "test")}}
+
+    def batches_for(self, seed: int) -> dict[str, Batches]:
+        """The same images in another seed's order."""
+        train = copy.copy(self.batches["train"])
+        train.seed = seed
+        return self.batches | {"train": train}
 
     def state(self) -> dict:
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
@@ -166,9 +176,7 @@ class Trainer:
         for step, (x, y) in enumerate(self.batches["train"].epoch(epoch, side)):
             progress = (epoch + step / self.steps) / self.how.epochs
             set_lr(self.optimizer, self.how, progress, self.history)
-            with self.autocast():
-                logits = self.model(x)
-            loss = F.cross_entropy(logits.float(), y, label_smoothing=self.how.label_smoothing)
+            loss, hits = self.forward(x, y)
             self.optimizer.zero_grad(set_to_none=True)
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)
@@ -176,21 +184,31 @@ class Trainer:
             if self.how.ema:
                 average(*self.averaging, self.how.ema, epoch * self.steps + step)
             loss_sum += loss.detach()
-            label = y if y.ndim == 1 else y.argmax(1)            # of mixed images the heavier one
-            right += (logits.detach().argmax(1) == label).sum()
-        seen = self.steps * self.how.batch_size
-        loss, right = (loss_sum / self.steps).item(), right.item()       # waits for the device
-        seconds = time.perf_counter() - started
-        seen = min(seen, len(self.batches["train"].labels))
-        return {"loss": loss, "train_accuracy": right / seen,
-                "lr": self.optimizer.param_groups[0]["lr"], "seconds": seconds}
+            right += hits
+        return self.epoch_row(loss_sum, right, started)
+
+    def forward(self, x, y) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of a batch, and how many of its images are classified right."""
+        with self.autocast():
+            logits = self.model(x)
+        loss = F.cross_entropy(logits.float(), y, label_smoothing=self.how.label_smoothing)
+        label = y if y.ndim == 1 else y.argmax(1)                # of mixed images the heavier one
+        return loss, (logits.detach().argmax(1) == label).sum()
+
+    def epoch_row(self, loss_sum, right, started: float) -> dict:
+        """What an epoch adds to the history. Waits for the device."""
+        seen = min(self.steps * self.how.batch_size, len(self.batches["train"].labels))
+        return {"loss": (loss_sum / self.steps).item(), "train_accuracy": right.item() / seen,
+                "lr": self.optimizer.param_groups[0]["lr"],
+                "seconds": time.perf_counter() - started}
 
     @torch.no_grad()
     def predict(self, split: str) -> torch.Tensor:
         """Class probabilities [N, classes] of a split, in its fixed order."""
         self.judged.eval()
         out = []
-        for x, _ in self.batches[split].ordered():
+        at_once = 500 if self.machine.device == "cpu" else 5000
+        for x, _ in self.batches[split].ordered(at_once):
             with self.autocast():
                 out.append(self.judged(x).float().softmax(1))
         return torch.cat(out)
@@ -225,23 +243,31 @@ def fit(run: Run, folder: Path, trainer: Trainer, deadline: float | None = None)
             break
         if deadline is not None and time.monotonic() > deadline and epoch > begun:
             raise TimeUp(f"{run.id}: stopped after epoch {epoch}, all saved")
-        row = trainer.epoch(epoch)
-        if math.isfinite(row["loss"]):              # its last step may have broken the weights yet
-            row |= {f"val_{k}": v for k, v in trainer.score("val").items() if k != "n"}
-        if not all(map(math.isfinite, row.values())):
-            trainer.history.append({k: v for k, v in row.items() if math.isfinite(v)})
-            print(f"{run.id}: the loss is not finite in epoch {epoch + 1}; diverged", flush=True)
+        if not judge(trainer, trainer.epoch(epoch)):
             return "diverged"
-        if run.track_test:
-            row["test_accuracy"] = trainer.score("test")["accuracy"]
-        trainer.history.append(row)
-        if how.keep_best and best_epoch(trainer.history, how) == epoch:
-            trainer.best = copy.deepcopy(trainer.judged.state_dict())
         store.save_checkpoint(folder, f"ckpt-{epoch + 1}", trainer.state())
         print(progress_line(run, trainer.history), flush=True)
     if trainer.best:
         trainer.judged.load_state_dict(trainer.best)
     return "done"
+
+
+def judge(trainer: Trainer, row: dict) -> bool:
+    """Add the row of a trained epoch to the history, with its scores; False where it diverged."""
+    run, how = trainer.run, trainer.how
+    if math.isfinite(row["loss"]):                  # its last step may have broken the weights
+        row |= {f"val_{k}": v for k, v in trainer.score("val").items() if k != "n"}
+    if not all(map(math.isfinite, row.values())):
+        trainer.history.append({k: v for k, v in row.items() if math.isfinite(v)})
+        print(f"{run.id}: the loss is not finite in epoch {len(trainer.history)}; diverged",
+              flush=True)
+        return False
+    if run.track_test:
+        row["test_accuracy"] = trainer.score("test")["accuracy"]
+    trainer.history.append(row)
+    if how.keep_best and best_epoch(trainer.history, how) == len(trainer.history) - 1:
+        trainer.best = copy.deepcopy(trainer.judged.state_dict())
+    return True
 
 
 def train_weights(record: dict) -> float:
@@ -271,15 +297,18 @@ def progress_line(run: Run, history: list[dict]) -> str:
             f"{row['seconds']:.1f} s, {wait:.0f} s left")
 
 
-def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: str) -> dict:
+def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: str,
+             together: int = 1) -> dict:
+    """Score the test split and store the record. ``together``: so many runs shared the device."""
     seconds = sum(h["seconds"] for h in trainer.history)
     body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "resolved": run.resolved(),
             "versions": versions(run), "profile": profile, "status": status,
-            "env": surroundings(), "model": trainer.cost, "classes": list(data.classes),
+            "env": surroundings() | ({"together": together} if together > 1 else {}),
+            "model": trainer.cost, "classes": list(data.classes),
             "data": trainer.row.facts(),
             "history": trainer.history, "test": None, "arrays": {}, "seconds": seconds,
             "images_per_second": len(trainer.batches["train"].labels) * len(trainer.history)
-            / max(seconds, 1e-9), "peak_memory": peak_memory()}
+            / max(seconds, 1e-9), "peak_memory": peak_memory() // together}
     if status == "done":
         probs, labels = trainer.predict("test"), trainer.batches["test"].labels
         body["test"] = scores(probs, labels)

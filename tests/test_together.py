@@ -1,0 +1,94 @@
+"""Many runs side by side come to what each comes to alone."""
+import math
+
+import pytest
+import torch
+from helpers import same_tensors, tiny, train_module, weights
+
+from attnlib.experiments import store, workers
+from attnlib.networks.build import build_model
+from attnlib.training import together
+from attnlib.training.optim import descend, make_optimizer
+from attnlib.training.recipes import RECIPES
+from attnlib.training.together import Lane, train_together
+from attnlib.training.trainer import TimeUp, train
+
+
+@pytest.fixture(autouse=True)
+def there_too(monkeypatch, on_the_cpu):
+    monkeypatch.setattr(together, "machine", lambda: train_module.machine())
+
+
+@pytest.mark.parametrize("recipe", ["strong", "swift", "P1"])
+def test_its_step_is_the_optimizers_own(recipe):
+    models = [build_model("resnet18", "se", num_classes=10, in_channels=3, image_size=32,
+                          width=0.0625, seed=0) for _ in range(2)]
+    how = RECIPES[recipe]
+    ours, theirs = (make_optimizer(model, how) for model in models)
+    for step in range(3):
+        for model in models:
+            model.zero_grad()
+            x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(step))
+            model(x).square().sum().backward()
+        for group in theirs.param_groups:
+            group["lr"] = 0.01 * (step + 1)
+        descend(ours, torch.tensor(0.01 * (step + 1)))
+        theirs.step()
+    for a, b in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", ["swift", "strong+cutmix"])
+def test_side_by_side_is_one_after_the_other(recipe):
+    """Two steps an epoch: rounding has not grown yet."""
+    runs = [tiny(recipe=recipe, attention=a, seed=seed, lr=0.001)
+            for a in ("none", "cbam") for seed in (0, 1)]
+    train_together(runs, "smoke")
+    for run in runs:
+        side, alone = store.finished_record("smoke", run.id), train(run, "own")
+        assert side["env"]["together"] == 4 and "together" not in alone["env"]
+        for a, b in zip(side["history"], alone["history"], strict=True):
+            assert a["lr"] == b["lr"] and math.isclose(a["loss"], b["loss"], rel_tol=1e-4)
+        for key, value in weights(run, "smoke").items():
+            torch.testing.assert_close(value, weights(run, "own")[key], rtol=1e-3, atol=1e-4)
+
+
+def test_out_of_time_all_is_saved_and_goes_on():
+    runs = [tiny(attention=a, epochs=3) for a in ("none", "se")]
+    train_together(runs, "smoke")
+    with pytest.raises(TimeUp, match="2 runs stopped after epoch 1, all saved"):
+        train_together(runs, "own", deadline=0.0)
+    train_together(runs, "own")
+    for run in runs:
+        assert same_tensors(weights(run, "smoke"), weights(run, "own"))
+        assert len(store.finished_record("own", run.id)["history"]) == 3
+
+
+def test_one_that_diverges_stops_no_other(monkeypatch):
+    good, bad = tiny(epochs=2), tiny(epochs=2, seed=1)
+    step = Lane.compute
+
+    def broken(lane):
+        step(lane)
+        if lane.trainer.run == bad:
+            lane.held["loss"] += math.inf
+    monkeypatch.setattr(Lane, "compute", broken)
+    train_together([good, bad], "smoke")
+    assert store.finished_record("smoke", good.id)["status"] == "done"
+    assert store.finished_record("smoke", bad.id)["status"] == "diverged"
+
+
+def test_what_goes_together_shares_data_and_recipe():
+    runs = [tiny(), tiny(seed=1), tiny(attention="se"), tiny(lr=0.3), tiny(lr=0.3, seed=1),
+            tiny(recipe="plain"), tiny(recipe="plain", seed=1)]
+    assert [len(b) for b in workers.bundles(runs, 16)] == [3, 2, 1, 1]
+    assert [len(b) for b in workers.bundles(runs[:3], 2)] == [2, 1]
+
+
+def test_where_they_do_not_go_together_they_go_alone(monkeypatch):
+    def out_of_memory(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(workers, "train_together", out_of_memory)
+    runs = [tiny(), tiny(seed=1)]
+    assert [said for _, said in workers.attempt_together(runs, "smoke", None)] == \
+        [("trained", "")] * 2
