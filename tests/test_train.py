@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 from helpers import (
+    CPU,
     comparable,
     same_tensors,
     start,
@@ -201,6 +202,7 @@ def whole_run(tmp_path_factory):
     run = tiny(attention="se")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATTNLIB_OUT", str(tmp_path_factory.mktemp("whole")))
+        patch.setattr(train_module, "machine", lambda: CPU)   # no test's own settings reach here
         return run, train(run), weights(run)
 
 
