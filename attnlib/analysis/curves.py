@@ -1,25 +1,33 @@
-"""How fast a network gets where it gets: epochs to a fixed validation accuracy, under one schedule.
+"""What learning curves say: how fast a network gets where it gets, and what choosing the
+epoch buys.
 
 An early-stopping epoch says when somebody's patience ended; the epoch at which a curve first
 reaches a fixed level can be compared, if all runs follow the same schedule. A run that never
-reaches it is *censored*: it took longer than the schedule lasts, and is not left out."""
+reaches it is *censored*: it took longer than the schedule lasts, and is not left out.
+
+Many projects report the best test accuracy of a training. That is a maximum over epochs, so it is
+biased upwards, and more so for a noisier curve. Runs with ``track_test`` recorded the test accuracy
+of every epoch, for this comparison alone; no choice of ours reads it."""
 import math
 
 import numpy as np
+import pandas as pd
+from scipy import stats
 
 from ..experiments.grid import histories
-from .stats import CELL, MIN_SEEDS, Difference, all_seeds, compared
-from .words import interval, items, name, place, plural
+from .stats import CELL, MIN_SEEDS, NOTHING, Effect, all_seeds, average, compared
 
 # Validation accuracies, from the data set and the length of training alone, the same for all
-# networks and blocks; sentences are about the last one.
+# networks and blocks.
 LEVELS = {"pilot": {"cifar10": (0.4, 0.5, 0.6), "fashionmnist": (0.75, 0.8, 0.85)},
           "real": {"cifar10": (0.7, 0.8, 0.85), "cifar100": (0.3, 0.4, 0.5),
                    "fashionmnist": (0.85, 0.88, 0.9)},
           "full": {"cifar10": (0.8, 0.85, 0.9), "cifar100": (0.5, 0.6, 0.7),
                    "fashionmnist": (0.88, 0.9, 0.92)}}
 ELSEWHERE = (0.3, 0.5, 0.7)
-NOTHING = Difference(math.nan, math.nan, math.nan, 0)
+
+
+# --- Epochs to a level ---
 
 
 def epochs_to(curve, level: float) -> float:
@@ -45,7 +53,7 @@ def reached(history, level: float):
     return curves.apply(lambda y: epochs_to(y, level)).unstack("arm")
 
 
-def ratio(epochs, arm: str, base: str = "none") -> Difference:
+def ratio(epochs, arm: str, base: str = "none") -> Effect:
     """The factor by which ``arm`` needs more epochs than ``base``, from the table of `reached`: of
     the geometric means, with Dunnett's interval of the logarithms over the arms that always got
     there. With a censored run of the two it is the median over seeds and its order-statistic
@@ -58,89 +66,81 @@ def ratio(epochs, arm: str, base: str = "none") -> Difference:
         always = epochs.loc[:, ~np.isinf(epochs).any()]
         runs = np.log(always).rename_axis("seed").reset_index().melt("seed", var_name="arm")
         d = compared(runs.dropna(), "value", base).get(arm, NOTHING)
-        return Difference(math.exp(d.mean), math.exp(d.low), math.exp(d.high), d.n)
+        return Effect(math.exp(d.mean), math.exp(d.low), math.exp(d.high), d.n)
     both = both.dropna()
     factor = (both[arm] / both[base]).to_numpy()            # ∞ ÷ ∞ is NaN
     n, known = len(factor), factor[~np.isnan(factor)]
     if not len(known):
         return NOTHING
+    if n < MIN_SEEDS:
+        return Effect(float(np.median(known)), n=n)
     low = order_interval(np.nan_to_num(factor, nan=0.0, posinf=math.inf))[0]
     high = order_interval(np.nan_to_num(factor, nan=math.inf, posinf=math.inf))[1]
-    return Difference(float(np.median(known)), *((low, high) if n >= MIN_SEEDS else
-                                                 (math.nan, math.nan)), n)
+    return Effect(float(np.median(known)), low, high, n)
 
 
 def order_interval(values, level: float = 0.95) -> tuple[float, float]:
     """The distribution-free interval of a median: between the k-th smallest and k-th largest value,
     k as large as the binomial allows; from 0 to infinity where there are too few values."""
-    from scipy import stats
     ordered = np.sort(values)
     k = int(stats.binom.ppf((1 - level) / 2, len(ordered), 0.5))    # P(X < k) <= (1 - level) / 2
     return (0.0, math.inf) if k == 0 else (float(ordered[k - 1]), float(ordered[-k]))
 
 
-def table(df):
-    """One row a cell, level and arm of a `collect` table, from all seeds of the profile: how many
-    runs got there, their median epochs, and the factor to ``none``."""
-    import pandas as pd
+def epochs_table(df):
+    """One row a cell, level and arm of a `collect` table, from all seeds of the profile: ``n``
+    runs, how many ``reached`` the level, their median ``epochs``, and the factor ``ratio`` to
+    ``none``'s with its interval."""
     history, rows = histories(all_seeds(df)), []
-    for cell in [c for _, c in history.groupby(CELL, sort=False)] if len(history) else []:
+    for key, cell in history.groupby(CELL, sort=False) if len(history) else ():
         for level in levels(cell):
             epochs = reached(cell, level)
             for arm in cell.arm.unique():
                 mine = epochs[arm].dropna()
                 r = ratio(epochs, arm) if arm != "none" else NOTHING
-                rows.append({**{key: cell[key].iloc[0] for key in CELL}, "level": level,
-                             "arm": arm, "n": len(mine), "reached": int(np.isfinite(mine).sum()),
-                             "epochs": mine.median(), "ratio": r.mean, "low": r.low,
-                             "high": r.high})
+                rows.append(dict(zip(CELL, key, strict=True)) | {
+                    "level": level, "arm": arm, "n": len(mine),
+                    "reached": int(np.isfinite(mine).sum()), "epochs": mine.median(),
+                    "ratio": r.mean, "low": r.low, "high": r.high})
     return pd.DataFrame(rows, columns=[*CELL, "level", "arm", "n", "reached", "epochs", "ratio",
                                        "low", "high"])
 
 
-def percent(level: float) -> str:
-    return f"{100 * level:.0f} %"
+# --- Choosing the epoch ---
+
+LAST, ON_VAL, ON_TEST = RULES = ("last epoch", "best on validation", "best on test")
 
 
-def factor(row) -> str:
-    """``0.93 [0.88, 0.99]``"""
-    if math.isnan(row.ratio):
-        return "–"
-    bars = "" if math.isnan(row.low) else f" [{row.low:.2f}, {row.high:.2f}]"
-    return f"{row.ratio:.2f}{bars}".replace("inf", "∞")
+def scored(curve) -> dict[str, float]:
+    """The test accuracy, 0..1, of one run by each rule, from its epochs' validation and test
+    accuracies: columns ``val_accuracy`` and ``test_accuracy``; of equal epochs the first."""
+    val, test = curve.val_accuracy.to_numpy(), curve.test_accuracy.to_numpy()
+    return {LAST: test[-1], ON_VAL: test[np.argmax(val)], ON_TEST: test.max()}
 
 
-def markdown(df) -> str:
-    """Markdown of `table`."""
-    import pandas as pd
-    rows = [{"network and data set": place(r), "validation accuracy": percent(r.level),
-             "block": name(r.arm), "runs that got there": f"{r.reached} of {r.n}",
-             "median epochs": "never" if math.isinf(r.epochs) else f"{r.epochs:.1f}",
-             "epochs ÷ none's [95 % interval]": "" if r.arm == "none" else factor(r)}
-            for r in table(df).itertuples()]
-    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True) if rows else \
-        "No finished runs yet."
+def selection_table(df):
+    """One row a finished run that recorded its test curve, all seeds of the profile: its accuracy
+    in percent by each rule."""
+    history = histories(all_seeds(df))
+    keys = [*CELL, "arm", "seed"]
+    if "test_accuracy" not in history.columns:
+        return pd.DataFrame(columns=[*keys, *RULES])
+    rows = [dict(zip(keys, group, strict=True)) | {k: 100 * v for k, v in scored(run).items()}
+            for group, run in history.dropna(subset=["test_accuracy"]).groupby(keys, sort=False)]
+    return pd.DataFrame(rows, columns=[*keys, *RULES])
 
 
-def reading(df) -> str:
-    """What the hardest level of each cell says, in a sentence."""
-    sentences = []
-    for _, cell in table(df).groupby(CELL, sort=False):
-        last = cell[cell.level == cell.level.max()]
-        parts = []
-        for r in last[(last.arm != "none") & (last.n > 0)].itertuples():
-            low, high = 100 * (r.low - 1), 100 * (r.high - 1)
-            says = "too few seeds" if math.isnan(low) else "faster" if high < 0 else \
-                "slower" if low > 0 else "undecided"
-            gap = f"{interval(100 * (r.ratio - 1), low, high, 0)} % over {plural(r.n, 'seed')}"
-            if r.reached < r.n:
-                gap = f"did not get there in {r.n - r.reached} of {plural(r.n, 'run')}"
-                says = says if says == "slower" else "no interval"
-            parts.append(f"{name(r.arm)} {gap}, {says}")
-        if parts:
-            said = "; ".join(parts) if last.reached.any() else "no run got there"
-            sentences.append(f"{place(cell.iloc[0])}, epochs to {percent(last.level.iloc[0])} "
-                             f"validation accuracy against none: {said}.")
-    return items(sentences, "The levels were fixed for the data set and the profile. Numbers hold "
-                 "for this schedule alone: where the rate falls decides when a level is reached."
-                 ) if sentences else "No finished runs to compare yet."
+def selection_bias(df):
+    """One row a cell and habit: the points that choosing the epoch adds to the same runs, and by
+    how much it ``moves`` a block's mean gain at most."""
+    rows = []
+    for key, cell in selection_table(df).groupby(CELL, sort=False):
+        for rule, other in ((ON_VAL, LAST), (ON_TEST, LAST), (ON_TEST, ON_VAL)):
+            d, before, after = average(cell[rule] - cell[other]), compared(cell, other), \
+                compared(cell, rule)
+            moves = [abs(after[arm].mean - effect.mean) for arm, effect in before.items()]
+            rows.append(dict(zip(CELL, key, strict=True)) | {
+                "habit": rule, "in place of": other, "runs": len(cell), "buys": d.mean,
+                "low": d.low, "high": d.high, "moves": np.max(moves, initial=0.0)})
+    return pd.DataFrame(rows, columns=[*CELL, "habit", "in place of", "runs", "buys", "low",
+                                       "high", "moves"])
