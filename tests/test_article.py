@@ -53,13 +53,13 @@ def test_abstract_counts_the_verdicts_and_names_the_ends(hybrid, audit):
     assert show.headline(audit) in said and "Recommended, where its cost fits: SE +6.0" in said
 
 
-def test_controls_and_open_gates_are_taken_from_a_smaller_profile_where_they_are():
+def test_blocks_are_set_against_controls_and_open_gates_against_closed():
     for run in study("controls", "small"):
         stored(run, correct(60 + 3 * ("open" in run.attention) + run.seed / 4), "small")
-    opened = article.open_table("pilot").set_index("over")
+    opened = article.open_table("small").set_index("over")
     assert set(opened.profile) == {"small"} and set(opened.index) == {"cbam", "hybrid"}
     assert opened.difference.to_list() == pytest.approx([3, 3])
-    table = article.controls_table("pilot").set_index(["arm", "over"])
+    table = article.controls_table("small").set_index(["arm", "over"])
     assert set(table.profile) == {"small"} and set(table.verdict["cbam"]) == {"equivalent"}
     assert set(table.loc["cbam"].index) == {"none", "layerscale", "shuffled", "frozen"}
 

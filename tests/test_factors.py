@@ -5,7 +5,7 @@ from scipy import stats as reference
 
 from attnlib.analysis import stats
 from attnlib.analysis.factors import factor_table
-from attnlib.figures.factors import factors
+from attnlib.figures.factors import factor_lines
 
 NOISE = (-0.2, 0.0, 0.2)
 
@@ -63,14 +63,14 @@ def test_each_effect_has_its_verdict():
 
 def test_one_recipe_is_no_comparison():
     for df in (invented(), invented(strong_none=70, strong_cbam=71), invented(plain_none=60)):
-        assert factor_table(df).empty and len(factors(df).axes) == 1
+        assert factor_table(df).empty and len(factor_lines(df).axes) == 1
 
 
 def test_a_recipe_without_the_block_is_shown_and_not_compared():
     df = invented(**CROSSED | {"strong+cutmix_none": 72})
     found = factor_table(df)
     assert set(found[found.under == "strong+cutmix"].kind) == {"recipe"}
-    axis, = factors(df).axes
+    axis, = factor_lines(df).axes
     assert [t.get_text() for t in axis.get_xticklabels()] == ["plain", "strong", "strong+cutmix"]
 
 

@@ -18,12 +18,12 @@ def cells(text: str) -> list[list[str]]:
 def test_a_table_joins_the_cell_the_interval_and_the_sd():
     df = pd.DataFrame([{"dataset": "cifar10", "backbone": "resnet18", "recipe": "plain",
                         "arm": "se", "n": 3, "score": 61.04, "sd": 0.5, "gain": -1.0, "low": -2.0,
-                        "high": math.nan, "ratio": 2.0, "ratio_low": 1.5, "ratio_high": math.inf,
+                        "high": 0.5, "ratio": 2.0, "ratio_low": 1.5, "ratio_high": math.inf,
                         "p": 0.01, "train": 0.3, "seeds to see 1": 10_000.0, "front": True}])
     head, _, row = cells(show.markdown(df))
     assert head[:3] == ["where", "block", "seeds"] and len(head) == len(row) == 10
     assert row == ["ResNet-18 on CIFAR-10, recipe `plain`", "SE", "3", "61.0 ± 0.5",
-                   "−1.0 [−2.0, nan]", "2.00 [1.50, ∞]", "0.010", "+0.3", "over 10,000", "✓"]
+                   "−1.0 [−2.0, +0.5]", "2.00 [1.50, ∞]", "0.010", "+0.3", "over 10,000", "✓"]
 
 
 def test_what_is_not_known_is_a_dash_and_no_rows_are_said():

@@ -21,8 +21,8 @@ def frame(**arms) -> pd.DataFrame:
     rows = [{"id": f"{arm}-{seed}", "dataset": "cifar10", "backbone": "resnet18",
              "recipe": "strong", "attention": arm, "arm": arm, "seed": seed,
              "status": "missing" if math.isnan(value) else "done", "accuracy": value,
-             "profile": "pilot", "params": 1000, "macs": 2_000_000, "setting": "made up",
-             "train_accuracy": 90.0, "rise": 0.1}
+             "profile": "pilot", "width": 0.25, "epochs": 8, "params": 1000,
+             "macs": 2_000_000, "setting": "made up", "train_accuracy": 90.0, "rise": 0.1}
             for arm, values in arms.items() for seed, value in enumerate(values)]
     return pd.DataFrame(rows)
 

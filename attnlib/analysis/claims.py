@@ -118,7 +118,8 @@ def answer(claim: Claim, profile: str | None, records, measures: dict) -> Answer
     names, best = asked if profile in PROFILES else [*asked, *COMMITTED], Answer()
     for p, recipe in sorted(cells_of(claim), key=lambda cell: cell[0] not in asked):
         if p in names and best.effect.n < stats.MIN_SEEDS:
-            runs, df = matching(claim, p, recipe), records(p)
+            df = records(p)
+            runs = matching(claim, p, recipe) if len(df) else []
             own = df[(df.status == "done") & df.id.isin([run.id for run in runs])]
             if len(own):
                 cell = df[(df.status == "done") & df.setting.isin(own.setting)]

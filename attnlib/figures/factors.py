@@ -7,7 +7,7 @@ from ..analysis.words import name
 from .plots import empty, legend, look, panels, short
 
 
-def factors(df) -> plt.Figure:
+def factor_lines(df) -> plt.Figure:
     """Test accuracy under every recipe: a dot a seed, a line through the means of each arm. Steep
     lines are what recipes buy, the distance between lines is what blocks buy."""
     groups = list(crossed(df))

@@ -90,21 +90,11 @@ def studies_table(chosen: dict[str, str]):
     return pd.DataFrame(out)
 
 
-def with_runs(key: str, profile: str, enough):
-    """The finished runs of a study: from the profile asked for, or, where those are not ``enough``,
-    from a smaller one that has enough; none if none has."""
-    for own in (profile, *(("real", "pilot", "small") if profile != "smoke" else ())):
-        df = collect(key, own)
-        done = df[df.status == "done"]
-        if len(done) and enough(done):
-            return done
-    return collect(key, profile).iloc[:0]
-
-
 def controls_table(profile: str, bases=("none", *CONTROLS)):
     """One row a block and control of the study ``controls``: the block over that control, with an
     interval that holds for all blocks of a network against one control together."""
-    done, out = with_runs("controls", profile, lambda d: d.arm.isin(CONTROLS).any()), []
+    df, out = collect("controls", profile), []
+    done = df[df.status == "done"]
     for _, cell in cell_runs(done).groupby(CELL, sort=False):
         for base in bases:
             out += [difference(cell, arm, base, effect)
@@ -116,8 +106,8 @@ def controls_table(profile: str, bases=("none", *CONTROLS)):
 def open_table(profile: str):
     """One row a block whose gates start open: its difference to the same block whose gates start
     half open, by the study ``controls``."""
-    done, out = with_runs("controls", profile, lambda d: d.arm.str.contains("=open").any()), []
-    for _, cell in all_seeds(done).groupby(CELL, sort=False):
+    df, out = collect("controls", profile), []
+    for _, cell in all_seeds(df[df.status == "done"]).groupby(CELL, sort=False):
         for arm in [arm for arm in cell.arm.unique() if "gate_init=open" in arm]:
             base = arm.partition("(")[0]
             two = cell[cell.arm.isin((arm, base))]

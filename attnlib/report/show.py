@@ -23,7 +23,7 @@ from ..experiments.studies import PROFILES, STUDIES, margin_of
 NOTHING = "Nothing of this kind among the finished runs."
 TITLES = {"arm": "block", "n": "seeds", "gain": "gain over none, points [95 % interval]",
           "mean": "mean [95 % interval]", "train": "training, points", "macs": "MACs",
-          "welch": "Welch's [95 % interval], alone", "tau": "τ, points", "i2": "I², %",
+          "welch": "Welch's verdict, alone", "tau": "τ, points", "i2": "I², %",
           "ratio": "epochs ÷ none's [95 % interval]", "level": "validation accuracy, 0..1",
           "buys": "buys, points [95 % interval]",
           "difference": "difference, points [95 % interval]",
@@ -33,8 +33,9 @@ TITLES = {"arm": "block", "n": "seeds", "gain": "gain over none, points [95 % in
           "ece_gain": "− none's [95 % interval], points",
           "surplus": "confidence − accuracy, points",
           "score": "test accuracy, %", "seconds": "training, s", "label": "class"}
-DIGITS = {"p": 3, "nll": 3, "nll_gain": 3, "ratio": 2, "buys": 2, "moves": 2, "sd": 2,
-          "sd of a difference": 2, "sampling error": 2, "level": 2, "i2": 0, "seconds": 0}
+DIGITS = {"nll": 3, "nll_gain": 3, "ratio": 2, "buys": 2, "moves": 2, "sd": 2,
+          "sd of a difference": 2, "sampling error": 2, "level": 2, "i2": 0,
+          "correlation": 2, "seconds": 0}
 UNSIGNED, SIGNED = ("ratio", "accuracy"), ("train", "surplus")
 
 
@@ -81,6 +82,8 @@ def written(values, column: str, digits: int) -> list[str]:
         return ["✓" if value else "" for value in values]
     if not pd.api.types.is_numeric_dtype(values):
         return [str(value).replace("|", "·") for value in values]
+    if column == "p":
+        return ["–" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}" for p in values]
     if column in SIGNED:
         return [interval(value, math.nan, math.nan, digits) for value in values]
     digits = 0 if (values.dropna() % 1 == 0).all() else digits
@@ -138,7 +141,8 @@ def reading(df) -> str:
             out.append(f"{text}: no finished runs yet.")
             continue
         base, others = base.iloc[0], cell[cell.arm != "none"]
-        sizes = in_cell(df, first)[["width", "epochs"]].drop_duplicates()
+        plain = in_cell(df, first)[lambda runs: runs.arm == "none"]
+        sizes = plain[["width", "epochs"]].drop_duplicates()
         size = "" if len(sizes) != 1 else (f" at width {sizes.width.iloc[0]:g} after "
                                            f"{plural(int(sizes.epochs.iloc[0]), 'epoch')}")
         parts = [f"{text}, `none` reaches {plus_minus(base['mean'], base.sd)} % over "
