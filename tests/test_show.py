@@ -28,8 +28,8 @@ def test_a_table_joins_the_cell_the_interval_and_the_sd():
 
 def test_what_is_not_known_is_a_dash_and_no_rows_are_said():
     df = pd.DataFrame([{"arm": "none", "gain": math.nan, "low": math.nan, "high": math.nan,
-                        "p": math.nan, "note": "a | b"}])
-    assert cells(show.markdown(df))[2] == ["none", "–", "–", "a · b"]
+                        "p": math.nan, "note": "a | b infinite"}])
+    assert cells(show.markdown(df))[2] == ["none", "–", "–", "a · b infinite"]
     assert show.markdown(df.iloc[:0]) == show.NOTHING == show.table(df.iloc[:0]).data
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..analysis.costs import networks_table
+from ..analysis.costs import cost_of, networks_table
 from ..bench import speed
 from ..blocks import ATTENTION
 from ..experiments import store
@@ -15,8 +15,6 @@ from ..experiments.grid import collect, estimate_seconds, resolve_profile, study
 from ..experiments.studies import PROFILES, STUDIES, plans
 from ..explain.camstore import PICTURES, stored_maps
 from ..figures import plots
-from ..networks.build import build_model
-from ..networks.cost import cost
 from ..paths import REPO
 from ..training.trainer import data_of
 from .article import open_table
@@ -92,7 +90,7 @@ def blocks() -> str:
         "name": f"`{name}`", "what it is": row.says,
         "default place": f"`{row.placement}`" if name != "none" else "",
         "parameters in ResNet-18":
-            cost(build_model("resnet18", name), (3, 32, 32))["attention_params"]}
+            cost_of("resnet18", name)["attention_params"]}
         for name, row in ATTENTION.items()]))
 
 

@@ -62,7 +62,8 @@ def markdown(df) -> str:
         after = list(takewhile(parts.__contains__, columns[k + 1:]))
         digits = DIGITS.get(column, 1)
         if len(after) == 2:
-            cells = [interval(*values, digits) for values in df[[column, *after]].to_numpy()]
+            cells = [interval(*values, digits).replace("inf", "∞")
+                     for values in df[[column, *after]].to_numpy()]
             if column in UNSIGNED:
                 cells = [cell.replace("+", "") for cell in cells]
         elif after:
@@ -70,8 +71,7 @@ def markdown(df) -> str:
         else:
             cells = written(df[column], column, digits)
         out[TITLES.get(column, column.replace("_", " "))] = cells
-    text = pd.DataFrame(out).to_markdown(index=False, disable_numparse=True)
-    return text.replace("inf", "∞")
+    return pd.DataFrame(out).to_markdown(index=False, disable_numparse=True)
 
 
 def written(values, column: str, digits: int) -> list[str]:
@@ -89,7 +89,7 @@ def written(values, column: str, digits: int) -> list[str]:
     digits = 0 if (values.dropna() % 1 == 0).all() else digits
     return ["–" if math.isnan(value) else f"over {MOST_SEEDS:,}"
             if column.startswith("seeds") and value >= MOST_SEEDS
-            else f"{value:,.{digits}f}".replace("-", "−") for value in values]
+            else f"{value:,.{digits}f}".replace("-", "−").replace("inf", "∞") for value in values]
 
 
 def accuracy_table(df):
