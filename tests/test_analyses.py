@@ -58,13 +58,13 @@ def test_the_levels_do_not_depend_on_any_curve():
                                        ("own", "cifar10", curves.ELSEWHERE)):
         for end in (0.1, 0.9):
             history = pd.DataFrame([{"profile": profile, "dataset": dataset, "val_accuracy": end}])
-            assert curves.levels(history) == expected
+            assert curves.levels_of(history) == expected
 
 
 def test_the_ratio_is_of_geometric_means_with_dunnetts_interval_of_the_logarithms():
     a, b, c = (np.array(x) for x in ([2.0, 3.0, 5.0, 4.0], [2.5, 3.0, 7.0, 6.0], [2.0, 2.0, 3.0]))
     epochs = pd.DataFrame({"se": a, "none": b, "sa": [*c, math.nan], "ca": [math.inf] * 4})
-    r = curves.ratio(epochs, "se")
+    r = curves.epochs_ratio(epochs, "se")
     expected = inference.dunnett([np.log(a), np.log(c)], np.log(b))[0]
     assert r.mean == pytest.approx(reference.gmean(a) / reference.gmean(b)) and r.n == 4
     assert (r.low, r.high) == pytest.approx((math.exp(expected.low), math.exp(expected.high)))
@@ -72,18 +72,18 @@ def test_the_ratio_is_of_geometric_means_with_dunnetts_interval_of_the_logarithm
 
 def test_a_run_that_never_gets_there_counts_as_infinitely_late():
     epochs = pd.DataFrame({"se": [2.0, 3.0, 2.0, math.inf, 2.0, 2.0], "none": [2.0] * 6})
-    r = curves.ratio(epochs, "se")
+    r = curves.epochs_ratio(epochs, "se")
     assert r.mean == 1.0 and (r.low, r.high) == (1.0, math.inf) and r.n == 6
-    few = curves.ratio(epochs.tail(4), "se")
+    few = curves.epochs_ratio(epochs.tail(4), "se")
     assert (few.low, few.high) == (0.0, math.inf)           # four values bound no median at 95 %
-    assert math.isnan(curves.ratio(epochs * math.inf, "se").mean)     # nobody: says nothing
-    assert curves.ratio(epochs, "cbam").n == 0
+    assert math.isnan(curves.epochs_ratio(epochs * math.inf, "se").mean)     # nobody: says nothing
+    assert curves.epochs_ratio(epochs, "cbam").n == 0
 
 
 def test_where_neither_got_there_any_factor_is_possible():
     epochs = pd.DataFrame({"se": [6.0] * 8 + [math.inf], "none": [2.0] * 8 + [math.inf]})
-    assert curves.ratio(epochs, "se")[:4] == (3.0, 3.0, 3.0, 9)
-    short = curves.ratio(epochs.tail(6), "se")
+    assert curves.epochs_ratio(epochs, "se")[:4] == (3.0, 3.0, 3.0, 9)
+    short = curves.epochs_ratio(epochs.tail(6), "se")
     assert short[:4] == (3.0, 0.0, math.inf, 6)
 
 
@@ -303,7 +303,7 @@ def test_inference_time_without_and_with_a_benchmark():
 
 
 def test_a_row_for_each_study_with_its_question_runs_and_time():
-    text = show.markdown(readme.study_costs(("small",)))
+    text = show.as_markdown(readme.study_costs(("small",)))
     for name, row in STUDIES.items():
         line = next(x for x in text.splitlines() if x.startswith(f"| `{name}` "))
         assert row.question in line

@@ -27,8 +27,8 @@ def correct(percent: float, n: int = 400) -> np.ndarray:
 @pytest.fixture
 def audit():
     """Two claims, so that no test waits for all."""
-    return pd.DataFrame([claims.judge(c, "pilot") for c in claims.CLAIMS if c.number in ("0.1a",
-                                                                                        "0.9")])
+    return pd.DataFrame([claims.judge_claim(c, "pilot") for c in claims.CLAIMS
+                         if c.number in ("0.1a", "0.9")])
 
 
 @pytest.fixture
@@ -50,7 +50,8 @@ def test_abstract_counts_the_verdicts_and_names_the_ends(hybrid, audit):
     low, high = (interval(r.gain, r.low, r.high) for r in (rows.loc["cbam"], rows.loc["se"]))
     assert f"from CBAM {low} points over 3 seeds, worse (training +0.0), ResNet-18 on CIFAR" in said
     assert f"to SE {high} points over 3 seeds, better (training +0.0), ResNet-18 on CIF" in said
-    assert show.headline(audit) in said and "Recommended, where its cost fits: SE +6.0" in said
+    assert show.claims_headline(audit) in said
+    assert "Recommended, where its cost fits: SE +6.0" in said
 
 
 def test_blocks_are_set_against_controls_and_open_gates_against_closed():
@@ -83,7 +84,7 @@ def test_failures_are_named():
     runs = study("hybrid", "pilot")
     stored(runs[0], correct(10))
     stored(runs[1], correct(60), status="diverged")
-    found = article.failures(CHOSEN).set_index("what")
+    found = article.failures_table(CHOSEN).set_index("what")
     assert found.runs.to_dict() == {"near chance": 1, "diverged": 1}
     assert found.arm["near chance"] == "none"
 
@@ -119,8 +120,8 @@ def test_without_records_every_table_is_empty(audit):
     df = article.chosen_runs(CHOSEN)
     assert show.abstract(df, audit).data.startswith(show.NOTHING)
     for table in (article.controls_table("pilot"), article.open_table("pilot"),
-                  article.provenance(df), article.failures(CHOSEN)):
-        assert show.markdown(table) == show.NOTHING
+                  article.provenance(df), article.failures_table(CHOSEN)):
+        assert show.as_markdown(table) == show.NOTHING
     plt.close(plots.positions(df))
 
 

@@ -32,7 +32,7 @@ def claim(number: str) -> claims.Claim:
 
 
 def judge(number: str, profile=None) -> dict:
-    return claims.judge(claim(number), profile, measures=article.MEASURED)
+    return claims.judge_claim(claim(number), profile, measures=article.MEASURED)
 
 
 def effect(low: float, high: float) -> Effect:
@@ -99,7 +99,7 @@ def test_the_fashion_mnist_reports_setting_is_our_recipe_plain():
 @pytest.mark.parametrize("c", [c for c in CLAIMS if c.study], ids=lambda c: c.number)
 def test_a_study_plans_what_decides_a_claim(c):
     assert c.study in STUDIES
-    cells = [cell for cell in claims.cells_of(c) if cell[0] != "smoke"]
+    cells = [cell for cell in claims.deciding_cells(c) if cell[0] != "smoke"]
     assert cells and (not c.own or c.own in [recipe for _, recipe in cells])
 
 
@@ -110,7 +110,7 @@ def test_a_projects_own_form_is_a_row_of_its_table_of_networks(c):
     ours = {(backbone, f"{canonical_attention(block, backbone)} {placement}")
             for backbone, block, placement in networks_of_projects()}
     assert {(c.backbone, arm) for arm in (c.arm, c.base) if arm != "none"} <= ours
-    assert {p for p, _ in claims.cells_of(c)} & {"real", "full"}
+    assert {p for p, _ in claims.deciding_cells(c)} & {"real", "full"}
 
 
 def test_only_counts_times_and_texts_need_no_study():
@@ -132,19 +132,19 @@ def test_only_counts_times_and_texts_need_no_study():
     ("level", 80.0, 79.0, 81.0, "holds"), ("level", 80.0, 80.1, 81.0, "not reproduced")])
 def test_verdicts_of_each_kind_at_a_margin_of_one(kind, claimed, low, high, says):
     c = claim("0.1a")._replace(kind=kind, claimed=claimed)
-    assert claims.verdict(c, effect(low, high), 1.0).startswith(says)
+    assert claims.verdict_on(c, effect(low, high), 1.0).startswith(says)
 
 
 def test_where_less_is_better_an_order_turns_round():
     c = claim("2.3")._replace(metric="nll")
-    assert claims.verdict(c, effect(-0.3, -0.1), 0.0, -1) == "holds"
-    assert claims.verdict(c, effect(0.1, 0.3), 0.0, -1) == "not reproduced"
+    assert claims.verdict_on(c, effect(-0.3, -0.1), 0.0, -1) == "holds"
+    assert claims.verdict_on(c, effect(0.1, 0.3), 0.0, -1) == "not reproduced"
 
 
 def test_without_an_interval_nothing_is_decided():
     one = Effect(9.0, n=1)
     for number in ("0.1a", "0.4a", "3.1d", "3.1i"):
-        assert claims.verdict(claim(number), one, 1.0) == "undecided: needs more seeds"
+        assert claims.verdict_on(claim(number), one, 1.0) == "undecided: needs more seeds"
 
 
 def test_a_level_is_held_against_what_another_run_would_give():
@@ -166,17 +166,17 @@ def test_counts_are_decided_by_building_the_networks():
 
 
 def test_without_records_only_counts_are_decided():
-    df = article.audit()
+    df = article.full_audit()
     decided = df[df.verdict.isin(("holds", "not reproduced"))]
     assert set(decided.kind) == {"count"}
     assert set(df.verdict[df.kind.isin(claims.UNJUDGED)]) == {"not judged"}
     n = sum(c.judged for c in CLAIMS)
-    assert show.headline(df).startswith(
+    assert show.claims_headline(df).startswith(
         f"Of {n} testable claims in four public projects, in the project's own setting 2 hold, 0 "
         "are not reproduced, 0 are undecided; under our protocol, which is another in size, "
         "schedule, metric or machine, 0 hold, 1 are not reproduced, 0 are undecided; "
         f"{n - 3} are not tested here (run `make reproduce`). Of those that hold 0 are of a gain")
-    assert show.headline(df).endswith("none yet.")
+    assert show.claims_headline(df).endswith("none yet.")
 
 
 def test_a_claim_is_answered_by_the_difference_of_its_arms():
@@ -190,7 +190,7 @@ def test_a_claim_is_answered_by_the_difference_of_its_arms():
                                                                        abs=1e-4)
     assert row["setting"] == claims.OURS and row["difference"] == "undecided"
     assert row["scope"] == "10,000 images, 8 epochs, width 0.25, batch norm"
-    text = show.markdown(show.claims_table(article.audit(None, "P0")))
+    text = show.as_markdown(show.claims_table(article.full_audit(None, "P0")))
     assert "not reproduced under our protocol" in text and "81.22% → 90.71%" in text
 
 
@@ -216,7 +216,7 @@ def test_the_projects_own_recipe_decides_where_full_has_it():
     assert (row["recipe"], row["setting"], row["verdict"]) == ("plain", claims.SAME, "holds")
     assert row["scope"] == "54,000 images, at most 50 epochs, width 1, batch norm"
     assert row["estimate"] == pytest.approx(-0.6, abs=0.01)
-    shown = show.claims_table(article.audit("full", "P3"))
+    shown = show.claims_table(article.full_audit("full", "P3"))
     assert shown.verdict[0] == "holds"
     level = judge("3.1i", "full")
     assert (level["setting"], level["verdict"]) == (claims.SAME, "not reproduced")   # 90, not 93.27
@@ -267,7 +267,7 @@ def test_epochs_are_a_percentage_of_the_bases():
 def test_focus_is_in_percent_of_the_bases_and_up_is_better(number, metric, base, arm, gain,
                                                            verdict):
     c, label, wrong = claim(number), np.zeros(4, np.uint8), np.array([0, 0, 0, 1], np.uint8)
-    profile = next(p for p, _ in reversed(claims.cells_of(c)) if p != "smoke")
+    profile = next(p for p, _ in reversed(claims.deciding_cells(c)) if p != "smoke")
     plan = plans(c.study, profile)[0]
     for (name, value), said in ((base, label), (arm, wrong)):
         for seed in range(3):
@@ -297,14 +297,14 @@ def test_time_is_from_the_benchmark_at_the_claims_size():
 
 
 def test_the_headline_counts_what_the_rows_say():
-    df = article.audit()
+    df = article.full_audit()
     put_in = {"profile": "pilot", "setting": claims.OURS}
     for number, verdict, difference in (("0.1a", "not reproduced", "equivalent"),
                                         ("0.2a", "holds", "better"),
                                         ("0.3a", "undecided: needs about 9 seeds", "")):
         own = put_in | {"verdict": verdict, "difference": difference}
         df.loc[df.number == number, list(own)] = list(own.values())
-    said = show.headline(df)
+    said = show.claims_headline(df)
     assert "machine, 1 hold, 2 are not reproduced, 1 are undecided" in said
     assert "Of those that hold 1 are of a gain in accuracy. Of the 2 differences" in said
     assert "1 equivalent" in said and "1 better" in said
@@ -315,7 +315,7 @@ def test_a_clone_says_the_same_headline():
     count: a clone has none of them."""
     put("none", [70.0, 71.0, 72.0])
     put("hybrid", [70.5, 71.0, 72.6])
-    clone = show.headline(article.audit())
+    clone = show.claims_headline(article.full_audit())
     for k, arm in enumerate(("none", "cbam")):
         for seed in range(3):
             run = run_of(plans("hybrid", "small")[0], "small", arm, seed)
@@ -324,10 +324,10 @@ def test_a_clone_says_the_same_headline():
                     "lift_2": np.full(4, 1.0 + k, np.float16)}
             put_record(run, "small",
                        arrays={"cam": store.write_arrays("small", f"{run.id}.cam", seen)})
-    asked = article.audit("small", "P2")
+    asked = article.full_audit("small", "P2")
     assert asked.verdict[asked.number == "2.4a"].item() == "holds"
     assert claims.tally(asked).loc[claims.OURS, "holds"] == 0
-    assert show.headline(article.audit()) == clone
+    assert show.claims_headline(article.full_audit()) == clone
 
 
 # --- The projects' networks, files and plots ---
@@ -342,7 +342,7 @@ def test_a_project_network_is_built(row):
 
 
 def test_the_projects_table_joins_the_stages_of_a_block():
-    text = show.markdown(projects_table("P1"))
+    text = show.as_markdown(projects_table("P1"))
     assert "NEW_1, _12, _23, _123" in text and "`post_add@1, @12, @23, @123`" in text
     assert PROJECTS["P1"] in text and PROJECTS["P0"] not in text
     assert set(projects_table().project) == set(PROJECTS.values())

@@ -20,7 +20,7 @@ def test_answers_are_the_stored_ones():
     rng = np.random.default_rng(0)
     right = {seed: rng.uniform(size=400) < 0.6 for seed in range(3)}
     df = table([stored(run("se", seed), r) for seed, r in right.items()], "pilot")
-    found = power.answers(df)
+    found = power.right_answers(df)
     assert all(np.array_equal(found[seed], right[seed]) for seed in range(3)) and len(found) == 3
 
 

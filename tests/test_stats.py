@@ -173,18 +173,18 @@ def test_verdicts(low, high, says):
 def test_claim_verdicts(low, high, says):
     """A claimed +9.49, so that half of it is 4.745; the differences scatter by 0.9 points."""
     d = Effect((low + high) / 2, low, high, 2, sd=0.9)
-    assert stats.claim_verdict(d, 9.49) == says
+    assert stats.verdict_by_number(d, 9.49) == says
     minus = Effect(-d.mean, -high, -low, 2, sd=0.9)
-    assert stats.claim_verdict(minus, -9.49) == says                # a claimed decrease
-    assert stats.claim_verdict(d, math.nan) == "not testable"
+    assert stats.verdict_by_number(minus, -9.49) == says                # a claimed decrease
+    assert stats.verdict_by_number(d, math.nan) == "not testable"
 
 
 def test_claim_verdict_asks_for_more_seeds_than_there_are():
     d = Effect(0.6, 0.2, 1.0, 30, sd=0.6)
-    assert stats.claim_verdict(d, 1.0) == (
+    assert stats.verdict_by_number(d, 1.0) == (
         f"undecided: needs about {inference.seeds_needed(0.6, 0.1)} seeds")
     assert inference.seeds_needed(0.6, 0.5) < 30 < inference.seeds_needed(0.6, 0.1)
-    assert stats.claim_verdict(Effect(), 1.0) == "undecided: needs more seeds"
+    assert stats.verdict_by_number(Effect(), 1.0) == "undecided: needs more seeds"
 
 
 def test_lower_is_better_for_losses_and_times():

@@ -37,7 +37,7 @@ def ece(found: dict, count: int = BINS) -> float:
     return float(np.nansum(n * np.abs(accuracy - confidence)) / n.sum())
 
 
-def measured(df) -> list[tuple]:
+def runs_with_predictions(df) -> list[tuple]:
     """(row, `predictions`) of every finished run with stored predictions in the cells of a
     `collect` table, from all seeds and arms of the profile: intervals hold for all of them."""
     done = cell_runs(df)
@@ -46,13 +46,13 @@ def measured(df) -> list[tuple]:
 
 
 def calibration_runs(df):
-    """One row a run of `measured`: ``ece`` and ``surplus`` (mean confidence − accuracy) in points,
-    ``nll`` in nats."""
+    """One row a run of `runs_with_predictions`: ``ece`` and ``surplus`` (mean confidence −
+    accuracy) in points, ``nll`` in nats."""
     rows = [{**{key: getattr(row, key) for key in (*CELL, "arm", "seed", "nll")},
              "ece": 100 * ece(found),
              "surplus": 100 * (found["confidence"].astype(np.float64).mean()
                             - (found["prediction"] == found["label"]).mean())}
-            for row, found in measured(df)]
+            for row, found in runs_with_predictions(df)]
     return pd.DataFrame(rows, columns=[*CELL, "arm", "seed", "nll", "ece", "surplus"])
 
 
@@ -80,7 +80,7 @@ def class_table(df):
     """One row a cell, class and arm: ``gain``, the difference to ``none`` of the accuracy on that
     class in points, with its interval, simultaneous over the arms."""
     rows = []
-    for row, found in measured(df):
+    for row, found in runs_with_predictions(df):
         right = found["prediction"] == found["label"]
         rows += [{**{key: getattr(row, key) for key in (*CELL, "arm", "seed")}, "label": label,
                   "accuracy": 100 * right[found["label"] == k].mean()}

@@ -87,7 +87,7 @@ def planned(name: str, profile: str) -> frozenset:
     return frozenset((r.dataset, r.backbone, r.recipe, arm_of(r)) for r in runs_of(name, profile))
 
 
-def cells_of(claim: Claim) -> list[tuple[str, str]]:
+def deciding_cells(claim: Claim) -> list[tuple[str, str]]:
     """The (profile, recipe), best first, in which the claim's study has all that decides it: of a
     profile the project's own recipe goes before the profile's."""
     arms = {claim.arm} if claim.kind == "level" else {claim.arm, claim.base}
@@ -109,14 +109,14 @@ class Answer(NamedTuple):
     run: object = None
 
 
-def answer(claim: Claim, profile: str | None, records, measures: dict) -> Answer:
+def best_answer(claim: Claim, profile: str | None, records, measures: dict) -> Answer:
     """Of the first cell that has three seeds, else of the one that has most. Looked into are the
     profile that was asked for, and, where that is none by name, those whose records are committed;
     the same in every clone where none is asked for. ``records``: profile -> its `collect` table."""
     asked = [] if profile in (None, FOR_READING) or not claim.study else [
         resolve_profile(profile, claim.study)]
     names, best = asked if profile in PROFILES else [*asked, *COMMITTED], Answer()
-    for p, recipe in sorted(cells_of(claim), key=lambda cell: cell[0] not in asked):
+    for p, recipe in sorted(deciding_cells(claim), key=lambda cell: cell[0] not in asked):
         if p in names and best.effect.n < stats.MIN_SEEDS:
             df = records(p)
             runs = matching(claim, p, recipe) if len(df) else []
@@ -147,16 +147,16 @@ def scope_of(run) -> str:
 # --- The verdict ---
 
 
-def verdict(claim: Claim, effect: Effect, margin: float, sign: int = 1) -> str:
+def verdict_on(claim: Claim, effect: Effect, margin: float, sign: int = 1) -> str:
     """``holds``, ``not reproduced`` or ``undecided: needs about n seeds``.
 
-    With a claimed number, by half of it (`stats.claim_verdict`). Without one: a claim of *better*
-    holds where the whole interval is on its side, and is not reproduced where no gain beyond the
-    margin is left in it; a claim of *no better* holds where none is left, and is not reproduced
-    where the whole interval lies beyond the margin. A level holds where it is one that another run
-    would have (`evidence.level`)."""
+    With a claimed number, by half of it (`stats.verdict_by_number`). Without one: a claim of
+    *better* holds where the whole interval is on its side, and is not reproduced where no gain
+    beyond the margin is left in it; a claim of *no better* holds where none is left, and is not
+    reproduced where the whole interval lies beyond the margin. A level holds where it is one that
+    another run would have (`evidence.level`)."""
     if claim.kind in ("gain", "percent"):
-        return stats.claim_verdict(effect, claim.claimed)
+        return stats.verdict_by_number(effect, claim.claimed)
     low, high = sorted((sign * effect.low, sign * effect.high))
     if claim.kind == "level":
         yes = effect.low <= claim.claimed <= effect.high
@@ -173,7 +173,7 @@ def verdict(claim: Claim, effect: Effect, margin: float, sign: int = 1) -> str:
     return f"undecided: needs about {max(needed, effect.n + 1, stats.MIN_SEEDS):,} seeds"
 
 
-def judge(claim: Claim, profile: str | None = None, records=None, measures=MEASURED) -> dict:
+def judge_claim(claim: Claim, profile: str | None = None, records=None, measures=MEASURED) -> dict:
     """What is known of one claim: where from, the difference with its interval, the verdict.
     ``measures``: metric -> a function (claim, the profile's runs, recipe) -> `Effect`; a function
     (claim) -> (`Effect`, where it was measured) for ``latency``, which has no runs."""
@@ -195,7 +195,7 @@ def judge(claim: Claim, profile: str | None = None, records=None, measures=MEASU
         effect, scope = measures["latency"](claim) if "latency" in measures else (stats.NOTHING, "")
         found = Answer(effect=effect)
     elif claim.metric in measures:
-        found = answer(claim, profile, records or profile_runs, measures)
+        found = best_answer(claim, profile, records or profile_runs, measures)
     if found.run:
         same = same_setting(claim, found.run)
         scope = scope_of(found.run) + (", still rising" if found.rise > stats.STILL_RISING else "")
@@ -207,7 +207,7 @@ def judge(claim: Claim, profile: str | None = None, records=None, measures=MEASU
             "estimate": effect.mean, "low": effect.low, "high": effect.high}
     if not claim.judged:
         return row
-    says = verdict(claim, effect, margin, sign)
+    says = verdict_on(claim, effect, margin, sign)
     return row | {
         "setting": SAME if same else OURS,
         "verdict": says.replace("seeds", "repeats") if claim.metric == "latency" else says,
@@ -222,9 +222,9 @@ def audit(profile: str | None = None, *projects: str, measures=MEASURED):
     """One row a claim of these projects (``"P0"`` …), or of all, as a DataFrame: the claim, where
     the answer is from, the difference of its arms with the 95 % interval, and the verdict.
     ``profile``: as for `resolve_profile`; without one what a clone has. ``measures``: as for
-    `judge`."""
+    `judge_claim`."""
     records = cache(profile_runs)
-    return pd.DataFrame([judge(claim, profile, records, measures) for claim in CLAIMS
+    return pd.DataFrame([judge_claim(claim, profile, records, measures) for claim in CLAIMS
                          if not projects or claim.project in projects])
 
 

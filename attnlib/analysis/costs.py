@@ -10,7 +10,7 @@ from ..blocks import ATTENTION
 from ..networks import BACKBONES
 from ..networks.build import build_model, resolve_placement
 from ..networks.cost import cost
-from .stats import CELL, all_seeds, average
+from .stats import CELL, all_seeds, mean_effect
 from .words import name
 
 # column -> (what it is, unit, scale)
@@ -31,7 +31,7 @@ def front_table(df, times: dict | None = None):
     rows, runs = [], all_seeds(df)
     for key, cell in runs[runs.status == "done"].groupby(CELL, sort=False):
         for arm, own in cell.groupby("arm", sort=False):
-            first, mean = own.iloc[0], average(own.accuracy)
+            first, mean = own.iloc[0], mean_effect(own.accuracy)
             known = (first.backbone, first.width, arm) if key[0] != "fashionmnist" else None
             rows.append(dict(zip(CELL, key, strict=True)) | {
                 "arm": arm, "n": len(own), "accuracy": mean.mean, "low": mean.low,

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from ..experiments.grid import histories
-from .stats import CELL, MIN_SEEDS, NOTHING, Effect, all_seeds, average, compared
+from .stats import CELL, MIN_SEEDS, NOTHING, Effect, all_seeds, compared, mean_effect
 
 # Validation accuracies, from the data set and the length of training alone, the same for all
 # networks and blocks.
@@ -41,7 +41,7 @@ def epochs_to(curve, level: float) -> float:
     return 1.0 if k == 0 else float(k + (level - y[k - 1]) / (y[k] - y[k - 1]))
 
 
-def levels(history) -> tuple[float, ...]:
+def levels_of(history) -> tuple[float, ...]:
     """The levels of a cell's learning curves (`histories`)."""
     first = history.iloc[0]
     return LEVELS.get(first.profile, {}).get(first.dataset, ELSEWHERE)
@@ -53,7 +53,7 @@ def reached(history, level: float):
     return curves.apply(lambda y: epochs_to(y, level)).unstack("arm")
 
 
-def ratio(epochs, arm: str, base: str = "none") -> Effect:
+def epochs_ratio(epochs, arm: str, base: str = "none") -> Effect:
     """The factor by which ``arm`` needs more epochs than ``base``, from the table of `reached`: of
     the geometric means, with Dunnett's interval of the logarithms over the arms that always got
     there. With a censored run of the two it is the median over seeds and its order-statistic
@@ -93,11 +93,11 @@ def epochs_table(df):
     ``none``'s with its interval."""
     history, rows = histories(all_seeds(df)), []
     for key, cell in history.groupby(CELL, sort=False) if len(history) else ():
-        for level in levels(cell):
+        for level in levels_of(cell):
             epochs = reached(cell, level)
             for arm in cell.arm.unique():
                 mine = epochs[arm].dropna()
-                r = ratio(epochs, arm) if arm != "none" else NOTHING
+                r = epochs_ratio(epochs, arm) if arm != "none" else NOTHING
                 rows.append(dict(zip(CELL, key, strict=True)) | {
                     "level": level, "arm": arm, "n": len(mine),
                     "reached": int(np.isfinite(mine).sum()), "epochs": mine.median(),
@@ -136,7 +136,7 @@ def selection_bias(df):
     rows = []
     for key, cell in selection_table(df).groupby(CELL, sort=False):
         for rule, other in ((ON_VAL, LAST), (ON_TEST, LAST), (ON_TEST, ON_VAL)):
-            d, before, after = average(cell[rule] - cell[other]), compared(cell, other), \
+            d, before, after = mean_effect(cell[rule] - cell[other]), compared(cell, other), \
                 compared(cell, rule)
             moves = [abs(after[arm].mean - effect.mean) for arm, effect in before.items()]
             rows.append(dict(zip(CELL, key, strict=True)) | {

@@ -30,7 +30,7 @@ def cell_of(df, dataset: str, backbone: str, recipe: str):
     return df[(df[CELL] == [dataset, backbone, recipe]).all(axis=1)]
 
 
-def scores(claim, df, recipe: str) -> Effect:
+def scores_effect(claim, df, recipe: str) -> Effect:
     """The difference of a column as in every other table, by Dunnett's intervals of all arms that
     the profile has in the cell; of two blocks it is theirs alone; of a contrast Welch's."""
     cells = [with_fit(cell_of(df, dataset, claim.backbone, recipe), claim.metric)
@@ -46,8 +46,8 @@ def scores(claim, df, recipe: str) -> Effect:
 
 
 def level(values) -> Effect:
-    """The mean of the runs' own scores, with the interval in which another run would end."""
-    d = stats.average(values)
+    """The mean of the runs' own scores_effect, with the interval in which another run would end."""
+    d = stats.mean_effect(values)
     wide = math.sqrt(d.n + 1)
     return d._replace(low=d.mean - wide * (d.mean - d.low), high=d.mean + wide * (d.high - d.mean))
 
@@ -60,7 +60,7 @@ def with_fit(cell, metric: str):
     return cell.assign(**{metric: FIT[metric] * cell.id.map(last)})
 
 
-def epochs(claim, df, recipe: str) -> Effect:
+def epochs_effect(claim, df, recipe: str) -> Effect:
     """Epochs to the hardest level of validation accuracy, as a percentage of the base's, of the
     arms that the study has."""
     cell = cell_of(df, claim.dataset, claim.backbone, recipe)
@@ -68,13 +68,12 @@ def epochs(claim, df, recipe: str) -> Effect:
     history = histories(cell[cell.arm.isin(arms)])
     if not len(history):
         return NOTHING
-    times = curves.reached(history, curves.levels(history)[-1])
-    r = curves.ratio(times, claim.arm, claim.base)
+    times = curves.reached(history, curves.levels_of(history)[-1])
+    r = curves.epochs_ratio(times, claim.arm, claim.base)
     return Effect(*(100 * (x - 1) for x in r[:3]), r.n)
 
 
-MEASURED = {"accuracy": scores, "nll": scores, "train_accuracy": scores, "loss": scores,
-            "epochs": epochs}
+MEASURED = dict.fromkeys(("accuracy", "nll", *FIT), scores_effect) | {"epochs": epochs_effect}
 
 
 def counted(claim) -> tuple[float, bool]:

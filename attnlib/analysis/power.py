@@ -45,7 +45,7 @@ def power_table(df):
                                        "seeds to call equivalent"])
 
 
-def answers(runs) -> dict[int, np.ndarray]:
+def right_answers(runs) -> dict[int, np.ndarray]:
     """Seed -> bool [images], whether each finished run of one arm was right on each test image,
     from the predictions stored beside the records; seeds without them are left out."""
     return {r.seed: found["prediction"] == found["label"]
@@ -66,7 +66,7 @@ def noise_table(df):
             "seeds": len(runs), "lowest": runs.accuracy.min(), "highest": runs.accuracy.max(),
             "sd over seeds": runs.accuracy.std(ddof=1),
             "sd of a difference": 2 ** 0.5 * runs.accuracy.std(ddof=1)}
-        pairs = list(combinations(answers(runs).values(), 2))
+        pairs = list(combinations(right_answers(runs).values(), 2))
         if pairs:
             images, mean = len(pairs[0][0]), runs.accuracy.mean() / 100
             row |= {"test images": images,

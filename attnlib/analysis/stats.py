@@ -92,7 +92,7 @@ def contrast(groups, weights) -> Effect:
     return Effect(float(np.dot(weights, [x.mean() for x in groups])) if n else math.nan, n=n)
 
 
-def average(values) -> Effect:
+def mean_effect(values) -> Effect:
     """The mean of some values with its t interval."""
     return contrast([values], [1])
 
@@ -140,7 +140,7 @@ def verdict(effect: Effect, margin: float, lower_is_better: bool = False) -> str
     return "better" if (effect.low > 0) != lower_is_better else "worse"
 
 
-def claim_verdict(effect: Effect, claimed: float) -> str:
+def verdict_by_number(effect: Effect, claimed: float) -> str:
     """What the records say to a claimed gain (or, below zero, a claimed decrease), in the metric's
     unit: ``holds`` (the interval lies at or beyond half of it), ``not reproduced`` (it falls short
     of that half), else ``undecided`` with the seeds that would do, or ``not testable`` where there

@@ -31,7 +31,7 @@ CONTROLS = ("layerscale", "shuffled", "frozen", "none wider")
 # --- The claims, with what other rooms measure ---
 
 
-def focus(claim, df, recipe: str) -> Effect:
+def focus_effect(claim, df, recipe: str) -> Effect:
     """How much sharper the arm's maps are than the base's, or how much more of them lies on the
     object, in % of the base's: `sharper.comparisons`, at the finest stored stage."""
     cell = evidence.cell_of(df, claim.dataset, claim.backbone, recipe)
@@ -59,10 +59,11 @@ def at_its_size(claim) -> tuple[Effect, str]:
     return NOTHING, ""
 
 
-MEASURED = evidence.MEASURED | {"entropy": focus, "lift": focus, "latency": at_its_size}
+MEASURED = evidence.MEASURED | {"entropy": focus_effect, "lift": focus_effect,
+                                "latency": at_its_size}
 
 
-def audit(profile: str | None = None, *projects: str):
+def full_audit(profile: str | None = None, *projects: str):
     """`claims.audit` with everything that is measured here."""
     return claims.audit(profile, *projects, measures=MEASURED)
 
@@ -160,7 +161,7 @@ def provenance(df):
                          for what, values in rows.items()]) if found else pd.DataFrame()
 
 
-def failures(chosen: dict[str, str]):
+def failures_table(chosen: dict[str, str]):
     """Runs that diverged, failed or stayed near chance, by network and block."""
     df = pd.concat([collect(key, p) for key, p in chosen.items()]).drop_duplicates(
         ["profile", "id"])

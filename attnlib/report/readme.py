@@ -18,7 +18,7 @@ from ..figures import plots
 from ..paths import REPO
 from ..training.trainer import data_of
 from .article import open_table
-from .show import accuracy_table, markdown, reading
+from .show import accuracy_table, as_markdown, gains_in_words
 
 
 def update(path: Path | None = None) -> Path:
@@ -26,8 +26,8 @@ def update(path: Path | None = None) -> Path:
     the embedded study's maps are at hand. Raises ``ValueError`` where a mark is missing."""
     path = path or REPO / "README.md"
     text = path.read_text(encoding="utf-8")
-    for name, make in {"results": results, "costs": costs, "blocks": blocks,
-                       "networks": lambda: markdown(networks_table()), "bench": bench,
+    for name, make in {"results": results, "costs": profile_costs, "blocks": blocks,
+                       "networks": lambda: as_markdown(networks_table()), "bench": bench_results,
                        "faults": faults}.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
@@ -47,11 +47,11 @@ def results() -> str:
     if len(begun):
         df = df[[cell in begun for cell in zip(df.dataset, df.backbone, strict=True)]]
     opened = open_table(resolve_profile("best", "controls"))
-    return "\n\n".join([reading(df), markdown(accuracy_table(df)),
-                        *([markdown(opened)] if len(opened) else [])])
+    return "\n\n".join([gains_in_words(df), as_markdown(accuracy_table(df)),
+                        *([as_markdown(opened)] if len(opened) else [])])
 
 
-def costs() -> str:
+def profile_costs() -> str:
     """What each profile trains and about how long that takes; folded below, study by study."""
     rows = []
     for profile, row in PROFILES.items():
@@ -59,9 +59,9 @@ def costs() -> str:
         rows.append({"profile": f"`{profile}`", "what it is": row.says, "runs": len(runs),
                      "training on two CPU cores without bf16, about":
                          duration(runs, "cpu") if profile != "full" else "not on a CPU"})
-    return (markdown(pd.DataFrame(rows))
+    return (as_markdown(pd.DataFrame(rows))
             + "\n\n<details><summary>Each study, its question and its cost</summary>\n\n"
-            + markdown(study_costs()) + "\n\n</details>")
+            + as_markdown(study_costs()) + "\n\n</details>")
 
 
 def study_costs(profiles: tuple[str, ...] = ("small", "pilot", "real", "full")):
@@ -86,7 +86,7 @@ def duration(runs, device: str) -> str:
 
 def blocks() -> str:
     """Every block by name: what it does, where it stands by default, its cost in ResNet-18."""
-    return markdown(pd.DataFrame([{
+    return as_markdown(pd.DataFrame([{
         "name": f"`{name}`", "what it is": row.says,
         "default place": f"`{row.placement}`" if name != "none" else "",
         "parameters in ResNet-18":
@@ -108,10 +108,10 @@ def faults(path: Path | None = None) -> str:
     rows.append({"": "", "fault": f"seed {stored['seed']}, {stored['seconds'] / 60:.0f} min",
                  "done and found": f"{stored['cores']} cores, {stored['os']}",
                  "tests": f"PyTorch {stored['torch']}"})
-    return markdown(pd.DataFrame(rows))
+    return as_markdown(pd.DataFrame(rows))
 
 
-def bench() -> str:
+def bench_results() -> str:
     """The stored benchmarks, and their figure once there is one."""
     if not speed.stored():
         return speed.NOTHING

@@ -43,11 +43,11 @@ UNSIGNED, SIGNED = ("ratio", "accuracy"), ("train", "surplus")
 
 
 def table(df) -> Markdown:
-    """A table of `analysis` as a notebook shows it (see `markdown`)."""
-    return Markdown(markdown(df))
+    """A table of `analysis` as a notebook shows it (see `as_markdown`)."""
+    return Markdown(as_markdown(df))
 
 
-def markdown(df) -> str:
+def as_markdown(df) -> str:
     """A DataFrame as a Markdown table: the cell in one column, blocks by their names, a value with
     its ``low`` and ``high`` as one interval, with its ``sd`` as mean ± sd; NaN is a dash."""
     if not len(df):
@@ -115,7 +115,7 @@ def sentence(row) -> str:
             f"{plural(row.n, 'seed')}, {word}{train}")
 
 
-def counted(tested) -> str:
+def counted_verdicts(tested) -> str:
     """``11 worse (7 of them had not fitted as far), 2 equivalent``, of rows of `arms_table`."""
     late = sum(behind(row) for row in tested.itertuples())
     note = f" ({late} of them had not fitted as far)" if late else ""
@@ -126,10 +126,10 @@ def counted(tested) -> str:
 def answer(study_name: str, profile: str = "auto") -> Markdown:
     """The study's question and what its records say."""
     df = collect(study_name, resolve_profile(profile, study_name))
-    return Markdown(f"**{STUDIES[study_name].question}**\n\n{reading(df)}")
+    return Markdown(f"**{STUDIES[study_name].question}**\n\n{gains_in_words(df)}")
 
 
-def reading(df) -> str:
+def gains_in_words(df) -> str:
     """One sentence per cell: each arm's gain, its interval and what follows; then the rule."""
     if not len(df):
         return "This study is not in this profile."
@@ -202,7 +202,7 @@ def claims_table(audit):
     return pd.DataFrame(rows)
 
 
-def headline(audit) -> str:
+def claims_headline(audit) -> str:
     """The audit in a few sentences, the same in every clone."""
     count = claims.tally(audit)
     same, ours = (f"{count.loc[setting, 'holds']} hold, {count.loc[setting, 'not reproduced']} are "
@@ -231,18 +231,18 @@ def abstract(df, audit) -> Markdown:
     arms = arms_table(df)
     cells = arms[(arms.arm == "none") & (arms.n > 0)]
     if not len(cells):
-        return Markdown(f"{NOTHING} {headline(audit)}")
+        return Markdown(f"{NOTHING} {claims_headline(audit)}")
     tested, profile = arms[arms.low.notna()], arms.profile.iloc[0]
     text = (f"Does attention help small-image CNNs? {plural(arms.n.sum(), 'network')} were trained "
             f"(profile `{profile}`: {PROFILES[profile].says}): "
             f"{', '.join(place(row) for row in cells.itertuples())}. Each block is compared with "
             f"the plain network of the same cell. Of {plural(len(tested), 'tested gain')}: "
-            f"{counted(tested) or 'none has enough seeds yet'}. ")
+            f"{counted_verdicts(tested) or 'none has enough seeds yet'}. ")
     if len(tested):
         ends = [tested.loc[tested.gain.idxmin()], tested.loc[tested.gain.idxmax()]]
         text += "They reach from " + " to ".join(
             f"{sentence(row)}, {place(row)}" for row in ends) + ". "
-    return Markdown(f"{text}**{headline(audit)}** {advice(arms)}")
+    return Markdown(f"{text}**{claims_headline(audit)}** {advice(arms)}")
 
 
 def advice(arms) -> str:
