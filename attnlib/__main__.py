@@ -184,9 +184,9 @@ def named_studies(name: str) -> list[str]:
 def study(args) -> None:
     import time
 
-    from .analysis.words import status_line
     from .experiments.grid import plan_table, resolve_profile, run_grid
     from .experiments.grid import study as study_runs
+    from .report.show import status_line
     profile = resolve_profile(args.profile)
     os.environ["ATTNLIB_JOBS"] = args.jobs
     started = time.monotonic()

@@ -10,23 +10,23 @@ from matplotlib.figure import Figure
 from scipy import stats as reference
 
 from attnlib import collect
-from attnlib.analysis import calibration, convergence, inference, pareto, selection
-from attnlib.bench.speed import latencies
+from attnlib.analysis import calibration, costs, curves, inference
+from attnlib.bench.speed import latencies, steps
 from attnlib.experiments import store
 from attnlib.experiments.grid import estimate_seconds, histories, study
 from attnlib.experiments.studies import STUDIES
 from attnlib.figures import charts, plots
 from attnlib.figures.alttext import describe
-from attnlib.report import readme
+from attnlib.report import readme, show
 from attnlib.training.run import Run
 
 FIELDS = {"width": 0.25, "n_train": 10_000, "n_val": 2_000}
 CLASSES = ["cat", "dog"]
 
 
-def put(arm: str, curves, right=0.5, arrays=None, **own) -> None:
+def put(arm: str, accuracies, right=0.5, arrays=None, **own) -> None:
     """Records of profile own: a list of validation accuracies a seed; the test score ``right``."""
-    for seed, curve in enumerate(curves):
+    for seed, curve in enumerate(accuracies):
         run = Run("cifar10", attention=arm, seed=seed, epochs=len(curve),
                   **FIELDS | own.get("run", {}))
         history = [{"val_accuracy": y, "val_nll": 2 - y, "loss": 1.0} for y in curve]
@@ -49,22 +49,22 @@ def runs():
     ([0.1, 0.5, 0.7], 0.5, 2.0), ([0.1, 0.5, 0.7], 0.3, 1.5), ([0.4, 0.5], 0.3, 1.0),
     ([0.1, 0.2], 0.3, math.inf), ([0.1, 0.6, 0.2, 0.9], 0.6, 2.0)])
 def test_the_epoch_at_which_a_curve_first_reaches_a_level(curve, level, epoch):
-    assert convergence.epochs_to(curve, level) == pytest.approx(epoch)
+    assert curves.epochs_to(curve, level) == pytest.approx(epoch)
 
 
 def test_the_levels_do_not_depend_on_any_curve():
     for profile, dataset, expected in (("pilot", "cifar10", (0.4, 0.5, 0.6)),
                                        ("real", "cifar100", (0.3, 0.4, 0.5)),
-                                       ("own", "cifar10", convergence.ELSEWHERE)):
+                                       ("own", "cifar10", curves.ELSEWHERE)):
         for end in (0.1, 0.9):
             history = pd.DataFrame([{"profile": profile, "dataset": dataset, "val_accuracy": end}])
-            assert convergence.levels(history) == expected
+            assert curves.levels_of(history) == expected
 
 
 def test_the_ratio_is_of_geometric_means_with_dunnetts_interval_of_the_logarithms():
     a, b, c = (np.array(x) for x in ([2.0, 3.0, 5.0, 4.0], [2.5, 3.0, 7.0, 6.0], [2.0, 2.0, 3.0]))
     epochs = pd.DataFrame({"se": a, "none": b, "sa": [*c, math.nan], "ca": [math.inf] * 4})
-    r = convergence.ratio(epochs, "se")
+    r = curves.epochs_ratio(epochs, "se")
     expected = inference.dunnett([np.log(a), np.log(c)], np.log(b))[0]
     assert r.mean == pytest.approx(reference.gmean(a) / reference.gmean(b)) and r.n == 4
     assert (r.low, r.high) == pytest.approx((math.exp(expected.low), math.exp(expected.high)))
@@ -72,18 +72,18 @@ def test_the_ratio_is_of_geometric_means_with_dunnetts_interval_of_the_logarithm
 
 def test_a_run_that_never_gets_there_counts_as_infinitely_late():
     epochs = pd.DataFrame({"se": [2.0, 3.0, 2.0, math.inf, 2.0, 2.0], "none": [2.0] * 6})
-    r = convergence.ratio(epochs, "se")
+    r = curves.epochs_ratio(epochs, "se")
     assert r.mean == 1.0 and (r.low, r.high) == (1.0, math.inf) and r.n == 6
-    few = convergence.ratio(epochs.tail(4), "se")
+    few = curves.epochs_ratio(epochs.tail(4), "se")
     assert (few.low, few.high) == (0.0, math.inf)           # four values bound no median at 95 %
-    assert math.isnan(convergence.ratio(epochs * math.inf, "se").mean)     # nobody: says nothing
-    assert convergence.ratio(epochs, "cbam").n == 0
+    assert math.isnan(curves.epochs_ratio(epochs * math.inf, "se").mean)     # nobody: says nothing
+    assert curves.epochs_ratio(epochs, "cbam").n == 0
 
 
 def test_where_neither_got_there_any_factor_is_possible():
     epochs = pd.DataFrame({"se": [6.0] * 8 + [math.inf], "none": [2.0] * 8 + [math.inf]})
-    assert convergence.ratio(epochs, "se")[:4] == (3.0, 3.0, 3.0, 9)
-    short = convergence.ratio(epochs.tail(6), "se")
+    assert curves.epochs_ratio(epochs, "se")[:4] == (3.0, 3.0, 3.0, 9)
+    short = curves.epochs_ratio(epochs.tail(6), "se")
     assert short[:4] == (3.0, 0.0, math.inf, 6)
 
 
@@ -91,22 +91,20 @@ def test_the_interval_of_a_median_covers_it_at_least_95_times_in_100():
     rng = np.random.default_rng(0)
     for n in (6, 9, 20):
         draws = rng.exponential(size=(1500, n))
-        bounds = np.array([convergence.order_interval(row) for row in draws])
+        bounds = np.array([curves.order_interval(row) for row in draws])
         inside = (bounds[:, 0] <= math.log(2)) & (math.log(2) <= bounds[:, 1])
         assert inside.mean() > 0.95 - 3 * math.sqrt(0.05 * 0.95 / 1500)
 
 
-def test_convergence_in_words():
+def test_epochs_from_records():
     put("none", [[0.3, 0.52, 0.7]] * 3)
     put("se", [[0.52, 0.7, 0.7]] * 3)
     put("sa", [[0.1, 0.2, 0.3]] * 3)
-    said = convergence.reading(runs())
-    assert "epochs to 70 % validation accuracy" in said
-    assert "SE −33 [−33, −33] % over 3 seeds, faster" in said
-    assert "spatial part did not get there in 3 of 3 runs, no interval" in said
-    assert "for this schedule alone" in said
-    table = convergence.markdown(runs())
-    assert "0 of 3" in table and "never" in table and "0.67 [0.67, 0.67]" in table
+    found = curves.epochs_table(runs()).set_index(["arm", "level"])
+    assert found.loc[("se", 0.7), ["n", "reached", "epochs"]].to_list() == [3, 3, 2.0]
+    assert found.loc[("se", 0.7), ["ratio", "low", "high"]].to_list() == pytest.approx([2 / 3] * 3)
+    assert found.loc[("sa", 0.7), ["reached", "ratio"]].to_list() == [0, math.inf]
+    assert math.isnan(found.ratio["none", 0.7])
 
 
 # --- Selection ---
@@ -115,7 +113,7 @@ def test_convergence_in_words():
 def test_one_run_by_three_rules():
     curve = pd.DataFrame({"val_accuracy": [0.2, 0.6, 0.6, 0.5],
                           "test_accuracy": [0.3, 0.5, 0.7, 0.6]})
-    assert list(selection.scored(curve).values()) == [0.6, 0.5, 0.7]
+    assert list(curves.scored(curve).values()) == [0.6, 0.5, 0.7]
 
 
 def test_selection_bias_from_records():
@@ -123,21 +121,20 @@ def test_selection_bias_from_records():
     put("none", [[0.2, 0.4, 0.6]] * 3, test_curve=tests)
     put("se", [[0.2, 0.6, 0.5]] * 3, test_curve=tests)
     put("sa", [[0.2, 0.4, 0.6]] * 3)                             # recorded no test curve
-    found = selection.table(runs())
+    found = curves.selection_table(runs())
     assert set(found.arm) == {"none", "se"} and len(found) == 6
     none, se = (found[found.arm == arm].iloc[0] for arm in ("none", "se"))
-    assert list(none[list(selection.RULES)]) == pytest.approx([60, 60, 70])
-    assert list(se[list(selection.RULES)]) == pytest.approx([60, 70, 70])
-    said = selection.reading(runs())
-    assert "6 runs, against the last epoch" in said and "best on test +10.00 [+10.00" in said
-    assert "buys +5.00 [" in said and "mean gain by up to 0.00 points" in said
-    assert "| SE " in selection.markdown(runs())
+    assert list(none[list(curves.RULES)]) == pytest.approx([60, 60, 70])
+    assert list(se[list(curves.RULES)]) == pytest.approx([60, 70, 70])
+    bias = curves.selection_bias(runs()).set_index(["habit", "in place of"])
+    assert bias.loc[(curves.ON_TEST, curves.LAST), ["runs", "buys"]].to_list() == [6, 10.0]
+    assert bias.buys[curves.ON_TEST, curves.ON_VAL] == pytest.approx(5)
+    assert bias.moves[curves.ON_TEST, curves.LAST] == pytest.approx(0)
 
 
-def test_without_test_curves_selection_says_so():
+def test_without_test_curves_there_is_no_bias():
     put("none", [[0.2, 0.4]])
-    for words in (selection.reading(runs()), selection.markdown(runs())):
-        assert "recorded its test curve yet" in words
+    assert curves.selection_table(runs()).empty and curves.selection_bias(runs()).empty
 
 
 # --- Calibration and classes ---
@@ -169,25 +166,26 @@ def test_calibration_and_classes_from_records():
     put("none", [[0.5]] * 3, 0.5, arrays([0, 0, 1, 1, 1, 1, 0, 0], [1.0] * 8, label))
     put("se", [[0.5]] * 3, 0.75, arrays([0, 0, 0, 0, 1, 1, 0, 0], [1.0] * 8, label))
     put("sa", [[0.5]] * 3)                                       # without stored predictions
-    table = calibration.table(runs())
-    assert dict(table.groupby("arm").ece.mean()) == pytest.approx({"none": 50, "se": 25})
-    assert "`none` is overconfident by 50.0 points" in calibration.reading(runs())
-    assert "lower calibration error than none's with SE" in calibration.reading(runs())
-    assert "by more than 25.0 points. Labels are smoothed by 0.1." in calibration.reading(runs())
-    assert "−25.0 [−25.0, −25.0]" in calibration.markdown(runs())
-    gains = calibration.by_class(runs()).set_index("label")
+    table = calibration.calibration_table(runs()).set_index("arm")
+    assert set(table.index) == {"none", "se"} and set(table.n) == {3}
+    assert table.ece.to_dict() == pytest.approx({"none": 50, "se": 25})
+    assert table.surplus.to_dict() == pytest.approx({"none": 50, "se": 25})
+    assert table.loc["se", ["ece_gain", "ece_gain_low", "ece_gain_high"]].to_list() == \
+        pytest.approx([-25] * 3)
+    gains = calibration.class_table(runs()).set_index("label")
     assert dict(gains.gain) == {"cat": 50.0, "dog": 0.0} and set(gains.n) == {3}
-    said = calibration.classes_reading(runs())
-    assert "1 of 2 class gains" in said and "SE on cat +50.0 [+50.0, +50.0]" in said
 
 
-def test_label_smoothing_is_named_where_recipes_differ_in_it():
+def test_intervals_hold_for_all_blocks_of_the_profile_whatever_is_shown():
     label = [0, 0, 0, 0, 1, 1, 1, 1]
-    put("none", [[0.5]] * 3, 0.75, arrays([0, 0, 0, 0, 1, 1, 0, 0], [0.5] * 8, label))
-    put("none", [[0.5]] * 3, 0.75, arrays([0, 0, 0, 0, 1, 1, 0, 0], [1.0] * 8, label),
-        run={"recipe": "plain"})
-    said = calibration.reading(runs())
-    assert "accuracy is +25.0 points with smoothing 0, −25.0 points with smoothing 0.1." in said
+    for arm, sure in (("none", 0.5), ("se", 0.6), ("sa", 0.7)):
+        put(arm, [[0.5]] * 3, 0.5, arrays([0, 0, 1, 1, 1, 1, 0, 0], [sure] * 8, label))
+    every, some = runs(), runs()[lambda df: df.arm != "sa"]
+    for make in (calibration.calibration_table, calibration.class_table):
+        shown, whole = make(some), make(every)
+        assert "sa" not in set(shown.arm)
+        pd.testing.assert_frame_equal(shown.reset_index(drop=True),
+                                      whole[whole.arm != "sa"].reset_index(drop=True))
 
 
 # --- Cost ---
@@ -195,20 +193,19 @@ def test_label_smoothing_is_named_where_recipes_differ_in_it():
 
 def test_the_front_is_what_no_other_dominates():
     nan = math.nan
-    assert pareto.front([70, 71, 71, 69, 90], [1, 2, 3, 1, nan]) == [True, True, False, False,
+    assert costs.front([70, 71, 71, 69, 90], [1, 2, 3, 1, nan]) == [True, True, False, False,
                                                                      False]
-    assert pareto.front([70, 70], [1, 1]) == [True, True]        # equals do not dominate
+    assert costs.front([70, 70], [1, 1]) == [True, True]        # equals do not dominate
 
 
-def test_the_front_in_words():
+def test_the_front_of_parameters():
     put("none", [[0.5]] * 3, 0.5, params=100)
     put("se", [[0.5]] * 3, 0.6, params=200)
     put("sa", [[0.5]] * 3, 0.55, params=300)
-    table = pareto.table(runs()).set_index("arm")
+    table = costs.front_table(runs()).set_index("arm")
     assert dict(table["params front"]) == {"none": True, "sa": False, "se": True}
     half = reference.t.ppf(0.975, 2) * 1.0 / math.sqrt(3)
     assert table.low["none"] == pytest.approx(51 - half)
-    assert "against parameters: none, SE;" in pareto.reading(runs())
 
 
 # --- Figures ---
@@ -296,23 +293,21 @@ def test_inference_time_without_and_with_a_benchmark():
     assert latencies() == {("resnet18", 0.25, "se"): 2.0, ("resnet18", 0.25, "none"): 1.0}
     for arm in ("none", "se", "cbam"):
         put(arm, [[0.5]] * 3)
-    table = pareto.table(runs()).set_index("arm")
+    table = costs.front_table(runs(), {"step": steps(), "latency": latencies()}).set_index("arm")
     assert list(table.latency[["none", "se"]]) == [1.0, 2.0] and math.isnan(table.latency["cbam"])
     assert list(table["latency front"][["none", "se", "cbam"]]) == [True, False, False]
     assert list(table.step[["none", "se"]]) == [1.0, 1.5] and math.isnan(table.step["cbam"])
-    assert "training step: none; inference time: none." in pareto.reading(runs())
 
 
 # --- What the studies cost ---
 
 
 def test_a_row_for_each_study_with_its_question_runs_and_time():
-    text = readme.study_costs(("small",))
+    text = show.as_markdown(readme.study_costs(("small",)))
     for name, row in STUDIES.items():
         line = next(x for x in text.splitlines() if x.startswith(f"| `{name}` "))
         assert row.question in line
         assert (f"| {len(study(name, 'small'))} runs, " in line) == ("small" in row.plans)
-    assert "estimates" in text and "a guess" in text
 
 
 def test_a_gpu_is_estimated_to_be_faster():

@@ -179,9 +179,9 @@ def test_targets_are_judged_row_by_row():
 
 
 def test_the_readme_shows_what_is_stored(out, tmp_path):
-    assert readme.bench() == speed.NOTHING
+    assert readme.bench_results() == speed.NOTHING
     store.write_sealed(bench.bench_dir() / "here.json", invented())
-    assert "| SqueezeNet, width 0.125 |" in readme.bench()
+    assert "| SqueezeNet, width 0.125 |" in readme.bench_results()
     assert (out / "figures" / "readme" / "bench.png").is_file()
 
 

@@ -1,4 +1,4 @@
-"""Cards, diagrams, gate pictures, looks, and the networks of the student projects."""
+"""Cards, diagrams, gate pictures, looks, and the tables of costs."""
 import io
 import re
 
@@ -8,16 +8,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from attnlib.analysis import projects, words
+from attnlib.analysis import costs
 from attnlib.blocks import ATTENTION
-from attnlib.experiments.grid import collect, study
+from attnlib.experiments.grid import study
 from attnlib.explain.tracing import trace
 from attnlib.figures import cards, diagrams, gatemaps, plots
 from attnlib.figures.cards import EQUATIONS, SHELVES
 from attnlib.networks import BACKBONES
 from attnlib.networks import build as models
-from attnlib.networks.build import build_model
-from attnlib.networks.cost import attention_blocks
+from attnlib.report.article import chosen_runs
 
 BLOCKS = [name for name in models.BLOCKS if name != "none"]
 
@@ -142,8 +141,6 @@ def test_stored_weights_are_shown_where_there_are_any():
     assert list(df.attention) == ["se"], "smoke has the study's first two arms alone"
     found = gatemaps.seen("se", "smoke")
     assert "trained" in found.caption and "untrained" not in found.caption
-    text = words.glance(df)
-    assert "1 of 1 planned run finished" in text and "1 seed" in text and "[" not in text
 
 
 def test_the_study_of_all_blocks_is_one_seed_of_each_and_pooled_nowhere():
@@ -151,8 +148,7 @@ def test_the_study_of_all_blocks_is_one_seed_of_each_and_pooled_nowhere():
     assert sorted(run.attention for run in runs) == sorted(ATTENTION)
     assert {run.seed for run in runs} == {0}
     chosen = {"hybrid": "smoke", "blocks": "smoke"}
-    assert not set(words.all_runs(chosen).id) & {run.id for run in study("blocks", "smoke")}
-    assert words.glance(collect("blocks", "smoke")) == "No block has a finished run yet."
+    assert not set(chosen_runs(chosen).id) & {run.id for run in study("blocks", "smoke")}
 
 
 # --- One look for each block ---
@@ -171,45 +167,13 @@ def test_families_have_hues_of_their_own():
     assert len(set(hues)) == len(hues)
 
 
-# --- The projects' networks and the tables of costs ---
-
-
-def test_every_project_network_is_named_once():
-    assert {row.project for row in projects.ROWS} == set(projects.PROJECTS)
-    rows = [(r.project, r.theirs, r.backbone, r.placement) for r in projects.ROWS]
-    assert len(set(rows)) == len(rows)
-
-
-@pytest.mark.parametrize("row", projects.ROWS, ids=lambda r: f"{r.project}-{r.theirs}-{r.backbone}")
-def test_a_project_network_is_built(row):
-    if not projects.known(row):
-        pytest.skip(f"{row.backbone} with {row.attention} is not in the tables")
-    with torch.device("meta"):
-        model = build_model(row.backbone, row.attention, placement=row.placement, width=0.25)
-    assert bool(attention_blocks(model)) == (row.attention != "none")
-
-
-def test_the_projects_table_joins_the_stages_of_a_block():
-    text = projects.table("P1")
-    assert "NEW_1, _12, _23, _123" in text and "`post_add@1, @12, @23, @123`" in text
-    assert "P0" not in text and "P0" in projects.table() and projects.PROJECTS["P1"] in text
-
-
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("block", ["se", "bam", "new", "aa"])
-def test_added_parameters_are_those_of_the_built_network(backbone, block):
-    try:
-        with torch.device("meta"):
-            own, plain = build_model(backbone, block), build_model(backbone)
-    except ValueError:
-        assert words.added(backbone, block) is None
-        return
-    sizes = [sum(p.numel() for p in m.parameters()) for m in (own, plain)]
-    assert words.added(backbone, block) == sizes[0] - sizes[1]
+# --- The tables of costs ---
 
 
 def test_tables_of_costs_name_every_network_and_block():
-    networks, added = words.networks_table(), words.added_table()
-    assert all(f"`{name}`" in networks and f"`{name}`" in added for name in BACKBONES)
-    assert all(f"`{name}`" in added for name in ATTENTION if name != "none")
-    assert "11,173,962" in networks
+    networks, added = costs.networks_table(), costs.added_table(("resnet18",))
+    assert list(networks.network) == [f"`{name}`" for name in BACKBONES]
+    assert networks.set_index("network").parameters["`resnet18`"] == 11_173_962
+    assert list(added.block) == [f"`{name}`" for name in ATTENTION if name != "none"]
+    se = costs.cost_of("resnet18", "se")["attention_params"]
+    assert added.set_index("block")["`resnet18`"]["`se`"] == pytest.approx(se / 1e3)

@@ -1,25 +1,26 @@
 """The claims of four projects: that each can be decided, and that the verdicts follow the records.
 """
-import math
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+import torch
 from helpers import put_record
 
-from attnlib.analysis import claims, evidence, places, stats
+from attnlib.analysis import claims, evidence, stats
 from attnlib.analysis.claims import CLAIMS, KINDS, METRICS
-from attnlib.analysis.evidence import Finding
-from attnlib.analysis.projects import PROJECTS, ROWS
+from attnlib.analysis.inference import Effect
+from attnlib.analysis.projects import PROJECTS, networks_of_projects, projects_table, read_rows
 from attnlib.bench.bench import bench_dir
 from attnlib.data.datasets import DATASETS
 from attnlib.experiments import store
 from attnlib.experiments.studies import STUDIES, plans, run_of
 from attnlib.explain import camstore
-from attnlib.networks.build import canonical_attention
-from attnlib.report import notebooks
+from attnlib.networks.build import build_model, canonical_attention
+from attnlib.networks.cost import attention_blocks
+from attnlib.report import article, notebooks, show
 from attnlib.training.recipes import RECIPES
 from attnlib.training.run import Run
 
@@ -30,8 +31,12 @@ def claim(number: str) -> claims.Claim:
     return next(c for c in CLAIMS if c.number == number)
 
 
-def finding(low: float, high: float, n: int = 6, sd: float = 1.0) -> Finding:
-    return Finding(stats.Difference((low + high) / 2, low, high, n, n), sd)
+def judge(number: str, profile=None) -> dict:
+    return claims.judge_claim(claim(number), profile, measures=article.MEASURED)
+
+
+def effect(low: float, high: float) -> Effect:
+    return Effect((low + high) / 2, low, high, 6, sd=1.0)
 
 
 def put(arm: str, accuracies, dataset: str = "cifar10", **own) -> list[Run]:
@@ -53,7 +58,7 @@ def test_every_claim_is_there_once_and_of_a_known_kind():
                                                     for k in range(1, end + 1)}
     for c in CLAIMS:
         assert c.kind in KINDS and c.metric in METRICS and c.project in PROJECTS
-        assert c.quote and c.says and c.note and c.words
+        assert c.quote and c.says and c.note and c.read
         assert (c.claimed is not None) == (c.kind in ("gain", "percent", "level", "count"))
 
 
@@ -94,7 +99,7 @@ def test_the_fashion_mnist_reports_setting_is_our_recipe_plain():
 @pytest.mark.parametrize("c", [c for c in CLAIMS if c.study], ids=lambda c: c.number)
 def test_a_study_plans_what_decides_a_claim(c):
     assert c.study in STUDIES
-    cells = [cell for cell in claims.cells_of(c) if cell[0] != "smoke"]
+    cells = [cell for cell in claims.deciding_cells(c) if cell[0] != "smoke"]
     assert cells and (not c.own or c.own in [recipe for _, recipe in cells])
 
 
@@ -102,10 +107,10 @@ def test_a_study_plans_what_decides_a_claim(c):
                                or c.own == "P0" and c.kind == "gain"], ids=lambda c: c.number)
 def test_a_projects_own_form_is_a_row_of_its_table_of_networks(c):
     """Block, network and place, and they are trained in profile real or full."""
-    ours = {(r.backbone, f"{canonical_attention(r.attention, r.backbone)} {r.placement}")
-            for r in ROWS}
+    ours = {(backbone, f"{canonical_attention(block, backbone)} {placement}")
+            for backbone, block, placement in networks_of_projects()}
     assert {(c.backbone, arm) for arm in (c.arm, c.base) if arm != "none"} <= ours
-    assert {p for p, _ in claims.cells_of(c)} & {"real", "full"}
+    assert {p for p, _ in claims.deciding_cells(c)} & {"real", "full"}
 
 
 def test_only_counts_times_and_texts_need_no_study():
@@ -127,25 +132,25 @@ def test_only_counts_times_and_texts_need_no_study():
     ("level", 80.0, 79.0, 81.0, "holds"), ("level", 80.0, 80.1, 81.0, "not reproduced")])
 def test_verdicts_of_each_kind_at_a_margin_of_one(kind, claimed, low, high, says):
     c = claim("0.1a")._replace(kind=kind, claimed=claimed)
-    assert claims.verdict(c, finding(low, high), 1.0).startswith(says)
+    assert claims.verdict_on(c, effect(low, high), 1.0).startswith(says)
 
 
 def test_where_less_is_better_an_order_turns_round():
     c = claim("2.3")._replace(metric="nll")
-    assert claims.verdict(c, finding(-0.3, -0.1), 0.0, -1) == "holds"
-    assert claims.verdict(c, finding(0.1, 0.3), 0.0, -1) == "not reproduced"
+    assert claims.verdict_on(c, effect(-0.3, -0.1), 0.0, -1) == "holds"
+    assert claims.verdict_on(c, effect(0.1, 0.3), 0.0, -1) == "not reproduced"
 
 
 def test_without_an_interval_nothing_is_decided():
-    one = Finding(stats.Difference(9.0, math.nan, math.nan, 1, 1))
+    one = Effect(9.0, n=1)
     for number in ("0.1a", "0.4a", "3.1d", "3.1i"):
-        assert claims.verdict(claim(number), one, 1.0) == "undecided: needs more seeds"
+        assert claims.verdict_on(claim(number), one, 1.0) == "undecided: needs more seeds"
 
 
 def test_a_level_is_held_against_what_another_run_would_give():
     found = evidence.level(pd.Series([80.0, 80.2, 80.4]))
     half = stats.t_half_width(0.2, 3) * 2                       # the root of n + 1
-    assert (found.d.mean, found.d.high) == pytest.approx((80.2, 80.2 + half))
+    assert (found.mean, found.high) == pytest.approx((80.2, 80.2 + half))
 
 
 def test_counts_are_decided_by_building_the_networks():
@@ -161,23 +166,23 @@ def test_counts_are_decided_by_building_the_networks():
 
 
 def test_without_records_only_counts_are_decided():
-    df = claims.audit()
+    df = article.full_audit()
     decided = df[df.verdict.isin(("holds", "not reproduced"))]
     assert set(decided.kind) == {"count"}
     assert set(df.verdict[df.kind.isin(claims.UNJUDGED)]) == {"not judged"}
     n = sum(c.judged for c in CLAIMS)
-    assert claims.headline(df).startswith(
+    assert show.claims_headline(df).startswith(
         f"Of {n} testable claims in four public projects, in the project's own setting 2 hold, 0 "
         "are not reproduced, 0 are undecided; under our protocol, which is another in size, "
         "schedule, metric or machine, 0 hold, 1 are not reproduced, 0 are undecided; "
         f"{n - 3} are not tested here (run `make reproduce`). Of those that hold 0 are of a gain")
-    assert claims.headline(df).endswith("none yet.")
+    assert show.claims_headline(df).endswith("none yet.")
 
 
 def test_a_claim_is_answered_by_the_difference_of_its_arms():
     put("none", [70.0, 71.0, 72.0])
     put("hybrid", [70.5, 71.0, 72.6])
-    row = claims.judge(claim("0.1a"))
+    row = judge("0.1a")
     expected = scipy.stats.ttest_ind([70.5, 71.0, 72.6], [70.0, 71.0, 72.0])
     low, high = expected.confidence_interval()                  # of one arm Dunnett's is Student's
     assert (row["profile"], row["n"], row["verdict"]) == ("pilot", 3, "not reproduced")
@@ -185,18 +190,18 @@ def test_a_claim_is_answered_by_the_difference_of_its_arms():
                                                                        abs=1e-4)
     assert row["setting"] == claims.OURS and row["difference"] == "undecided"
     assert row["scope"] == "10,000 images, 8 epochs, width 0.25, batch norm"
-    text = claims.table(claims.audit(None, "P0"))
+    text = show.as_markdown(show.claims_table(article.full_audit(None, "P0")))
     assert "not reproduced under our protocol" in text and "81.22% → 90.71%" in text
 
 
 def test_a_gain_as_claimed_holds_and_one_seed_decides_nothing():
     put("none", [60.0, 61.0, 62.0])
     put("hybrid", [69.0, 71.0, 71.5])
-    assert claims.judge(claim("0.1a"))["verdict"] == "holds"
+    assert judge("0.1a")["verdict"] == "holds"
     run = run_of(plans("networks", "pilot")[0], "pilot", "none", 0)
     for arm in ("none", "hybrid"):
         put_record(Run(**run.as_dict() | {"attention": arm}), "pilot")
-    row = claims.judge(claim("0.3a"))
+    row = judge("0.3a")
     assert (row["n"], row["verdict"]) == (1, "undecided: needs more seeds")
 
 
@@ -207,12 +212,13 @@ def test_the_projects_own_recipe_decides_where_full_has_it():
             ours = Run("fashionmnist", attention=arm, seed=seed, epochs=40)
             put_record(own, "full", test={"accuracy": value + seed / 1e4, "nll": 1.0, "n": 10})
             put_record(ours, "full", test={"accuracy": 0.95, "nll": 1.0, "n": 10})
-    row = claims.judge(claim("3.1a"), "full")
+    row = judge("3.1a", "full")
     assert (row["recipe"], row["setting"], row["verdict"]) == ("plain", claims.SAME, "holds")
     assert row["scope"] == "54,000 images, at most 50 epochs, width 1, batch norm"
     assert row["estimate"] == pytest.approx(-0.6, abs=0.01)
-    assert claims.said(next(claims.audit("full", "P3").itertuples())) == "holds"
-    level = claims.judge(claim("3.1i"), "full")
+    shown = show.claims_table(article.full_audit("full", "P3"))
+    assert shown.verdict[0] == "holds"
+    level = judge("3.1i", "full")
     assert (level["setting"], level["verdict"]) == (claims.SAME, "not reproduced")   # 90, not 93.27
 
 
@@ -222,10 +228,10 @@ def test_in_another_setting_a_level_is_not_judged_and_a_narrow_network_is_ours()
             place = None if arm == "none" else "stem"
             run = Run("cifar10", attention=arm, placement=place, seed=seed, recipe="P0", width=0.25)
             put_record(run, "real", test={"accuracy": value + seed / 1e3, "nll": 1.0, "n": 10})
-    row = claims.judge(claim("0.1b"))
+    row = judge("0.1b")
     assert (row["profile"], row["recipe"], row["setting"]) == ("real", "P0", claims.OURS)
     assert row["scope"] == "45,000 images, at most 30 epochs, width 0.25, batch norm"
-    assert row["verdict"] == "holds" and claims.judge(claim("0.1d"))["verdict"] == claims.UNTESTED
+    assert row["verdict"] == "holds" and judge("0.1d")["verdict"] == claims.UNTESTED
 
 
 def test_training_scores_are_those_of_the_last_epoch():
@@ -234,15 +240,15 @@ def test_training_scores_are_those_of_the_last_epoch():
             run = Run("cifar10", "resnet50_slim", arm, seed=seed, recipe="P2", width=0.25)
             put_record(run, "real", history=[{"loss": 9.0, "train_accuracy": 0.1},
                                              {"loss": last, "train_accuracy": 1 - last}])
-    assert claims.judge(claim("2.5c"))["estimate"] == pytest.approx(-0.01)
-    assert claims.judge(claim("2.5e"))["estimate"] == pytest.approx(1.0)
+    assert judge("2.5c")["estimate"] == pytest.approx(-0.01)
+    assert judge("2.5e")["estimate"] == pytest.approx(1.0)
 
 
 def test_a_contrast_is_a_difference_of_gains():
     for dataset, gain in (("cifar10", 2.0), ("fashionmnist", 0.5)):
         put("none", [60.0, 61.0, 62.5], dataset)
         put("se", [60.0 + gain, 61.1 + gain, 62.3 + gain], dataset)
-    row = claims.judge(claim("3.5a"))
+    row = judge("3.5a")
     assert row["estimate"] == pytest.approx(1.5) and row["verdict"] == "not judged"
 
 
@@ -250,7 +256,7 @@ def test_epochs_are_a_percentage_of_the_bases():
     curves = {"none": [0.2, 0.4, 0.6, 0.6], "hybrid": [0.2, 0.6, 0.6, 0.6]}
     for arm, curve in curves.items():
         put(arm, [60.0] * 3, history=[{"val_accuracy": y} for y in curve])
-    row = claims.judge(claim("0.6"))
+    row = judge("0.6")
     assert row["estimate"] == pytest.approx(-100 / 3) and row["verdict"] == "holds"
 
 
@@ -261,7 +267,7 @@ def test_epochs_are_a_percentage_of_the_bases():
 def test_focus_is_in_percent_of_the_bases_and_up_is_better(number, metric, base, arm, gain,
                                                            verdict):
     c, label, wrong = claim(number), np.zeros(4, np.uint8), np.array([0, 0, 0, 1], np.uint8)
-    profile = next(p for p, _ in reversed(claims.cells_of(c)) if p != "smoke")
+    profile = next(p for p, _ in reversed(claims.deciding_cells(c)) if p != "smoke")
     plan = plans(c.study, profile)[0]
     for (name, value), said in ((base, label), (arm, wrong)):
         for seed in range(3):
@@ -271,7 +277,7 @@ def test_focus_is_in_percent_of_the_bases_and_up_is_better(number, metric, base,
                     f"{metric}_2": np.array([value] * 3 + [9.0], np.float16)}
             cam = store.write_arrays(profile, f"{run.id}.cam", seen)
             put_record(run, profile, arrays={"cam": cam})
-    row = claims.judge(c, profile)
+    row = judge(number, profile)
     assert row["estimate"] == pytest.approx(gain, abs=0.1) and row["n"] == 3
     assert row["verdict"] == verdict
 
@@ -283,22 +289,22 @@ def test_time_is_from_the_benchmark_at_the_claims_size():
     store.write_sealed(bench_dir() / "made-up.json", {
         "schema": store.SCHEMA, "id": "made-up", "env": {"device": "an abacus"},
         "rows": {"claimed": row}})
-    found = claims.judge(claim("3.4b"))
+    found = judge("3.4b")
     assert found["estimate"] == pytest.approx(50.0) and found["verdict"] == "holds"
     assert found["scope"] == ("28×28×1 pixels, batch 64, width 1, on an abacus, in turns at a load "
                               "of 3")
-    assert claims.said(pd.Series(found)) == "holds under our protocol"
+    assert show.claims_table(pd.DataFrame([found])).verdict[0] == "holds under our protocol"
 
 
 def test_the_headline_counts_what_the_rows_say():
-    df = claims.audit()
+    df = article.full_audit()
     put_in = {"profile": "pilot", "setting": claims.OURS}
     for number, verdict, difference in (("0.1a", "not reproduced", "equivalent"),
                                         ("0.2a", "holds", "better"),
                                         ("0.3a", "undecided: needs about 9 seeds", "")):
         own = put_in | {"verdict": verdict, "difference": difference}
         df.loc[df.number == number, list(own)] = list(own.values())
-    said = claims.headline(df)
+    said = show.claims_headline(df)
     assert "machine, 1 hold, 2 are not reproduced, 1 are undecided" in said
     assert "Of those that hold 1 are of a gain in accuracy. Of the 2 differences" in said
     assert "1 equivalent" in said and "1 better" in said
@@ -309,7 +315,7 @@ def test_a_clone_says_the_same_headline():
     count: a clone has none of them."""
     put("none", [70.0, 71.0, 72.0])
     put("hybrid", [70.5, 71.0, 72.6])
-    clone = claims.headline()
+    clone = show.claims_headline(article.full_audit())
     for k, arm in enumerate(("none", "cbam")):
         for seed in range(3):
             run = run_of(plans("hybrid", "small")[0], "small", arm, seed)
@@ -318,13 +324,29 @@ def test_a_clone_says_the_same_headline():
                     "lift_2": np.full(4, 1.0 + k, np.float16)}
             put_record(run, "small",
                        arrays={"cam": store.write_arrays("small", f"{run.id}.cam", seen)})
-    asked = claims.audit("small", "P2")
+    asked = article.full_audit("small", "P2")
     assert asked.verdict[asked.number == "2.4a"].item() == "holds"
     assert claims.tally(asked).loc[claims.OURS, "holds"] == 0
-    assert claims.headline() == clone
+    assert show.claims_headline(article.full_audit()) == clone
 
 
-# --- Places ---
+# --- The projects' networks, files and plots ---
+
+
+@pytest.mark.parametrize("row", networks_of_projects(), ids=lambda row: "-".join(map(str, row)))
+def test_a_project_network_is_built(row):
+    backbone, block, placement = row
+    with torch.device("meta"):
+        model = build_model(backbone, block, placement=placement, width=0.25)
+    assert bool(attention_blocks(model)) == (block != "none")
+
+
+def test_the_projects_table_joins_the_stages_of_a_block():
+    text = show.as_markdown(projects_table("P1"))
+    assert "NEW_1, _12, _23, _123" in text and "`post_add@1, @12, @23, @123`" in text
+    assert PROJECTS["P1"] in text and PROJECTS["P0"] not in text
+    assert set(projects_table().project) == set(PROJECTS.values())
+
 
 NAMED = {     # what the projects' READMEs and reports name
     "P0": "train_hybrid_attention.py evaluate_model.py models/resnet_hybrid.py "
@@ -343,26 +365,17 @@ NAMED = {     # what the projects' READMEs and reports name
 }
 
 
+PLACES = read_rows("places.csv")
+
+
 @pytest.mark.parametrize("project", NAMED)
 def test_all_that_a_project_names_has_its_place(project):
-    theirs = " ".join(p.theirs for p in places.PLACES if p.project == project)
+    theirs = " ".join(row["theirs"] for row in PLACES if row["project"] == project)
     assert [name for name in NAMED[project].split() if name not in theirs] == []
 
 
-def test_every_claim_has_its_place():
-    theirs = {p.theirs for p in places.PLACES}
-    assert all(any(t.startswith(f"claim {c.number}:") for t in theirs) for c in CLAIMS)
-
-
 def test_every_section_named_is_in_its_notebook():
-    headings = {book.stem: {line.lstrip("# ").strip() for cell in notebooks.read(book).cells
-                            if cell.cell_type == "markdown"
-                            for line in cell.source.splitlines() if re.match("#+ ", line)}
-                for book in notebooks.chosen()}
-    assert [p.ours for p in places.PLACES if p.ours[1] not in headings.get(p.ours[0], ())] == []
-
-
-def test_the_table_of_places_links_into_the_notebooks():
-    text = places.table("P3")
-    assert "[04_cbam](04_cbam.ipynb#Inference-time), Inference time" in text
-    assert "P0" not in text
+    headings = {(book.stem, line.lstrip("# ").strip()) for book in notebooks.chosen()
+                for cell in notebooks.read(book).cells if cell.cell_type == "markdown"
+                for line in cell.source.splitlines() if re.match("#+ ", line)}
+    assert {(row["notebook"], row["section"]) for row in PLACES} <= headings

@@ -53,8 +53,8 @@ def test_all_intervals_of_a_family_cover_together_95_times_in_100():
 
 def test_without_any_spread_a_difference_is_certain():
     same, other = inference.dunnett([[1.0] * 3, [2.0] * 3], [1.0] * 3)
-    assert same[:4] == (0.0, 0.0, 0.0, 1.0) and other[:4] == (1.0, 1.0, 1.0, 0.0)
-    assert inference.welch([[2.0] * 3, [1.0] * 3], [1, -1])[:4] == (1.0, 1.0, 1.0, 0.0)
+    assert same[:5] == (0.0, 0.0, 0.0, 3, 1.0) and other[:5] == (1.0, 1.0, 1.0, 3, 0.0)
+    assert inference.welch([[2.0] * 3, [1.0] * 3], [1, -1])[:5] == (1.0, 1.0, 1.0, 3, 0.0)
 
 
 # --- Welch ---

@@ -118,10 +118,10 @@ def test_a_failed_run_is_trained_again_when_it_is_asked_for_by_itself():
 
 def test_the_readmes_table_is_made_of_the_stored_result(tmp_path):
     path = tmp_path / "faults.json"
-    assert "have not been stored" in faults(path)
+    assert faults(path) == "–"
     path.write_text(json.dumps({"seed": 7, "torch": "2", "os": "Linux", "cores": 2, "seconds": 300,
                                 "faults": {"1": {"fault": "a kill", "outcome": {"passed": 1},
                                                  "counts": {"kills": 1300, "good_loads": 3}}}}))
     said = faults(path)
-    assert "1 faults in 5 minutes on 2 cores (Linux, PyTorch 2, seed 7)" in said
+    assert "seed 7, 5 min" in said and "2 cores, Linux" in said and "PyTorch 2" in said
     assert "1,300 kills, 3 good loads" in said and "1 passed" in said

@@ -1,4 +1,4 @@
-"""Comparisons against closed forms and scipy, and the words made of them."""
+"""Comparisons against closed forms and scipy."""
 import math
 from dataclasses import replace
 
@@ -9,7 +9,8 @@ from helpers import put_record
 from scipy import stats as reference
 
 from attnlib import collect
-from attnlib.analysis import inference, stats, words
+from attnlib.analysis import inference, stats
+from attnlib.analysis.inference import Effect
 from attnlib.experiments.grid import study, table
 from attnlib.experiments.studies import STUDIES
 
@@ -20,8 +21,8 @@ def frame(**arms) -> pd.DataFrame:
     rows = [{"id": f"{arm}-{seed}", "dataset": "cifar10", "backbone": "resnet18",
              "recipe": "strong", "attention": arm, "arm": arm, "seed": seed,
              "status": "missing" if math.isnan(value) else "done", "accuracy": value,
-             "profile": "pilot", "params": 1000, "macs": 2_000_000, "setting": "made up",
-             "train_accuracy": 90.0, "rise": 0.1}
+             "profile": "pilot", "width": 0.25, "epochs": 8, "params": 1000,
+             "macs": 2_000_000, "setting": "made up", "train_accuracy": 90.0, "rise": 0.1}
             for arm, values in arms.items() for seed, value in enumerate(values)]
     return pd.DataFrame(rows)
 
@@ -59,8 +60,8 @@ def test_the_family_is_dunnetts_of_all_blocks_and_controls_are_another():
     blocks = inference.dunnett([arms["se"], arms["cbam"]], base)
     alone, = inference.dunnett([arms["frozen"]], base)
     for arm, c in zip(("se", "cbam", "frozen"), (*blocks, alone), strict=True):
-        assert rows.loc[arm, ["gain", "low", "high", "p"]].to_list() == pytest.approx(c[:4])
-        assert rows.sd_diff[arm] == pytest.approx(2 ** 0.5 * c.sd)
+        assert rows.loc[arm, ["gain", "low", "high", "n", "p", "sd_diff"]].to_list() == \
+            pytest.approx(list(c))
     pooled = reference.ttest_ind(arms["frozen"], base)
     assert alone.p == pytest.approx(pooled.pvalue, abs=1e-4)
     welch = reference.ttest_ind(arms["se"], base, equal_var=False).confidence_interval()
@@ -128,12 +129,12 @@ def test_the_interval_of_pairs_is_scipys():
     expected = reference.ttest_rel(a, b).confidence_interval(0.95)
     assert (d.low, d.high) == pytest.approx((expected.low, expected.high))
     assert d.mean == pytest.approx((a - b).mean())
-    assert (d.n, d.wins) == (6, int((a > b).sum()))
+    assert d.n == 6 and d.sd == pytest.approx((a - b).std(ddof=1))
 
 
 def test_pairs_are_by_seed_and_only_finished_ones_count():
     d = stats.paired(frame(none=[60.0, 70.0, 80.0, 90.0], se=[61.0, 71.0, math.nan, 91.0]), "se")
-    assert (d.mean, d.n, d.wins) == (1.0, 3, 3)
+    assert (d.mean, d.n) == (1.0, 3)
     assert d.low == pytest.approx(1.0) and d.high == pytest.approx(1.0)      # no spread at all
 
 
@@ -162,7 +163,7 @@ def test_pairing_is_the_correlation_within_arms():
     (0.1, 3.0, "better"), (-3.0, -0.1, "worse"), (-0.9, 0.9, "equivalent"),
     (0.1, 0.9, "equivalent"), (-0.5, 1.5, "undecided")])
 def test_verdicts(low, high, says):
-    assert stats.verdict(stats.Difference((low + high) / 2, low, high, 6, 3), 1.0) == says
+    assert stats.verdict(Effect((low + high) / 2, low, high, 6), 1.0) == says
 
 
 @pytest.mark.parametrize(("low", "high", "says"), [
@@ -171,20 +172,19 @@ def test_verdicts(low, high, says):
     (math.nan, math.nan, "undecided: needs about 3 seeds")])
 def test_claim_verdicts(low, high, says):
     """A claimed +9.49, so that half of it is 4.745; the differences scatter by 0.9 points."""
-    d = stats.Difference((low + high) / 2, low, high, 2, 2)
-    assert stats.claim_verdict(d, 9.49, 0.9) == says
-    minus = stats.Difference(-d.mean, -high, -low, 2, 0)
-    assert stats.claim_verdict(minus, -9.49, 0.9) == says           # a claimed decrease
-    assert stats.claim_verdict(d, math.nan, 0.9) == "not testable"
+    d = Effect((low + high) / 2, low, high, 2, sd=0.9)
+    assert stats.verdict_by_number(d, 9.49) == says
+    minus = Effect(-d.mean, -high, -low, 2, sd=0.9)
+    assert stats.verdict_by_number(minus, -9.49) == says                # a claimed decrease
+    assert stats.verdict_by_number(d, math.nan) == "not testable"
 
 
 def test_claim_verdict_asks_for_more_seeds_than_there_are():
-    d = stats.Difference(0.6, 0.2, 1.0, 30, 20)
-    assert stats.claim_verdict(d, 1.0, 0.6) == (
+    d = Effect(0.6, 0.2, 1.0, 30, sd=0.6)
+    assert stats.verdict_by_number(d, 1.0) == (
         f"undecided: needs about {inference.seeds_needed(0.6, 0.1)} seeds")
     assert inference.seeds_needed(0.6, 0.5) < 30 < inference.seeds_needed(0.6, 0.1)
-    none = stats.Difference(math.nan, math.nan, math.nan, 0, 0)
-    assert stats.claim_verdict(none, 1.0) == "undecided: no finished pairs"
+    assert stats.verdict_by_number(Effect(), 1.0) == "undecided: needs more seeds"
 
 
 def test_lower_is_better_for_losses_and_times():
@@ -198,17 +198,14 @@ def test_lower_is_better_for_losses_and_times():
     assert stats.arms_table(df, "nll").set_index("arm").verdict["se"] == "worse"
 
 
-@pytest.mark.parametrize(("train", "says"), [
-    (85.0, "worse (training −5.0)"), (84.0, "had not fitted as far (training −6.0)"),
-    (80.0, "had not fitted as far (training −10.0)"), (95.0, "worse (training +5.0)")])
-def test_a_block_that_is_behind_in_training_had_not_fitted_as_far(train, says):
+@pytest.mark.parametrize(("train", "behind"), [(85.0, False), (84.0, True), (80.0, True),
+                                              (95.0, False)])
+def test_a_block_that_is_behind_in_training_had_not_fitted_as_far(train, behind):
     base = [60.0, 61.0, 62.0, 63.0]
     df = frame(none=base, sa=[b - 6 for b in base])
     df.loc[df.arm == "sa", "train_accuracy"] = train
     row = stats.arms_table(df).set_index("arm").loc["sa"]
-    assert row.train == train - 90 and row.verdict == "worse" and words.outcome(row) == says
-    assert f"points over 4 seeds, {says}" in words.reading(df, "pilot")
-    assert ("behind by as much" in words.reading(df, "pilot")) == says.startswith("had")
+    assert row.train == train - 90 and row.verdict == "worse" and stats.behind(row) == behind
 
 
 def test_what_a_record_says_of_training_is_in_the_table():
@@ -220,38 +217,10 @@ def test_what_a_record_says_of_training_is_in_the_table():
     assert math.isnan(table([run], "pilot").iloc[0].rise)           # two epochs have no third
 
 
-# --- Words ---
-
-
-def test_words_say_what_the_table_holds():
-    df = frame(none=[60.0, 61.0, 62.0], se=[64.0, 65.0, 66.1], cbam=[59.0, math.nan, math.nan])
-    said, row = words.reading(df, "pilot"), stats.arms_table(df).set_index("arm").loc["se"]
-    assert "`none` reaches 61.0 ± 1.0 % over 3 seeds" in said
-    assert (f"SE {words.interval(row.gain, row.low, row.high)} points over 3 seeds, better "
-            "(training +0.0)") in said
-    assert "CBAM −2.0 points over 1 seed, too few seeds" in said
-    made = words.accuracy_table(df)
-    assert "| 65.0 ± 1.1" in made and "1 of 3" in made and "| training" in made
-
-
-def test_several_sentences_are_a_list_and_a_note_follows():
-    assert words.items(["One."]) == "One."
-    assert words.items(["One."], "Mind.") == "One. Mind."
-    assert words.items(["One.", "Two."], "Mind.") == "- One.\n- Two.\n\nMind."
-    assert words.items([]) == ""
-
-
-def test_words_of_nothing():
-    df = frame(none=[math.nan], se=[math.nan])
-    assert "no finished runs yet" in words.reading(df, "pilot")
-    assert "too few to see noise" in words.seed_noise(df)
-
-
-def test_limits_say_how_all_variants_were_tuned():
-    assert "is to be tried at the same rates, 0.05, 0.1, 0.2: seed 100" in words.tuning_words()
-    for run in study("rates", "real"):
-        put_record(run, "real", history=[{"val_accuracy": 0.5 + (run.how.lr == 0.1) / 10}])
-    said = words.tuning_words()
-    assert "was tried" in said and "18 of 18 runs" in said and "SE 0.1;" in said
-    assert said in words.limits({"hybrid": "pilot"}) and "Chosen after" in words.limits(
-        {"hybrid": "pilot"})
+def test_a_contrast_has_an_interval_from_three_seeds_on():
+    a, b, c, d = ([1.0, 2.0, 3.5], [1.0, 1.5, 1.0], [0.0, 1.0, 0.5], [2.0, 1.0, 1.0, 1.5])
+    assert stats.contrast([a, b, c, d], [1, -1, -1, 1]) == inference.welch([a, b, c, d],
+                                                                          [1, -1, -1, 1])
+    few = stats.contrast([a, b[:2]], [1, -1])
+    assert few.mean == pytest.approx(6.5 / 3 - 1.25) and few.n == 2 and math.isnan(few.low)
+    assert math.isnan(stats.contrast([a, []], [1, -1]).mean)

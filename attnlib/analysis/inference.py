@@ -4,13 +4,15 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
+from scipy.optimize import brentq
+from scipy.special import chdtri, ndtr
 
 MOST_SEEDS = 10_000     # where `seeds_needed` stops counting
 
 
 def t_half_width(sd: float, n: int, level: float = 0.95) -> float:
     """Half the width of the t interval of a mean: t_{n−1} · sd / √n."""
-    from scipy import stats
     return float(stats.t.ppf(0.5 + level / 2, n - 1) * sd / math.sqrt(n))
 
 
@@ -21,7 +23,6 @@ def t_half_width(sd: float, n: int, level: float = 0.95) -> float:
 def nodes(df: int):
     """Where and with what weights s/σ (of ``df`` degrees of freedom) and a standard normal z are
     summed over: Gauss-Legendre in the probability of s [64, 1], Gauss-Hermite in z [64]."""
-    from scipy.special import chdtri
     x, s_weights = np.polynomial.legendre.leggauss(64)
     z, z_weights = np.polynomial.hermite_e.hermegauss(64)
     s = np.sqrt(chdtri(df, (1 - x) / 2) / df)[:, None]
@@ -36,7 +37,6 @@ def any_beyond(t: float, counts: tuple[int, ...], base: int) -> float:
     − Φ((−t s − λ_i z) / r_i)], λ_i² = n_i / (n_i + n_0), r_i² = 1 − λ_i². Five digits are
     right; ``scipy.stats.dunnett`` sums it by random draws: three digits, and ten seconds for thirty
     groups."""
-    from scipy.special import ndtr
     s, s_weights, z, z_weights = nodes(sum(counts) + base - len(counts) - 1)
     inside = 1.0
     for n, groups in zip(*np.unique(counts, return_counts=True), strict=True):
@@ -48,20 +48,22 @@ def any_beyond(t: float, counts: tuple[int, ...], base: int) -> float:
 @cache
 def dunnett_limit(counts: tuple[int, ...], base: int, level: float = 0.95) -> float:
     """The t beyond which any of the groups of `any_beyond` lies with a probability of 1 − level."""
-    from scipy.optimize import brentq
     return brentq(lambda t: any_beyond(t, counts, base) - (1 - level), 0, 100, xtol=1e-6)
 
 
-class Contrast(NamedTuple):
-    """A difference of means, its 95 % interval and two-sided p; ``sd`` of one run."""
-    mean: float
-    low: float
-    high: float
-    p: float
-    sd: float
+class Effect(NamedTuple):
+    """A difference, or a mean, in the metric's unit: ``mean`` with its 95 % interval ``low`` to
+    ``high`` (NaN where there are too few seeds for one) over ``n`` seeds; two-sided ``p``; ``sd``
+    of a difference of two runs."""
+    mean: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
+    p: float = math.nan
+    sd: float = math.nan
 
 
-def dunnett(arms: list, base) -> list[Contrast]:
+def dunnett(arms: list, base) -> list[Effect]:
     """Every arm − base (arrays of runs, two or more each) with simultaneous intervals: the chance
     that any of them misses its true difference is 5 %. p is adjusted alike, the variance pooled
     over all groups."""
@@ -74,24 +76,23 @@ def dunnett(arms: list, base) -> list[Contrast]:
         mean, se = x.mean() - groups[0].mean(), sd * math.sqrt(1 / len(x) + 1 / len(groups[0]))
         t = abs(mean) / se if se else math.inf if mean else 0.0
         p = any_beyond(t, counts, len(groups[0])) if math.isfinite(t) else 0.0
-        out.append(Contrast(mean, mean - limit * se, mean + limit * se, p, sd))
+        out.append(Effect(mean, mean - limit * se, mean + limit * se, len(x), p, 2 ** 0.5 * sd))
     return out
 
 
-def welch(groups: list, weights: list[float]) -> Contrast:
+def welch(groups: list, weights: list[float]) -> Effect:
     """Σ w_i x̄_i of independent groups of unequal variances, with Welch's interval: degrees of
     freedom by Satterthwaite, ν = (Σ v_i)² / Σ v_i² / (n_i − 1), v_i = w_i² s_i² / n_i (Welch 1947).
-    Two groups with weights 1, −1 are Welch's t test."""
-    from scipy import stats
+    Two groups with weights 1, −1 are Welch's t test; ``n`` is that of the smallest."""
     means, n = [np.mean(x) for x in groups], np.array([len(x) for x in groups])
     v = np.array([w * w * np.var(x, ddof=1) for w, x in zip(weights, groups, strict=True)]) / n
     mean, se = float(np.dot(weights, means)), math.sqrt(v.sum())
     if not se:
-        return Contrast(mean, mean, mean, 0.0 if mean else 1.0, 0.0)
+        return Effect(mean, mean, mean, int(n.min()), 0.0 if mean else 1.0)
     freedom = v.sum() ** 2 / (v ** 2 / (n - 1)).sum()
     half = float(stats.t.ppf(0.975, freedom)) * se
-    return Contrast(mean, mean - half, mean + half,
-                    float(2 * stats.t.sf(abs(mean) / se, freedom)), math.nan)
+    return Effect(mean, mean - half, mean + half, int(n.min()),
+                  float(2 * stats.t.sf(abs(mean) / se, freedom)))
 
 
 # --- One block in several cells ---
@@ -112,7 +113,6 @@ def random_effects(gains, errors) -> Together:
     """The mean of gains that truly differ between cells, from each cell's gain and standard error:
     weights 1 / (se² + τ²) with DerSimonian and Laird's τ² (1986); t interval of k − 1 degrees of
     freedom after Hartung and Knapp (2001), never narrower than with a variance factor of 1."""
-    from scipy import stats
     y, se2 = np.asarray(gains, float), np.asarray(errors, float) ** 2
     k, w = len(y), 1 / se2
     q = (w * (y - np.average(y, weights=w)) ** 2).sum()
@@ -132,7 +132,6 @@ def mcnemar(right_a, right_b) -> float:
     """Exact two-sided McNemar test of two given networks on the same images (bool [images]): a
     binomial test of the images on which just one is right. It says nothing about a block, whose
     next seed is another network (Dietterich 1998)."""
-    from scipy import stats
     only_a = int((np.asarray(right_a) & ~np.asarray(right_b)).sum())
     only_b = int((np.asarray(right_b) & ~np.asarray(right_a)).sum())
     return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
@@ -145,7 +144,6 @@ def power_of(n: int, sd_diff: float, delta: float, arms: int = 1) -> float:
     """The probability that Dunnett's rule finds the difference ``delta`` of one of ``arms`` arms,
     each and the base of n seeds: that |T| exceeds `dunnett_limit` for T noncentral with δ√n /
     sd_diff, ``sd_diff`` = √2 · the sd of a run. With one arm it is the two-sample t test."""
-    from scipy import stats
     shift = abs(delta) / sd_diff * math.sqrt(n) if sd_diff else math.inf
     if shift > 40:                              # 1 to the last digit; scipy may give NaN out here
         return 1.0
@@ -159,7 +157,6 @@ def power_of_equivalence(n: int, sd_diff: float, margin: float, arms: int = 1,
     """The probability that the interval of one of ``arms`` arms of n seeds lies within ± margin
     where nothing differs: E[(2Φ((margin·√n − limit·s) / sd_diff) − 1)₊] over the pooled s, by its
     quantiles."""
-    from scipy import stats
     if not sd_diff:
         return 1.0
     freedom = (arms + 1) * (n - 1)

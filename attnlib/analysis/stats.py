@@ -1,51 +1,36 @@
 """Comparisons of arms over seeds. Each block is compared with the plain network by Dunnett's
 simultaneous intervals over all blocks of its cell (data set, network, recipe) in one profile."""
 import math
-from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
+from ..blocks import REPLICAS
+from ..experiments.grid import collect
+from ..experiments.studies import CONTROLS, margin_of
 from ..spec import parse
-from .inference import dunnett, seeds_needed, t_half_width, welch
-
-
-class Difference(NamedTuple):
-    """``mean`` of arm − base in the metric's unit, with its 95 % interval ``low`` to ``high`` (NaN
-    below three seeds) over ``n`` seeds of the arm; ``sd`` of a difference of two runs; ``p``
-    adjusted for the family; the interval of Welch's test alone, ``welch_low`` to ``welch_high``.
-    Of pairs: ``n`` of them, in ``wins`` the arm was higher."""
-    mean: float
-    low: float
-    high: float
-    n: int
-    wins: int = 0
-    sd: float = math.nan
-    p: float = math.nan
-    welch_low: float = math.nan
-    welch_high: float = math.nan
-
+from .inference import Effect, dunnett, seeds_needed, t_half_width, welch
 
 MIN_SEEDS = 3          # below this no interval is given
 CELL = ["dataset", "backbone", "recipe"]        # what is compared runs within one of these
 IN_POINTS = ("accuracy", "val_accuracy")        # the metrics that a profile's margin is for
 LOWER_IS_BETTER = ("nll", "ece", "seconds", "peak_memory", "params", "macs")
 STILL_RISING = 0.5     # points of validation accuracy over the last two epochs
+NOTHING = Effect()
 
 
 def family_of(arm: str) -> str:
     """``controls``, which are not meant to help, or ``blocks``: what is counted together."""
-    from ..blocks import REPLICAS
-    from ..experiments.studies import CONTROLS
     block = parse(arm.partition(" ")[0])[0]
     return "controls" if block in (*CONTROLS, *REPLICAS) or arm.endswith(" wider") else "blocks"
+
+
+# --- The runs of a comparison ---
 
 
 def cell_runs(df):
     """The runs of a `collect` table and every other finished run of its profile in the same cells
     and under the same settings, whatever study trained it: all arms, all seeds."""
-    import pandas as pd
-
-    from ..experiments.grid import collect
     if not len(df):
         return df
     every = pd.concat([collect(profile=profile) for profile in df.profile.unique()])
@@ -56,48 +41,19 @@ def cell_runs(df):
 
 def all_seeds(df):
     """The runs of a `collect` table, and the other finished seeds of its own arms."""
-    runs = cell_runs(df)
+    return own_arms(cell_runs(df), df)
+
+
+def own_arms(rows, df):
+    """The rows of a table whose cell and arm a `collect` table has."""
     arms = set(df[[*CELL, "arm"]].itertuples(index=False, name=None))
-    keys = runs[[*CELL, "arm"]].itertuples(index=False, name=None)
-    return runs[np.array([key in arms for key in keys], bool)]
+    keys = rows[[*CELL, "arm"]].itertuples(index=False, name=None)
+    return rows[np.array([key in arms for key in keys], bool)]
 
 
-def compared(runs, metric: str = "accuracy", base: str = "none") -> dict[str, Difference]:
-    """Arm -> its difference to ``base``, of the finished runs of one cell: Dunnett's intervals,
-    simultaneous over the arms of one family with three seeds or more (see `cell_runs`)."""
-    values = {arm: own[metric].dropna().to_numpy(float)
-              for arm, own in once(runs).groupby("arm", sort=False)}
-    plain, out = values.pop(base, np.array([])), {}
-    if not len(plain):
-        return {arm: Difference(math.nan, math.nan, math.nan, len(x)) for arm, x in values.items()}
-    for arm, x in values.items():
-        out[arm] = Difference(x.mean() - plain.mean() if len(x) else math.nan, math.nan, math.nan,
-                              len(x))
-    for family in ("blocks", "controls"):
-        arms = [arm for arm, x in values.items() if family_of(arm) == family
-                and min(len(x), len(plain)) >= MIN_SEEDS]
-        for arm, c in zip(arms, dunnett([values[a] for a in arms], plain) if arms else (),
-                          strict=True):
-            check = welch([values[arm], plain], [1, -1])
-            out[arm] = Difference(c.mean, c.low, c.high, len(values[arm]), 0, 2 ** 0.5 * c.sd, c.p,
-                                  check.low, check.high)
-    return out
-
-
-def average(values) -> Difference:
-    """The mean of some values with its t interval."""
-    x = np.asarray(values, float)
-    if len(x) < MIN_SEEDS:
-        return Difference(x.mean() if len(x) else math.nan, math.nan, math.nan, len(x))
-    mean = welch([x], [1])
-    return Difference(mean.mean, mean.low, mean.high, len(x))
-
-
-def gaps(df, arm: str, base: str = "none", metric: str = "accuracy"):
-    """arm − base by seed (a Series), of the finished runs of one cell of a `collect` table."""
-    done = once(df[df.status == "done"])
-    values = {name: done[done.arm == name].set_index("seed")[metric] for name in (arm, base)}
-    return (values[arm] - values[base]).dropna().astype(float)
+def in_cell(df, row):
+    """The rows of a table in the cell of ``row``."""
+    return df[(df[CELL] == [row.dataset, row.backbone, row.recipe]).all(axis=1)]
 
 
 def once(runs):
@@ -108,15 +64,49 @@ def once(runs):
     return runs
 
 
-def paired(df, arm: str, base: str = "none", metric: str = "accuracy") -> Difference:
+# --- Effects ---
+
+
+def compared(runs, metric: str = "accuracy", base: str = "none") -> dict[str, Effect]:
+    """Arm -> its difference to ``base``, of the finished runs of one cell: Dunnett's intervals,
+    simultaneous over the arms of one family with three seeds or more (see `cell_runs`)."""
+    values = {arm: own[metric].dropna().to_numpy(float)
+              for arm, own in once(runs).groupby("arm", sort=False)}
+    plain = values.pop(base, np.array([]))
+    out = {arm: Effect(x.mean() - plain.mean() if len(x) and len(plain) else math.nan, n=len(x))
+           for arm, x in values.items()}
+    for family in ("blocks", "controls"):
+        arms = [arm for arm, x in values.items() if family_of(arm) == family
+                and min(len(x), len(plain)) >= MIN_SEEDS]
+        if arms:
+            out |= zip(arms, dunnett([values[arm] for arm in arms], plain), strict=True)
+    return out
+
+
+def contrast(groups, weights) -> Effect:
+    """Σ w_i x̄_i of independent groups with Welch's interval; none below three seeds a group."""
+    groups = [np.asarray(x, float) for x in groups]
+    n = min(map(len, groups))
+    if n >= MIN_SEEDS:
+        return welch(groups, weights)
+    return Effect(float(np.dot(weights, [x.mean() for x in groups])) if n else math.nan, n=n)
+
+
+def mean_effect(values) -> Effect:
+    """The mean of some values with its t interval."""
+    return contrast([values], [1])
+
+
+def paired(df, arm: str, base: str = "none", metric: str = "accuracy") -> Effect:
     """The difference of two arms of one cell seed by seed, with its t interval: for what is
     measured on the same images or in the same minute. Accuracies are `compared`, since runs of one
     seed have no noise in common (`pairing`)."""
-    found = gaps(df, arm, base, metric)
-    n, sd = len(found), found.std(ddof=1)
-    mean, wins = found.mean() if n else math.nan, int((found > 0).sum())
+    done = once(df[df.status == "done"])
+    values = {name: done[done.arm == name].set_index("seed")[metric] for name in (arm, base)}
+    gaps = (values[arm] - values[base]).dropna().astype(float)
+    sd, n = gaps.std(ddof=1), len(gaps)
     half = t_half_width(sd, n) if n >= MIN_SEEDS else math.nan
-    return Difference(mean, mean - half, mean + half, n, wins, float(sd))
+    return Effect(gaps.mean(), gaps.mean() - half, gaps.mean() + half, n, sd=float(sd))
 
 
 def pairing(df, metric: str = "accuracy") -> tuple[float, int, int]:
@@ -135,41 +125,51 @@ def pairing(df, metric: str = "accuracy") -> tuple[float, int, int]:
     return (float(np.dot(x, y) / size) if size else math.nan), len(x), arms
 
 
-def verdict(d: Difference, margin: float, lower_is_better: bool = False) -> str:
+# --- Verdicts ---
+
+
+def verdict(effect: Effect, margin: float, lower_is_better: bool = False) -> str:
     """``better``, ``worse``, ``equivalent`` (the interval lies within ± margin; never, where that
     is NaN), ``undecided``, or ``too few seeds`` where there is no interval."""
-    if math.isnan(d.low):
-        return "too few seeds" if d.n else ""
-    if -margin <= d.low and d.high <= margin:
+    if math.isnan(effect.low):
+        return "too few seeds" if effect.n else ""
+    if -margin <= effect.low and effect.high <= margin:
         return "equivalent"
-    if d.low <= 0 <= d.high:
+    if effect.low <= 0 <= effect.high:
         return "undecided"
-    return "better" if (d.low > 0) != lower_is_better else "worse"
+    return "better" if (effect.low > 0) != lower_is_better else "worse"
 
 
-def claim_verdict(d: Difference, claimed: float, sd_diff: float = math.nan) -> str:
+def verdict_by_number(effect: Effect, claimed: float) -> str:
     """What the records say to a claimed gain (or, below zero, a claimed decrease), in the metric's
     unit: ``holds`` (the interval lies at or beyond half of it), ``not reproduced`` (it falls short
     of that half), else ``undecided`` with the seeds that would do, or ``not testable`` where there
     is no number to test.
 
-    The seeds: so many that, with differences of standard deviation ``sd_diff``, half the claimed
+    The seeds: so many that, with differences of standard deviation ``effect.sd``, half the claimed
     gain is told from none and from the whole with a power of 80 %. Where there are as many already,
     the gain is near that half, and its own distance from there counts."""
     if not claimed or math.isnan(claimed):
         return "not testable"
     half, sign = abs(claimed) / 2, math.copysign(1, claimed)
-    low, mean, high = sorted((sign * d.low, sign * d.mean, sign * d.high))
+    low, mean, high = sorted((sign * effect.low, sign * effect.mean, sign * effect.high))
     if low >= half:
         return "holds"
     if high < half:
         return "not reproduced"
-    if math.isnan(sd_diff):
-        return f"undecided: {'needs more seeds' if d.n else 'no finished pairs'}"
-    needed = seeds_needed(sd_diff, half)
-    if needed <= d.n and abs(mean - half) > 0:
-        needed = max(seeds_needed(sd_diff, mean - half), d.n + 1)
+    if math.isnan(effect.sd):
+        return "undecided: needs more seeds"
+    needed = seeds_needed(effect.sd, half)
+    if needed <= effect.n and abs(mean - half) > 0:
+        needed = max(seeds_needed(effect.sd, mean - half), effect.n + 1)
     return f"undecided: needs about {max(needed, MIN_SEEDS):,} seeds"
+
+
+# --- Every arm of a table ---
+
+ARMS = ["attention", "arm", "family", "n", "planned", "mean", "sd", "gain", "low", "high", "p",
+        "verdict", "train", "welch_low", "welch_high", "welch", "sd_diff", "margin", "rise",
+        "profile"]
 
 
 def arms_table(df, metric: str = "accuracy", margin: float | None = None):
@@ -182,40 +182,29 @@ def arms_table(df, metric: str = "accuracy", margin: float | None = None):
     Welch's interval, each block taken alone; ``train``: the arm's training accuracy in the last
     epoch less that of ``none``, points; ``sd_diff`` of a difference of two runs; ``rise`` of the
     plain network's validation accuracy over the last two epochs, points."""
-    import pandas as pd
-
-    from ..experiments.studies import margin_of
     rows, lower = [], metric in LOWER_IS_BETTER
     shown = set(df[[*CELL, "arm"]].itertuples(index=False, name=None))
-    for cell_key, cell in cell_runs(df).groupby(CELL, sort=False):
-        own = margin_of(cell.profile.iloc[0], cell_key[0]) if metric in IN_POINTS else math.nan
-        own, done = own if margin is None else margin, cell[cell.status == "done"]
+    for key, cell in cell_runs(df).groupby(CELL, sort=False):
+        profile, done = cell.profile.iloc[0], cell[cell.status == "done"]
+        own = margin_of(profile, key[0]) if metric in IN_POINTS else math.nan
+        own = own if margin is None else margin
         found, plain = compared(done, metric), done[done.arm == "none"]
         for arm, planned in cell.groupby("arm", sort=False):
-            if (*cell_key, arm) not in shown:
+            if (*key, arm) not in shown:
                 continue
-            runs = done[done.arm == arm]
-            nothing = Difference(math.nan, math.nan, math.nan, 0)
-            d = found.get(arm, nothing)
-            check = d._replace(low=d.welch_low, high=d.welch_high)
-            rows.append(dict(zip(CELL, cell_key, strict=True)) | {
+            runs, gain = done[done.arm == arm], found.get(arm, NOTHING)
+            check = NOTHING._replace(n=gain.n) if math.isnan(gain.low) else welch(
+                [runs[metric].dropna(), plain[metric].dropna()], [1, -1])
+            ahead = runs.train_accuracy.mean() - plain.train_accuracy.mean()
+            rows.append(dict(zip(CELL, key, strict=True)) | {
                 "attention": planned.attention.iloc[0], "arm": arm, "family": family_of(arm),
                 "n": len(runs), "planned": len(planned), "mean": runs[metric].mean(),
-                "sd": runs[metric].std(ddof=1) if len(runs) > 1 else math.nan,
-                "gain": d.mean, "low": d.low, "high": d.high, "p": d.p,
-                "verdict": verdict(d, own, lower),
-                "train": runs.train_accuracy.mean() - plain.train_accuracy.mean()
-                if arm != "none" else math.nan,
-                "welch_low": d.welch_low, "welch_high": d.welch_high,
-                "welch": verdict(check, own, lower), "sd_diff": d.sd, "margin": own,
-                "rise": plain.rise.mean()})
-    return pd.DataFrame(rows)
-
-
-def tested_gains(df, metric: str = "accuracy"):
-    """The rows of `arms_table` with an interval: arms but ``none`` of three seeds or more."""
-    table = arms_table(df, metric)
-    return table[table.low.notna()] if len(table) else table
+                "sd": runs[metric].std(ddof=1), "gain": gain.mean, "low": gain.low,
+                "high": gain.high, "p": gain.p, "verdict": verdict(gain, own, lower),
+                "train": ahead if arm != "none" else math.nan, "welch_low": check.low,
+                "welch_high": check.high, "welch": verdict(check, own, lower), "sd_diff": gain.sd,
+                "margin": own, "rise": plain.rise.mean(), "profile": profile})
+    return pd.DataFrame(rows, columns=[*CELL, *ARMS])
 
 
 def behind(row) -> bool:

@@ -7,8 +7,9 @@ import re
 import matplotlib.pyplot as plt
 
 from .. import blocks
-from ..analysis.words import block_cost, plural
+from ..analysis.costs import block_cost
 from ..analysis.words import name as said
+from ..analysis.words import plural
 from ..blocks import BLOCKS
 from ..experiments.grid import embedded, estimate_seconds, may_train, run_grid, study, unfinished
 from ..spec import choose
@@ -126,9 +127,9 @@ def on_shelf(shelf: str) -> tuple[str, ...]:
 
 def card(name: str) -> str:
     """Markdown: heading, equation, docstring with its links, cost in ResNet-18, folded source."""
-    row = BLOCKS[name]
+    row, cost = BLOCKS[name], block_cost(name).to_markdown(index=False, disable_numparse=True)
     return (f"### {said(name)} · `{name}`\n\n$$ {EQUATIONS[name]} $$\n\n{text_of(row.make)}\n\n"
-            f"{block_cost(name)}\n\n<details><summary>Source</summary>\n\n```python\n{blocks.source(name)}\n```"
+            f"{cost}\n\n<details><summary>Source</summary>\n\n```python\n{blocks.source(name)}\n```"
             "\n\n</details>")
 
 

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..analysis import calibration, convergence, pareto, selection
+from ..analysis import calibration, costs, curves
 from ..analysis.stats import CELL
 from ..bench import speed
 from .plots import LOOKS, cells, empty, legend, look, mark, panels, short, where
@@ -18,7 +18,7 @@ def epochs(df) -> plt.Figure:
     """Epochs to each level relative to ``none``, with 95 % intervals; an arrow where most runs
     never got there."""
     groups = [(title, rows[(rows.arm != "none") & rows.ratio.notna()])
-              for title, rows in grouped(convergence.table(df))]
+              for title, rows in grouped(curves.epochs_table(df))]
     groups = [(title, rows) for title, rows in groups if len(rows)]
     figure, axes = panels(len(groups), 4.2, 3.0)
     for axis, (title, rows) in zip(axes, groups, strict=False):
@@ -35,7 +35,7 @@ def epochs(df) -> plt.Figure:
                                                         [min(r.high, top) - r.ratio]]
             axis.errorbar(x, r.ratio, np.maximum(bars, 0), capsize=3, label=label, **mark(r.arm))
         axis.axhline(1, color="#888888", linewidth=1)
-        axis.set_xticks(range(len(marks)), [convergence.percent(m) for m in marks])
+        axis.set_xticks(range(len(marks)), [f"{100 * m:.0f} %" for m in marks])
         axis.set(title=title, xlabel="validation accuracy", ylabel="epochs ÷ none's (▲ never)")
     if not groups:
         empty(figure, axes[0])
@@ -45,15 +45,15 @@ def epochs(df) -> plt.Figure:
 
 def chosen(df) -> plt.Figure:
     """The accuracy of each run by the three rules of choosing its epoch, a line a run."""
-    groups = grouped(selection.table(df))
+    groups = grouped(curves.selection_table(df))
     figure, axes = panels(len(groups), 4.2, 3.0)
     for axis, (title, rows) in zip(axes, groups, strict=False):
         for arm, runs in rows.groupby("arm", sort=False):
-            lines = axis.plot(runs[list(selection.RULES)].T.to_numpy(), marker=look(arm).marker,
+            lines = axis.plot(runs[list(curves.RULES)].T.to_numpy(), marker=look(arm).marker,
                               color=look(arm).colour, alpha=0.75, markersize=5)
             lines[0].set_label(short(arm))
-        axis.set_xticks(range(len(selection.RULES)),
-                        [rule.replace(" on ", "\non ") for rule in selection.RULES])
+        axis.set_xticks(range(len(curves.RULES)),
+                        [rule.replace(" on ", "\non ") for rule in curves.RULES])
         axis.set(title=title, ylabel="test accuracy, %")
     if not groups:
         empty(figure, axes[0])
@@ -88,7 +88,7 @@ def reliability(df) -> plt.Figure:
 def class_gains(df) -> plt.Figure:
     """Gain over ``none`` on each class, with intervals, 95 % for all blocks of a class together."""
     groups = [(title, rows[rows.gain.notna()])
-              for title, rows in grouped(calibration.by_class(df))]
+              for title, rows in grouped(calibration.class_table(df))]
     groups = [(title, rows) for title, rows in groups if len(rows) and
               rows.label.nunique() <= 20]
     figure, axes = panels(len(groups), 4.2, 3.8)
@@ -111,10 +111,11 @@ def class_gains(df) -> plt.Figure:
 
 
 def fronts(df, cost: str = "params") -> plt.Figure:
-    """Mean accuracy with its 95 % interval against a cost of `pareto.COSTS`; the line joins the
+    """Mean accuracy with its 95 % interval against a cost of `costs.COSTS`; the line joins the
     arms that no other dominates."""
-    what, unit, scale = pareto.COSTS[cost]
-    groups = [(title, rows[rows[cost].notna()]) for title, rows in grouped(pareto.table(df))]
+    what, unit, scale = costs.COSTS[cost]
+    table = costs.front_table(df, {"step": speed.steps(), "latency": speed.latencies()})
+    groups = [(title, rows[rows[cost].notna()]) for title, rows in grouped(table)]
     groups = [(title, rows) for title, rows in groups if len(rows)]
     figure, axes = panels(len(groups), 4.2, 3.0)
     for axis, (title, rows) in zip(axes, groups, strict=False):

@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 from scipy import stats as reference
 
-from attnlib.analysis import recipewords as rw
 from attnlib.analysis import stats
+from attnlib.analysis.factors import factor_table
+from attnlib.figures.factors import factor_lines
 
 NOISE = (-0.2, 0.0, 0.2)
 
@@ -26,7 +27,7 @@ CROSSED = {"strong_none": 70, "strong_cbam": 71, "plain_none": 64, "plain_cbam":
 
 
 def test_effects_are_differences_of_means():
-    found = rw.effects(invented(**CROSSED)).set_index(["kind", "arm", "recipe"])
+    found = factor_table(invented(**CROSSED)).set_index(["kind", "arm", "under"])
     expected = {("recipe", "none", "strong"): 6, ("block", "cbam", "strong"): 1,
                 ("block", "cbam", "plain"): 2, ("interaction", "cbam", "strong"): -1}
     assert found["mean"].to_dict() == pytest.approx(expected)
@@ -42,48 +43,38 @@ def test_effects_are_differences_of_means():
 def test_a_blocks_gain_is_that_of_every_other_table():
     df = invented(**CROSSED | {"strong_se": 70.4})
     rows = stats.arms_table(df).set_index(["recipe", "arm"])
-    found = rw.effects(df).query("kind == 'block'").set_index(["recipe", "arm"])
+    found = factor_table(df).query("kind == 'block'").set_index(["under", "arm"])
     assert found.loc[("strong", "cbam"), ["mean", "low", "high"]].to_list() == \
         rows.loc[("strong", "cbam"), ["gain", "low", "high"]].to_list()
 
 
 def test_without_plain_the_profiles_own_recipe_is_the_base():
     df = invented(swift_none=88, swift_se=88.5, **{"swift+cutmix_none": 87})
-    text = rw.recipe_answer("real", df)
-    assert "`swift+cutmix` over `swift` −1.0" in text and "SE under `swift` +0.5" in text
+    found = factor_table(df).set_index("kind")
+    assert found.loc["recipe", ["under", "base", "mean"]].to_list() == ["swift+cutmix", "swift", -1]
+    assert found.loc["block", ["under", "mean"]].to_list() == ["swift", 0.5]
 
 
-def test_the_answer_says_what_moves_more():
-    text = rw.recipe_answer("pilot", invented(**CROSSED))
-    assert "`strong` over `plain` +6.0" in text and "CBAM under `plain` +2.0" in text
-    assert "strong` −1.0" in text and "so the block's gain depends on the recipe" in text
-    assert "the recipe moves more." in text and "at most 8 epochs" in text
-    other = rw.recipe_answer("pilot", invented(**CROSSED | {"strong_none": 63.5}))
-    assert "`strong` over `plain` −0.5" in other and "the block moves more." in other
-
-
-def test_two_seeds_decide_nothing():
-    text = rw.recipe_answer("pilot", invented(seeds=2, **CROSSED))
-    assert "too few seeds to say" in text and "By their means alone" in text and "[" not in text
+def test_each_effect_has_its_verdict():
+    found = factor_table(invented(**CROSSED)).set_index(["kind", "under"]).verdict
+    assert found["recipe", "strong"] == "better" and found["interaction", "strong"] == "worse"
+    assert set(factor_table(invented(seeds=2, **CROSSED)).verdict) == {"too few seeds"}
 
 
 def test_one_recipe_is_no_comparison():
     for df in (invented(), invented(strong_none=70, strong_cbam=71), invented(plain_none=60)):
-        assert rw.recipe_answer("pilot", df) == rw.recipe_table(df) == rw.NOTHING
-        assert len(rw.recipe_figure(df).axes) == 1
+        assert factor_table(df).empty and len(factor_lines(df).axes) == 1
 
 
 def test_a_recipe_without_the_block_is_shown_and_not_compared():
     df = invented(**CROSSED | {"strong+cutmix_none": 72})
-    found = rw.effects(df)
-    assert set(found[found.recipe == "strong+cutmix"].kind) == {"recipe"}
-    lines = rw.recipe_table(df).splitlines()
-    assert "70.0 ± 0.2 (3)" in lines[2] and "+6.0" in lines[2] and "–" in lines[3]
-    axis, = rw.recipe_figure(df).axes
+    found = factor_table(df)
+    assert set(found[found.under == "strong+cutmix"].kind) == {"recipe"}
+    axis, = factor_lines(df).axes
     assert [t.get_text() for t in axis.get_xticklabels()] == ["plain", "strong", "strong+cutmix"]
 
 
 def test_runs_that_did_not_finish_are_left_out():
     df = invented(**CROSSED)
     df.loc[(df.recipe == "plain") & (df.seed == 0), "status"] = "diverged"
-    assert set(rw.effects(df).query("kind == 'recipe'").n) == {2}
+    assert set(factor_table(df).query("kind == 'recipe'").n) == {2}

@@ -1,0 +1,78 @@
+"""How sure, how noisy, how many seeds: what a table of runs says about its own uncertainty."""
+import math
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from .calibration import predictions
+from .inference import mcnemar, random_effects, seeds_for_equivalence, seeds_needed
+from .stats import CELL, all_seeds, arms_table
+
+GAINS = (0.2, 0.5, 1.0, 2.0)        # points that `power_table` gives the number of seeds for
+
+
+def mean_gains(df):
+    """One row an arm that was tested in two cells or more, blocks first: `random_effects` of its
+    gains over all of them, points."""
+    table = arms_table(df)
+    plain = table[table.arm == "none"].set_index(CELL).n
+    rows = []
+    tested = table[table.low.notna()].sort_values("family", kind="stable")
+    for arm, own in tested.groupby("arm", sort=False):
+        base = own[CELL].apply(lambda cell: plain[tuple(cell)], axis=1)
+        errors = own.sd_diff / 2 ** 0.5 * (1 / own.n + 1 / base) ** 0.5
+        if len(own) > 1 and (errors > 0).all():
+            rows.append({"arm": arm, **random_effects(own.gain, errors)._asdict()})
+    return pd.DataFrame(rows, columns=["arm", "mean", "low", "high", "tau", "i2", "cells"])
+
+
+def power_table(df):
+    """One row a cell with a block of three seeds: the observed scatter of a difference of two runs,
+    and how many seeds an arm it takes to see a gain (80 % power, all blocks together at 5 %) or to
+    call none of it equivalent."""
+    arms, rows = arms_table(df), []
+    tested = arms[arms.low.notna() & (arms.family == "blocks")]
+    for key, cell in tested.groupby(CELL, sort=False):
+        sd, margin, blocks = cell.sd_diff.iloc[0], cell.margin.iloc[0], len(cell)
+        rows.append(dict(zip(CELL, key, strict=True)) | {
+            "blocks": blocks, "most seeds": int(cell.n.max()), "sd of a difference": sd}
+            | {f"seeds to see {gain:g}": seeds_needed(sd, gain, blocks) for gain in GAINS}
+            | {"margin": margin,
+               "seeds to call equivalent": seeds_for_equivalence(sd, margin, blocks)})
+    return pd.DataFrame(rows, columns=[*CELL, "blocks", "most seeds", "sd of a difference",
+                                       *(f"seeds to see {gain:g}" for gain in GAINS), "margin",
+                                       "seeds to call equivalent"])
+
+
+def right_answers(runs) -> dict[int, np.ndarray]:
+    """Seed -> bool [images], whether each finished run of one arm was right on each test image,
+    from the predictions stored beside the records; seeds without them are left out."""
+    return {r.seed: found["prediction"] == found["label"]
+            for r in runs.itertuples() if (found := predictions(r))}
+
+
+def noise_table(df):
+    """One row a cell: what seed noise is made of. The lowest and highest accuracy and the sd of
+    the plain network over all seeds of the profile, the sd of a difference of two such runs, the
+    sampling error that so many test images give any one network; of the pairs of seeds of the
+    *same* network the mean share of images on which one is right and the other wrong, and how many
+    McNemar's test calls different at 5 %."""
+    rows, plain = [], all_seeds(df[df.arm == "none"])
+    for key, runs in plain[plain.status == "done"].groupby(CELL, sort=False):
+        if len(runs) < 2:
+            continue
+        row = dict(zip(CELL, key, strict=True)) | {
+            "seeds": len(runs), "lowest": runs.accuracy.min(), "highest": runs.accuracy.max(),
+            "sd over seeds": runs.accuracy.std(ddof=1),
+            "sd of a difference": 2 ** 0.5 * runs.accuracy.std(ddof=1)}
+        pairs = list(combinations(right_answers(runs).values(), 2))
+        if pairs:
+            images, mean = len(pairs[0][0]), runs.accuracy.mean() / 100
+            row |= {"test images": images,
+                    "sampling error": 100 * math.sqrt(mean * (1 - mean) / images),
+                    "pairs": len(pairs),
+                    "differ on, %": 100 * np.mean([(a != b).mean() for a, b in pairs]),
+                    "McNemar calls different": sum(mcnemar(a, b) < 0.05 for a, b in pairs)}
+        rows.append(row)
+    return pd.DataFrame(rows)

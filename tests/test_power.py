@@ -1,0 +1,78 @@
+"""The tables of certainty, from records made for the purpose."""
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import stored
+from test_stats import frame
+
+from attnlib.analysis import inference, power, stats
+from attnlib.experiments.grid import table
+from attnlib.training.run import Run
+
+
+def run(arm: str, seed: int) -> Run:
+    return Run("cifar10", attention=arm, seed=seed)
+
+
+def test_answers_are_the_stored_ones():
+    rng = np.random.default_rng(0)
+    right = {seed: rng.uniform(size=400) < 0.6 for seed in range(3)}
+    df = table([stored(run("se", seed), r) for seed, r in right.items()], "pilot")
+    found = power.right_answers(df)
+    assert all(np.array_equal(found[seed], right[seed]) for seed in range(3)) and len(found) == 3
+
+
+def test_another_verdict_of_welchs_is_in_the_table():
+    """A noisy arm widens the family's other intervals, and has too narrow a one itself."""
+    rng = np.random.default_rng(0)
+    df = frame(none=60 + rng.normal(0, 0.3, 4), se=62 + rng.normal(0, 0.3, 4),
+               nab=[40.0, 45.0, 55.0, 60.0])
+    row = stats.arms_table(df).set_index("arm").loc["se"]
+    assert (row.verdict, row.welch) == ("undecided", "better")
+
+
+def test_mean_gains_are_over_cells():
+    rng, cells = np.random.default_rng(2), []
+    for k, net in enumerate(("resnet18", "vgg16", "alexnet")):
+        base = rng.normal(60, 0.5, 6)
+        own = frame(none=base, se=rng.normal(61 + k, 0.5, 4), **{"ca": base[:3]} if k == 0 else {})
+        cells.append(own.assign(backbone=net, id=own.id + net))
+    df = pd.concat(cells, ignore_index=True)
+    rows, found = stats.arms_table(df), power.mean_gains(df).set_index("arm")
+    se = rows[rows.arm == "se"]
+    errors = se.sd_diff / 2 ** 0.5 * (1 / 4 + 1 / 6) ** 0.5
+    assert list(found.index) == ["se"]
+    assert found.loc["se"].to_list() == pytest.approx(
+        list(inference.random_effects(se.gain, errors)))
+    assert power.mean_gains(cells[0]).empty
+
+
+def test_power_is_of_the_observed_scatter():
+    rng = np.random.default_rng(3)
+    df = frame(none=rng.normal(60, 1, 4), se=rng.normal(60.9, 1, 4), cbam=rng.normal(75, 1, 3))
+    row, = power.power_table(df).to_dict("records")
+    sd = stats.arms_table(df).set_index("arm").sd_diff["se"]
+    assert (row["blocks"], row["most seeds"], row["margin"]) == (2, 4, 1.0)
+    assert row["sd of a difference"] == sd
+    assert row["seeds to see 0.5"] == inference.seeds_needed(sd, 0.5, 2)
+    assert row["seeds to call equivalent"] == inference.seeds_for_equivalence(sd, 1.0, 2)
+
+
+def test_noise_compares_seeds_of_one_network():
+    rng = np.random.default_rng(1)
+    right = [rng.uniform(size=1000) < share for share in (0.5, 0.5, 0.7)]
+    df = table([stored(run("none", seed), r) for seed, r in enumerate(right)], "pilot")
+    row, = power.noise_table(df).to_dict("records")
+    assert row["pairs"] == 3 and row["McNemar calls different"] == 2
+    mean = df.accuracy.mean() / 100
+    assert row["sampling error"] == pytest.approx(100 * math.sqrt(mean * (1 - mean) / 1000))
+    assert row["sd of a difference"] == pytest.approx(2 ** 0.5 * df.accuracy.std(ddof=1))
+
+
+def test_where_nothing_is_finished_tables_are_empty():
+    df = table([run(arm, seed) for arm in ("none", "se") for seed in (0, 1)], "pilot")
+    for none in (df, df.iloc[:0]):
+        for make in (power.mean_gains, power.power_table, power.noise_table):
+            assert make(none).empty
