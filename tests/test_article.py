@@ -13,7 +13,7 @@ from attnlib.analysis.words import interval
 from attnlib.experiments import grid
 from attnlib.experiments.grid import collect, estimate_seconds, study
 from attnlib.experiments.studies import STUDIES
-from attnlib.explain import cam
+from attnlib.explain import interventions
 from attnlib.figures import plots
 from attnlib.networks.build import build_model
 from attnlib.report import article
@@ -119,7 +119,7 @@ def test_what_is_missing_is_taken_from_a_smaller_profile_by_name(audit):
 def test_gates_are_those_that_act(block):
     import torch
     model = build_model("alexnet", block, width=0.125)
-    acting = cam.gates(model, torch.zeros(2, 3, 32, 32))
+    acting = interventions.own_gates(model, torch.zeros(2, 3, 32, 32))
     assert article.gates_of(block) * 5 == len(acting)               # five places
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 from torch import nn
 
 import attnlib
-from attnlib.explain import cam, focus, gatestats
+from attnlib.explain import focus, gatestats, interventions
 
 RNG = np.random.default_rng(5)
 LABELS = np.arange(60) % 3
@@ -88,7 +88,7 @@ def measured(name: str, n: int = 12, **own) -> tuple[nn.Module, dict]:
     mask = np.zeros((n, 32, 32), bool)
     mask[:, 4:12, 4:12] = True
     cams = {"stage-2": RNG.random((n, 8, 8)), "stage-1": RNG.random((n, 4, 4))}
-    return model, gatestats.measure(model, x, np.arange(n) % 3, mask, cams)
+    return model, gatestats.measure_gates(model, x, np.arange(n) % 3, mask, cams)
 
 
 def test_cbam_has_a_reading_of_channels_and_one_of_places_at_every_site():
@@ -111,7 +111,7 @@ def test_a_gate_of_every_value_is_read_both_ways_and_layerscale_follows_no_image
     assert all(r["cam_pearson"] == r["cam_pearson"] for r in rows if r["kind"] == "places")
     model, _ = measured("layerscale", n=2)
     nn.init.uniform_(model.stages[0][0].attention.scale)
-    found = gatestats.measure(model, torch.randn(4, 3, 32, 32), [0, 0, 1, 1])
+    found = gatestats.measure_gates(model, torch.randn(4, 3, 32, 32), [0, 0, 1, 1])
     row = next(gatestats.gate_rows(found))
     assert row["input"] == 0 == row["spread"] and row["spread_units"] > 0
     assert np.isnan(row["saturated"]) and np.isnan(row["selectivity"])
@@ -120,7 +120,7 @@ def test_a_gate_of_every_value_is_read_both_ways_and_layerscale_follows_no_image
 def test_statistics_are_those_of_the_gates_themselves():
     model, found = measured("se")
     x = torch.randn(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    gates = cam.gates(model, x)
+    gates = interventions.own_gates(model, x)
     for row in gatestats.gate_rows(found):
         values = gates[row["site"]].numpy()[..., 0, 0]
         assert row["mean"] == pytest.approx(values.mean(), abs=1e-6)

@@ -20,7 +20,7 @@ def run_on(dataset: str) -> attnlib.Run:
 
 def measured(dataset: str = "shapetex") -> dict:
     model = attnlib.build_model("resnet18", "se", width=0.125)
-    return probes.measure(model, run_on(dataset), FEW)
+    return probes.measure_probes(model, run_on(dataset), FEW)
 
 
 def row(found: dict, name: str) -> dict:
@@ -96,4 +96,4 @@ def test_share_of_mass():
 
 def test_other_data_have_no_probes():
     model = torch.nn.Linear(1, 1)
-    assert probes.measure(model, attnlib.Run(dataset="cifar10")) == {}
+    assert probes.measure_probes(model, attnlib.Run(dataset="cifar10")) == {}

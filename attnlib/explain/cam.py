@@ -180,19 +180,3 @@ def inputs(run: Run, n: int = 100):
     images, labels = data.split("test", min(n, len(data.labels["test"])))
     x, _ = next(Batches(images, labels, data.mean, data.std).ordered(len(images)))
     return images, x.contiguous(), labels
-
-
-def gates(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The gate of every attention module on images x: name -> [N, C or 1, h or 1, w or 1]."""
-    out, hooks = {}, []
-    for name, module in model.named_modules():
-        if hasattr(module, "gate"):
-            hooks.append(module.register_forward_pre_hook(
-                lambda m, args, name=name: out.__setitem__(name, m.gate(args[0]).detach())))
-    try:
-        with torch.no_grad():
-            model.eval()(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return out

@@ -85,9 +85,9 @@ def measured(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
     out |= {f"sanity_{name}": v.astype(np.float16) for name, v in changed.items()}
     cams = {str(stage): np.concatenate([make("grad_cam", p[stage]) for p in parts])
             for stage in stages}
-    return (out | gatestats.measure(model, x, labels, masks.get("mask"), cams)
-            | interventions.measure(model, many, classes)
-            | probes.measure(model, run, min(probes.IMAGES, len(data_of(run).labels["test"]) // 3)))
+    return (out | gatestats.measure_gates(model, x, labels, masks.get("mask"), cams)
+            | interventions.measure_swaps(model, many, classes)
+            | probes.measure_probes(model, run, min(probes.IMAGES, len(many) // 3)))
 
 
 def at_stage(model, run: Run, x: torch.Tensor, labels, probs, parts: list[Pass], masks: dict,

@@ -59,7 +59,7 @@ def read(model: nn.Module, x: torch.Tensor) -> dict[str, Reading]:
     return out
 
 
-def measure(model: nn.Module, x: torch.Tensor, labels, mask: np.ndarray | None = None,
+def measure_gates(model: nn.Module, x: torch.Tensor, labels, mask: np.ndarray | None = None,
             cams: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
     """Statistics of every gate of a network on normalised images x [N, C, H, W] with labels [N];
     ``mask`` bool [N, H, W]; ``cams``: raw class activation maps [≤ N, h, w] of any stages.

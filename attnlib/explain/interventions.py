@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..blocks.spatial import SpatialAttention
 from ..networks.cost import attention_blocks
 
 IMAGES = 1000
@@ -25,6 +26,7 @@ MODES: dict[str, Callable] = {          # (the images' gates, their mean over th
     "mean": lambda own, mean: mean,
     "other": lambda own, mean: own.roll(1, 0),
     "one": lambda own, mean: torch.ones_like(own)}
+SAYS = {"mean": "its mean over images", "other": "another image's", "one": "1: no gate"}
 
 
 def sites(model: nn.Module) -> dict[str, nn.Module]:
@@ -84,6 +86,13 @@ def observed(model: nn.Module, x: torch.Tensor, see: Callable) -> torch.Tensor:
         return model.eval()(x)
 
 
+def own_gates(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The gate of every site on images x: name -> [N, C or 1, h or 1, w or 1]."""
+    found: dict[str, torch.Tensor] = {}
+    observed(model, x, found.__setitem__)
+    return found
+
+
 @torch.no_grad()
 def replaced(model: nn.Module, x: torch.Tensor, new: dict[str, torch.Tensor]) -> torch.Tensor:
     """The logits of images x where these sites multiply by ``new`` instead of their own gates."""
@@ -105,7 +114,6 @@ def survey(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, t
 def scopes(model: nn.Module) -> dict[str, list[str]]:
     """What is replaced together: all sites; those of each part of the network; and where there are
     gates of both kinds, those that are one number a channel and those that are a map."""
-    from ..blocks.spatial import SpatialAttention
     found = sites(model)
     out = {"all": list(found)}
     for name in found:
@@ -117,7 +125,7 @@ def scopes(model: nn.Module) -> dict[str, list[str]]:
     return out
 
 
-def measure(model: nn.Module, x: torch.Tensor, labels) -> dict[str, np.ndarray]:
+def measure_swaps(model: nn.Module, x: torch.Tensor, labels) -> dict[str, np.ndarray]:
     """Replace the gates of a trained network on normalised images x [N, C, H, W] with their labels
     [N]: the first IMAGES of them for all sites at once, the first half of these for the others.
 
@@ -151,9 +159,18 @@ def swapped(model: nn.Module, x: torch.Tensor, names: list[str], means: dict) ->
     """The classes [M, N] that images x are given with these sites' gates replaced, by each mode."""
     out = []
     for part in batches(x):
-        own: dict[str, torch.Tensor] = {}
-        observed(model, part, own.__setitem__)
+        own = own_gates(model, part)
         out.append(torch.stack([
             replaced(model, part, {name: swap(own[name], means[name]) for name in names}).argmax(1)
             for swap in MODES.values()]))
     return torch.cat(out, 1)
+
+
+def swap_rows(arrays: dict) -> list[dict]:
+    """What `measure_swaps` stored of one run, a dict for each scope and mode."""
+    return [{"scope": scope.decode(), "mode": mode.decode(),
+             "lost": float(arrays["swap_lost"][i, j]),
+             "changed": float(arrays["swap_changed"][i, j]),
+             "images": int(arrays["swap_images"][i])}
+            for i, scope in enumerate(arrays.get("swap_scope", ()))
+            for j, mode in enumerate(arrays["swap_mode"])]

@@ -22,6 +22,11 @@ LEVELS = {"clutter": (0, 0.5, 1, 2), "contrast": (0.25, 0.35, 0.5, 1),
           "distractors": (0, 2, 4, 6)}
 SPLITS = ("test", "flip", "uniform")         # of the background's style: see shapetex.SPLITS
 GROUPS = ("aligned", "conflicting")          # the style is that of the class; it is another's
+SAYS = {          # the probes that a table shows; the first three changes are no cause of the label
+    "split=test": "as they are", "clutter=2": "twice the clutter",
+    "distractors=6": "six distractors for two", "swap_background": "another background",
+    "texture_only": "the texture on a half-disc, no class's shape",
+    "shape_only": "the object without its texture", "remove_object": "no object"}
 COLUMNS = ("accuracy", "style", "object", "object_area", "distractors", "distractors_area")
 
 
@@ -98,7 +103,7 @@ def groups(model, options: dict, device) -> dict[str, np.ndarray]:
             "probe_groups_images": seen.astype(np.int32)}
 
 
-def measure(model: torch.nn.Module, run: Run, n: int = IMAGES) -> dict[str, np.ndarray]:
+def measure_probes(model: torch.nn.Module, run: Run, n: int = IMAGES) -> dict[str, np.ndarray]:
     """Probe a network trained on ShapeTex with the run's options, on n test images a condition.
 
     ``probe_name`` [P] and ``probe_<c>`` [P], c in COLUMNS; ``probe_images`` n; ``probe_groups`` [2]
@@ -120,3 +125,29 @@ def measure(model: torch.nn.Module, run: Run, n: int = IMAGES) -> dict[str, np.n
     return {"probe_name": np.array(list(conditions()), dtype="S"), "probe_images": np.int32(n),
             **{f"probe_{c}": np.array([row[c] for row in rows], np.float32) for c in COLUMNS},
             **groups(model, plain, device)}
+
+
+def probe_rows(arrays: dict) -> list[dict]:
+    """What `measure_probes` stored of one run, a dict for each probe: COLUMNS, and ``lift``, the
+    object's share of the map's mass over its share of the image."""
+    rows = [{"probe": probe.decode(), **{c: float(arrays[f"probe_{c}"][k]) for c in COLUMNS}}
+            for k, probe in enumerate(arrays.get("probe_name", ()))]
+    return [row | {"lift": row["object"] / row["object_area"] if row["object_area"] else np.nan}
+            for row in rows]
+
+
+def group_row(arrays: dict) -> list[dict]:
+    """One dict of a run's two groups, [] where it has none: the accuracy in each of GROUPS, %, and
+    in the ``worst``; the mass on the object (``object``) and on neither object nor distractors
+    (``background``), and the answers that are the background's class (``style``), %, where the
+    style is the usual one and (``…_flip``) never that of the class."""
+    if "probe_groups" not in arrays:
+        return []
+    row = dict(zip(GROUPS, map(float, arrays["probe_groups"]), strict=True))
+    row["worst"] = min(row.values())
+    by_name = {found["probe"]: found for found in probe_rows(arrays)}
+    for split, ending in (("split=test", ""), ("split=flip", "_flip")):
+        share = {c: 100 * by_name[split][c] for c in ("object", "distractors", "style")}
+        row |= {f"object{ending}": share["object"], f"style{ending}": share["style"],
+                f"background{ending}": 100 - share["object"] - share["distractors"]}
+    return [row]

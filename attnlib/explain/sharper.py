@@ -14,6 +14,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from ..analysis.stats import CELL, MIN_SEEDS
 from ..spec import derive
@@ -94,7 +95,6 @@ def bootstrap(pairs: list[dict[str, np.ndarray]], seed: int = 0) -> dict[str, np
 
 def estimate(draws: np.ndarray, seeds: int) -> Estimate:
     """The last of the draws, with the interval that the spread of the others gives."""
-    from scipy import stats
     value = float(draws[-1])
     if seeds < MIN_SEEDS:
         return Estimate(value, math.nan, math.nan)
@@ -170,28 +170,10 @@ def claim_verdict(e: Estimate, claimed: float = CLAIMED) -> str:
     return "holds" if e.low >= half else "not reproduced" if e.high < half else "undecided"
 
 
-def run_table(df, stage: int = 0):
-    """One row a run that was looked at: who it is, its test accuracy in %, and every measure of
-    Grad-CAM, its mean over the images that it classifies correctly."""
-    import pandas as pd
-    rows = []
-    for run_id, arrays in stored_maps(df).items():
-        row = df[df.id == run_id].iloc[0]
-        at = arrays["methods"].tolist().index(b"grad_cam")
-        ending = f"_{arrays['stages'][stage]}"
-        found = {key.removeprefix("mean_").removesuffix(ending): float(values[at])
-                 for key, values in arrays.items()
-                 if key.startswith("mean_") and key.endswith(ending)}
-        rows.append({key: row[key] for key in ("id", "profile", *CELL, "attention", "arm", "seed",
-                                               "status", "accuracy")} | found)
-    return pd.DataFrame(rows)
-
-
 def beyond_accuracy(table, metric: str = "lift", base: str = "none") -> dict[str, Estimate]:
     """What each arm adds to a measure at equal accuracy, in one cell of a `run_table`: the
     coefficients of ordinary least squares, metric ~ 1 + accuracy + arm, over runs, with t
     intervals; ``accuracy`` per point. {} where an arm has fewer than MIN_SEEDS runs."""
-    from scipy import stats
     table = table.dropna(subset=[metric, "accuracy"])
     arms = [a for a in table.arm.unique() if a != base]
     names = ["accuracy", *arms]

@@ -9,7 +9,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 
 from ..explain.tracing import Node, shape_text, trace
-from .plots import look
+from .style import look
 
 # All lengths are inches.
 LINE, CHARACTER, PADDING = 0.15, 0.072, 0.13      # a line and a character at 8 points, a box's rim
