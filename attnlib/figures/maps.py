@@ -137,7 +137,7 @@ def metrics(df, stage: int = 0) -> plt.Figure:
     figure, axes = panels(len(shown), 2.5, 2.4)
     for axis, m in zip(axes, shown, strict=True):
         for k, arm in enumerate(arms):
-            dots(axis, k, table[table.arm == arm][m], arm)
+            dots(axis, k, table[table.arm == arm][m], arm, beside=0.15)
         reference(axis, centre[m], style="--")
         arms_axis(axis, arms)
         axis.set_title(f"{MEASURES[m]}\n" + (f"({BETTER[m]})" if m in BETTER else ""), fontsize=8.5)

@@ -42,7 +42,7 @@ def accuracy(df) -> plt.Figure:
     def draw(axis, rows):
         arms = list(rows.arm.unique())
         for k, arm in enumerate(arms):
-            dots(axis, k, rows[rows.arm == arm].accuracy, arm)
+            dots(axis, k, rows[rows.arm == arm].accuracy, arm, beside=0.15)
         arms_axis(axis, arms)
         axis.set_ylabel("test accuracy, %")
     return per_cell(cells(df), draw)

@@ -33,7 +33,9 @@ FAMILIES = {
                                  "hybrid_par": "d"}),
     "SE with places": ("#B8A200", {"se_sa": "s", "sec_sa": "D", "new": "*", "nab": "8"}),
     "in place of a convolution": ("#7A52A3", {"aa": "P", "sk": "H"}),
-    "controls": ("#CC79A7", {"layerscale": "X", "shuffled": "*", "frozen": "s"}),
+    "control: a rescaling alone": ("#CC79A7", {"layerscale": "X"}),
+    "control: the wrong image": ("#882255", {"shuffled": "*"}),
+    "control: nothing learnt": ("#996633", {"frozen": "s"}),
 }
 UNLISTED = ("#222222", "osvD^PX*dhp<>8H")       # for a block that has no family yet
 SHADES = (0, -0.5, 0.45, -0.75, 0.25, -0.25)    # the part of the way to white, or to black below 0
@@ -182,18 +184,17 @@ def reference(axis, value: float, vertical: bool = False, style: str = "-") -> N
     (axis.axvline if vertical else axis.axhline)(value, color=GREY, linewidth=1, linestyle=style)
 
 
-def dots(axis, at: float, values, arm: str, across: bool = False, label: str | None = None) -> None:
-    """Each seed a small dot, beside them their mean ± 1 sd; ``across``: values along x."""
-    values, colour = np.asarray(values, float), look(arm).colour
-    places = np.full(len(values), at)
-    axis.scatter(*((values, places) if across else (places, values)), s=18, color=colour,
-                 alpha=0.45, linewidths=0)
-    sd = values.std(ddof=1) if len(values) > 1 else 0
+def dots(axis, at: float, values, arm: str, label: str | None = None, across: bool = False,
+         beside: float = 0.0) -> None:
+    """Each seed a small dot and their mean the arm's marker, that far ``beside`` them and then with
+    ± 1 sd; ``across``: values along x."""
+    values, places = np.asarray(values, float), np.full(len(values), at - beside)
+    axis.scatter(*((values, places) if across else (places, values)), s=18, alpha=0.5,
+                 color=look(arm).colour, linewidths=0)
     mean = values.mean() if len(values) else np.nan
-    if across:
-        axis.errorbar(mean, at, xerr=sd, capsize=2.5, label=label, **mark(arm))
-    else:
-        axis.errorbar(at, mean, sd, capsize=3, label=label, **mark(arm))
+    sd = values.std(ddof=1) if beside and len(values) > 1 else None
+    axis.errorbar(*((mean, at) if across else (at + beside, mean)), yerr=sd, capsize=3,
+                  label=label, **mark(arm))
 
 
 def interval_bar(axis, value: float, low: float, high: float, at: float, arm: str,
