@@ -31,7 +31,7 @@ def gates(arm: str, kinds, seed: int) -> dict:
     lost = np.full((3, 3), LOST[arm] + 0.01 * seed)
     return out | {"swap_scope": np.array(scopes, "S"), "swap_mode": np.array(modes, "S"),
                   "swap_lost": lost, "swap_changed": lost / 100, "swap_accuracy": np.float32(80),
-                  "swap_images": np.array([100, 50, 50]), "swap_without": np.array([], "S")}
+                  "swap_images": np.array([100, 50, 50])}
 
 
 def probed(arm: str, seed: int) -> dict:
@@ -53,7 +53,7 @@ def stored(name: str, seeds: int = 3):
     for run in runs:
         arrays = {"version": np.int32(camstore.VERSION), **probed(run.attention, run.seed),
                   **(gates(run.attention, ARMS[run.attention], run.seed)
-                     if ARMS[run.attention] else {"swap_without": np.array([], "S")})}
+                     if ARMS[run.attention] else {})}
         digest = store.write_arrays("small", f"{run.id}.cam", arrays)
         store.write_record("small", {
             "schema": store.SCHEMA, "id": run.id, "versions": versions(run),

@@ -30,7 +30,6 @@ def test_sharper_and_nothing_lost_looks_better():
     assert c.verdict == "yes" and set(c.verdicts.values()) == {"yes"} and c.images == 5 * N
     assert c.gain["entropy"].value == pytest.approx(20, abs=0.5)
     assert c.gain["gini"].low < 30 < c.gain["gini"].high or abs(c.gain["gini"].value - 30) < 0.5
-    assert c.difference["entropy"].value == pytest.approx(-0.16, abs=0.005)
 
 
 @pytest.mark.parametrize("gains, criterion", [

@@ -20,7 +20,7 @@ from torch import nn
 from ..blocks.channel import SER
 from ..blocks.combined import BAM, SCSE, New
 from ..blocks.controls import LayerScale
-from .focus import average_precision, cover, lift
+from .focus import correlation, cover, lift
 from .interventions import BATCH, observed, sites, stage_of
 
 ENDS = 0.05                  # within this share of its range's ends a gate counts as saturated
@@ -28,7 +28,7 @@ RANGES = {SER: (1, 2), BAM: (1, 2), SCSE: (0, 2), New: (0, 2), LayerScale: (-np.
 SHOWN, CHANNELS, CLASSES = 6, 64, 10          # what is kept for pictures: images, channels, classes
 FLAT = 1e-6                  # a gate whose values differ by less is one number, and has no pattern
 STATISTICS = ("mean", "spread", "spread_units", "saturated", "input", "selectivity",
-              "cam_pearson", "cam_spearman", "mask_lift", "mask_ap", "mask_area")
+              "cam_pearson", "mask_lift")
 
 
 class Reading:
@@ -78,8 +78,8 @@ def measure_gates(model: nn.Module, x: torch.Tensor, labels, mask: np.ndarray | 
                 row["selectivity"] = selectivity(values, labels)
                 pictures[f"gate_classes_{stage_of(name)}"] = by_class(values, labels)
             else:
-                row |= agreement(values, cams or {}) | (on_mask(values, mask)
-                                                        if mask is not None else {})
+                row |= {"cam_pearson": agreement(values, cams or {}),
+                        "mask_lift": on_mask(values, mask)}
                 pictures[f"gate_map_{stage_of(name)}"] = values[:SHOWN].astype(np.float16)
             rows.append(row)
     if not rows:
@@ -117,42 +117,28 @@ def by_class(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
                      for c in np.unique(labels)[:CLASSES]]).astype(np.float16)
 
 
-def agreement(values: np.ndarray, cams: dict[str, np.ndarray]) -> dict[str, float]:
-    """Pearson and Spearman correlation of gate maps [N, h, w] with the finest class activation map
-    that is not finer than they are, at its resolution; means over the images where both vary."""
-    from scipy.stats import rankdata
+def agreement(values: np.ndarray, cams: dict[str, np.ndarray]) -> float:
+    """Pearson's correlation of gate maps [N, h, w] with the finest class activation map that is not
+    finer than they are, at its resolution: the mean over the images where both vary; NaN where
+    there are none."""
     fitting = [m for m in cams.values()
                if m[0].size > 1 and not any(np.array(values.shape[1:]) % m.shape[1:])]
     if not fitting:
-        return {}
-    target = max(fitting, key=lambda m: m[0].size).astype(np.float64)
-    gate = cover(values[:len(target)], target.shape[1:]).reshape(len(target), -1)
-    target = target.reshape(len(target), -1)
-    varies = (np.ptp(gate, 1) > FLAT) & (np.ptp(target, 1) > 0)
-    if not varies.any():
-        return {}
-    gate, target = gate[varies], target[varies]
-    ranks = [rankdata(m, axis=1) for m in (gate, target)]
-    return {"cam_pearson": correlation(gate, target), "cam_spearman": correlation(*ranks)}
+        return np.nan
+    target = max(fitting, key=lambda m: m[0].size)
+    gate = cover(values[:len(target)], target.shape[1:])
+    varies = (np.ptp(gate, (1, 2)) > FLAT) & (np.ptp(target, (1, 2)) > 0)
+    return correlation(gate[varies], target[varies]).mean() if varies.any() else np.nan
 
 
-def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's r of each row of a with that of b, averaged over rows."""
-    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
-    return ((a * b).sum(1) / np.sqrt((a ** 2).sum(1) * (b ** 2).sum(1))).mean()
-
-
-def on_mask(values: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """Gate maps [N, h, w] against masks [N, H, W] of their objects, the means over the images that
-    have one: ``mask_lift``, the mean gate on the object over that of the whole map (1: uniform);
-    ``mask_ap``, the area under the precision-recall curve, and ``mask_area``, which is that of a
-    uniform map. {} where the map does not divide the mask into whole cells."""
+def on_mask(values: np.ndarray, mask: np.ndarray | None) -> float:
+    """The mean gate [N, h, w] on the object over that of the whole map (1: uniform), the mean over
+    the images that have an object; NaN where the map does not divide the mask [N, H, W] into whole
+    cells."""
+    if mask is None or not mask.any() or any(np.array(mask.shape[1:]) % values.shape[1:]):
+        return np.nan
     has = mask.any((1, 2))
-    if not has.any() or any(np.array(mask.shape[1:]) % values.shape[1:]):
-        return {}
-    values, mask = values[has], mask[has]
-    return {"mask_lift": lift(values, mask).mean(),
-            "mask_ap": average_precision(values, mask).mean(), "mask_area": mask.mean()}
+    return lift(values[has], mask[has]).mean()
 
 
 def gate_rows(arrays: dict) -> Iterator[dict]:

@@ -41,13 +41,6 @@ def sites(model: nn.Module) -> dict[str, nn.Module]:
     return out
 
 
-def without_gate(model: nn.Module) -> list[str]:
-    """The names of attention blocks that have no gate in them, such as `GlobalContext`'s."""
-    found = list(sites(model))
-    return [name for name in attention_blocks(model)
-            if not any(f"{site}.".startswith(f"{name}.") for site in found)]
-
-
 def stage_of(name: str) -> str:
     """The part of the network that a site is in: ``stage2``, or ``stem``, ``head``, ``head_post``.
     """
@@ -132,11 +125,9 @@ def measure_swaps(model: nn.Module, x: torch.Tensor, labels) -> dict[str, np.nda
     ``swap_scope`` [S] what was replaced (see `scopes`), ``swap_mode`` [M] with what, ``swap_lost``
     [S, M] the accuracy lost in percentage points, ``swap_changed`` [S, M] the share of images whose
     predicted class changed, ``swap_images`` [S] how many there were, ``swap_accuracy`` the
-    untouched network's, %, ``swap_without`` the blocks that have no gate. Where none has one: the
-    last alone."""
-    without = {"swap_without": np.array(without_gate(model), dtype="S")}
+    untouched network's, %. {} for a network without gates."""
     if not sites(model):
-        return without
+        return {}
     x, groups = x[:IMAGES], scopes(model)
     truth = torch.as_tensor(np.asarray(labels)[:len(x)], device=x.device)
     usual, means = survey(model, x)
@@ -148,7 +139,7 @@ def measure_swaps(model: nn.Module, x: torch.Tensor, labels) -> dict[str, np.nda
         lost.append(100 * (right - now).mean(1).cpu().numpy())
         changed.append((found != usual[:n]).double().mean(1).cpu().numpy())
         images.append(n)
-    return without | {
+    return {
         "swap_scope": np.array(list(groups), "S"), "swap_mode": np.array(list(MODES), "S"),
         "swap_lost": np.array(lost, np.float32), "swap_changed": np.array(changed, np.float32),
         "swap_images": np.array(images, np.int32),

@@ -3,15 +3,18 @@ one after the other, from the classifier down, and each time the map is compared
 network's. A map that stays the same shows edges, not reasons. Adebayo et al. 2018,
 arXiv:1810.03292."""
 import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 from torch import nn
 
 from ..spec import derive
 from ..training.run import Run
 from ..training.trainer import data_of, model_of
 from .cam import make, passes
+from .focus import correlation
 
 
 def levels(model: nn.Module) -> list[str]:
@@ -22,7 +25,6 @@ def levels(model: nn.Module) -> list[str]:
 
 def cascade(model: nn.Module, run: Run):
     """Yield (level, network with that level and all above it in another seed's initial state)."""
-    from dataclasses import replace
     fresh = model_of(replace(run, seed=derive("sanity", run.seed) % 2**31), data_of(run)).eval()
     fresh.to(next(model.parameters()).device)
     model = copy.deepcopy(model)
@@ -35,11 +37,7 @@ def cascade(model: nn.Module, run: Run):
 
 def alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Spearman's rank correlation [N] of maps [N, h, w]; NaN where one is constant."""
-    from scipy.stats import rankdata
-    a, b = (rankdata(m.reshape(len(m), -1), axis=1) for m in (a, b))
-    a, b = (m - m.mean(1, keepdims=True) for m in (a, b))
-    size = np.sqrt((a * a).sum(1) * (b * b).sum(1))
-    return np.divide((a * b).sum(1), size, out=np.full(len(a), np.nan), where=size > 0)
+    return correlation(*(rankdata(m.reshape(len(m), -1), axis=1) for m in (a, b)))
 
 
 def randomised(model: nn.Module, run: Run, x: torch.Tensor, classes, stage: int,

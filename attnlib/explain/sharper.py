@@ -37,15 +37,14 @@ class Estimate(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Arm A against B in one cell (data set, network, recipe). ``difference``: metric -> A − B;
-    ``gain``: metric -> in per cent of B, positive where A is better; ``base``: B's means;
-    ``verdicts``: criterion -> yes, no or undecided; ``verdict`` the whole."""
+    """Arm A against B in one cell (data set, network, recipe). ``base``: metric -> B's mean;
+    ``gain``: metric -> in per cent of B, positive where A is better; ``verdicts``: criterion ->
+    yes, no or undecided; ``verdict`` the whole."""
     cell: tuple
     arm: str
     seeds: int
     images: int
     base: dict[str, float]
-    difference: dict[str, Estimate]
     gain: dict[str, Estimate]
     verdicts: dict[str, str]
     verdict: str
@@ -126,7 +125,6 @@ def both(verdicts) -> str:
 def compare(cell: tuple, arm: str, pairs: list[dict[str, np.ndarray]]) -> Comparison:
     """Weigh one arm's images against the other's, seed by seed (see `paired_images`)."""
     drawn, seeds = bootstrap(pairs), len(pairs)
-    difference = {m: estimate(d[:, 0] - d[:, 1], seeds) for m, d in drawn.items()}
     gain = {m: estimate(100 * SHARPNESS.get(m, 1) * (d[:, 0] / d[:, 1] - 1), seeds)
             for m, d in drawn.items()}
     base = {m: float(d[-1, 1]) for m, d in drawn.items()}
@@ -139,7 +137,7 @@ def compare(cell: tuple, arm: str, pairs: list[dict[str, np.ndarray]]) -> Compar
         verdicts = {"sharper": sharper(gain)} | {g: both(v) for g, v in groups.items()}
         verdict = both(verdicts.values())
     n = sum(len(next(iter(p.values()))) for p in pairs)
-    return Comparison(cell, arm, seeds, n, base, difference, gain, verdicts, verdict)
+    return Comparison(cell, arm, seeds, n, base, gain, verdicts, verdict)
 
 
 def comparisons(df, stage: int = 0, base: str = "none") -> list[Comparison]:
