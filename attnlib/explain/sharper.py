@@ -73,9 +73,13 @@ def image_means(values: np.ndarray, rng) -> np.ndarray:
     n = len(values)
     weights = np.vstack([rng.multinomial(n, np.full(n, 1 / n), POOL), np.ones(n)])
     there = np.isfinite(values)
-    total = np.tensordot(weights, np.where(there, values, 0), 1)
-    count = np.tensordot(weights, there.astype(float), 1)
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    return divided(np.tensordot(weights, np.where(there, values, 0), 1),
+                 np.tensordot(weights, there.astype(float), 1))
+
+
+def divided(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a / b, NaN where b is 0."""
+    return np.divide(a, b, out=np.full(a.shape, np.nan), where=b != 0)
 
 
 def bootstrap(pairs: list[dict[str, np.ndarray]], seed: int = 0) -> dict[str, np.ndarray]:
@@ -87,7 +91,8 @@ def bootstrap(pairs: list[dict[str, np.ndarray]], seed: int = 0) -> dict[str, np
     out = {}
     for metric in [m for m in METRICS if all(m in p for p in pairs)]:       # in one order: `rng`
         pools = np.stack([image_means(p[metric], rng) for p in pairs])     # [seeds, POOL + 1, 2]
-        drawn = np.nanmean(pools[chosen, images], 1)
+        drawn = pools[chosen, images]                                      # [DRAWS, seeds, 2]
+        drawn = divided(np.nansum(drawn, 1), np.isfinite(drawn).sum(1))
         out[metric] = np.vstack([drawn, np.nanmean(pools[:, -1], 0)])
     return out
 
@@ -125,7 +130,7 @@ def both(verdicts) -> str:
 def compare(cell: tuple, arm: str, pairs: list[dict[str, np.ndarray]]) -> Comparison:
     """Weigh one arm's images against the other's, seed by seed (see `paired_images`)."""
     drawn, seeds = bootstrap(pairs), len(pairs)
-    gain = {m: estimate(100 * SHARPNESS.get(m, 1) * (d[:, 0] / d[:, 1] - 1), seeds)
+    gain = {m: estimate(100 * SHARPNESS.get(m, 1) * (divided(d[:, 0], d[:, 1]) - 1), seeds)
             for m, d in drawn.items()}
     base = {m: float(d[-1, 1]) for m, d in drawn.items()}
     verdicts, verdict = {}, "too few seeds"
