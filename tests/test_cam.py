@@ -29,7 +29,7 @@ def network(attention: str = "se", backbone: str = "resnet18", **options):
 
 
 def same_up_to_scale(a: np.ndarray, b: np.ndarray) -> bool:
-    return np.allclose(cam.scaled(a), cam.scaled(b), atol=1e-4)
+    return np.allclose(cam.scaled_maps(a), cam.scaled_maps(b), atol=1e-4)
 
 
 @pytest.mark.parametrize("attention", ["none", "cbam"])

@@ -47,7 +47,7 @@ def test_an_equation_is_closed(name):
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_card_has_equation_paper_and_source(name):
-    card = cards.card(name)
+    card = cards.card_text(name)
     own = models.BLOCKS[name].make.__name__
     assert f"$$ {EQUATIONS[name]} $$" in card and f"class {own}(" in card
     assert not re.search(r"(?<!\[)arXiv:\d", card.partition("<details>")[0]), "a paper unlinked"
@@ -56,7 +56,7 @@ def test_a_card_has_equation_paper_and_source(name):
 
 def test_a_card_tells_what_the_block_adds():
     for name, count in (("se", "+87,040"), ("cbam", "+89,880")):
-        table = cards.cost_table(name)
+        table = cards.added_cost(name)
         assert table["parameters added"][name] == count and table.placement[name] == "block"
 
 
@@ -117,7 +117,7 @@ def test_a_gain_is_what_the_block_multiplies_by(name):
     block = models.BLOCKS[name].make(16).eval()
     x = torch.randn(2, 16, 8, 8)
     with torch.no_grad():
-        g = gatemaps.gain(block, x)
+        g = gatemaps.block_gain(block, x)
         if g is not None:
             torch.testing.assert_close(g * x, block(x))
 

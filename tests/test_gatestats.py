@@ -57,14 +57,14 @@ def test_agreement_with_the_finest_map_that_fits():
     fine, coarse = RNG.random((6, 8, 8)), RNG.random((6, 4, 4))
     cams = {"stage-2": fine, "stage-1": coarse}
     gates = np.kron(fine, np.ones((2, 2)))                   # 16×16: meets the finer of the two
-    assert gatestats.agreement(gates, cams) == pytest.approx(1)
-    assert gatestats.agreement(1 - coarse, cams) == pytest.approx(-1)
+    assert gatestats.cam_agreement(gates, cams) == pytest.approx(1)
+    assert gatestats.cam_agreement(1 - coarse, cams) == pytest.approx(-1)
     other = RNG.integers(0, 5, (6, 8, 8)).astype(float)
     expected = [stats.pearsonr(a.ravel(), b.ravel())[0] for a, b in zip(other, fine, strict=True)]
-    assert gatestats.agreement(other, cams) == pytest.approx(np.mean(expected))
-    assert np.isnan(gatestats.agreement(np.full((6, 8, 8), 0.5), cams))      # one half everywhere
-    assert np.isnan(gatestats.agreement(np.ones((6, 2, 2)), cams))           # finer maps alone
-    assert gatestats.agreement(gates, {"stage-2": fine[:4]}) == pytest.approx(1)
+    assert gatestats.cam_agreement(other, cams) == pytest.approx(np.mean(expected))
+    assert np.isnan(gatestats.cam_agreement(np.full((6, 8, 8), 0.5), cams))    # one half
+    assert np.isnan(gatestats.cam_agreement(np.ones((6, 2, 2)), cams))           # finer maps alone
+    assert gatestats.cam_agreement(gates, {"stage-2": fine[:4]}) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("name", "value", "share"), [

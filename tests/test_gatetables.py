@@ -65,8 +65,8 @@ def stored(name: str, seeds: int = 3):
 
 FIGURES = (gate_figures.gate_stages, gate_figures.gate_classes, gate_figures.gate_maps,
            gate_figures.swap_lost, gate_figures.probe_levels, gate_figures.probe_causes,
-           gate_figures.shortcut)
-TABLES = (tables.gate_table, tables.swap_table, tables.probe_table, tables.group_table,
+           gate_figures.shortcut_groups)
+TABLES = (tables.gate_statistics, tables.swap_table, tables.probe_table, tables.group_table,
           tables.gate_summary, tables.swap_summary, tables.probe_summary, tables.shortcut_summary)
 
 
@@ -118,7 +118,7 @@ def test_worst_group_against_none():
 
 @pytest.mark.parametrize("draw", FIGURES)
 def test_figures_are_drawn_with_every_arm(draw):
-    figure = draw(stored("shortcut" if draw is gate_figures.shortcut else "hybrid"))
+    figure = draw(stored("shortcut" if draw is gate_figures.shortcut_groups else "hybrid"))
     assert all(axis.has_data() for axis in figure.axes[:2])
     figure.draw_without_rendering()
     plt.close(figure)

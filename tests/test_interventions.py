@@ -36,7 +36,7 @@ def table(found: dict, key: str) -> dict:
 def test_every_gated_block_is_found_and_its_own_gate_changes_nothing(name):
     model, x, own = small(name), images(3), {}
     usual = interventions.observed(model, x, own.__setitem__)
-    assert own.keys() == interventions.sites(model).keys()
+    assert own.keys() == interventions.gate_sites(model).keys()
     assert {n for n in attention_blocks(model)
             if any(f"{s}.".startswith(f"{n}.") for s in own)} == attention_blocks(model).keys()
     with torch.no_grad():
@@ -55,7 +55,7 @@ def test_without_a_gate_nothing_is_replaced(name):
 @pytest.mark.parametrize(("name", "sites"), [("se", 1), ("cbam", 2), ("hybrid", 3), ("new", 1),
                                              ("hybrid_sum", 3), ("hybrid_par", 1), ("triplet", 1)])
 def test_a_gate_that_feeds_another_is_no_site(name, sites):
-    assert len(interventions.sites(small(name))) == 8 * sites
+    assert len(interventions.gate_sites(small(name))) == 8 * sites
 
 
 def test_a_gate_that_is_the_same_for_every_image_is_worth_nothing():
@@ -108,7 +108,7 @@ def test_loss_is_what_replacing_by_hand_loses():
     model, x = small("cbam"), images(15)
     labels = model(x).argmax(1).detach().numpy()
     found = interventions.measure_swaps(model, x, labels)
-    own, spatial = {}, [n for n in interventions.sites(model) if n.endswith("spatial")]
+    own, spatial = {}, [n for n in interventions.gate_sites(model) if n.endswith("spatial")]
     interventions.observed(model, x, own.__setitem__)
     changed = interventions.replaced(
         model, x, {n: own[n].mean(0, keepdim=True) for n in spatial}).argmax(1).numpy() != labels

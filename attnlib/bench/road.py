@@ -4,7 +4,7 @@ import torch
 
 from ..data.batches import Batches
 from ..explain.cam import enlarged
-from ..explain.road import NOISE, PERCENTILES, impute, kept, ranks, road, surprise
+from ..explain.road import NOISE, PERCENTILES, impute, kept_pixels, ranks, road, surprise
 from ..networks.build import build_model
 from ..training.trainer import machine
 from . import measure
@@ -25,7 +25,7 @@ def road_speed(data, seconds: float, backbone: str = "resnet18", width: float = 
     model = build_model(backbone, "se", width=width, in_channels=x.shape[1],
                         num_classes=len(data.classes)).eval().to(device)
     rank, light = ranks(maps), x.numpy()
-    stay = [kept(p, maps[0].size) for p in PERCENTILES]
+    stay = [kept_pixels(p, maps[0].size) for p in PERCENTILES]
     holes = [rank < k for k in stay] + [rank >= maps[0].size - k for k in stay]
     imputer, on_device = NoisyLinearImputer(noise=0), x.to(device)
     targets = [lambda z, c=int(c): z.softmax(-1)[c] for c in classes]

@@ -162,7 +162,7 @@ def grad_cam(model: nn.Module, x: torch.Tensor, classes, stage: int = -1) -> np.
     return make("grad_cam", passes(model, x, classes, (stage,))[stage])
 
 
-def scaled(maps: np.ndarray) -> np.ndarray:
+def scaled_maps(maps: np.ndarray) -> np.ndarray:
     """For pictures: every map [N, h, w] divided by its maximum; an empty one stays empty."""
     top = maps.max((1, 2), keepdims=True)
     return maps / np.where(top > 0, top, 1)

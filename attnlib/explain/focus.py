@@ -7,7 +7,7 @@ mask covers. Equal values share their places: what depends on their order is its
 import numpy as np
 import torch
 
-from .cam import enlarged, scaled
+from .cam import enlarged, scaled_maps
 
 
 def cover(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -126,7 +126,7 @@ def drop_and_increase(model, x: torch.Tensor, maps: np.ndarray, classes, p: np.n
     normalised values, in which 0 is the mean colour."""
     level, spread = (torch.as_tensor(v, dtype=x.dtype, device=x.device)[:, None, None]
                      for v in (mean, std))
-    light = torch.from_numpy(enlarged(scaled(maps), x.shape[2:])).to(x)[:, None]
+    light = torch.from_numpy(enlarged(scaled_maps(maps), x.shape[2:])).to(x)[:, None]
     dark = ((x * spread + level) * light - level) / spread
     q = torch.cat([model(part).float().softmax(1) for part in dark.split(250)]).cpu().numpy()
     q = q[np.arange(len(x)), classes]

@@ -21,7 +21,7 @@ from ..blocks.channel import SER
 from ..blocks.combined import BAM, SCSE, New
 from ..blocks.controls import LayerScale
 from .focus import correlation, cover, lift
-from .interventions import BATCH, observed, sites, stage_of
+from .interventions import BATCH, gate_sites, observed, part_of
 
 ENDS = 0.05                  # within this share of its range's ends a gate counts as saturated
 RANGES = {SER: (1, 2), BAM: (1, 2), SCSE: (0, 2), New: (0, 2), LayerScale: (-np.inf, np.inf)}
@@ -51,9 +51,9 @@ class Reading:
                 self.kinds.setdefault(kind, []).append(values.double().cpu().numpy())
 
 
-def read(model: nn.Module, x: torch.Tensor) -> dict[str, Reading]:
+def read_gates(model: nn.Module, x: torch.Tensor) -> dict[str, Reading]:
     """Site -> its gates on images x; maps are averaged at once, as whole ones would fill memory."""
-    out = {name: Reading(site) for name, site in sites(model).items()}
+    out = {name: Reading(site) for name, site in gate_sites(model).items()}
     for part in x.split(BATCH):
         observed(model, part, lambda name, gate: out[name].add(gate))
     return out
@@ -69,18 +69,18 @@ def measure_gates(model: nn.Module, x: torch.Tensor, labels, mask: np.ndarray | 
     ``gate_map_<stage>`` float16 [SHOWN, h, w], and ``gate_classes_<stage>`` float16 [classes,
     channels], mean channel gates of the first classes. {} for a network without gates."""
     labels, rows, pictures = np.asarray(labels), [], {}
-    for name, reading in read(model, x).items():
+    for name, reading in read_gates(model, x).items():
         for kind, parts in reading.kinds.items():
             values = np.concatenate(parts)
             row = {"site": name, "kind": kind,
                    "saturated": float(torch.cat(reading.saturated).mean()), **moments(values)}
             if kind == "channels":
                 row["selectivity"] = selectivity(values, labels)
-                pictures[f"gate_classes_{stage_of(name)}"] = by_class(values, labels)
+                pictures[f"gate_classes_{part_of(name)}"] = gates_by_class(values, labels)
             else:
-                row |= {"cam_pearson": agreement(values, cams or {}),
+                row |= {"cam_pearson": cam_agreement(values, cams or {}),
                         "mask_lift": on_mask(values, mask)}
-                pictures[f"gate_map_{stage_of(name)}"] = values[:SHOWN].astype(np.float16)
+                pictures[f"gate_map_{part_of(name)}"] = values[:SHOWN].astype(np.float16)
             rows.append(row)
     if not rows:
         return {}
@@ -111,13 +111,13 @@ def selectivity(values: np.ndarray, labels: np.ndarray) -> float:
     return (total - within - (len(classes) - 1) * within / free) / total
 
 
-def by_class(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def gates_by_class(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Mean gate of each of the first classes, [classes, channels], of the first CHANNELS."""
     return np.stack([values[labels == c, :CHANNELS].mean(0)
                      for c in np.unique(labels)[:CLASSES]]).astype(np.float16)
 
 
-def agreement(values: np.ndarray, cams: dict[str, np.ndarray]) -> float:
+def cam_agreement(values: np.ndarray, cams: dict[str, np.ndarray]) -> float:
     """Pearson's correlation of gate maps [N, h, w] with the finest class activation map that is not
     finer than they are, at its resolution: the mean over the images where both vary; NaN where
     there are none."""
@@ -145,5 +145,5 @@ def gate_rows(arrays: dict) -> Iterator[dict]:
     """The stored statistics of one run, a dict for each site and reading."""
     for k, site in enumerate(arrays.get("gate_site", ())):
         name = site.decode()
-        yield {"site": name, "stage": stage_of(name), "kind": arrays["gate_kind"][k].decode(),
+        yield {"site": name, "stage": part_of(name), "kind": arrays["gate_kind"][k].decode(),
                **{key: float(arrays[f"gate_{key}"][k]) for key in STATISTICS}}

@@ -29,7 +29,7 @@ MODES: dict[str, Callable] = {          # (the images' gates, their mean over th
 SAYS = {"mean": "its mean over images", "other": "another image's", "one": "1: no gate"}
 
 
-def sites(model: nn.Module) -> dict[str, nn.Module]:
+def gate_sites(model: nn.Module) -> dict[str, nn.Module]:
     """Qualified name -> every module of the attention blocks that multiplies its input by its
     ``gate(x)``. A gate that only feeds another one is no site: of several, one within the other,
     the outermost."""
@@ -41,7 +41,7 @@ def sites(model: nn.Module) -> dict[str, nn.Module]:
     return out
 
 
-def stage_of(name: str) -> str:
+def part_of(name: str) -> str:
     """The part of the network that a site is in: ``stage2``, or ``stem``, ``head``, ``head_post``.
     """
     first, *rest = name.split(".")
@@ -75,7 +75,7 @@ def observed(model: nn.Module, x: torch.Tensor, see: Callable) -> torch.Tensor:
             see(name, gate)
             return x * gate
         return forward
-    with computing(model, {name: observe(name, site) for name, site in sites(model).items()}):
+    with computing(model, {name: observe(name, site) for name, site in gate_sites(model).items()}):
         return model.eval()(x)
 
 
@@ -107,10 +107,10 @@ def survey(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, t
 def scopes(model: nn.Module) -> dict[str, list[str]]:
     """What is replaced together: all sites; those of each part of the network; and where there are
     gates of both kinds, those that are one number a channel and those that are a map."""
-    found = sites(model)
+    found = gate_sites(model)
     out = {"all": list(found)}
     for name in found:
-        out.setdefault(stage_of(name), []).append(name)
+        out.setdefault(part_of(name), []).append(name)
     maps = [name for name, site in found.items() if isinstance(site, SpatialAttention)]
     if 0 < len(maps) < len(found):
         out |= {"channel gates": [name for name in found if name not in maps],
@@ -126,7 +126,7 @@ def measure_swaps(model: nn.Module, x: torch.Tensor, labels) -> dict[str, np.nda
     [S, M] the accuracy lost in percentage points, ``swap_changed`` [S, M] the share of images whose
     predicted class changed, ``swap_images`` [S] how many there were, ``swap_accuracy`` the
     untouched network's, %. {} for a network without gates."""
-    if not sites(model):
+    if not gate_sites(model):
         return {}
     x, groups = x[:IMAGES], scopes(model)
     truth = torch.as_tensor(np.asarray(labels)[:len(x)], device=x.device)

@@ -31,7 +31,7 @@ def ranks(maps: np.ndarray, seed: int = 0) -> np.ndarray:
     return out.reshape(maps.shape)
 
 
-def kept(percentile: float, pixels: int) -> int:
+def kept_pixels(percentile: float, pixels: int) -> int:
     """How many pixels lie below the percentile where no two are equal: pytorch-grad-cam's count."""
     return int(np.ceil((pixels - 1) * percentile / 100))
 
@@ -99,7 +99,7 @@ def road(model: torch.nn.Module, x: torch.Tensor, maps: np.ndarray, classes, see
     rng = np.random.default_rng(derive("road", seed))
     out = {"morf": [], "lerf": []}
     for percentile in percentiles:
-        stay = kept(percentile, pixels)
+        stay = kept_pixels(percentile, pixels)
         for name, known in (("morf", rank < stay), ("lerf", rank >= pixels - stay)):
             probs = []
             for at in range(0, len(images), CHUNK):

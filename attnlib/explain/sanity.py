@@ -17,7 +17,7 @@ from .cam import make, passes
 from .focus import correlation
 
 
-def levels(model: nn.Module) -> list[str]:
+def reset_order(model: nn.Module) -> list[str]:
     """The parts that are set back, in their order: classifier, neck and head, stages, stem."""
     stages = [f"stages.{k}" for k in reversed(range(len(model.stages)))]
     return ["classifier", *stages, "stem"]
@@ -29,13 +29,13 @@ def cascade(model: nn.Module, run: Run):
     fresh.to(next(model.parameters()).device)
     model = copy.deepcopy(model)
     above = ("neck", "head", "head_post")                # what lies between, with the classifier
-    for level in levels(model):
+    for level in reset_order(model):
         for name in (level, *(above if level == "classifier" else ())):
             model.get_submodule(name).load_state_dict(fresh.get_submodule(name).state_dict())
         yield level, model
 
 
-def alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Spearman's rank correlation [N] of maps [N, h, w]; NaN where one is constant."""
     return correlation(*(rankdata(m.reshape(len(m), -1), axis=1) for m in (a, b)))
 
@@ -49,5 +49,5 @@ def randomised(model: nn.Module, run: Run, x: torch.Tensor, classes, stage: int,
     for _, broken in cascade(model, run):
         after = passes(broken, x, classes, (stage,))[stage]
         for name in methods:
-            out[name].append(alike(make(name, before), make(name, after)))
+            out[name].append(rank_correlation(make(name, before), make(name, after)))
     return {name: np.stack(rows) for name, rows in out.items()}

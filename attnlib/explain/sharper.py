@@ -164,7 +164,7 @@ def comparisons(df, stage: int = 0, base: str = "none") -> list[Comparison]:
     return out
 
 
-def claim_verdict(e: Estimate, claimed: float = CLAIMED) -> str:
+def sharpness_verdict(e: Estimate, claimed: float = CLAIMED) -> str:
     """``holds`` where the interval lies at or above half the claimed gain, ``not reproduced`` where
     it lies below that half, else ``undecided``."""
     half = claimed / 2

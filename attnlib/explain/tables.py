@@ -52,7 +52,7 @@ def means(arrays: dict, stage: int = 0) -> pd.DataFrame:
     return pd.DataFrame(found, [method.decode() for method in arrays["methods"]], dtype=float)
 
 
-def gate_table(df) -> pd.DataFrame:
+def gate_statistics(df) -> pd.DataFrame:
     """One row per run, site and reading (channels or places): see `gatestats.measure_gates`."""
     return unpacked(df, gatestats.gate_rows)
 
@@ -127,7 +127,7 @@ def map_claim(df, arm: str = "hybrid") -> pd.DataFrame:
     """The audited claim, "23 % sharper" than SE or CBAM alone, in both readings of sharpness:
     ``holds`` where the interval lies above half of it, ``not reproduced`` where below."""
     rows = [place_and_block(c) | {"against": name(base)} | gain_columns(c, m)
-            | {"claim": sharper.claim_verdict(c.gain[m])}
+            | {"claim": sharper.sharpness_verdict(c.gain[m])}
             for base in ("se", "cbam") for c in sharper.comparisons(df, base=base) if c.arm == arm
             for m in sharper.SHARPNESS if m in c.gain]
     return pd.DataFrame(rows).round(3)
@@ -190,7 +190,7 @@ def gate_summary(df) -> pd.DataFrame:
              "cam_pearson": "r with Grad-CAM", "mask_lift": "open on the object"}
     rows = [who | {"gate over": kind, "stage": stage.removeprefix("stage")}
             | {text: part[key].mean() for key, text in shown.items()}
-            for who, _, mine in by_arm(gate_table(df))
+            for who, _, mine in by_arm(gate_statistics(df))
             for (kind, stage), part in mine.groupby(["kind", "stage"], sort=False)]
     return pd.DataFrame(rows).dropna(axis=1, how="all").round(3)
 

@@ -81,7 +81,7 @@ class Recorder(TorchFunctionMode):
             weights = any("softmax" in read.lines for read in reads)
             self.add(Node("op", ["weighted", "sum"] if weights else ["products"]), reads, results)
         else:
-            self.add(step(what, args, kwargs, given, numbers), reads, results)
+            self.add(step_of(what, args, kwargs, given, numbers), reads, results)
 
     def node_of(self, t: torch.Tensor) -> Node | None:
         """The node a tensor comes from; a parameter becomes one when it is first read."""
@@ -110,7 +110,7 @@ def tensors(value) -> list[torch.Tensor]:
     return [t for part in value for t in tensors(part)] if isinstance(value, list | tuple) else []
 
 
-def step(what: str, args, kwargs, given, numbers) -> Node:
+def step_of(what: str, args, kwargs, given, numbers) -> Node:
     """The node of one tensor operation, by its name and arguments."""
     if what in SIGNS and len(given) == 1 and numbers:
         number = VALUES.get(numbers[0], f"{numbers[0]:.4g}")
@@ -162,7 +162,7 @@ def trace(name: str) -> list[Node]:
         y = block(x)
     last = recorder.node_of(y)
     recorder.nodes.append(Node("y", ["y"], [last], tuple(y.shape)))
-    return joined([n for n in recorder.nodes if n in needed(recorder.nodes[-1])])
+    return joined([n for n in recorder.nodes if n in ancestors(recorder.nodes[-1])])
 
 
 @contextmanager
@@ -209,7 +209,7 @@ def turned(shape) -> list[str]:
     return [] if shape == (B, C, H, W) else [f"of {shape_text(shape)}"]
 
 
-def needed(last: Node) -> set[Node]:
+def ancestors(last: Node) -> set[Node]:
     """What a node rests on, and itself."""
     found, todo = set(), [last]
     while todo:

@@ -105,7 +105,7 @@ LINKS = {r"arXiv:(\d{4}\.\d{4,5})": r"[arXiv:\1](https://arxiv.org/abs/\1)",
 def show(shelf: str, profile: str) -> None:
     """Display the cards of a shelf in a notebook, each with its figures."""
     for name in on_shelf(shelf):
-        display(Markdown(card(name)), cost_table(name))
+        display(Markdown(card_text(name)), added_cost(name))
         for what, draw in (("diagram", diagram(name)), ("gates", block_gates(name, profile))):
             display(Image(png(draw, 90), alt=f"{what} of {said(name)}"))
             plt.close(draw)
@@ -130,7 +130,7 @@ def on_shelf(shelf: str) -> tuple[str, ...]:
     return choose("shelf", shelf, SHELVES)
 
 
-def card(name: str) -> str:
+def card_text(name: str) -> str:
     """Markdown: heading, equation, docstring with its links, folded source."""
     return (f"### {said(name)} · `{name}`\n\n$$ {EQUATIONS[name]} $$\n\n"
             f"{text_of(BLOCKS[name].make)}\n\n<details><summary>Source</summary>\n\n"
@@ -146,15 +146,15 @@ def text_of(cls) -> str:
 
 
 @cache
-def cost_of(attention: str) -> dict[str, int]:
+def resnet_cost(attention: str) -> dict[str, int]:
     """`cost.cost` of a full-width ResNet-18 with a block in its own place."""
     with torch.device("meta"):
         return cost(build_model("resnet18", attention), (3, 32, 32))
 
 
-def cost_table(name: str) -> pd.DataFrame:
+def added_cost(name: str) -> pd.DataFrame:
     """What a block adds to a full-width ResNet-18, where it stands by default and how often."""
-    own, plain = cost_of(name), cost_of("none")
+    own, plain = resnet_cost(name), resnet_cost("none")
     added = {key: own[key] - plain[key] for key in ("params", "macs")}
     return pd.DataFrame({
         "parameters added": f"{added['params']:+,}",

@@ -13,7 +13,7 @@ def with_rows(table, column: str):
     return by_cell(table[table[column].notna()]) if len(table) else []
 
 
-def spread(k: int, count: int, width: float = 0.6) -> float:
+def aside(k: int, count: int, width: float = 0.6) -> float:
     """Where the k-th of several marks stands about its tick."""
     return width * ((k + 0.5) / count - 0.5)
 
@@ -26,7 +26,7 @@ def epochs(df) -> plt.Figure:
         top = 1.1 * rows.ratio[np.isfinite(rows.ratio)].clip(lower=1.5).max()
         top = 2.0 if np.isnan(top) else top
         for r in rows.itertuples():
-            x = levels.index(r.level) + spread(arms.index(r.arm), len(arms))
+            x = levels.index(r.level) + aside(arms.index(r.arm), len(arms))
             label = short(r.arm) if r.level == levels[0] else None
             if np.isinf(r.ratio):
                 axis.plot(x, top, label=label, **mark(r.arm) | {"marker": "^"})
@@ -80,7 +80,7 @@ def class_gains(df) -> plt.Figure:
     def draw(axis, rows):
         labels, arms = list(rows.label.unique()), list(rows.arm.unique())
         for r in rows.itertuples():
-            y = labels.index(r.label) + spread(arms.index(r.arm), len(arms), 0.7)
+            y = labels.index(r.label) + aside(arms.index(r.arm), len(arms), 0.7)
             interval_bar(axis, r.gain, r.low, r.high, y, r.arm,
                      short(r.arm) if r.label == labels[0] else None)
         reference(axis, 0, vertical=True)

@@ -32,7 +32,7 @@ def paint(axis: plt.Axes, name: str) -> tuple[float, float]:
         edge(axis, [(*x[n], y[n]) for n in route])
     for node in column:
         if node.kind != "bend":
-            box(axis, node, x[node][0], y[node], look(name).colour)
+            draw_box(axis, node, x[node][0], y[node], look(name).colour)
             label(axis, node, x[node][1], y[node], [y[r[1]] for r in routes if r[0] is node])
     left, right = -0.15, max(end for _, end in x.values()) + 0.1
     ends = [y[n] + side * size_of(n)[1] / 2 for n in column for side in (-1, 1)]
@@ -147,7 +147,7 @@ def chains(routes, column: dict[Node, int], top: set[Node]) -> list[list[Node]]:
 # --- Ink ---
 
 
-def box(axis, node: Node, x: float, y: float, colour: str) -> None:
+def draw_box(axis, node: Node, x: float, y: float, colour: str) -> None:
     width, height = size_of(node)
     if node.kind in ("x", "y"):
         axis.text(x + width / 2, y, node.lines[0], ha="center", va="center", fontsize=11,

@@ -14,14 +14,14 @@ from ..explain.cam import inputs
 from ..networks.cost import attention_blocks
 from ..training.run import Run
 from ..training.trainer import data_of, model_of
-from .gates import limits
+from .gates import colour_limits
 from .pictures import extent, outline, show
 
 IMAGES = 20                              # rows of a strip
 ROWS = ("places", "channels")
 
 
-def network(name: str, profile: str) -> tuple[nn.Module, Run, str]:
+def network_with(name: str, profile: str) -> tuple[nn.Module, Run, str]:
     """A ResNet-18 with the block, in the sizes of ``small`` (in tests of ``smoke``): trained where
     weights are stored, from the study ``blocks`` if it has some, else from another study's first
     seed, else as it starts; its run; and how far it was trained."""
@@ -39,7 +39,7 @@ def network(name: str, profile: str) -> tuple[nn.Module, Run, str]:
     return model_of(first, data_of(first)).eval(), first, "untrained: initial weights"
 
 
-def gain(block: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
+def block_gain(block: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
     """What a block multiplies x by, broadcastable to it; of a chain of blocks the product. None for
     a block without a gate."""
     if hasattr(block, "gate"):
@@ -48,7 +48,7 @@ def gain(block: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
         return None
     product = torch.ones(())
     for part in block:
-        own = gain(part, x)
+        own = block_gain(part, x)
         if own is None:
             return None
         product, x = product * own, part(x)
@@ -65,21 +65,21 @@ class Effect(NamedTuple):
 
 
 def effect(block: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Effect:
-    g = gain(block, x)
+    g = block_gain(block, x)
     if g is None:
-        return Effect(ratio(y, x, (1,)), ratio(y, x, (2, 3)), False)
+        return Effect(size_ratio(y, x, (1,)), size_ratio(y, x, (2, 3)), False)
     return Effect(g.mean(1) if g[0, 0].numel() > 1 else None,
                   g.mean((2, 3)) if g.shape[1] > 1 else None, True)
 
 
-def ratio(y: torch.Tensor, x: torch.Tensor, over: tuple[int, ...]) -> torch.Tensor:
+def size_ratio(y: torch.Tensor, x: torch.Tensor, over: tuple[int, ...]) -> torch.Tensor:
     """|y| / |x|, both averaged over these dimensions; a dead channel of x counts as a tenth of the
     mean one, since a block that mixes channels fills it."""
     x, y = x.abs().mean(over), y.abs().mean(over)
     return y / x.maximum(x.flatten(1).mean(1).reshape(-1, *[1] * (x.ndim - 1)) / 10 + 1e-6)
 
 
-def effects(model: nn.Module, x: torch.Tensor) -> dict[int, Effect]:
+def stage_effects(model: nn.Module, x: torch.Tensor) -> dict[int, Effect]:
     """Stage -> the effect of its last block, for images x."""
     found, hooks = {}, []
     for name, block in attention_blocks(model).items():
@@ -99,12 +99,12 @@ def block_gates(name: str, profile: str) -> plt.Figure:
     """A block's effect on ShapeTex images, a column a stage: over places, drawn on the first image
     with the outline of its object; and as strips, an image a row, channels across in the order of
     their mean. The title says of what, and with which weights."""
-    model, run, weights = network(name, profile)
+    model, run, weights = network_with(name, profile)
     images, x, _ = inputs(run, IMAGES)
-    stages, mask = effects(model, x), data_of(run).extras["test"]["mask"][0]
+    stages, mask = stage_effects(model, x), data_of(run).extras["test"]["mask"][0]
     rows = [row for row in ROWS if any(getattr(e, row) is not None for e in stages.values())]
     values = {(row, stage): getattr(e, row).numpy() for stage, e in stages.items() for row in rows}
-    low, high = limits(values.values())
+    low, high = colour_limits(values.values())
     figure, axes = plt.subplots(len(rows), 1 + len(stages), squeeze=False, layout="constrained",
                                 figsize=(1.3 * (1 + len(stages)) + 0.6, 1.4 * len(rows) + 0.5))
     for axis in axes[:, 0]:

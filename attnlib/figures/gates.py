@@ -8,12 +8,12 @@ from ..explain.cam import inputs
 from ..explain.gatestats import CHANNELS
 from ..explain.interventions import SAYS, own_gates
 from ..explain.probes import LEVELS
-from ..explain.tables import gate_table, group_table, probe_table, swap_table
+from ..explain.tables import gate_statistics, group_table, probe_table, swap_table
 from ..training.run import Run
 from ..training.trainer import data_of, model_of
-from .maps import images_of, looked_at
+from .maps import images_behind, looked_at
 from .pictures import extent, outline, show
-from .style import band, by_cell, dots, empty, legend, look, note, panels, reference, short
+from .style import band, by_cell, empty, legend, look, note, panels, reference, seed_dots, short
 
 GATES = {"channels": {"spread": "sd between images", "input": "share of variance\nbetween images",
                       "selectivity": "share of that which\nthe class explains",
@@ -35,7 +35,7 @@ CHANCE = 100 / len(CLASS_NAMES)
 LEAST = 0.1                              # of the colours' range: a flat gate should look flat
 
 
-def limits(values) -> tuple[float, float]:
+def colour_limits(values) -> tuple[float, float]:
     """Ends of a colour scale: the range of the values, a list of arrays, without the outermost per
     cent, and at least LEAST wide."""
     low, high = np.percentile(np.concatenate([np.ravel(v) for v in values]), (1, 99))
@@ -49,11 +49,11 @@ def first_cell(table, what: str):
     return by_cell(table)[0] if len(table) else (note(f"no {what} stored"), None)
 
 
-def side_by_side(axis, columns: dict, arms, values) -> None:
+def grouped_dots(axis, columns: dict, arms, values) -> None:
     """For each tick of ``columns`` (key -> label) the dots of every arm; ``values(key, arm)``."""
     for i, key in enumerate(columns):
         for j, arm in enumerate(arms):
-            dots(axis, i + 0.6 * ((j + 0.5) / len(arms) - 0.5), values(key, arm), arm,
+            seed_dots(axis, i + 0.6 * ((j + 0.5) / len(arms) - 0.5), values(key, arm), arm,
                  label=None if i else short(arm))
     axis.set_xticks(range(len(columns)), columns.values(), fontsize=8.5)
 
@@ -64,7 +64,7 @@ def side_by_side(axis, columns: dict, arms, values) -> None:
 def gate_stages(df) -> plt.Figure:
     """What the gates of every arm do from stage to stage: channel gates above, gates over places
     below; mean over sites and seeds, band from the lowest to the highest seed."""
-    title, cell = first_cell(gate_table(df), "gates")
+    title, cell = first_cell(gate_statistics(df), "gates")
     if cell is None:
         return title
     kinds = [kind for kind in GATES if kind in set(cell.kind)]
@@ -109,8 +109,8 @@ def gate_maps(df, rows: int = 4) -> plt.Figure:
     maps = stored_pictures(df, "gate_map_")
     if not maps:
         return note("no gates over places stored")
-    images, _, _, masks = images_of(looked_at(df, "gate_map_")[0], rows) or (None,) * 4
-    low, high = limits([m[:rows] for m in maps.values()])
+    images, _, _, masks = images_behind(looked_at(df, "gate_map_")[0], rows) or (None,) * 4
+    low, high = colour_limits([m[:rows] for m in maps.values()])
     figure, axes = plt.subplots(rows, 1 + len(maps), squeeze=False,
                                 figsize=(1.12 * (len(maps) + 1) + 0.7, 1.2 * rows + 0.4))
     for axis in axes.flat:
@@ -136,7 +136,7 @@ def gate_classes(df) -> plt.Figure:
     maps = stored_pictures(df, "gate_classes_")
     if not maps:
         return note("no channel gates stored")
-    low, high = limits(maps.values())
+    low, high = colour_limits(maps.values())
     arms, stages = (list(dict.fromkeys(key[k] for key in maps)) for k in (0, 1))
     figure, axes = plt.subplots(len(arms), len(stages), squeeze=False,
                                 figsize=(10.5, 1.5 * len(arms) + 0.5))
@@ -190,7 +190,7 @@ def swap_lost(df) -> plt.Figure:
         reference(axis, 0, vertical=True)
         for (arm, scope), own in cell[cell["mode"] == mode].groupby(["arm", "scope"], sort=False):
             at = scopes.index(scope) + 0.5 * ((arms.index(arm) + 0.5) / len(arms) - 0.5)
-            dots(axis, at, own.lost, arm, across=True,
+            seed_dots(axis, at, own.lost, arm, across=True,
                  label=short(arm) if scope == "all" else None)
         axis.set(title=f"each gate replaced by\n{says}", xlabel="points of accuracy lost")
     axes[0].set_yticks(range(len(scopes)), scopes)
@@ -235,7 +235,7 @@ def probe_causes(df) -> plt.Figure:
     figure, axes = panels(2, 5, 3.6)
     for axis, value, label, known in ((axes[0], "accuracy", "accuracy, %", CHANCE),
                                       (axes[1], "object", "Grad-CAM mass on object, %", area)):
-        side_by_side(axis, CAUSES, list(cell.arm.unique()), lambda cause, arm, value=value: cell[
+        grouped_dots(axis, CAUSES, list(cell.arm.unique()), lambda cause, arm, value=value: cell[
             (cell.probe == cause) & (cell.arm == arm)][value])
         axis.set(ylabel=label, ylim=(0, None))
         reference(axis, known, style="--")
@@ -243,7 +243,7 @@ def probe_causes(df) -> plt.Figure:
     return figure
 
 
-def shortcut(df) -> plt.Figure:
+def shortcut_groups(df) -> plt.Figure:
     """Trained where the background gives the class away: accuracy where it agrees with the class
     and where it contradicts it, and where Grad-CAM's mass lies on the same two kinds of image."""
     title, cell = first_cell(group_table(df), "probes of the spurious background")
@@ -252,7 +252,7 @@ def shortcut(df) -> plt.Figure:
     figure, axes = panels(3, 3.4, 3.3)
     for axis, (label, keys) in zip(axes, GROUPS.items(), strict=True):
         columns = dict(zip(keys, ("background\nagrees", "background\ncontradicts"), strict=True))
-        side_by_side(axis, columns, list(cell.arm.unique()),
+        grouped_dots(axis, columns, list(cell.arm.unique()),
                      lambda key, arm: cell[cell.arm == arm][key])
         axis.set(ylabel=label, xlim=(-0.5, 1.5), ylim=(0, 104))
     reference(axes[0], CHANCE, style="--")

@@ -16,7 +16,6 @@ from .pictures import Tile, overlays, sheet
 from .style import (
     arms_axis,
     by_cell,
-    dots,
     interval_bar,
     look,
     mark,
@@ -24,6 +23,7 @@ from .style import (
     panels,
     per_cell,
     reference,
+    seed_dots,
     short,
 )
 
@@ -44,7 +44,7 @@ def looked_at(df, key: str = ""):
     return df[(df[CELL] == df[CELL].iloc[0]).all(axis=1)] if len(df) else df, found
 
 
-def images_of(df, n: int):
+def images_behind(df, n: int):
     """The first n test images behind a table, their labels, class names and masks or None; None
     where the data are not here."""
     row = df.iloc[0]
@@ -63,7 +63,7 @@ def cam_sheet(df, dataset: str = "", stage: int = 0, rows: int = 4,
     ShapeTex; of the first cell, or the first on one data set. ``stage`` 0 is the finest stored one;
     ``as_cells``: every image a second time, its maps as the network has them."""
     df, found = looked_at(df[df.dataset.str.startswith(dataset) & (df.seed == df.seed.min())])
-    here = images_of(df, rows) if len(df) else None
+    here = images_behind(df, rows) if len(df) else None
     if here is None:
         return note(f"{NOTHING} of {dataset}" if not len(df) else "the images are not here")
     images, labels, classes, masks = here
@@ -82,7 +82,7 @@ def cam_sheet(df, dataset: str = "", stage: int = 0, rows: int = 4,
 def methods_sheet(df, arm: str = "none", rows: int = 4) -> plt.Figure:
     """One network (first seed) under every method of MAPS, as cells, at the finest stored stage."""
     df, found = looked_at(df[df.arm == arm])
-    here = images_of(df, rows) if len(df) else None
+    here = images_behind(df, rows) if len(df) else None
     if here is None:
         return note(NOTHING)
     images, _, _, masks = here
@@ -102,7 +102,7 @@ def failures(df, columns: int = 6) -> plt.Figure:
     maps lie worst on the object; below, the surest wrong answers. Without masks the least sharp
     maps of right answers stand above."""
     df, found = looked_at(df)
-    here = images_of(df, PICTURES) if len(df) else None
+    here = images_behind(df, PICTURES) if len(df) else None
     if here is None:
         return note(f"{NOTHING}, or the images are not here")
     images, _, classes, masks = here
@@ -137,7 +137,7 @@ def metrics(df, stage: int = 0) -> plt.Figure:
     figure, axes = panels(len(shown), 2.5, 2.4)
     for axis, m in zip(axes, shown, strict=True):
         for k, arm in enumerate(arms):
-            dots(axis, k, table[table.arm == arm][m], arm, beside=0.15)
+            seed_dots(axis, k, table[table.arm == arm][m], arm, beside=0.15)
         reference(axis, centre[m], style="--")
         arms_axis(axis, arms)
         axis.set_title(f"{MEASURES[m]}\n" + (f"({BETTER[m]})" if m in BETTER else ""), fontsize=8.5)

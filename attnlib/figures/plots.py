@@ -13,8 +13,8 @@ from .style import (
     arms_axis,
     band,
     by_cell,
+    cell_title,
     cells,
-    dots,
     empty,
     interval_bar,
     legend,
@@ -26,9 +26,9 @@ from .style import (
     png,
     reference,
     save,
+    seed_dots,
     short,
     use_style,
-    where,
 )
 
 __all__ = ["PAGE", "accuracy", "class_sheet", "confusion", "curves", "empty", "gain", "heat",
@@ -42,7 +42,7 @@ def accuracy(df) -> plt.Figure:
     def draw(axis, rows):
         arms = list(rows.arm.unique())
         for k, arm in enumerate(arms):
-            dots(axis, k, rows[rows.arm == arm].accuracy, arm, beside=0.15)
+            seed_dots(axis, k, rows[rows.arm == arm].accuracy, arm, beside=0.15)
         arms_axis(axis, arms)
         axis.set_ylabel("test accuracy, %")
     return per_cell(cells(df), draw)
@@ -56,7 +56,7 @@ def gain(df) -> plt.Figure:
     if not len(rows):
         return note("no finished runs")
     groups = by_cell(rows)
-    labels = [short(r.arm) if len(groups) == 1 else f"{short(r.arm)} · {where(r)}"
+    labels = [short(r.arm) if len(groups) == 1 else f"{short(r.arm)} · {cell_title(r)}"
               for r in rows.itertuples()]
     figure, (axis,) = panels(1, 7.2, 1.3 + 0.38 * len(rows))
     margin = margin_of(df.profile.iloc[0], df.dataset.iloc[0])

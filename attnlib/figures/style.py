@@ -107,14 +107,14 @@ def short(arm: str) -> str:
     return name(arm).replace(" (control)", "").replace("SE→CBAM ", "")
 
 
-def where(row) -> str:
+def cell_title(row) -> str:
     """A row's data set, network and recipe in a figure's title."""
     return place(row).replace("`", "")
 
 
 def by_cell(df):
     """[(title, rows)] of every cell (data set, network, recipe) of a table, in its order."""
-    return [(where(rows.iloc[0]), rows) for _, rows in df.groupby(CELL, sort=False)]
+    return [(cell_title(rows.iloc[0]), rows) for _, rows in df.groupby(CELL, sort=False)]
 
 
 def cells(df):
@@ -184,7 +184,7 @@ def reference(axis, value: float, vertical: bool = False, style: str = "-") -> N
     (axis.axvline if vertical else axis.axhline)(value, color=GREY, linewidth=1, linestyle=style)
 
 
-def dots(axis, at: float, values, arm: str, label: str | None = None, across: bool = False,
+def seed_dots(axis, at: float, values, arm: str, label: str | None = None, across: bool = False,
          beside: float = 0.0) -> None:
     """Each seed a small dot and their mean the arm's marker, that far ``beside`` them and then with
     ± 1 sd; ``across``: values along x."""

@@ -60,7 +60,7 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
     if replacing and zero_init:
         raise ValueError(f"zero_init: {attention} replaces a convolution, so there is no identity")
     modules = open_modules(model)
-    names = find(model, modules, where, replacing)
+    names = find_places(model, modules, where, replacing)
     args = arguments(model, example)
     channels = find_channels(names, dry_run(model, names, args))
     if parse(attention)[0] == "none":
@@ -81,7 +81,7 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
         else:
             attach(modules[name], block)
     if not replacing:
-        check_runs(model, modules, names, args)
+        check_added(model, modules, names, args)
     return model
 
 
@@ -125,7 +125,7 @@ def detach(module: nn.Module) -> None:
             del module._forward_hooks[key]
 
 
-def check_runs(model: nn.Module, modules: dict, names: list[str], args: tuple) -> None:
+def check_added(model: nn.Module, modules: dict, names: list[str], args: tuple) -> None:
     """Each block runs as often as its host; else all are taken out again."""
     try:
         seen = dry_run(model, [*names, *(f"{name}.{KEY}" for name in names)], args)
@@ -136,7 +136,7 @@ def check_runs(model: nn.Module, modules: dict, names: list[str], args: tuple) -
     if odd:
         for name in names:
             detach(modules[name])
-        raise ValueError(f"no block can be put after {listed(odd)}: {why}; give another where=")
+        raise ValueError(f"no block can be put after {abridged(odd)}: {why}; give another where=")
 
 
 # --- Where ---
@@ -154,7 +154,8 @@ def open_modules(model: nn.Module) -> dict[str, nn.Module]:
     return out
 
 
-def find(model: nn.Module, modules: dict, where: type | str | None, replacing: bool) -> list[str]:
+def find_places(model: nn.Module, modules: dict, where: type | str | None,
+                replacing: bool) -> list[str]:
     """The names that ``where`` stands for, in the order of the network."""
     if where is None:
         names = replaceable(modules) if replacing else own_places(modules)
@@ -275,10 +276,10 @@ def dry_run(model: nn.Module, names: list[str], args: tuple) -> dict[str, list]:
 def find_channels(names: list[str], seen: dict[str, list]) -> dict[str, tuple]:
     """Name -> (C, device), from the outputs that a dry run saw."""
     if never := [name for name in names if not seen[name]]:
-        raise ValueError(f"never run in the dry run: {listed(never)}; leave them out of where=")
+        raise ValueError(f"never run in the dry run: {abridged(never)}; leave them out of where=")
     if odd := [n for n in names if any(shape is None or len(shape) != 4 for shape, _ in seen[n])]:
         outputs = ", ".join("no tensor" if s is None else str(list(s)) for s, _ in seen[odd[0]])
-        raise ValueError(f"not [B, C, H, W]: the output of {listed(odd)} ({outputs}); "
+        raise ValueError(f"not [B, C, H, W]: the output of {abridged(odd)} ({outputs}); "
                          "leave them out of where=")
     for name in names:
         if len(found := {shape[1] for shape, _ in seen[name]}) > 1:
@@ -287,5 +288,5 @@ def find_channels(names: list[str], seen: dict[str, list]) -> dict[str, tuple]:
     return {name: (seen[name][0][0][1], seen[name][0][1]) for name in names}
 
 
-def listed(names: list[str]) -> str:
+def abridged(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
