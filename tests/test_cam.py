@@ -7,7 +7,7 @@ from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 import attnlib
-from attnlib.explain import cam
+from attnlib.explain import cam, interventions
 
 CLASSES = [1, 5, 9]
 NAMES = {"grad_cam": "GradCAM", "grad_cam_pp": "GradCAMPlusPlus", "hirescam": "HiResCAM",
@@ -29,7 +29,7 @@ def network(attention: str = "se", backbone: str = "resnet18", **options):
 
 
 def same_up_to_scale(a: np.ndarray, b: np.ndarray) -> bool:
-    return np.allclose(cam.scaled(a), cam.scaled(b), atol=1e-4)
+    return np.allclose(cam.scaled_maps(a), cam.scaled_maps(b), atol=1e-4)
 
 
 @pytest.mark.parametrize("attention", ["none", "cbam"])
@@ -115,7 +115,7 @@ def test_baselines_have_the_stages_size_and_know_nothing_of_the_image():
 
 def test_gates_are_found_at_every_site_and_are_what_the_block_uses():
     model = attnlib.build_model("squeezenet", "cbam", width=0.25).eval()
-    found = cam.gates(model, torch.randn(2, 3, 32, 32))
+    found = interventions.own_gates(model, torch.randn(2, 3, 32, 32))
     assert len(found) == 16                                  # channel and spatial at eight sites
     spatial = [g for name, g in found.items() if name.endswith("spatial")]
     assert all(torch.equal(g, torch.full_like(g, 0.5)) for g in spatial)

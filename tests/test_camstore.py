@@ -45,7 +45,7 @@ def test_what_is_stored_is_what_the_measures_give(out, quick):
     run = attnlib.Run(attention="none", **FIELDS)
     attnlib.train(run)
     model = attnlib.load_model(run)
-    arrays = camstore.measured(model, run)
+    arrays = camstore.measure_run(model, run)
     _, x, labels = inputs(run, 40)
     maps = camstore.make("grad_cam", passes(model, x, labels, (-1,))[-1])
     known = focus.measures(maps, camstore.data_of(run).extras["test"]["mask"][:40])
@@ -58,7 +58,7 @@ def test_what_is_stored_is_what_the_measures_give(out, quick):
         assert mean == pytest.approx(known["entropy"][right].mean(), abs=1e-5)
         uniform = list(MAPS).index("uniform")
         assert arrays["mean_lift_-2"][uniform] == pytest.approx(1)
-    assert arrays["sanity_grad_cam"].shape == (len(sanity.levels(model)), 16)
+    assert arrays["sanity_grad_cam"].shape == (len(sanity.reset_order(model)), 16)
 
 
 def test_an_older_file_is_made_again(out, quick):
@@ -94,6 +94,6 @@ def test_setting_the_layers_back_goes_from_the_top_down():
 
 def test_alike_is_spearmans_rank_correlation():
     a = np.random.default_rng(0).random((3, 4, 4))
-    np.testing.assert_allclose(sanity.alike(a, a ** 3), 1)
-    np.testing.assert_allclose(sanity.alike(a, -a), -1)
-    assert np.isnan(sanity.alike(a, 0 * a)).all()
+    np.testing.assert_allclose(sanity.rank_correlation(a, a ** 3), 1)
+    np.testing.assert_allclose(sanity.rank_correlation(a, -a), -1)
+    assert np.isnan(sanity.rank_correlation(a, 0 * a)).all()

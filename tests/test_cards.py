@@ -12,7 +12,7 @@ from attnlib.analysis import costs
 from attnlib.blocks import ATTENTION
 from attnlib.experiments.grid import study
 from attnlib.explain.tracing import trace
-from attnlib.figures import cards, diagrams, gatemaps, plots
+from attnlib.figures import cards, diagrams, gatemaps, plots, style
 from attnlib.figures.cards import EQUATIONS, SHELVES
 from attnlib.networks import BACKBONES
 from attnlib.networks import build as models
@@ -45,17 +45,18 @@ def test_an_equation_is_closed(name):
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_a_card_has_equation_paper_cost_and_source(name):
-    card = cards.card(name)
+def test_a_card_has_equation_paper_and_source(name):
+    card = cards.card_text(name)
     own = models.BLOCKS[name].make.__name__
     assert f"$$ {EQUATIONS[name]} $$" in card and f"class {own}(" in card
     assert not re.search(r"(?<!\[)arXiv:\d", card.partition("<details>")[0]), "a paper unlinked"
-    placement = models.BLOCKS[name].placement
-    assert f"`{placement}`" in card and card.count("<details>") == card.count("</details>") == 1
+    assert card.count("<details>") == card.count("</details>") == 1
 
 
 def test_a_card_tells_what_the_block_adds():
-    assert "+87,040" in cards.card("se") and "+89,880" in cards.card("cbam")
+    for name, count in (("se", "+87,040"), ("cbam", "+89,880")):
+        table = cards.added_cost(name)
+        assert table["parameters added"][name] == count and table.placement[name] == "block"
 
 
 # --- Diagrams ---
@@ -76,7 +77,7 @@ def test_a_diagram_has_every_leaf_and_keeps_its_size(name):
     drawn = [n for n in nodes if n.kind == "conv"]
     assert len(drawn) >= len(leaves(models.BLOCKS[name].make(64)))
     width, height = diagrams.diagram(name).get_size_inches()
-    assert 1 < width < 13 and 0.3 < height < 4.5
+    assert 1 < width < 13 and 0.3 < height < 5
 
 
 @pytest.mark.parametrize(("name", "boxes"), [
@@ -115,23 +116,21 @@ def test_a_gain_is_what_the_block_multiplies_by(name):
     block = models.BLOCKS[name].make(16).eval()
     x = torch.randn(2, 16, 8, 8)
     with torch.no_grad():
-        g = gatemaps.gain(block, x)
+        g = gatemaps.block_gain(block, x)
         if g is not None:
             torch.testing.assert_close(g * x, block(x))
 
 
-@pytest.mark.parametrize(("name", "rows"), [
-    ("se", ["channels"]), ("sa", ["places"]), ("cbam", ["places", "channels"]),
-    ("gc", ["places", "channels"])])
+@pytest.mark.parametrize(("name", "rows"), [("se", 1), ("sa", 1), ("cbam", 2), ("gc", 2)])
 def test_a_picture_has_maps_strips_or_both(name, rows):
-    found = gatemaps.seen(name, "smoke")
-    assert found.rows == rows and "initial weights" in found.caption
-    assert list(found.stages) == [1, 2, 3, 4] and found.image.shape == (32, 32, 3)
-    assert ("|y| / |x|" in found.caption) == (name == "gc")
+    figure = gatemaps.block_gates(name, "smoke")
+    assert len(figure.axes) == 5 * rows + 1                 # image and four stages; colour bar
+    title = figure.get_suptitle()
+    assert "untrained" in title and ("|y| / |x|" in title) == (name == "gc")
 
 
 def test_a_figure_is_small_and_in_colour():
-    data = cards.png(cards.figure("cbam", "smoke"), 90, "what it shows")
+    data = cards.png(gatemaps.block_gates("cbam", "smoke"), 90, "what it shows")
     assert data[:4] == b"\x89PNG" and 3_000 < len(data) < 40_000
     assert Image.open(io.BytesIO(data)).text == {"Description": "what it shows"}
 
@@ -139,8 +138,7 @@ def test_a_figure_is_small_and_in_colour():
 def test_stored_weights_are_shown_where_there_are_any():
     df = cards.train("gates from the mean", profile="smoke")
     assert list(df.attention) == ["se"], "smoke has the study's first two arms alone"
-    found = gatemaps.seen("se", "smoke")
-    assert "trained" in found.caption and "untrained" not in found.caption
+    assert "; trained: " in gatemaps.block_gates("se", "smoke").get_suptitle()
 
 
 def test_the_study_of_all_blocks_is_one_seed_of_each_and_pooled_nowhere():
@@ -155,15 +153,15 @@ def test_the_study_of_all_blocks_is_one_seed_of_each_and_pooled_nowhere():
 
 
 def test_no_two_blocks_look_alike():
-    looks = [plots.look(name) for name in ATTENTION]
-    assert len(set(looks)) == len(looks)
+    looks = [plots.look(name) for name in [*ATTENTION, "none wider"]]
+    assert len({look.colour for look in looks}) == len(looks)
     assert {n: plots.look(n).colour for n in ("none", "se", "cbam", "hybrid")} == {
         "none": "#555555", "se": "#0072B2", "cbam": "#D55E00", "hybrid": "#009E73"}
     assert plots.look("se(reduction=4)") == plots.look("se")
 
 
 def test_families_have_hues_of_their_own():
-    hues = [hue for hue, _ in plots.FAMILIES.values()]
+    hues = [hue for hue, _ in style.FAMILIES.values()]
     assert len(set(hues)) == len(hues)
 
 

@@ -23,7 +23,7 @@ def test_a_uniform_map_knows_nothing():
     found = focus.measures(UNIFORM, MASK, np.zeros_like(MASK))
     area = MASK.mean((1, 2))
     known = {"entropy": 1, "gini": 0, "lift": 1, "energy": area, "pointing": area,
-             "best_iou": area, "average_precision": area, "iou_at_area": area / (2 - area),
+             "best_iou": area, "average_precision": area,
              "on_distractors": 0, "on_background": 1 - area}
     assert set(known) == set(found)
     for name, value in known.items():
@@ -43,7 +43,7 @@ def test_one_cell_is_as_sharp_as_a_map_can_be():
 
 def test_the_mask_itself_is_the_best_map():
     found = focus.measures(ITSELF, MASK)
-    for name in ("energy", "pointing", "best_iou", "iou_at_area", "average_precision"):
+    for name in ("energy", "pointing", "best_iou", "average_precision"):
         assert found[name][0] == pytest.approx(1), name          # of whole cells: exactly
         assert (found[name] <= 1 + 1e-12).all()
     for name, f in focus.PLACED.items():
@@ -83,15 +83,15 @@ def test_best_iou_is_that_of_every_threshold_tried(levels):
     np.testing.assert_allclose(focus.best_iou(maps, MASK), known)
 
 
-def test_equal_values_are_taken_in_part():
+def test_equal_values_are_taken_together():
     mask = np.zeros((1, 32, 32), bool)
     mask[0, :8, :4] = True                                      # two cells
     maps = np.zeros((1, 8, 8))
-    maps[0, 0, 0], maps[0, 1:3, 0] = 2, 1                       # the first, then one of two
-    inside = 1 + 0.5                                            # expected, of two cells
-    assert focus.iou_at_area(maps, mask)[0] == pytest.approx(inside / (4 - inside))
+    maps[0, 0, 0], maps[0, 1:3, 0] = 2, 1                       # the first, then two, one of them
+    assert focus.best_iou(maps, mask)[0] == pytest.approx(2 / 3)
+    assert focus.average_precision(maps, mask)[0] == pytest.approx((1 + 2 / 3) / 2)
     maps[0, 2, 0], maps[0, 0, 0] = 0, 1                         # now exactly both are highest
-    assert focus.iou_at_area(maps, mask)[0] == 1 and focus.pointing(maps, mask)[0] == 1
+    assert focus.best_iou(maps, mask)[0] == 1 == focus.pointing(maps, mask)[0]
 
 
 def test_cells_that_do_not_divide_the_image_are_refused():

@@ -8,7 +8,7 @@ from scipy import stats
 from torch import nn
 
 import attnlib
-from attnlib.explain import cam, focus, gatestats
+from attnlib.explain import focus, gatestats, interventions
 
 RNG = np.random.default_rng(5)
 LABELS = np.arange(60) % 3
@@ -45,32 +45,26 @@ def test_a_gate_against_the_mask_of_its_object():
     mask[:, 8:16, 8:24] = True
     mask[4] = False                                          # no object: left out
     cells = focus.cover(mask, (4, 4)) + 1e-9
-    perfect = gatestats.on_mask(cells, mask)
-    assert perfect["mask_ap"] == 1 and perfect["mask_area"] == pytest.approx(1 / 8)
-    assert perfect["mask_lift"] == pytest.approx(8)
-    flat = gatestats.on_mask(np.full((5, 4, 4), 0.5), mask)
-    assert flat["mask_lift"] == pytest.approx(1) and flat["mask_ap"] == pytest.approx(1 / 8)
-    assert gatestats.on_mask(1 - cells, mask)["mask_lift"] < 1e-6
-    assert gatestats.on_mask(np.ones((5, 3, 3)), mask) == {}             # no grid of these cells
-    assert gatestats.on_mask(cells, np.zeros_like(mask)) == {}
+    assert gatestats.on_mask(cells, mask) == pytest.approx(8)
+    assert gatestats.on_mask(np.full((5, 4, 4), 0.5), mask) == pytest.approx(1)
+    assert gatestats.on_mask(1 - cells, mask) < 1e-6
+    for none in (gatestats.on_mask(np.ones((5, 3, 3)), mask), gatestats.on_mask(cells, None),
+                 gatestats.on_mask(cells, np.zeros_like(mask))):       # no grid of these cells
+        assert np.isnan(none)
 
 
 def test_agreement_with_the_finest_map_that_fits():
     fine, coarse = RNG.random((6, 8, 8)), RNG.random((6, 4, 4))
     cams = {"stage-2": fine, "stage-1": coarse}
     gates = np.kron(fine, np.ones((2, 2)))                   # 16×16: meets the finer of the two
-    assert gatestats.agreement(gates, cams)["cam_pearson"] == pytest.approx(1)
-    same = gatestats.agreement(1 - coarse, cams)
-    assert same["cam_pearson"] == pytest.approx(-1) == same["cam_spearman"]
-    other = RNG.integers(0, 5, (6, 8, 8)).astype(float)      # with ties
-    found = gatestats.agreement(other, cams)
-    for key, statistic in (("cam_pearson", stats.pearsonr), ("cam_spearman", stats.spearmanr)):
-        expected = [statistic(a.ravel(), b.ravel())[0] for a, b in zip(other, fine, strict=True)]
-        assert found[key] == pytest.approx(np.mean(expected))
-    assert gatestats.agreement(np.full((6, 8, 8), 0.5), cams) == {}      # one half everywhere
-    assert gatestats.agreement(np.ones((6, 2, 2)), cams) == {}           # finer maps alone
-    fewer = gatestats.agreement(gates, {"stage-2": fine[:4]})
-    assert fewer["cam_pearson"] == pytest.approx(1)
+    assert gatestats.cam_agreement(gates, cams) == pytest.approx(1)
+    assert gatestats.cam_agreement(1 - coarse, cams) == pytest.approx(-1)
+    other = RNG.integers(0, 5, (6, 8, 8)).astype(float)
+    expected = [stats.pearsonr(a.ravel(), b.ravel())[0] for a, b in zip(other, fine, strict=True)]
+    assert gatestats.cam_agreement(other, cams) == pytest.approx(np.mean(expected))
+    assert np.isnan(gatestats.cam_agreement(np.full((6, 8, 8), 0.5), cams))    # one half
+    assert np.isnan(gatestats.cam_agreement(np.ones((6, 2, 2)), cams))           # finer maps alone
+    assert gatestats.cam_agreement(gates, {"stage-2": fine[:4]}) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("name", "value", "share"), [
@@ -88,7 +82,7 @@ def measured(name: str, n: int = 12, **own) -> tuple[nn.Module, dict]:
     mask = np.zeros((n, 32, 32), bool)
     mask[:, 4:12, 4:12] = True
     cams = {"stage-2": RNG.random((n, 8, 8)), "stage-1": RNG.random((n, 4, 4))}
-    return model, gatestats.measure(model, x, np.arange(n) % 3, mask, cams)
+    return model, gatestats.measure_gates(model, x, np.arange(n) % 3, mask, cams)
 
 
 def test_cbam_has_a_reading_of_channels_and_one_of_places_at_every_site():
@@ -111,7 +105,7 @@ def test_a_gate_of_every_value_is_read_both_ways_and_layerscale_follows_no_image
     assert all(r["cam_pearson"] == r["cam_pearson"] for r in rows if r["kind"] == "places")
     model, _ = measured("layerscale", n=2)
     nn.init.uniform_(model.stages[0][0].attention.scale)
-    found = gatestats.measure(model, torch.randn(4, 3, 32, 32), [0, 0, 1, 1])
+    found = gatestats.measure_gates(model, torch.randn(4, 3, 32, 32), [0, 0, 1, 1])
     row = next(gatestats.gate_rows(found))
     assert row["input"] == 0 == row["spread"] and row["spread_units"] > 0
     assert np.isnan(row["saturated"]) and np.isnan(row["selectivity"])
@@ -120,7 +114,7 @@ def test_a_gate_of_every_value_is_read_both_ways_and_layerscale_follows_no_image
 def test_statistics_are_those_of_the_gates_themselves():
     model, found = measured("se")
     x = torch.randn(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    gates = cam.gates(model, x)
+    gates = interventions.own_gates(model, x)
     for row in gatestats.gate_rows(found):
         values = gates[row["site"]].numpy()[..., 0, 0]
         assert row["mean"] == pytest.approx(values.mean(), abs=1e-6)

@@ -36,10 +36,9 @@ def table(found: dict, key: str) -> dict:
 def test_every_gated_block_is_found_and_its_own_gate_changes_nothing(name):
     model, x, own = small(name), images(3), {}
     usual = interventions.observed(model, x, own.__setitem__)
-    assert own.keys() == interventions.sites(model).keys()
+    assert own.keys() == interventions.gate_sites(model).keys()
     assert {n for n in attention_blocks(model)
             if any(f"{s}.".startswith(f"{n}.") for s in own)} == attention_blocks(model).keys()
-    assert not interventions.without_gate(model)
     with torch.no_grad():
         torch.testing.assert_close(usual, model(x))
     assert torch.equal(interventions.replaced(model, x, own), usual)
@@ -49,17 +48,14 @@ def test_every_gated_block_is_found_and_its_own_gate_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", NO_GATE)
-def test_blocks_without_a_gate_are_named(name):
-    model = small(name)
-    found = interventions.measure(model, images(2), [0, 1])
-    assert list(found) == ["swap_without"]
-    assert [n.decode() for n in found["swap_without"]] == list(attention_blocks(model))
+def test_without_a_gate_nothing_is_replaced(name):
+    assert interventions.measure_swaps(small(name), images(2), [0, 1]) == {}
 
 
 @pytest.mark.parametrize(("name", "sites"), [("se", 1), ("cbam", 2), ("hybrid", 3), ("new", 1),
                                              ("hybrid_sum", 3), ("hybrid_par", 1), ("triplet", 1)])
 def test_a_gate_that_feeds_another_is_no_site(name, sites):
-    assert len(interventions.sites(small(name))) == 8 * sites
+    assert len(interventions.gate_sites(small(name))) == 8 * sites
 
 
 def test_a_gate_that_is_the_same_for_every_image_is_worth_nothing():
@@ -69,7 +65,7 @@ def test_a_gate_that_is_the_same_for_every_image_is_worth_nothing():
         if "attention" in name:
             nn.init.zeros_(p)
     for model in (small("layerscale"), still):
-        found = interventions.measure(model, images(23), np.arange(23) % 10)
+        found = interventions.measure_swaps(model, images(23), np.arange(23) % 10)
         for key in ("swap_lost", "swap_changed"):
             for scope, modes in table(found, key).items():
                 assert modes["mean"] == 0 and modes["other"] == 0, scope
@@ -100,7 +96,7 @@ class Decided(nn.Module):
 def test_a_gate_that_decides_the_class_is_worth_all():
     labels = np.arange(1000) % 10
     x = torch.tensor(labels + 1.0, dtype=torch.float32)[:, None, None, None].expand(-1, 1, 2, 2)
-    found = interventions.measure(Decided(), x, labels)
+    found = interventions.measure_swaps(Decided(), x, labels)
     lost = table(found, "swap_lost")
     assert found["swap_accuracy"] == 100 and found["swap_images"].tolist() == [1000, 500]
     for scope in ("all", "head"):
@@ -111,8 +107,8 @@ def test_a_gate_that_decides_the_class_is_worth_all():
 def test_loss_is_what_replacing_by_hand_loses():
     model, x = small("cbam"), images(15)
     labels = model(x).argmax(1).detach().numpy()
-    found = interventions.measure(model, x, labels)
-    own, spatial = {}, [n for n in interventions.sites(model) if n.endswith("spatial")]
+    found = interventions.measure_swaps(model, x, labels)
+    own, spatial = {}, [n for n in interventions.gate_sites(model) if n.endswith("spatial")]
     interventions.observed(model, x, own.__setitem__)
     changed = interventions.replaced(
         model, x, {n: own[n].mean(0, keepdim=True) for n in spatial}).argmax(1).numpy() != labels
@@ -126,7 +122,7 @@ def test_the_network_is_left_as_it_was():
     model, x = small("hybrid"), images(4)
     with torch.no_grad():
         before = model(x)
-        interventions.measure(model, x, [0, 1, 2, 3])
+        interventions.measure_swaps(model, x, [0, 1, 2, 3])
         assert torch.equal(model(x), before)
     with pytest.raises(RuntimeError):
         interventions.replaced(model, x, {"stages.0.0.attention.se": torch.ones(7, 1, 1, 1)})

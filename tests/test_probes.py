@@ -20,7 +20,7 @@ def run_on(dataset: str) -> attnlib.Run:
 
 def measured(dataset: str = "shapetex") -> dict:
     model = attnlib.build_model("resnet18", "se", width=0.125)
-    return probes.measure(model, run_on(dataset), FEW)
+    return probes.measure_probes(model, run_on(dataset), FEW)
 
 
 def row(found: dict, name: str) -> dict:
@@ -36,8 +36,8 @@ def answering(monkeypatch, field: str) -> None:
         data = make(n, **options)
         drawn[id(data.images)] = data
         return data
-    make = probes.images_of
-    monkeypatch.setattr(probes, "images_of", images_of)
+    make = probes.shapetex_images
+    monkeypatch.setattr(probes, "shapetex_images", images_of)
     monkeypatch.setattr(probes, "classes_of",
                         lambda model, images, device: getattr(drawn[id(images)], field))
     monkeypatch.setattr(probes, "seen", lambda model, data, device: (
@@ -88,12 +88,12 @@ def test_share_of_mass():
     mask[:, :2, :4] = True
     maps = np.zeros((3, 2, 2))
     maps[0], maps[1, 0, 0] = 1, 4                 # uniform; in the cell that is half covered
-    assert probes.share(maps[:1], mask[:1]) == pytest.approx(mask[0].mean())
-    assert probes.share(maps[1:2], mask[:1]) == 0.5
-    assert probes.share(maps, mask) == pytest.approx((0.125 + 0.5) / 2)      # the empty one is out
-    assert np.isnan(probes.share(maps[2:], mask[2:]))
+    assert probes.mass_share(maps[:1], mask[:1]) == pytest.approx(mask[0].mean())
+    assert probes.mass_share(maps[1:2], mask[:1]) == 0.5
+    assert probes.mass_share(maps, mask) == pytest.approx((0.125 + 0.5) / 2)   # no empty one
+    assert np.isnan(probes.mass_share(maps[2:], mask[2:]))
 
 
 def test_other_data_have_no_probes():
     model = torch.nn.Linear(1, 1)
-    assert probes.measure(model, attnlib.Run(dataset="cifar10")) == {}
+    assert probes.measure_probes(model, attnlib.Run(dataset="cifar10")) == {}

@@ -24,7 +24,7 @@ def images(n: int = 4, side: int = 32) -> np.ndarray:
 @pytest.mark.parametrize("percentile", [10, 50, 90])
 def test_imputation_solves_the_same_system(percentile):
     theirs, x = NoisyLinearImputer(noise=0), images()
-    known = road.ranks(smooth()) < road.kept(percentile, 1024)
+    known = road.ranks(smooth()) < road.kept_pixels(percentile, 1024)
     mine = road.impute(x, known)
     assert (mine == x)[np.broadcast_to(known[:, None], x.shape)].all()
     for image, k, found in zip(x, known, mine, strict=True):
@@ -65,7 +65,7 @@ def test_ranks_break_ties_at_random_but_alike():
 def test_as_many_pixels_stay_as_by_threshold():
     m = smooth(1)[0]
     for percentile in road.PERCENTILES:
-        assert road.kept(percentile, m.size) == (m < np.percentile(m, percentile)).sum()
+        assert road.kept_pixels(percentile, m.size) == (m < np.percentile(m, percentile)).sum()
 
 
 def test_road_is_pytorch_grad_cams_within_its_noise():

@@ -21,6 +21,7 @@ from ..training.run import Run
 from ..training.trainer import Trainer, environment, machine
 from . import measure
 from .plainloop import PlainLoop, loader
+from .road import road_speed
 
 ARMS = ("none", "se", "cbam", "hybrid")
 NETWORKS = ("resnet18", "squeezenet", "vgg16")
@@ -320,12 +321,6 @@ def notebook(data: Dataset, seconds: float, name: str) -> dict:
     return {"notebook": name, "profile": profile, "wall_seconds": took}
 
 
-def road(data: Dataset, seconds: float, **options) -> dict:
-    """ROAD against pytorch-grad-cam's: see `road.compare`."""
-    from ..explain.road import compare
-    return compare(data, seconds, **options)
-
-
 # --- Do both loops learn the same? ---
 
 
@@ -356,4 +351,4 @@ def learnt(loop: str, run: Run, data: Dataset) -> float:
 KINDS: dict[str, Callable] = {
     "training": training, "pipeline": pipeline, "inference": inference, "claimed": claimed,
     "memory": memory, "matrix": matrix, "import": imports, "notebook": notebook,
-    "agreement": agreement, "road": road}
+    "agreement": agreement, "road": road_speed}

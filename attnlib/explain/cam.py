@@ -162,7 +162,7 @@ def grad_cam(model: nn.Module, x: torch.Tensor, classes, stage: int = -1) -> np.
     return make("grad_cam", passes(model, x, classes, (stage,))[stage])
 
 
-def scaled(maps: np.ndarray) -> np.ndarray:
+def scaled_maps(maps: np.ndarray) -> np.ndarray:
     """For pictures: every map [N, h, w] divided by its maximum; an empty one stays empty."""
     top = maps.max((1, 2), keepdims=True)
     return maps / np.where(top > 0, top, 1)
@@ -180,19 +180,3 @@ def inputs(run: Run, n: int = 100):
     images, labels = data.split("test", min(n, len(data.labels["test"])))
     x, _ = next(Batches(images, labels, data.mean, data.std).ordered(len(images)))
     return images, x.contiguous(), labels
-
-
-def gates(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The gate of every attention module on images x: name -> [N, C or 1, h or 1, w or 1]."""
-    out, hooks = {}, []
-    for name, module in model.named_modules():
-        if hasattr(module, "gate"):
-            hooks.append(module.register_forward_pre_hook(
-                lambda m, args, name=name: out.__setitem__(name, m.gate(args[0]).detach())))
-    try:
-        with torch.no_grad():
-            model.eval()(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return out

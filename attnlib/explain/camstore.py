@@ -47,7 +47,7 @@ def focus(run: Run, profile: str) -> bool:
         raise LookupError(f"{run.id} has no finished record in profile {profile!r}")
     if record["status"] != "done" or arrays_of(record):
         return False
-    arrays = measured(load_model(run, profile).to(machine().device), run)
+    arrays = measure_run(load_model(run, profile).to(machine().device), run)
     record["arrays"]["cam"] = store.write_arrays(profile, f"{run.id}.cam", arrays)
     store.write_record(profile, record)
     return True
@@ -60,7 +60,7 @@ def arrays_of(record: dict) -> dict | None:
     return arrays if arrays and int(arrays.get("version", 0)) == VERSION else None
 
 
-def measured(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
+def measure_run(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
     """Everything that is stored of a trained network, which may be on any device."""
     device = next(model.parameters()).device
     _, many, classes = inputs(run, interventions.IMAGES)
@@ -85,9 +85,9 @@ def measured(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
     out |= {f"sanity_{name}": v.astype(np.float16) for name, v in changed.items()}
     cams = {str(stage): np.concatenate([make("grad_cam", p[stage]) for p in parts])
             for stage in stages}
-    return (out | gatestats.measure(model, x, labels, masks.get("mask"), cams)
-            | interventions.measure(model, many, classes)
-            | probes.measure(model, run, min(probes.IMAGES, len(data_of(run).labels["test"]) // 3)))
+    return (out | gatestats.measure_gates(model, x, labels, masks.get("mask"), cams)
+            | interventions.measure_swaps(model, many, classes)
+            | probes.measure_probes(model, run, min(probes.IMAGES, len(many) // 3)))
 
 
 def at_stage(model, run: Run, x: torch.Tensor, labels, probs, parts: list[Pass], masks: dict,
@@ -99,8 +99,8 @@ def at_stage(model, run: Run, x: torch.Tensor, labels, probs, parts: list[Pass],
         maps, main = np.concatenate([make(method, p) for p in parts]), method == "grad_cam"
         out[f"map_{method}"] = maps[:PICTURES].astype(np.float16)
         found = measures.measures(maps, masks.get("mask"), masks.get("distractor_mask"))
-        found |= again(model, run, x, maps, labels, probs, n if main else few,
-                       min(ROAD_IMAGES, n // 3) if main else few * finest)
+        found |= measures_rerun(model, run, x, maps, labels, probs, n if main else few,
+                                min(ROAD_IMAGES, n // 3) if main else few * finest)
         curves = {name: found.pop(name) for name in list(found) if found[name].ndim == 2}
         means[method] = {name: mean(v[right[:len(v)]]) for name, v in found.items()}
         if main:
@@ -112,7 +112,8 @@ def at_stage(model, run: Run, x: torch.Tensor, labels, probs, parts: list[Pass],
     return out
 
 
-def again(model, run: Run, x: torch.Tensor, maps, labels, probs, n: int, n_road: int) -> dict:
+def measures_rerun(model, run: Run, x: torch.Tensor, maps, labels, probs, n: int,
+                   n_road: int) -> dict:
     """The measures that run the network again: ``drop`` and ``increase`` of the first n images,
     ``road`` of the first n_road, and behind it the probabilities [n_road, percentiles]."""
     data = data_of(run)

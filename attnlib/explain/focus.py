@@ -7,7 +7,7 @@ mask covers. Equal values share their places: what depends on their order is its
 import numpy as np
 import torch
 
-from .cam import enlarged, scaled
+from .cam import enlarged, scaled_maps
 
 
 def cover(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -25,6 +25,14 @@ def shares(maps: np.ndarray) -> np.ndarray:
     flat = maps.reshape(len(maps), -1).astype(np.float64)
     total = flat.sum(1, keepdims=True)
     return np.divide(flat, total, out=np.full_like(flat, np.nan), where=total > 0)
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pearson's r [N] of each map of a [N, …] with that of b; NaN where one is constant."""
+    a, b = (m.reshape(len(m), -1).astype(np.float64) for m in (a, b))
+    a, b = (m - m.mean(1, keepdims=True) for m in (a, b))
+    size = np.sqrt((a * a).sum(1) * (b * b).sum(1))
+    return np.divide((a * b).sum(1), size, out=np.full(len(a), np.nan), where=size > 0)
 
 
 # --- Does it lie on the object? ---
@@ -51,9 +59,9 @@ def pointing(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 class Sweep:
-    """Cells from the highest to the lowest: after each, how much of the image (``area``) and of the
-    mask (``inside``) is taken, as shares of the image; ``first`` and ``last``: the ends of each
-    one's group of equal values."""
+    """Cells from the highest to the lowest, each taken with all that are equal to it: how much of
+    the image (``area``) and of the mask (``inside``) is then taken, as shares of the image
+    [N, cells]; ``gained``: what each cell by itself adds to the mask."""
 
     def __init__(self, maps: np.ndarray, mask: np.ndarray):
         n, cells = len(maps), maps[0].size
@@ -61,51 +69,31 @@ class Sweep:
         order = (-flat).argsort(1, kind="stable")
         value = np.take_along_axis(flat, order, 1)
         covered = np.take_along_axis(cover(mask, maps.shape[1:]).reshape(n, cells), order, 1)
-        self.inside = covered.cumsum(1) / cells
-        self.area = np.arange(1, cells + 1) / cells
-        self.mask = mask.mean((1, 2))
-        self.empty = flat.max(1) <= 0
-        step = value[:, 1:] != value[:, :-1]
-        ends, k = np.ones((n, 1), bool), np.arange(cells)
-        self.first = np.maximum.accumulate(np.where(np.hstack([ends, step]), k, 0), 1)
-        last = np.where(np.hstack([step, ends]), k, cells)
-        self.last = np.minimum.accumulate(last[:, ::-1], 1)[:, ::-1]
-
-    def at_ends(self, values: np.ndarray) -> np.ndarray:
-        return np.take_along_axis(np.broadcast_to(values, self.inside.shape), self.last, 1)
+        ends = np.hstack([value[:, 1:] != value[:, :-1], np.ones((n, 1), bool)])
+        last = np.where(ends, np.arange(cells), cells)[:, ::-1]
+        last = np.minimum.accumulate(last, 1)[:, ::-1]            # of each one's equals
+        self.gained = covered / cells
+        self.inside = np.take_along_axis(self.gained.cumsum(1), last, 1)
+        self.area = (last + 1) / cells
+        self.mask = mask.mean((1, 2))[:, None]
+        self.empty = (flat.max(1) <= 0) | (self.mask[:, 0] == 0)
 
     def give(self, values: np.ndarray) -> np.ndarray:
-        return np.where(self.empty | (self.mask == 0), np.nan, values)
+        return np.where(self.empty, np.nan, values)
 
 
 def best_iou(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The largest intersection over union of the mask and the map at any threshold, as the sweep of
     Choe et al. 2020, arXiv:2001.07437."""
     s = Sweep(maps, mask)
-    inside, area = s.at_ends(s.inside), s.at_ends(s.area)
-    return s.give((inside / (area + s.mask[:, None] - inside)).max(1))
-
-
-def iou_at_area(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Intersection over union of the mask and the map's highest cells of the same area; the last
-    cell, and what is equal to it, counts in part."""
-    s = Sweep(maps, mask)
-    cells, rows = len(s.area), np.arange(len(maps))
-    cell = np.minimum((s.mask * cells - 1e-9).astype(int), cells - 1)
-    a, b = s.first[rows, cell], s.last[rows, cell]
-    before = np.where(a > 0, s.inside[rows, a - 1], 0)
-    part = (s.mask * cells - a) / (b - a + 1)
-    inside = before + part * (s.inside[rows, b] - before)
-    return s.give(inside / np.where(s.mask > 0, 2 * s.mask - inside, 1))
+    return s.give((s.inside / (s.area + s.mask - s.inside)).max(1))
 
 
 def average_precision(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The area under precision over recall, pixels for samples: Σ (R_k − R_{k−1}) P_k over the
     thresholds, as scikit-learn's ``average_precision_score``."""
     s = Sweep(maps, mask)
-    precision = s.at_ends(s.inside) / s.at_ends(s.area)
-    gained = np.diff(s.inside, axis=1, prepend=0)
-    return s.give((gained * precision).sum(1) / np.where(s.mask > 0, s.mask, 1))
+    return s.give((s.gained * s.inside / s.area).sum(1) / np.where(s.mask > 0, s.mask, 1)[:, 0])
 
 
 # --- Is it sharp? ---
@@ -138,7 +126,7 @@ def drop_and_increase(model, x: torch.Tensor, maps: np.ndarray, classes, p: np.n
     normalised values, in which 0 is the mean colour."""
     level, spread = (torch.as_tensor(v, dtype=x.dtype, device=x.device)[:, None, None]
                      for v in (mean, std))
-    light = torch.from_numpy(enlarged(scaled(maps), x.shape[2:])).to(x)[:, None]
+    light = torch.from_numpy(enlarged(scaled_maps(maps), x.shape[2:])).to(x)[:, None]
     dark = ((x * spread + level) * light - level) / spread
     q = torch.cat([model(part).float().softmax(1) for part in dark.split(250)]).cpu().numpy()
     q = q[np.arange(len(x)), classes]
@@ -147,7 +135,7 @@ def drop_and_increase(model, x: torch.Tensor, maps: np.ndarray, classes, p: np.n
 
 SHARP = {"entropy": entropy, "gini": gini}
 PLACED = {"pointing": pointing, "energy": energy, "lift": lift, "best_iou": best_iou,
-          "iou_at_area": iou_at_area, "average_precision": average_precision}
+          "average_precision": average_precision}
 
 
 def measures(maps: np.ndarray, mask: np.ndarray | None = None,

@@ -20,15 +20,15 @@ from torch import nn
 from ..blocks.channel import SER
 from ..blocks.combined import BAM, SCSE, New
 from ..blocks.controls import LayerScale
-from .focus import average_precision, cover, lift
-from .interventions import BATCH, observed, sites, stage_of
+from .focus import correlation, cover, lift
+from .interventions import BATCH, gate_sites, observed, part_of
 
 ENDS = 0.05                  # within this share of its range's ends a gate counts as saturated
 RANGES = {SER: (1, 2), BAM: (1, 2), SCSE: (0, 2), New: (0, 2), LayerScale: (-np.inf, np.inf)}
 SHOWN, CHANNELS, CLASSES = 6, 64, 10          # what is kept for pictures: images, channels, classes
 FLAT = 1e-6                  # a gate whose values differ by less is one number, and has no pattern
 STATISTICS = ("mean", "spread", "spread_units", "saturated", "input", "selectivity",
-              "cam_pearson", "cam_spearman", "mask_lift", "mask_ap", "mask_area")
+              "cam_pearson", "mask_lift")
 
 
 class Reading:
@@ -51,15 +51,15 @@ class Reading:
                 self.kinds.setdefault(kind, []).append(values.double().cpu().numpy())
 
 
-def read(model: nn.Module, x: torch.Tensor) -> dict[str, Reading]:
+def read_gates(model: nn.Module, x: torch.Tensor) -> dict[str, Reading]:
     """Site -> its gates on images x; maps are averaged at once, as whole ones would fill memory."""
-    out = {name: Reading(site) for name, site in sites(model).items()}
+    out = {name: Reading(site) for name, site in gate_sites(model).items()}
     for part in x.split(BATCH):
         observed(model, part, lambda name, gate: out[name].add(gate))
     return out
 
 
-def measure(model: nn.Module, x: torch.Tensor, labels, mask: np.ndarray | None = None,
+def measure_gates(model: nn.Module, x: torch.Tensor, labels, mask: np.ndarray | None = None,
             cams: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
     """Statistics of every gate of a network on normalised images x [N, C, H, W] with labels [N];
     ``mask`` bool [N, H, W]; ``cams``: raw class activation maps [≤ N, h, w] of any stages.
@@ -69,18 +69,18 @@ def measure(model: nn.Module, x: torch.Tensor, labels, mask: np.ndarray | None =
     ``gate_map_<stage>`` float16 [SHOWN, h, w], and ``gate_classes_<stage>`` float16 [classes,
     channels], mean channel gates of the first classes. {} for a network without gates."""
     labels, rows, pictures = np.asarray(labels), [], {}
-    for name, reading in read(model, x).items():
+    for name, reading in read_gates(model, x).items():
         for kind, parts in reading.kinds.items():
             values = np.concatenate(parts)
             row = {"site": name, "kind": kind,
                    "saturated": float(torch.cat(reading.saturated).mean()), **moments(values)}
             if kind == "channels":
                 row["selectivity"] = selectivity(values, labels)
-                pictures[f"gate_classes_{stage_of(name)}"] = by_class(values, labels)
+                pictures[f"gate_classes_{part_of(name)}"] = gates_by_class(values, labels)
             else:
-                row |= agreement(values, cams or {}) | (on_mask(values, mask)
-                                                        if mask is not None else {})
-                pictures[f"gate_map_{stage_of(name)}"] = values[:SHOWN].astype(np.float16)
+                row |= {"cam_pearson": cam_agreement(values, cams or {}),
+                        "mask_lift": on_mask(values, mask)}
+                pictures[f"gate_map_{part_of(name)}"] = values[:SHOWN].astype(np.float16)
             rows.append(row)
     if not rows:
         return {}
@@ -111,53 +111,39 @@ def selectivity(values: np.ndarray, labels: np.ndarray) -> float:
     return (total - within - (len(classes) - 1) * within / free) / total
 
 
-def by_class(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def gates_by_class(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Mean gate of each of the first classes, [classes, channels], of the first CHANNELS."""
     return np.stack([values[labels == c, :CHANNELS].mean(0)
                      for c in np.unique(labels)[:CLASSES]]).astype(np.float16)
 
 
-def agreement(values: np.ndarray, cams: dict[str, np.ndarray]) -> dict[str, float]:
-    """Pearson and Spearman correlation of gate maps [N, h, w] with the finest class activation map
-    that is not finer than they are, at its resolution; means over the images where both vary."""
-    from scipy.stats import rankdata
+def cam_agreement(values: np.ndarray, cams: dict[str, np.ndarray]) -> float:
+    """Pearson's correlation of gate maps [N, h, w] with the finest class activation map that is not
+    finer than they are, at its resolution: the mean over the images where both vary; NaN where
+    there are none."""
     fitting = [m for m in cams.values()
                if m[0].size > 1 and not any(np.array(values.shape[1:]) % m.shape[1:])]
     if not fitting:
-        return {}
-    target = max(fitting, key=lambda m: m[0].size).astype(np.float64)
-    gate = cover(values[:len(target)], target.shape[1:]).reshape(len(target), -1)
-    target = target.reshape(len(target), -1)
-    varies = (np.ptp(gate, 1) > FLAT) & (np.ptp(target, 1) > 0)
-    if not varies.any():
-        return {}
-    gate, target = gate[varies], target[varies]
-    ranks = [rankdata(m, axis=1) for m in (gate, target)]
-    return {"cam_pearson": correlation(gate, target), "cam_spearman": correlation(*ranks)}
+        return np.nan
+    target = max(fitting, key=lambda m: m[0].size)
+    gate = cover(values[:len(target)], target.shape[1:])
+    varies = (np.ptp(gate, (1, 2)) > FLAT) & (np.ptp(target, (1, 2)) > 0)
+    return correlation(gate[varies], target[varies]).mean() if varies.any() else np.nan
 
 
-def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's r of each row of a with that of b, averaged over rows."""
-    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
-    return ((a * b).sum(1) / np.sqrt((a ** 2).sum(1) * (b ** 2).sum(1))).mean()
-
-
-def on_mask(values: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """Gate maps [N, h, w] against masks [N, H, W] of their objects, the means over the images that
-    have one: ``mask_lift``, the mean gate on the object over that of the whole map (1: uniform);
-    ``mask_ap``, the area under the precision-recall curve, and ``mask_area``, which is that of a
-    uniform map. {} where the map does not divide the mask into whole cells."""
+def on_mask(values: np.ndarray, mask: np.ndarray | None) -> float:
+    """The mean gate [N, h, w] on the object over that of the whole map (1: uniform), the mean over
+    the images that have an object; NaN where the map does not divide the mask [N, H, W] into whole
+    cells."""
+    if mask is None or not mask.any() or any(np.array(mask.shape[1:]) % values.shape[1:]):
+        return np.nan
     has = mask.any((1, 2))
-    if not has.any() or any(np.array(mask.shape[1:]) % values.shape[1:]):
-        return {}
-    values, mask = values[has], mask[has]
-    return {"mask_lift": lift(values, mask).mean(),
-            "mask_ap": average_precision(values, mask).mean(), "mask_area": mask.mean()}
+    return lift(values[has], mask[has]).mean()
 
 
 def gate_rows(arrays: dict) -> Iterator[dict]:
     """The stored statistics of one run, a dict for each site and reading."""
     for k, site in enumerate(arrays.get("gate_site", ())):
         name = site.decode()
-        yield {"site": name, "stage": stage_of(name), "kind": arrays["gate_kind"][k].decode(),
+        yield {"site": name, "stage": part_of(name), "kind": arrays["gate_kind"][k].decode(),
                **{key: float(arrays[f"gate_{key}"][k]) for key in STATISTICS}}

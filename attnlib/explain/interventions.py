@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..blocks.spatial import SpatialAttention
 from ..networks.cost import attention_blocks
 
 IMAGES = 1000
@@ -25,9 +26,10 @@ MODES: dict[str, Callable] = {          # (the images' gates, their mean over th
     "mean": lambda own, mean: mean,
     "other": lambda own, mean: own.roll(1, 0),
     "one": lambda own, mean: torch.ones_like(own)}
+SAYS = {"mean": "its mean over images", "other": "another image's", "one": "1: no gate"}
 
 
-def sites(model: nn.Module) -> dict[str, nn.Module]:
+def gate_sites(model: nn.Module) -> dict[str, nn.Module]:
     """Qualified name -> every module of the attention blocks that multiplies its input by its
     ``gate(x)``. A gate that only feeds another one is no site: of several, one within the other,
     the outermost."""
@@ -39,14 +41,7 @@ def sites(model: nn.Module) -> dict[str, nn.Module]:
     return out
 
 
-def without_gate(model: nn.Module) -> list[str]:
-    """The names of attention blocks that have no gate in them, such as `GlobalContext`'s."""
-    found = list(sites(model))
-    return [name for name in attention_blocks(model)
-            if not any(f"{site}.".startswith(f"{name}.") for site in found)]
-
-
-def stage_of(name: str) -> str:
+def part_of(name: str) -> str:
     """The part of the network that a site is in: ``stage2``, or ``stem``, ``head``, ``head_post``.
     """
     first, *rest = name.split(".")
@@ -80,8 +75,15 @@ def observed(model: nn.Module, x: torch.Tensor, see: Callable) -> torch.Tensor:
             see(name, gate)
             return x * gate
         return forward
-    with computing(model, {name: observe(name, site) for name, site in sites(model).items()}):
+    with computing(model, {name: observe(name, site) for name, site in gate_sites(model).items()}):
         return model.eval()(x)
+
+
+def own_gates(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The gate of every site on images x: name -> [N, C or 1, h or 1, w or 1]."""
+    found: dict[str, torch.Tensor] = {}
+    observed(model, x, found.__setitem__)
+    return found
 
 
 @torch.no_grad()
@@ -105,11 +107,10 @@ def survey(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, t
 def scopes(model: nn.Module) -> dict[str, list[str]]:
     """What is replaced together: all sites; those of each part of the network; and where there are
     gates of both kinds, those that are one number a channel and those that are a map."""
-    from ..blocks.spatial import SpatialAttention
-    found = sites(model)
+    found = gate_sites(model)
     out = {"all": list(found)}
     for name in found:
-        out.setdefault(stage_of(name), []).append(name)
+        out.setdefault(part_of(name), []).append(name)
     maps = [name for name, site in found.items() if isinstance(site, SpatialAttention)]
     if 0 < len(maps) < len(found):
         out |= {"channel gates": [name for name in found if name not in maps],
@@ -117,18 +118,16 @@ def scopes(model: nn.Module) -> dict[str, list[str]]:
     return out
 
 
-def measure(model: nn.Module, x: torch.Tensor, labels) -> dict[str, np.ndarray]:
+def measure_swaps(model: nn.Module, x: torch.Tensor, labels) -> dict[str, np.ndarray]:
     """Replace the gates of a trained network on normalised images x [N, C, H, W] with their labels
     [N]: the first IMAGES of them for all sites at once, the first half of these for the others.
 
     ``swap_scope`` [S] what was replaced (see `scopes`), ``swap_mode`` [M] with what, ``swap_lost``
     [S, M] the accuracy lost in percentage points, ``swap_changed`` [S, M] the share of images whose
     predicted class changed, ``swap_images`` [S] how many there were, ``swap_accuracy`` the
-    untouched network's, %, ``swap_without`` the blocks that have no gate. Where none has one: the
-    last alone."""
-    without = {"swap_without": np.array(without_gate(model), dtype="S")}
-    if not sites(model):
-        return without
+    untouched network's, %. {} for a network without gates."""
+    if not gate_sites(model):
+        return {}
     x, groups = x[:IMAGES], scopes(model)
     truth = torch.as_tensor(np.asarray(labels)[:len(x)], device=x.device)
     usual, means = survey(model, x)
@@ -140,7 +139,7 @@ def measure(model: nn.Module, x: torch.Tensor, labels) -> dict[str, np.ndarray]:
         lost.append(100 * (right - now).mean(1).cpu().numpy())
         changed.append((found != usual[:n]).double().mean(1).cpu().numpy())
         images.append(n)
-    return without | {
+    return {
         "swap_scope": np.array(list(groups), "S"), "swap_mode": np.array(list(MODES), "S"),
         "swap_lost": np.array(lost, np.float32), "swap_changed": np.array(changed, np.float32),
         "swap_images": np.array(images, np.int32),
@@ -151,9 +150,18 @@ def swapped(model: nn.Module, x: torch.Tensor, names: list[str], means: dict) ->
     """The classes [M, N] that images x are given with these sites' gates replaced, by each mode."""
     out = []
     for part in batches(x):
-        own: dict[str, torch.Tensor] = {}
-        observed(model, part, own.__setitem__)
+        own = own_gates(model, part)
         out.append(torch.stack([
             replaced(model, part, {name: swap(own[name], means[name]) for name in names}).argmax(1)
             for swap in MODES.values()]))
     return torch.cat(out, 1)
+
+
+def swap_rows(arrays: dict) -> list[dict]:
+    """What `measure_swaps` stored of one run, a dict for each scope and mode."""
+    return [{"scope": scope.decode(), "mode": mode.decode(),
+             "lost": float(arrays["swap_lost"][i, j]),
+             "changed": float(arrays["swap_changed"][i, j]),
+             "images": int(arrays["swap_images"][i])}
+            for i, scope in enumerate(arrays.get("swap_scope", ()))
+            for j, mode in enumerate(arrays["swap_mode"])]

@@ -22,6 +22,11 @@ LEVELS = {"clutter": (0, 0.5, 1, 2), "contrast": (0.25, 0.35, 0.5, 1),
           "distractors": (0, 2, 4, 6)}
 SPLITS = ("test", "flip", "uniform")         # of the background's style: see shapetex.SPLITS
 GROUPS = ("aligned", "conflicting")          # the style is that of the class; it is another's
+SAYS = {          # the probes that a table shows; the first three changes are no cause of the label
+    "split=test": "as they are", "clutter=2": "twice the clutter",
+    "distractors=6": "six distractors for two", "swap_background": "another background",
+    "texture_only": "the texture on a half-disc, no class's shape",
+    "shape_only": "the object without its texture", "remove_object": "no object"}
 COLUMNS = ("accuracy", "style", "object", "object_area", "distractors", "distractors_area")
 
 
@@ -34,12 +39,12 @@ def conditions() -> dict[str, dict]:
 
 
 @lru_cache(maxsize=64)
-def images_of(n: int, **options) -> ShapeTex:
+def shapetex_images(n: int, **options) -> ShapeTex:
     """The same images for every network; about a millisecond each to make."""
     return make_shapetex(n, **options)
 
 
-def normalised(images: np.ndarray, device) -> torch.Tensor:
+def shapetex_input(images: np.ndarray, device) -> torch.Tensor:
     row = DATASETS["shapetex"]
     labels = np.zeros(len(images), np.int64)
     return next(Batches(images, labels, row.mean, row.std, device=device).ordered(len(images)))[0]
@@ -48,7 +53,7 @@ def normalised(images: np.ndarray, device) -> torch.Tensor:
 @torch.no_grad()
 def classes_of(model, images: np.ndarray, device) -> np.ndarray:
     return np.concatenate([
-        model(normalised(images[k:k + BATCH], device)).argmax(1).cpu().numpy()
+        model(shapetex_input(images[k:k + BATCH], device)).argmax(1).cpu().numpy()
         for k in range(0, len(images), BATCH)])
 
 
@@ -57,7 +62,7 @@ def seen(model, data: ShapeTex, device) -> tuple[np.ndarray, np.ndarray]:
     the stages that `camstore` measures."""
     classes, maps = [], []
     for k in range(0, len(data.images), BATCH):
-        x = normalised(data.images[k:k + BATCH], device).contiguous()
+        x = shapetex_input(data.images[k:k + BATCH], device).contiguous()
         stage = deepest(model, x)[0]
         found = passes(model, x, data.labels[k:k + BATCH], (stage,))[stage]
         classes.append(found.logits.argmax(1))
@@ -65,22 +70,22 @@ def seen(model, data: ShapeTex, device) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(classes), np.concatenate(maps)
 
 
-def share(maps: np.ndarray, mask: np.ndarray) -> float:
+def mass_share(maps: np.ndarray, mask: np.ndarray) -> float:
     """The mean of `energy` over the images whose map has any mass; NaN if none has."""
     found = energy(maps, mask)
     return float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
 
 
-def probe(model, options: dict, n: int, device) -> dict[str, float]:
+def probe_once(model, options: dict, n: int, device) -> dict[str, float]:
     """COLUMNS of one condition, over all images, rightly classified or not: accuracy, %; the share
     of images that are given the class of their background's style; the shares of Grad-CAM's mass on
     the object and on the distractors, and these things' shares of the image."""
-    data = images_of(n, **options)
+    data = shapetex_images(n, **options)
     found, maps = seen(model, data, device)
     return {"accuracy": 100 * (found == data.labels).mean(),
             "style": (found == data.background).mean(),
-            "object": share(maps, data.mask), "object_area": data.mask.mean(),
-            "distractors": share(maps, data.distractor_mask),
+            "object": mass_share(maps, data.mask), "object_area": data.mask.mean(),
+            "distractors": mass_share(maps, data.distractor_mask),
             "distractors_area": data.distractor_mask.mean()}
 
 
@@ -89,7 +94,7 @@ def groups(model, options: dict, device) -> dict[str, np.ndarray]:
     over SPLITS: given the group, their images are drawn alike."""
     right, seen = np.zeros(2), np.zeros(2)
     for split in SPLITS:
-        data = images_of(SPLIT_IMAGES, **options | {"split": split})
+        data = shapetex_images(SPLIT_IMAGES, **options | {"split": split})
         conflicting = (data.background != data.labels).astype(int)
         hit = classes_of(model, data.images, device) == data.labels
         right += np.bincount(conflicting, hit, 2)
@@ -98,7 +103,7 @@ def groups(model, options: dict, device) -> dict[str, np.ndarray]:
             "probe_groups_images": seen.astype(np.int32)}
 
 
-def measure(model: torch.nn.Module, run: Run, n: int = IMAGES) -> dict[str, np.ndarray]:
+def measure_probes(model: torch.nn.Module, run: Run, n: int = IMAGES) -> dict[str, np.ndarray]:
     """Probe a network trained on ShapeTex with the run's options, on n test images a condition.
 
     ``probe_name`` [P] and ``probe_<c>`` [P], c in COLUMNS; ``probe_images`` n; ``probe_groups`` [2]
@@ -115,8 +120,34 @@ def measure(model: torch.nn.Module, run: Run, n: int = IMAGES) -> dict[str, np.n
         options = plain | changes
         key = tuple(sorted(options.items()))
         if key not in known:
-            known[key] = probe(model.eval(), options, n, device)
+            known[key] = probe_once(model.eval(), options, n, device)
         rows.append(known[key])
     return {"probe_name": np.array(list(conditions()), dtype="S"), "probe_images": np.int32(n),
             **{f"probe_{c}": np.array([row[c] for row in rows], np.float32) for c in COLUMNS},
             **groups(model, plain, device)}
+
+
+def probe_rows(arrays: dict) -> list[dict]:
+    """What `measure_probes` stored of one run, a dict for each probe: COLUMNS, and ``lift``, the
+    object's share of the map's mass over its share of the image."""
+    rows = [{"probe": probe.decode(), **{c: float(arrays[f"probe_{c}"][k]) for c in COLUMNS}}
+            for k, probe in enumerate(arrays.get("probe_name", ()))]
+    return [row | {"lift": row["object"] / row["object_area"] if row["object_area"] else np.nan}
+            for row in rows]
+
+
+def group_row(arrays: dict) -> list[dict]:
+    """One dict of a run's two groups, [] where it has none: the accuracy in each of GROUPS, %, and
+    in the ``worst``; the mass on the object (``object``) and on neither object nor distractors
+    (``background``), and the answers that are the background's class (``style``), %, where the
+    style is the usual one and (``…_flip``) never that of the class."""
+    if "probe_groups" not in arrays:
+        return []
+    row = dict(zip(GROUPS, map(float, arrays["probe_groups"]), strict=True))
+    row["worst"] = min(row.values())
+    by_name = {found["probe"]: found for found in probe_rows(arrays)}
+    for split, ending in (("split=test", ""), ("split=flip", "_flip")):
+        share = {c: 100 * by_name[split][c] for c in ("object", "distractors", "style")}
+        row |= {f"object{ending}": share["object"], f"style{ending}": share["style"],
+                f"background{ending}": 100 - share["object"] - share["distractors"]}
+    return [row]

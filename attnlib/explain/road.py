@@ -8,6 +8,7 @@ linear system with the removed pixels for unknowns; in raster order it is banded
 definite, so LAPACK's banded Cholesky solves it exactly in a few ten thousand operations."""
 import numpy as np
 import torch
+from scipy.linalg.lapack import spbsv
 
 from ..spec import derive
 
@@ -30,7 +31,7 @@ def ranks(maps: np.ndarray, seed: int = 0) -> np.ndarray:
     return out.reshape(maps.shape)
 
 
-def kept(percentile: float, pixels: int) -> int:
+def kept_pixels(percentile: float, pixels: int) -> int:
     """How many pixels lie below the percentile where no two are equal: pytorch-grad-cam's count."""
     return int(np.ceil((pixels - 1) * percentile / 100))
 
@@ -56,7 +57,6 @@ def impute(x: np.ndarray, known: np.ndarray, off: np.ndarray | None = None) -> n
     pixels, so that the right side is ``off`` itself, whatever is known.
 
     Raises ``ValueError`` where images differ in how many pixels are known, or none is."""
-    from scipy.linalg.lapack import spbsv
     count, channels, height, width = x.shape
     image, pixel = np.nonzero(~known.reshape(count, -1))             # in raster order
     n = len(pixel) // count
@@ -99,7 +99,7 @@ def road(model: torch.nn.Module, x: torch.Tensor, maps: np.ndarray, classes, see
     rng = np.random.default_rng(derive("road", seed))
     out = {"morf": [], "lerf": []}
     for percentile in percentiles:
-        stay = kept(percentile, pixels)
+        stay = kept_pixels(percentile, pixels)
         for name, known in (("morf", rank < stay), ("lerf", rank >= pixels - stay)):
             probs = []
             for at in range(0, len(images), CHUNK):
@@ -116,50 +116,3 @@ def combined(scores: dict[str, np.ndarray]) -> np.ndarray:
     """(LeRF − MoRF) / 2 over the percentiles, [N]: above 0 where the map ranks better than chance.
     """
     return (scores["lerf"] - scores["morf"]).mean(1) / 2
-
-
-def compare(data, seconds: float, backbone: str = "resnet18", width: float = 0.25,
-            images: int = 16) -> dict:
-    """Seconds an image of ours and of pytorch-grad-cam's, in turns, on the same images, maps
-    without ties and untrained network: ``ours`` and ``theirs``, filling in alone, and ``…_whole``,
-    with the network's answers; all percentiles, both orders. ``difference``: of filled images."""
-    from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined
-
-    from ..bench import measure
-    from ..data.batches import Batches
-    from ..networks.build import build_model
-    from ..training.trainer import machine
-    from .cam import enlarged
-    device = machine().device
-    parts = Batches(*data.split("test", images), data.mean, data.std)
-    x, classes = next(parts.ordered(images))
-    x, n = x.contiguous(), len(x)
-    maps = enlarged(np.random.default_rng(0).random((n, 8, 8)), tuple(x.shape[2:]))
-    maps = maps + 1e-4 * np.random.default_rng(1).random(maps.shape, np.float32)
-    model = build_model(backbone, "se", width=width, in_channels=x.shape[1],
-                        num_classes=len(data.classes)).eval().to(device)
-    rank, light = ranks(maps), x.numpy()
-    stay = [kept(p, maps[0].size) for p in PERCENTILES]
-    holes = [rank < k for k in stay] + [rank >= maps[0].size - k for k in stay]
-    imputer, on_device = NoisyLinearImputer(noise=0), x.to(device)
-    targets = [lambda z, c=int(c): z.softmax(-1)[c] for c in classes]
-
-    def theirs():
-        return [[imputer(image, torch.from_numpy(k).float()) for image, k in
-                 zip(x, known, strict=True)] for known in holes]
-
-    def ours():
-        off = surprise(light)
-        return [impute(light, known, off) for known in holes]
-    works = {"ours": ours, "theirs": theirs,
-             "ours_whole": lambda: road(model, on_device, maps, classes.numpy()),
-             "theirs_whole": lambda: ROADCombined(list(PERCENTILES))(on_device, maps, targets,
-                                                                     model)}
-    once = sum(measure.warm_up(work, 1, 0, device) for work in works.values())
-    took = {name: [] for name in works}
-    for name in measure.turns(list(works), int(min(max(seconds / once, 3), 9))):
-        took[name].append(measure.seconds_of(works[name], device) / n)
-    gap = max(np.abs(mine - torch.stack(other).numpy()).max()
-              for mine, other in zip(ours(), theirs(), strict=True))
-    return took | {"backbone": backbone, "width": width, "images": n, "noise": NOISE,
-                   "difference": float(gap)}

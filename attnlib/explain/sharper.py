@@ -14,6 +14,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from ..analysis.stats import CELL, MIN_SEEDS
 from ..spec import derive
@@ -36,15 +37,14 @@ class Estimate(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Arm A against B in one cell (data set, network, recipe). ``difference``: metric -> A − B;
-    ``gain``: metric -> in per cent of B, positive where A is better; ``base``: B's means;
-    ``verdicts``: criterion -> yes, no or undecided; ``verdict`` the whole."""
+    """Arm A against B in one cell (data set, network, recipe). ``base``: metric -> B's mean;
+    ``gain``: metric -> in per cent of B, positive where A is better; ``verdicts``: criterion ->
+    yes, no or undecided; ``verdict`` the whole."""
     cell: tuple
     arm: str
     seeds: int
     images: int
     base: dict[str, float]
-    difference: dict[str, Estimate]
     gain: dict[str, Estimate]
     verdicts: dict[str, str]
     verdict: str
@@ -73,9 +73,13 @@ def image_means(values: np.ndarray, rng) -> np.ndarray:
     n = len(values)
     weights = np.vstack([rng.multinomial(n, np.full(n, 1 / n), POOL), np.ones(n)])
     there = np.isfinite(values)
-    total = np.tensordot(weights, np.where(there, values, 0), 1)
-    count = np.tensordot(weights, there.astype(float), 1)
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    return divided(np.tensordot(weights, np.where(there, values, 0), 1),
+                 np.tensordot(weights, there.astype(float), 1))
+
+
+def divided(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a / b, NaN where b is 0."""
+    return np.divide(a, b, out=np.full(a.shape, np.nan), where=b != 0)
 
 
 def bootstrap(pairs: list[dict[str, np.ndarray]], seed: int = 0) -> dict[str, np.ndarray]:
@@ -87,14 +91,14 @@ def bootstrap(pairs: list[dict[str, np.ndarray]], seed: int = 0) -> dict[str, np
     out = {}
     for metric in [m for m in METRICS if all(m in p for p in pairs)]:       # in one order: `rng`
         pools = np.stack([image_means(p[metric], rng) for p in pairs])     # [seeds, POOL + 1, 2]
-        drawn = np.nanmean(pools[chosen, images], 1)
+        drawn = pools[chosen, images]                                      # [DRAWS, seeds, 2]
+        drawn = divided(np.nansum(drawn, 1), np.isfinite(drawn).sum(1))
         out[metric] = np.vstack([drawn, np.nanmean(pools[:, -1], 0)])
     return out
 
 
 def estimate(draws: np.ndarray, seeds: int) -> Estimate:
     """The last of the draws, with the interval that the spread of the others gives."""
-    from scipy import stats
     value = float(draws[-1])
     if seeds < MIN_SEEDS:
         return Estimate(value, math.nan, math.nan)
@@ -126,8 +130,7 @@ def both(verdicts) -> str:
 def compare(cell: tuple, arm: str, pairs: list[dict[str, np.ndarray]]) -> Comparison:
     """Weigh one arm's images against the other's, seed by seed (see `paired_images`)."""
     drawn, seeds = bootstrap(pairs), len(pairs)
-    difference = {m: estimate(d[:, 0] - d[:, 1], seeds) for m, d in drawn.items()}
-    gain = {m: estimate(100 * SHARPNESS.get(m, 1) * (d[:, 0] / d[:, 1] - 1), seeds)
+    gain = {m: estimate(100 * SHARPNESS.get(m, 1) * (divided(d[:, 0], d[:, 1]) - 1), seeds)
             for m, d in drawn.items()}
     base = {m: float(d[-1, 1]) for m, d in drawn.items()}
     verdicts, verdict = {}, "too few seeds"
@@ -139,7 +142,7 @@ def compare(cell: tuple, arm: str, pairs: list[dict[str, np.ndarray]]) -> Compar
         verdicts = {"sharper": sharper(gain)} | {g: both(v) for g, v in groups.items()}
         verdict = both(verdicts.values())
     n = sum(len(next(iter(p.values()))) for p in pairs)
-    return Comparison(cell, arm, seeds, n, base, difference, gain, verdicts, verdict)
+    return Comparison(cell, arm, seeds, n, base, gain, verdicts, verdict)
 
 
 def comparisons(df, stage: int = 0, base: str = "none") -> list[Comparison]:
@@ -161,7 +164,7 @@ def comparisons(df, stage: int = 0, base: str = "none") -> list[Comparison]:
     return out
 
 
-def claim_verdict(e: Estimate, claimed: float = CLAIMED) -> str:
+def sharpness_verdict(e: Estimate, claimed: float = CLAIMED) -> str:
     """``holds`` where the interval lies at or above half the claimed gain, ``not reproduced`` where
     it lies below that half, else ``undecided``."""
     half = claimed / 2
@@ -170,28 +173,10 @@ def claim_verdict(e: Estimate, claimed: float = CLAIMED) -> str:
     return "holds" if e.low >= half else "not reproduced" if e.high < half else "undecided"
 
 
-def run_table(df, stage: int = 0):
-    """One row a run that was looked at: who it is, its test accuracy in %, and every measure of
-    Grad-CAM, its mean over the images that it classifies correctly."""
-    import pandas as pd
-    rows = []
-    for run_id, arrays in stored_maps(df).items():
-        row = df[df.id == run_id].iloc[0]
-        at = arrays["methods"].tolist().index(b"grad_cam")
-        ending = f"_{arrays['stages'][stage]}"
-        found = {key.removeprefix("mean_").removesuffix(ending): float(values[at])
-                 for key, values in arrays.items()
-                 if key.startswith("mean_") and key.endswith(ending)}
-        rows.append({key: row[key] for key in ("id", "profile", *CELL, "attention", "arm", "seed",
-                                               "status", "accuracy")} | found)
-    return pd.DataFrame(rows)
-
-
 def beyond_accuracy(table, metric: str = "lift", base: str = "none") -> dict[str, Estimate]:
     """What each arm adds to a measure at equal accuracy, in one cell of a `run_table`: the
     coefficients of ordinary least squares, metric ~ 1 + accuracy + arm, over runs, with t
     intervals; ``accuracy`` per point. {} where an arm has fewer than MIN_SEEDS runs."""
-    from scipy import stats
     table = table.dropna(subset=[metric, "accuracy"])
     arms = [a for a in table.arm.unique() if a != base]
     names = ["accuracy", *arms]

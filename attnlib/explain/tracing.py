@@ -1,16 +1,16 @@
-"""What a block does, step by step, noted while it runs: what `diagrams` draws.
+"""What a block does, step by step: what `diagrams` draws.
 
-`trace` runs a block once and notes each tensor operation and each leaf module as a `Node`; another
-attention block inside it is one node. Sizes are told apart by their values, so none may equal
-another: 512 channels, a map of 11×17."""
+`trace` runs a block with `torch.fx` and turns each operation and each leaf module into a `Node`;
+another attention block inside it is one node. Sizes are told apart by their values, so none may
+equal another: 512 channels, a map of 11×17."""
+import operator
 from collections import defaultdict
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
 import torch
-from torch import nn
-from torch.overrides import TorchFunctionMode
+from torch import fx, nn
 
 from ..analysis.words import name as said
 from ..blocks import BLOCKS, channel, combined, controls, spatial
@@ -19,16 +19,12 @@ from ..networks.build import resolve
 B, C, H, W = 3, 512, 11, 17
 AXES = {B: "b", C: "c", H: "h", W: "w", H * W: "hw"}
 VALUES = {H * W / (H * W - 1): "n/(n−1)"}
-SKIPPED = {"permute", "transpose", "flatten", "view", "reshape", "unsqueeze", "squeeze", "expand",
-           "contiguous", "__getitem__", "pad", "to", "__get__", "repeat", "detach", "expand_as",
-           "movedim", "unflatten", "type_as", "chunk", "unbind"}
-SIGNS = {"mul": "×", "add": "+", "sub": "−", "div": "÷", "rsub": "−", "truediv": "÷", "rmul": "×",
-         "radd": "+", "mul_": "×", "add_": "+", "__rsub__": "−"}
+SIGNS = {"mul": "×", "add": "+", "sub": "−", "truediv": "÷"}
 SYMBOLS = {"sigmoid": "σ", "square": "( )²", "sqrt": "√", "relu": "ReLU", "cat": "join",
-           "stack": "join", "split": "split", "softmax": "softmax", "roll": "previous\nimage's",
-           "minimum": "min", "maximum": "max", "where": "choose"}
-PRODUCTS = {"matmul", "__matmul__", "bmm", "einsum"}
+           "stack": "join", "roll": "previous\nimage's", "minimum": "min", "maximum": "max",
+           "where": "choose"}
 POOLS = {"mean": "mean", "max": "max", "amax": "max", "var": "variance", "std": "sd", "sum": "sum"}
+SHOWN = {*SIGNS, *SYMBOLS, *POOLS, "split", "softmax", "matmul"}     # the rest is about layout
 MODULES = {nn.BatchNorm2d: "BN", nn.LayerNorm: "LN", nn.GroupNorm: "GN", nn.ReLU: "ReLU",
            nn.Hardswish: "h-swish", nn.Sigmoid: "σ", nn.Softmax: "softmax", nn.GELU: "GELU"}
 AS_WRITTEN = {          # a mean and a maximum as one thinks of them, not as they are quickest
@@ -48,176 +44,152 @@ class Node:
     shape: tuple[int, ...] = ()
 
 
-# --- What a block does ---
-
-
-class Recorder(TorchFunctionMode):
-    """Notes the tensor operations outside leaf modules; ``inside`` counts the leaves we are in."""
-
-    def __init__(self, x: torch.Tensor, parameters: dict[int, str]):
-        super().__init__()
-        self.nodes = [Node("x", ["x"], shape=tuple(x.shape))]
-        self.of = {id(x): self.nodes[0]}
-        self.alive = [x]                                       # an id is a tensor's while it lives
-        self.parameters, self.inside = parameters, 0
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if not self.inside:
-            self.note(func.__name__, args, kwargs or {}, out)
-        return out
-
-    def note(self, what: str, args, kwargs, out) -> None:
-        results = tensors(out)
-        given = tensors([*args, *kwargs.values()])
-        reads = [node for t in given if (node := self.node_of(t))]
-        if not results or not reads:
-            return
-        numbers = [a for a in args if isinstance(a, int | float) and not isinstance(a, bool)]
-        alone = what in ("cat", "stack") and len(set(reads)) == 1
-        if what in SKIPPED or alone or (what in SIGNS and numbers == [0.0]):
-            self.keep(results, reads[0])
-        elif what in PRODUCTS:
-            weights = any("softmax" in read.lines for read in reads)
-            self.add(Node("op", ["weighted", "sum"] if weights else ["products"]), reads, results)
-        else:
-            self.add(step(what, args, kwargs, given, numbers), reads, results)
-
-    def node_of(self, t: torch.Tensor) -> Node | None:
-        """The node a tensor comes from; a parameter becomes one when it is first read."""
-        if id(t) not in self.of and id(t) in self.parameters:
-            self.nodes.append(Node("parameter", [self.parameters[id(t)]], shape=(B, *t.shape)))
-            self.keep([t], self.nodes[-1])
-        node = self.of.get(id(t))
-        if node and node.kind != "x":
-            node.shape = tuple(t.shape)                        # as the next one takes it
-        return node
-
-    def add(self, node: Node, reads: list[Node], results) -> None:
-        node.reads, node.shape = list(dict.fromkeys(reads)), tuple(results[0].shape)
-        self.nodes.append(node)
-        self.keep(results, node)
-
-    def keep(self, results, node: Node) -> None:
-        self.alive += results
-        self.of.update((id(t), node) for t in results)
-
-
-def tensors(value) -> list[torch.Tensor]:
-    """The tensors in a value and in the lists and tuples that it holds."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    return [t for part in value for t in tensors(part)] if isinstance(value, list | tuple) else []
-
-
-def step(what: str, args, kwargs, given, numbers) -> Node:
-    """The node of one tensor operation, by its name and arguments."""
-    if what in SIGNS and len(given) == 1 and numbers:
-        number = VALUES.get(numbers[0], f"{numbers[0]:.4g}")
-        front = what in ("rsub", "__rsub__")
-        return Node("scalar", [f"{number} {SIGNS[what]}" if front else f"{SIGNS[what]} {number}"])
-    if what in SIGNS:
-        return Node("sign", [SIGNS[what]])
-    if what in POOLS and len(given) == 1:
-        dims = kwargs.get("dim", args[1] if len(args) > 1 else ())
-        dims = dims if isinstance(dims, list | tuple) else (dims,)
-        over = "".join(AXES.get(given[0].shape[d], "") for d in dims)
-        many = given[0].shape[dims[0]] > 4 if dims else True
-        return Node("pool", [POOLS[what], f"over {over or ('places' if many else 'branches')}"])
-    text = SYMBOLS.get(what, what.strip("_"))
-    return Node("sign" if text == "σ" else "op", text.split("\n"))
-
-
-def leaf(module: nn.Module, shape) -> Node:
-    """The node of a leaf module that was given a tensor of this shape."""
-    if isinstance(module, nn.Conv2d):
-        size = "×".join(map(str, module.kernel_size))
-        more = [f"dilation {module.dilation[0]}"] * (module.dilation[0] > 1)
-        more += [f"stride {module.stride[0]}"] * (module.stride[0] > 1)
-        if module.groups > 1:
-            more.append("per channel" if module.groups == module.in_channels
-                        else f"{module.groups} groups")
-        more += ["frozen"] * (not module.weight.requires_grad)
-        return Node("conv", [f"conv {size}", *more])
-    for kind, text in MODULES.items():
-        if isinstance(module, kind):
-            return Node("act" if kind in (nn.ReLU, nn.Hardswish, nn.GELU) else "norm", [text])
-    return Node("conv", [type(module).__name__])
-
-
-def title(module: nn.Module) -> str:
-    """What another attention block is called: its name in BLOCKS."""
-    return next((said(key) for key, row in BLOCKS.items() if row.make is type(module)),
-                type(module).__name__)
-
-
 def trace(name: str) -> list[Node]:
     """The steps of a block, in the order in which it takes them; x first, y last."""
     make, options = resolve("attention", name, BLOCKS)
     block = make(C, **options).eval()
-    x = torch.randn(B, C, H, W)
-    recorder = Recorder(x, {id(p): key for key, p in block.named_parameters(recurse=False)})
-    watch(block, recorder)
-    with torch.no_grad(), as_written(), recorder:
-        y = block(x)
-    last = recorder.node_of(y)
-    recorder.nodes.append(Node("y", ["y"], [last], tuple(y.shape)))
-    return joined([n for n in recorder.nodes if n in needed(recorder.nodes[-1])])
-
-
-@contextmanager
-def as_written():
-    """The blocks with the functions of AS_WRITTEN in place of theirs."""
-    with ExitStack() as stack:
+    with ExitStack() as stack, torch.no_grad():
         for module in (channel, spatial, combined, controls):
-            for name in AS_WRITTEN.keys() & vars(module).keys():
-                stack.enter_context(patch.object(module, name, AS_WRITTEN[name]))
-        yield
+            for function in AS_WRITTEN.keys() & vars(module).keys():
+                stack.enter_context(patch.object(module, function, AS_WRITTEN[function]))
+        graph = Tracer(torch.randn(B, C, H, W)).trace(block)
+    for step in reversed(graph.nodes):
+        if not step.users and step.op != "output":
+            graph.erase_node(step)
+    return joined(steps(graph, dict(block.named_modules())))
 
 
-def watch(block: nn.Module, recorder: Recorder) -> None:
-    """Make leaves and other attention blocks, their gates and logits too, one node each."""
-    classes = {row.make for row in BLOCKS.values() if row.make is not nn.Identity}
-
-    def wrap(module, method, node_of):
-        inner = getattr(module, method)
-
-        def outer(x):
-            if recorder.inside:
-                return inner(x)
-            reads = [recorder.node_of(x)]
-            recorder.inside += 1
-            shape = tuple(x.shape)
-            out = inner(x)
-            recorder.inside -= 1
-            recorder.add(node_of(shape), reads, [out])
-            return out
-        setattr(module, method, outer)
-    for module in list(block.modules())[1:]:
-        if type(module) in classes:
-            wrap(module, "forward", lambda shape, m=module: Node("block", [title(m)]))
-            for part in ("gate", "logits"):
-                if hasattr(module, part):
-                    wrap(module, part, lambda shape, m=module, part=part: Node(
-                        "block", [f"{title(m)}’s", part, *turned(shape)]))
-        elif not list(module.children()) and not isinstance(module, nn.Identity):
-            wrap(module, "forward", lambda shape, m=module: leaf(m, shape))
+# --- What a block does ---
 
 
-def turned(shape) -> list[str]:
-    """A line for a map that is not read as C×H×W."""
-    return [] if shape == (B, C, H, W) else [f"of {shape_text(shape)}"]
+class Known(fx.Proxy):
+    """A tensor in the graph whose value is known, so that code may ask for its shape."""
+    shape = property(lambda self: self.node.meta["value"].shape)
+    dtype = property(lambda self: self.node.meta["value"].dtype)
+    device = property(lambda self: self.node.meta["value"].device)
+    ndim = property(lambda self: self.node.meta["value"].ndim)
+
+    def __len__(self) -> int:
+        return len(self.node.meta["value"])
 
 
-def needed(last: Node) -> set[Node]:
-    """What a node rests on, and itself."""
-    found, todo = set(), [last]
-    while todo:
-        node = todo.pop()
-        if node not in found:
-            found.add(node)
-            todo += node.reads
-    return found
+class Tracer(fx.Tracer):
+    """`fx.Tracer` that computes every value on an example of x, and goes into no other block."""
+
+    def __init__(self, x: torch.Tensor):
+        super().__init__()
+        self.x, self.computing = x, False
+
+    def proxy(self, node: fx.Node) -> Known:
+        return Known(node, self)
+
+    def iter(self, obj: Known):
+        return iter([obj[k] for k in range(len(obj))])
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return title(module) is not None or not list(module.children())
+
+    def call_module(self, module, forward, args, kwargs):
+        if self.computing:
+            return forward(*args, **kwargs)
+        return super().call_module(module, forward, args, kwargs)
+
+    def getattr(self, name, value, cache):
+        return value if self.computing else super().getattr(name, value, cache)
+
+    def create_node(self, kind, target, args, kwargs, name=None, type_expr=None) -> fx.Node:
+        node = super().create_node(kind, target, args, kwargs, name, type_expr)
+        args, kwargs = (fx.map_arg(part, lambda n: n.meta["value"]) for part in (args, kwargs))
+        self.computing = True                                   # untraced
+        node.meta["value"] = {
+            "placeholder": lambda: self.x,
+            "get_attr": lambda: operator.attrgetter(target)(self.root),
+            "call_function": lambda: target(*args, **kwargs),
+            "call_method": lambda: getattr(args[0], target)(*args[1:], **kwargs),
+            "call_module": lambda: self.root.get_submodule(target)(*args),
+            "output": lambda: args[0]}[kind]()
+        self.computing = False
+        return node
+
+
+def title(module: nn.Module) -> str | None:
+    """What an attention block is called, None for another module."""
+    return next((said(key) for key, row in BLOCKS.items()
+                 if row.make is type(module) and row.make is not nn.Identity), None)
+
+
+def steps(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[Node]:
+    """The nodes of a graph, without those that only change how a tensor is laid out."""
+    of, out = {}, []
+    for step in graph.nodes:
+        reads = list(dict.fromkeys(of[n] for n in step.all_input_nodes))
+        node = step_node(step, modules, reads)
+        if node is None and reads:
+            of[step] = reads[0]
+        else:
+            of[step] = node
+            node.reads = reads
+            out.append(node)
+        value = step.meta["value"]
+        if isinstance(value, torch.Tensor) and of[step].kind != "x":
+            of[step].shape = ((B,) if of[step].kind == "parameter" else ()) + tuple(value.shape)
+    return out
+
+
+def step_node(step: fx.Node, modules: dict[str, nn.Module], reads: list[Node]) -> Node | None:
+    """The node of a step of the graph, None for one that has no box."""
+    if step.op == "placeholder":
+        return Node("x", ["x"], shape=tuple(step.meta["value"].shape))
+    if step.op == "output":
+        return Node("y", ["y"])
+    if step.op == "get_attr":
+        return Node("parameter", [step.target])
+    if step.op == "call_module":
+        return module_node(modules[step.target])
+    what = step.target if isinstance(step.target, str) else step.target.__name__
+    numbers = [a for a in step.args if isinstance(a, int | float)]
+    alone = what in ("cat", "stack") and len(reads) == 1
+    if what not in SHOWN or alone or (what in SIGNS and numbers == [0.0]):
+        return None
+    if what in SIGNS and numbers:
+        number = VALUES.get(numbers[0], f"{numbers[0]:.4g}")
+        front = what == "sub" and step.args[0] is numbers[0]
+        return Node("scalar", [f"{number} {SIGNS[what]}" if front else f"{SIGNS[what]} {number}"])
+    if what in SIGNS:
+        return Node("sign", [SIGNS[what]])
+    if what in POOLS:
+        dims = step.kwargs.get("dim", step.args[1] if len(step.args) > 1 else ())
+        dims = dims if isinstance(dims, list | tuple) else (dims,)
+        shape = step.all_input_nodes[0].meta["value"].shape
+        over = "".join(AXES.get(shape[d], "") for d in dims)
+        many = shape[dims[0]] > 4 if dims else True
+        return Node("pool", [POOLS[what], f"over {over or ('places' if many else 'branches')}"])
+    if what == "matmul":
+        weights = any("softmax" in read.lines for read in reads)
+        return Node("op", ["weighted", "sum"] if weights else ["products"])
+    text = SYMBOLS.get(what, what)
+    return Node("sign" if text == "σ" else "op", text.split("\n"))
+
+
+def module_node(module: nn.Module) -> Node | None:
+    """The node of a module that the trace did not go into."""
+    if title(module):
+        return Node("block", [title(module)])
+    if isinstance(module, nn.Identity):
+        return None
+    if not isinstance(module, nn.Conv2d):
+        text = next((t for kind, t in MODULES.items() if isinstance(module, kind)), None)
+        act = isinstance(module, nn.ReLU | nn.Hardswish | nn.GELU)
+        return Node("act" if act else "norm" if text else "conv", [text or type(module).__name__])
+    lines = ["conv " + "×".join(map(str, module.kernel_size))]
+    lines += [f"{what} {getattr(module, what)[0]}" for what in ("dilation", "stride")
+              if getattr(module, what)[0] > 1]
+    if module.groups > 1:
+        lines.append("per channel" if module.groups == module.in_channels
+                     else f"{module.groups} groups")
+    if not module.weight.requires_grad:
+        lines.append("frozen")
+    return Node("conv", lines)
 
 
 def joined(nodes: list[Node]) -> list[Node]:
@@ -237,6 +209,9 @@ def joined(nodes: list[Node]) -> list[Node]:
         else:
             kept.append(node)
     return kept
+
+
+# --- Shapes ---
 
 
 def shape_text(shape) -> str:

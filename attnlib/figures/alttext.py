@@ -8,34 +8,34 @@ def describe(figure) -> str:
     """One to four sentences: panels, axes, what is compared; of pictures, how many and how named.
     """
     axes = [a for a in figure.axes if a.get_visible()]
-    titles = unique(plain(a.get_title()) for a in axes)
-    notes = unique(plain(t.get_text()) for a in axes if not a.axison for t in a.texts)
+    titles = unique(plain_label(a.get_title()) for a in axes)
+    notes = unique(plain_label(t.get_text()) for a in axes if not a.axison for t in a.texts)
     drawn = [a for a in axes if a.axison]
     if not drawn:
         count = sum(bool(a.images) for a in axes)
         pictures = "One picture" if count == 1 else f"{count} pictures"
-        parts = [pictures + (f": {listed(titles)}" if titles else "") if count else "", *notes]
+        parts = [pictures + (f": {joined(titles)}" if titles else "") if count else "", *notes]
         return ". ".join(filter(None, parts)) or "A figure without text"
     panels = "" if len(drawn) == 1 else f"{len(drawn)} panels: "
-    parts = [panels + listed(titles) if titles else panels.rstrip(": ")]
-    parts += [f"{word}: {listed(found)}" for word, found in (
-        ("Vertical", unique(plain(a.get_ylabel()) for a in drawn)),
-        ("Horizontal", unique(plain(a.get_xlabel()) for a in drawn)),
-        ("Shown", shown(figure, drawn)), ("Notes", notes)) if found]
+    parts = [panels + joined(titles) if titles else panels.rstrip(": ")]
+    parts += [f"{word}: {joined(found)}" for word, found in (
+        ("Vertical", unique(plain_label(a.get_ylabel()) for a in drawn)),
+        ("Horizontal", unique(plain_label(a.get_xlabel()) for a in drawn)),
+        ("Shown", told_apart(figure, drawn)), ("Notes", notes)) if found]
     return ". ".join(filter(None, parts)) or "A plot without labels"
 
 
-def shown(figure, axes) -> list[str]:
+def told_apart(figure, axes) -> list[str]:
     """What is told apart: the legends' entries and the names along the axes, not their numbers."""
     legends = [*figure.legends, *(a.get_legend() for a in axes if a.get_legend())]
-    names = [plain(t.get_text()) for legend in legends for t in legend.texts]
+    names = [plain_label(t.get_text()) for legend in legends for t in legend.texts]
     for axis in (part for a in axes for part in (a.xaxis, a.yaxis)):
-        names += [text for t in axis.get_ticklabels() if (text := plain(t.get_text()))
+        names += [text for t in axis.get_ticklabels() if (text := plain_label(t.get_text()))
                   and not re.fullmatch(r"[−+-]?[\d.,×^{}\s%−-]+", text)]
     return unique(names)
 
 
-def plain(text: str) -> str:
+def plain_label(text: str) -> str:
     """A label in one line, without TeX's marks: a screen reader would spell them out."""
     text = re.sub(r"\\(?:bf|mathdefault|mathrm)|[${}]", "", text).replace("\\ ", " ")
     return " ".join(text.split())
@@ -45,6 +45,6 @@ def unique(texts) -> list[str]:
     return list(dict.fromkeys(filter(None, texts)))
 
 
-def listed(texts: list[str]) -> str:
+def joined(texts: list[str]) -> str:
     more = len(texts) - MOST
     return "; ".join(texts[:MOST]) + (f"; and {more} more" if more > 0 else "")

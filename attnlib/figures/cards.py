@@ -3,18 +3,23 @@ and what it does to an image. The notebooks show them shelf by shelf."""
 import inspect
 import math
 import re
+from functools import cache
 
 import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+from IPython.display import Image, Markdown, display
 
 from .. import blocks
-from ..analysis.costs import block_cost
 from ..analysis.words import name as said
-from ..analysis.words import plural
 from ..blocks import BLOCKS
 from ..experiments.grid import embedded, estimate_seconds, may_train, run_grid, study, unfinished
+from ..networks.build import build_model, resolve_placement
+from ..networks.cost import cost
 from ..spec import choose
-from . import diagrams, gatemaps
-from .plots import png
+from .diagrams import diagram
+from .gatemaps import block_gates
+from .style import png
 
 # In every equation: x one map [C, H, W], a its channels' means, m their maxima, σ the sigmoid,
 # K a convolution, and a product runs over the sizes that one side lacks.
@@ -98,12 +103,12 @@ LINKS = {r"arXiv:(\d{4}\.\d{4,5})": r"[arXiv:\1](https://arxiv.org/abs/\1)",
 
 
 def show(shelf: str, profile: str) -> None:
-    """Display the cards of a shelf in a notebook, each with its figure."""
-    from IPython.display import Image, Markdown, display
+    """Display the cards of a shelf in a notebook, each with its figures."""
     for name in on_shelf(shelf):
-        drawn, alt = figure(name, profile), f"diagram and gates of {said(name)}"
-        display(Markdown(card(name)), Image(png(drawn, 90), alt=alt))
-        plt.close(drawn)
+        display(Markdown(card_text(name)), added_cost(name))
+        for what, draw in (("diagram", diagram(name)), ("gates", block_gates(name, profile))):
+            display(Image(png(draw, 90), alt=f"{what} of {said(name)}"))
+            plt.close(draw)
 
 
 def train(*shelves: str, profile: str):
@@ -116,7 +121,7 @@ def train(*shelves: str, profile: str):
     missing = unfinished(runs, small)
     if missing and may_train():
         minutes = math.ceil(sum(map(estimate_seconds, missing)) / 60)
-        print(f"{plural(len(missing), 'small network')} to train, about {minutes} min")
+        print(f"small networks to train: {len(missing)}, about {minutes} min")
     return run_grid(runs, small)
 
 
@@ -125,12 +130,11 @@ def on_shelf(shelf: str) -> tuple[str, ...]:
     return choose("shelf", shelf, SHELVES)
 
 
-def card(name: str) -> str:
-    """Markdown: heading, equation, docstring with its links, cost in ResNet-18, folded source."""
-    row, cost = BLOCKS[name], block_cost(name).to_markdown(index=False, disable_numparse=True)
-    return (f"### {said(name)} · `{name}`\n\n$$ {EQUATIONS[name]} $$\n\n{text_of(row.make)}\n\n"
-            f"{cost}\n\n<details><summary>Source</summary>\n\n```python\n{blocks.source(name)}\n```"
-            "\n\n</details>")
+def card_text(name: str) -> str:
+    """Markdown: heading, equation, docstring with its links, folded source."""
+    return (f"### {said(name)} · `{name}`\n\n$$ {EQUATIONS[name]} $$\n\n"
+            f"{text_of(BLOCKS[name].make)}\n\n<details><summary>Source</summary>\n\n"
+            f"```python\n{blocks.source(name)}\n```\n\n</details>")
 
 
 def text_of(cls) -> str:
@@ -141,20 +145,19 @@ def text_of(cls) -> str:
     return text
 
 
-def figure(name: str, profile: str) -> plt.Figure:
-    """The block's diagram, and under it what it does to ShapeTex images; the caption says with
-    which weights."""
-    found = gatemaps.seen(name, profile)
-    drawn = plt.figure(layout="none")
-    axis = drawn.add_axes((0, 0, 1, 1))
-    wide, high = diagrams.paint(axis, name)
-    below, across = gatemaps.size_of(found)
-    width, height = max(wide, across) + 0.1, high + below
-    drawn.set_size_inches(width, height)
+@cache
+def resnet_cost(attention: str) -> dict[str, int]:
+    """`cost.cost` of a full-width ResNet-18 with a block in its own place."""
+    with torch.device("meta"):
+        return cost(build_model("resnet18", attention), (3, 32, 32))
 
-    def at(x, y, w, h):
-        return (x / width, y / height, w / width, h / height)
-    axis.set_position(at(0, below, wide, high))
-    gatemaps.paint(drawn, lambda x, y, w, h: at(x + 0.1, y + 0.5, w, h), found)
-    drawn.text(0.1 / width, 0.05 / height, found.caption, fontsize=8, color="#555555")
-    return drawn
+
+def added_cost(name: str) -> pd.DataFrame:
+    """What a block adds to a full-width ResNet-18, where it stands by default and how often."""
+    own, plain = resnet_cost(name), resnet_cost("none")
+    added = {key: own[key] - plain[key] for key in ("params", "macs")}
+    return pd.DataFrame({
+        "parameters added": f"{added['params']:+,}",
+        "of the network's": f"{100 * added['params'] / plain['params']:+.2f} %",
+        "M MACs added": f"{added['macs'] / 1e6:+.2f}", "sites": own["sites"],
+        "placement": resolve_placement(name, "resnet18", None)}, [name])

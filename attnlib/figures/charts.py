@@ -4,71 +4,64 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ..analysis import calibration, costs, curves
-from ..analysis.stats import CELL
 from ..bench import speed
-from .plots import LOOKS, cells, empty, legend, look, mark, panels, short, where
+from .style import LOOKS, band, by_cell, cells, interval_bar, look, mark, per_cell, reference, short
 
 
-def grouped(table):
-    """(place, rows) of every cell of a table of one of the analyses."""
-    return [(where(rows.iloc[0]), rows) for _, rows in table.groupby(CELL, sort=False)]
+def with_rows(table, column: str):
+    """`by_cell` of the rows where a column is a number."""
+    return by_cell(table[table[column].notna()]) if len(table) else []
+
+
+def aside(k: int, count: int, width: float = 0.6) -> float:
+    """Where the k-th of several marks stands about its tick."""
+    return width * ((k + 0.5) / count - 0.5)
 
 
 def epochs(df) -> plt.Figure:
     """Epochs to each level relative to ``none``, with 95 % intervals; an arrow where most runs
     never got there."""
-    groups = [(title, rows[(rows.arm != "none") & rows.ratio.notna()])
-              for title, rows in grouped(curves.epochs_table(df))]
-    groups = [(title, rows) for title, rows in groups if len(rows)]
-    figure, axes = panels(len(groups), 4.2, 3.0)
-    for axis, (title, rows) in zip(axes, groups, strict=False):
-        arms, marks = list(rows.arm.unique()), list(rows.level.unique())
+    def draw(axis, rows):
+        arms, levels = list(rows.arm.unique()), list(rows.level.unique())
         top = 1.1 * rows.ratio[np.isfinite(rows.ratio)].clip(lower=1.5).max()
         top = 2.0 if np.isnan(top) else top
         for r in rows.itertuples():
-            x = marks.index(r.level) + 0.6 * ((arms.index(r.arm) + 0.5) / len(arms) - 0.5)
-            label = short(r.arm) if r.level == marks[0] else None
+            x = levels.index(r.level) + aside(arms.index(r.arm), len(arms))
+            label = short(r.arm) if r.level == levels[0] else None
             if np.isinf(r.ratio):
                 axis.plot(x, top, label=label, **mark(r.arm) | {"marker": "^"})
                 continue
-            bars = [[0], [0]] if np.isnan(r.low) else [[r.ratio - max(r.low, 0.0)],
-                                                        [min(r.high, top) - r.ratio]]
+            bars = [[0], [0]]
+            if not np.isnan(r.low):
+                bars = [[r.ratio - max(r.low, 0.0)], [min(r.high, top) - r.ratio]]
             axis.errorbar(x, r.ratio, np.maximum(bars, 0), capsize=3, label=label, **mark(r.arm))
-        axis.axhline(1, color="#888888", linewidth=1)
-        axis.set_xticks(range(len(marks)), [f"{100 * m:.0f} %" for m in marks])
-        axis.set(title=title, xlabel="validation accuracy", ylabel="epochs ÷ none's (▲ never)")
-    if not groups:
-        empty(figure, axes[0])
-    legend(figure)
-    return figure
+        reference(axis, 1)
+        axis.set_xticks(range(len(levels)), [f"{100 * level:.0f} %" for level in levels])
+        axis.set(xlabel="validation accuracy", ylabel="epochs ÷ none's (▲ never)")
+    table = curves.epochs_table(df)
+    return per_cell(with_rows(table[table.arm != "none"] if len(table) else table, "ratio"), draw,
+                    4.2, 3.0)
 
 
 def chosen(df) -> plt.Figure:
     """The accuracy of each run by the three rules of choosing its epoch, a line a run."""
-    groups = grouped(curves.selection_table(df))
-    figure, axes = panels(len(groups), 4.2, 3.0)
-    for axis, (title, rows) in zip(axes, groups, strict=False):
+    def draw(axis, rows):
         for arm, runs in rows.groupby("arm", sort=False):
             lines = axis.plot(runs[list(curves.RULES)].T.to_numpy(), marker=look(arm).marker,
                               color=look(arm).colour, alpha=0.75, markersize=5)
             lines[0].set_label(short(arm))
         axis.set_xticks(range(len(curves.RULES)),
                         [rule.replace(" on ", "\non ") for rule in curves.RULES])
-        axis.set(title=title, ylabel="test accuracy, %")
-    if not groups:
-        empty(figure, axes[0])
-    legend(figure)
-    return figure
+        axis.set_ylabel("test accuracy, %")
+    return per_cell(by_cell(curves.selection_table(df)), draw, 4.2, 3.0)
 
 
 def reliability(df) -> plt.Figure:
     """Reliability diagrams: accuracy against confidence in equal-width bins, the test images of all
     seeds together; on the diagonal a network is as often right as it says."""
-    groups = cells(df)
-    figure, axes = panels(len(groups), 3.6, 3.2)
-    for axis, (title, cell) in zip(axes, groups, strict=False):
+    def draw(axis, rows):
         axis.plot([0, 100], [0, 100], color="#888888", linewidth=1)
-        for arm, runs in cell.groupby("arm", sort=False):
+        for arm, runs in rows.groupby("arm", sort=False):
             found = [f for f in map(calibration.predictions, runs.itertuples()) if f]
             if not found:
                 continue
@@ -76,49 +69,35 @@ def reliability(df) -> plt.Figure:
                       for key in ("prediction", "confidence", "label")}
             n, accuracy, confidence = calibration.bins(pooled)
             seen = n >= 20                              # fewer show nothing but noise
-            axis.plot(100 * confidence[seen], 100 * accuracy[seen], marker=look(arm).marker,
-                      color=look(arm).colour, markersize=4, linewidth=1, label=short(arm))
-        axis.set(title=title, xlabel="confidence, %", ylabel="accuracy, %")
-    if not groups:
-        empty(figure, axes[0])
-    legend(figure)
-    return figure
+            axis.plot(100 * confidence[seen], 100 * accuracy[seen], markersize=4, linewidth=1,
+                      label=short(arm), **mark(arm) | {"linestyle": "-"})
+        axis.set(xlabel="confidence, %", ylabel="accuracy, %")
+    return per_cell(cells(df), draw, 3.6, 3.2)
 
 
 def class_gains(df) -> plt.Figure:
     """Gain over ``none`` on each class, with intervals, 95 % for all blocks of a class together."""
-    groups = [(title, rows[rows.gain.notna()])
-              for title, rows in grouped(calibration.class_table(df))]
-    groups = [(title, rows) for title, rows in groups if len(rows) and
-              rows.label.nunique() <= 20]
-    figure, axes = panels(len(groups), 4.2, 3.8)
-    for axis, (title, rows) in zip(axes, groups, strict=False):
+    def draw(axis, rows):
         labels, arms = list(rows.label.unique()), list(rows.arm.unique())
-        for k, arm in enumerate(arms):
-            mine = rows[rows.arm == arm].set_index("label").reindex(labels)
-            y = np.arange(len(labels)) + 0.7 * ((k + 0.5) / len(arms) - 0.5)
-            bars = np.nan_to_num([mine.gain - mine.low, mine.high - mine.gain])
-            axis.errorbar(mine.gain, y, xerr=bars, markersize=3.5, elinewidth=1, capsize=2,
-                          label=short(arm), **mark(arm))
-        axis.axvline(0, color="#888888", linewidth=1)
+        for r in rows.itertuples():
+            y = labels.index(r.label) + aside(arms.index(r.arm), len(arms), 0.7)
+            interval_bar(axis, r.gain, r.low, r.high, y, r.arm,
+                     short(r.arm) if r.label == labels[0] else None)
+        reference(axis, 0, vertical=True)
         axis.set_yticks(range(len(labels)), labels, fontsize=8.5)
         axis.invert_yaxis()
-        axis.set(title=title, xlabel="gain over none, points")
-    if not groups:
-        empty(figure, axes[0])
-    legend(figure)
-    return figure
+        axis.set_xlabel("gain over none, points")
+    groups = with_rows(calibration.class_table(df), "gain")
+    return per_cell([(title, rows) for title, rows in groups if rows.label.nunique() <= 20], draw,
+                    4.2, 3.8)
 
 
 def fronts(df, cost: str = "params") -> plt.Figure:
     """Mean accuracy with its 95 % interval against a cost of `costs.COSTS`; the line joins the
     arms that no other dominates."""
     what, unit, scale = costs.COSTS[cost]
-    table = costs.front_table(df, {"step": speed.steps(), "latency": speed.latencies()})
-    groups = [(title, rows[rows[cost].notna()]) for title, rows in grouped(table)]
-    groups = [(title, rows) for title, rows in groups if len(rows)]
-    figure, axes = panels(len(groups), 4.2, 3.0)
-    for axis, (title, rows) in zip(axes, groups, strict=False):
+
+    def draw(axis, rows):
         best = rows[rows[f"{cost} front"]].sort_values(cost)
         axis.plot(best[cost] * scale, best.accuracy, color="#bbbbbb", linewidth=4, zorder=0)
         for r in rows.itertuples():
@@ -126,30 +105,26 @@ def fronts(df, cost: str = "params") -> plt.Figure:
             axis.errorbar(getattr(r, cost) * scale, r.accuracy, half, capsize=3,
                           label=short(r.arm), **mark(r.arm))
         axis.locator_params(axis="x", nbins=5)
-        axis.set(title=title, xlabel=f"{what}, {unit}", ylabel="test accuracy, %")
-    if not groups:
-        empty(figure, axes[0])
-    legend(figure)
-    return figure
+        axis.set(xlabel=f"{what}, {unit}", ylabel="test accuracy, %")
+    table = costs.front_table(df, {"step": speed.steps(), "latency": speed.latencies()})
+    return per_cell(with_rows(table, cost), draw, 4.2, 3.0)
 
 
 def inference_time(batch: str = "64") -> plt.Figure:
     """Inference time of every block that was measured: median and quartiles of the calls, a panel a
     network, from the first stored benchmark."""
-    found = [row for body in speed.stored()[:1] for row in speed.rows(body, "inference")]
-    figure, axes = panels(len(found), 3.2, 2.8)
-    for axis, row in zip(axes, found, strict=False):
+    def draw(axis, row):
         times = row["ms_per_image"][batch]
-        times = {arm: times[arm] for arm in sorted(times, key=list(LOOKS).index)}
-        for k, (arm, s) in enumerate(times.items()):
-            axis.bar(k, s["median"], color=look(arm).colour, width=0.7, yerr=[
-                [s["median"] - s["low"]], [s["high"] - s["median"]]], capsize=4)
-        axis.set_xticks(range(len(times)), [short(a) for a in times], rotation=20, ha="right")
-        axis.set(title=f"{short(row['backbone'])}, width {row['width']:g}",
-                 ylabel=f"ms an image, {batch} at once")
-    if not found:
-        empty(figure, axes[0])
-    return figure
+        arms = sorted(times, key=list(LOOKS).index)
+        for k, arm in enumerate(arms):
+            middle, low, high = (times[arm][key] for key in ("median", "low", "high"))
+            axis.bar(k, middle, color=look(arm).colour, width=0.7,
+                     yerr=[[middle - low], [high - middle]], capsize=4)
+        axis.set_xticks(range(len(arms)), [short(a) for a in arms], rotation=20, ha="right")
+        axis.set_ylabel(f"ms an image, {batch} at once")
+    found = [row for body in speed.stored()[:1] for row in speed.rows(body, "inference")]
+    return per_cell([(f"{short(row['backbone'])}, width {row['width']:g}", row) for row in found],
+                    draw, 3.2, 2.8)
 
 
 def schedules(histories: dict) -> plt.Figure:
@@ -157,23 +132,16 @@ def schedules(histories: dict) -> plt.Figure:
     seeds of its validation accuracy less ``none``'s mean, in points, with a band from the lowest to
     the highest seed. ``histories``: title -> `grid.histories` of the runs of one data set and
     network; gates that start open are dashed, those that start half open solid."""
-    histories = {title: rows for title, rows in histories.items() if len(rows)}
-    figure, axes = panels(len(histories), 4.8, 3.6)
-    for axis, (title, rows) in zip(axes, histories.items(), strict=False):
+    def draw(axis, rows):
         plain = rows[rows.arm == "none"].groupby("epoch").val_accuracy.mean()
         for arm, own in rows[rows.arm != "none"].groupby("arm", sort=False):
-            ahead = 100 * own.pivot(index="epoch", columns="seed", values="val_accuracy").sub(
-                plain, axis=0)
+            wide = own.pivot(index="seed", columns="epoch", values="val_accuracy")
+            ahead = 100 * wide.sub(plain, axis=1)
             opened = "gate_init=open" in arm
-            axis.plot(ahead.index, ahead.mean(axis=1), color=look(arm).colour,
-                      linestyle="--" if opened else "-", marker=look(arm).marker, markersize=4,
-                      fillstyle="none" if opened else "full",
-                      label=short(arm) + ("" if opened else ", gates half open"))
-            axis.fill_between(ahead.index, ahead.min(axis=1), ahead.max(axis=1), linewidth=0,
-                              color=look(arm).colour, alpha=0.1)
-        axis.axhline(0, color="#888888", linewidth=1)
-        axis.set(title=title, xlabel="epoch", ylabel="validation accuracy\nover none, points")
-    if not histories:
-        empty(figure, axes[0])
-    legend(figure)
-    return figure
+            band(axis, ahead.columns, ahead, arm)
+            axis.lines[-1].set_linestyle("--" if opened else "-")
+            axis.lines[-1].set_label(short(arm) + ("" if opened else ", gates half open"))
+        reference(axis, 0)
+        axis.set(xlabel="epoch", ylabel="validation accuracy\nover none, points")
+    return per_cell([(title, rows) for title, rows in histories.items() if len(rows)], draw,
+                    4.8, 3.6)

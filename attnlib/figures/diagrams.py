@@ -2,19 +2,18 @@
 
 Steps stand from left to right, x's shortest way to y on a straight line at the top. Tinted boxes
 have parameters; at a step's exit stands the shape of its result where that is another one."""
-from collections import Counter, defaultdict
+from collections import Counter
 
 import matplotlib.pyplot as plt
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 
 from ..explain.tracing import Node, shape_text, trace
-from .plots import look
+from .style import look
 
 # All lengths are inches.
 LINE, CHARACTER, PADDING = 0.15, 0.072, 0.13      # a line and a character at 8 points, a box's rim
 GUTTER, BETWEEN, LETTER = 0.3, 0.26, 0.058        # between columns and rows; a character of a label
-SINK = 0.4                                        # below the highest place it could have, at most
 LEARNED = ("conv", "block", "parameter")
 
 
@@ -33,7 +32,7 @@ def paint(axis: plt.Axes, name: str) -> tuple[float, float]:
         edge(axis, [(*x[n], y[n]) for n in route])
     for node in column:
         if node.kind != "bend":
-            box(axis, node, x[node][0], y[node], look(name).colour)
+            draw_box(axis, node, x[node][0], y[node], look(name).colour)
             label(axis, node, x[node][1], y[node], [y[r[1]] for r in routes if r[0] is node])
     left, right = -0.15, max(end for _, end in x.values()) + 0.1
     ends = [y[n] + side * size_of(n)[1] / 2 for n in column for side in (-1, 1)]
@@ -111,59 +110,44 @@ def across(column: dict[Node, int]) -> dict[Node, tuple[float, float]]:
 
 
 def down(routes, column: dict[Node, int], top: set[Node]) -> dict[Node, float]:
-    """The height of every node: the top line at 0; the others below it, near what they touch, and
-    each chain of them on one height."""
+    """The height of every node: x's straight way to y at 0; every other chain of steps in the first
+    row below it that is free from the chain's first column to its last."""
+    taken: list[set[int]] = []                                  # the columns of each row below
+    row = dict.fromkeys(top, 0)
+    for chain in chains(routes, column, top):
+        span = set(range(column[chain[0]], column[chain[-1]] + 1))
+        k = next((k for k, columns in enumerate(taken) if not columns & span), len(taken))
+        if k == len(taken):
+            taken.append(set())
+        taken[k] |= span
+        row |= dict.fromkeys(chain, k + 1)
+    high = [max((size_of(n)[1] for n in row if row[n] == k), default=0.0)
+            for k in range(len(taken) + 1)]
+    level = [0.0]
+    for above, below in zip(high, high[1:], strict=False):
+        level.append(level[-1] - (above + below) / 2 - BETWEEN)
+    return {node: level[k] for node, k in row.items()}
+
+
+def chains(routes, column: dict[Node, int], top: set[Node]) -> list[list[Node]]:
+    """The nodes below the top line, put together where one leads to the next and nowhere else, from
+    left to right."""
     steps = [pair for route in routes for pair in zip(route, route[1:], strict=False)]
-    touching, cells = defaultdict(list), defaultdict(list)
-    for a, b in steps:
-        touching[a].append(b)
-        touching[b].append(a)
-    for node, k in sorted(column.items(), key=lambda item: (item[0] not in top,
-                                                            not reads_x(item[0]))):
-        cells[k].append(node)
-    y = {n: -float(k) for cell in cells.values() for k, n in enumerate(cell)}
-    together = chains(steps, column, top)
-    rank = {n: k for k, chain in enumerate(together) for n in chain}
-    for turn in range(80):
-        above = {b: a for cell in cells.values() for a, b in zip(cell, cell[1:], strict=False)}
-        for chain in together[::-1 if turn % 2 else 1]:
-            near = [y[m] for n in chain for m in touching[n] if m not in chain]
-            room = min((y[above[n]] - gap(above[n], n) for n in chain if n in above), default=0.0)
-            wish = max(sum(near) / max(1, len(near)), room - SINK)
-            y |= dict.fromkeys(chain, 0.0 if chain[0] in top else min(wish, room))
-        if turn < 20:
-            for cell in cells.values():
-                cell.sort(key=lambda n: (n not in top, -y[n], rank[n]))
-    return y
-
-
-def reads_x(node: Node) -> bool:
-    return node.kind in ("x", "bend") or any(map(reads_x, node.reads))
-
-
-def chains(steps, column: dict[Node, int], top: set[Node]) -> list[list[Node]]:
-    """The nodes below the top line, put together where one leads to the next and nowhere else; each
-    node of the top line by itself. From left to right."""
     outs, ins = Counter(a for a, _ in steps), Counter(b for _, b in steps)
     after = {a: b for a, b in steps if outs[a] == ins[b] == 1 and not {a, b} & top}
     found = []
     for node in sorted(column, key=column.get):
-        if node not in after.values():
+        if node not in top and node not in after.values():
             found.append([node])
             while found[-1][-1] in after:
                 found[-1].append(after[found[-1][-1]])
     return found
 
 
-def gap(a: Node, b: Node) -> float:
-    """The least distance of two neighbours in a column."""
-    return (size_of(a)[1] + size_of(b)[1]) / 2 + BETWEEN
-
-
 # --- Ink ---
 
 
-def box(axis, node: Node, x: float, y: float, colour: str) -> None:
+def draw_box(axis, node: Node, x: float, y: float, colour: str) -> None:
     width, height = size_of(node)
     if node.kind in ("x", "y"):
         axis.text(x + width / 2, y, node.lines[0], ha="center", va="center", fontsize=11,

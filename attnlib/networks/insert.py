@@ -12,29 +12,8 @@ from .build import resolve, seed_layers
 from .slots import Slot
 
 KEY = "added_attention"      # the block's name in its host: nothing else in a network is called so
-
-# Class of a building block -> the child that ends its residual branch, the first one it has; ""
-# is the building block itself, where nothing is summed.
-ENDS = {
-    "BasicBlock": ("bn2",), "Bottleneck": ("bn3", "conv3"), "Bottle2neck": ("bn3",),     # ResNets
-    "PreActBlock": ("conv2",), "PreActBasic": ("conv2",), "PreActBottleneck": ("conv3",),
-    "ResBottleneckBlock": ("f",),                                                        # RegNet
-    "InvertedResidual": ("conv", "block", "bn3", ""),            # MobileNets, EfficientNet (timm)
-    "_InvertedResidual": ("layers",), "DepthwiseSeparableConv": ("bn2",), "EdgeResidual": ("bn2",),
-    "UniversalInvertedResidual": ("layer_scale",),                            # MobileNetV4 (timm)
-    "MBConv": ("block", "layers"), "FusedMBConv": ("block",),                      # EfficientNets
-    "CNBlock": ("block",), "ConvNeXtBlock": ("drop_path",),                             # ConvNeXt
-    "Fire": ("",), "Inception": ("",), **{f"Inception{letter}": ("",) for letter in "ABCDE"},
-}
-# Class of a network without such blocks -> the names of its places.
-NETWORKS = {
-    "VGG": lambda m: [before for before, after in pairs(m) if isinstance(m[after], nn.MaxPool2d)],
-    "AlexNet": lambda m: [name for name, x in m.items() if isinstance(x, nn.ReLU)
-                          and name.startswith("features.")],
-    "DenseNet": lambda m: [name for name, x in m.items() if name == "features.norm5"
-                           or type(x).__name__ in ("_Transition", "DenseTransition")],
-}
-SHORTCUT = re.compile("down|short|skip", re.IGNORECASE)
+RESIDUAL = {"BasicBlock", "Bottleneck"}     # classes whose branch ends are places by themselves
+SHORTCUT = re.compile("down|short", re.IGNORECASE)
 CLOSED = {"SqueezeExcitation", "SqueezeExcite", "SEModule", "EffectiveSEModule"} | {
     getattr(row.make, "__name__", "") for name, row in ATTENTION.items() if name != "none"}
 
@@ -48,14 +27,12 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
     ``attention``: a name of ATTENTION with its options, ``"cbam(gate_init=open)"``.
 
     ``where``: a module class, or its name (``"Bottleneck"``; subclasses count); or a pattern for
-    qualified names, in which ``*`` and ``?`` do not cross a dot (``"layer?.*.bn3"``); or None, also
-    ``"auto"``, for the network's own places: the end of each residual branch, before the sum; after
-    each Fire or Inception module; before each pooling of a VGG; after each ReLU among AlexNet's
-    features; after each transition and the last norm of a DenseNet; the free ``block`` slots of a
-    network of attnlib. The block's own placement in our networks plays no part, but for those that
-    ``replace`` a convolution (``aa``, ``sk``): they take the place of M, a 3×3 convolution C -> C
-    of stride 1; None means ``conv2`` of each residual block where it is one.
-    No block is put into or after another one, torchvision's and timm's SE among them.
+    qualified names, in which ``*`` and ``?`` do not cross a dot (``"layer?.*.bn3"``). None: the end
+    of each residual branch of a ResNet, before the sum; the free ``block`` slots of a network of
+    attnlib. The block's own placement in our networks plays no part, but for those that ``replace``
+    a convolution (``aa``, ``sk``): they take the place of M, a 3×3 convolution C -> C of stride 1;
+    None means ``conv2`` of each residual block where it is one. No block is put into or after
+    another one, torchvision's and timm's SE among them.
 
     ``example``: images [B, C, H, W], or a tuple of arguments, on which the channels are found by a
     dry run; zeros [1, 3, 64, 64] by default. It leaves the random state, modes and statistics as
@@ -76,14 +53,14 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
     ``torch.jit.script`` does not take the hook; tracing and ``torch.export`` do.
 
     Raises ``ValueError``, with the model as it was, for unknown names; where nothing matches; for
-    an M that never runs, whose output is not [B, C, H, W] or changes C, that has a block already,
-    so a second call does not add a second block, or that runs its own children one by one."""
+    an M that never runs, whose output is not [B, C, H, W] or changes C, that has a block already or
+    that runs its own children one by one."""
     make, options = resolve("attention", attention, ATTENTION)
     replacing = ATTENTION[parse(attention)[0]].placement == "replace"
     if replacing and zero_init:
         raise ValueError(f"zero_init: {attention} replaces a convolution, so there is no identity")
     modules = open_modules(model)
-    names = find(model, modules, where, replacing)
+    names = find_places(model, modules, where, replacing)
     args = arguments(model, example)
     channels = find_channels(names, dry_run(model, names, args))
     if parse(attention)[0] == "none":
@@ -104,7 +81,7 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
         else:
             attach(modules[name], block)
     if not replacing:
-        check_runs(model, modules, names, args)
+        check_added(model, modules, names, args)
     return model
 
 
@@ -148,20 +125,18 @@ def detach(module: nn.Module) -> None:
             del module._forward_hooks[key]
 
 
-def check_runs(model: nn.Module, modules: dict, names: list[str], args: tuple) -> None:
-    """Each block runs once for each run of its host; else all are taken out again."""
-    problem = None
+def check_added(model: nn.Module, modules: dict, names: list[str], args: tuple) -> None:
+    """Each block runs as often as its host; else all are taken out again."""
     try:
         seen = dry_run(model, [*names, *(f"{name}.{KEY}" for name in names)], args)
         odd = [name for name in names if len(seen[name]) != len(seen[f"{name}.{KEY}"])]
+        why = "its forward runs its children one by one"
     except ValueError as error:
-        problem, odd = error, names
+        odd, why = names, str(error)
     if odd:
         for name in names:
             detach(modules[name])
-        raise ValueError(f"no block can be put after {listed(odd)}: "
-                         + (str(problem) if problem else "its forward runs its children one by one")
-                         + "; give another where=") from problem
+        raise ValueError(f"no block can be put after {abridged(odd)}: {why}; give another where=")
 
 
 # --- Where ---
@@ -179,10 +154,11 @@ def open_modules(model: nn.Module) -> dict[str, nn.Module]:
     return out
 
 
-def find(model: nn.Module, modules: dict, where: type | str | None, replacing: bool) -> list[str]:
+def find_places(model: nn.Module, modules: dict, where: type | str | None,
+                replacing: bool) -> list[str]:
     """The names that ``where`` stands for, in the order of the network."""
-    if where in (None, "auto"):
-        names = replaceable(modules) if replacing else own_places(model, modules)
+    if where is None:
+        names = replaceable(modules) if replacing else own_places(modules)
         missing = f"where=None knows no place in {type(model).__name__}"
     elif isinstance(where, type) and issubclass(where, nn.Module):
         names = [name for name, module in modules.items() if isinstance(module, where)]
@@ -223,39 +199,23 @@ def classes(module: nn.Module) -> set[str]:
     return {c.__name__ for c in type(module).__mro__}
 
 
-def own_places(model: nn.Module, modules: dict) -> list[str]:
-    """The network's own places, none where a building block is not as the tables have it."""
+def own_places(modules: dict) -> list[str]:
+    """The free slots of a network of ours, else the ends of residual branches."""
     slots = [name for name, m in modules.items() if isinstance(m, Slot) and "block" in m.placements]
-    if slots:
-        return slots
-    ends = []
-    for name, module in modules.items():
-        for kind in ENDS.keys() & classes(module):
-            end = branch_end(module, ENDS[kind])
-            if end is None:
-                return []
-            ends.append(f"{name}.{end}" if end else name)
-    return ends or next((NETWORKS[kind](modules) for kind in NETWORKS.keys() & classes(model)), [])
+    return slots or [f"{name}.{end}" for name, m in modules.items() if RESIDUAL & classes(m)
+                     for end in branch_end(m)]
 
 
-def branch_end(module: nn.Module, candidates: tuple[str, ...]) -> str | None:
-    """The child that ends the branch, None if it has a convolution or norm after it (a user's
-    BasicBlock may be one with its norms first)."""
-    children = {name: type(child).__name__ for name, child in module.named_children()
-                if not SHORTCUT.search(name)}
-    for end in candidates:
-        if not end:
-            return end
-        if end in children:
-            later = list(children.values())[list(children).index(end) + 1:]
-            return None if any(re.search("Conv|Norm", kind) for kind in later) else end
-    return None
+def branch_end(module: nn.Module) -> list[str]:
+    """The child that ends the branch: the last convolution or norm that is not the shortcut's."""
+    return [name for name, child in module.named_children() if not SHORTCUT.search(name)
+            and re.search("Conv|Norm", type(child).__name__)][-1:]
 
 
 def replaceable(modules: dict) -> list[str]:
     """``conv2`` of each residual block where it is a 3×3 convolution C -> C of stride 1."""
     return [f"{name}.conv2" for name, module in modules.items()
-            if {"BasicBlock", "Bottleneck"} & classes(module)
+            if RESIDUAL & classes(module)
             and is_plain(getattr(module, "conv2", None))]
 
 
@@ -263,12 +223,6 @@ def is_plain(m: nn.Module | None) -> bool:
     """A 3×3 convolution C -> C that keeps the map's size."""
     return (isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) and m.stride == (1, 1)
             and m.in_channels == m.out_channels and m.padding in (m.dilation, "same"))
-
-
-def pairs(modules: dict) -> list[tuple[str, str]]:
-    """Neighbours among the features, in the order they run."""
-    names = [name for name in modules if matches(name, "features.*")]
-    return list(zip(names, names[1:], strict=False))
 
 
 # --- The dry run ---
@@ -322,10 +276,10 @@ def dry_run(model: nn.Module, names: list[str], args: tuple) -> dict[str, list]:
 def find_channels(names: list[str], seen: dict[str, list]) -> dict[str, tuple]:
     """Name -> (C, device), from the outputs that a dry run saw."""
     if never := [name for name in names if not seen[name]]:
-        raise ValueError(f"never run in the dry run: {listed(never)}; leave them out of where=")
+        raise ValueError(f"never run in the dry run: {abridged(never)}; leave them out of where=")
     if odd := [n for n in names if any(shape is None or len(shape) != 4 for shape, _ in seen[n])]:
         outputs = ", ".join("no tensor" if s is None else str(list(s)) for s, _ in seen[odd[0]])
-        raise ValueError(f"not [B, C, H, W]: the output of {listed(odd)} ({outputs}); "
+        raise ValueError(f"not [B, C, H, W]: the output of {abridged(odd)} ({outputs}); "
                          "leave them out of where=")
     for name in names:
         if len(found := {shape[1] for shape, _ in seen[name]}) > 1:
@@ -334,5 +288,5 @@ def find_channels(names: list[str], seen: dict[str, list]) -> dict[str, tuple]:
     return {name: (seen[name][0][0][1], seen[name][0][1]) for name in names}
 
 
-def listed(names: list[str]) -> str:
+def abridged(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

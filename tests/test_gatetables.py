@@ -1,12 +1,13 @@
-"""Words and figures of gates, interventions and probes, from arrays written by hand."""
+"""Tables and figures of gates, interventions and probes, from arrays written by hand."""
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from attnlib.data import shapetex
 from attnlib.experiments import grid, store
-from attnlib.explain import camstore, gatewords, interventions, probes
+from attnlib.explain import camstore, interventions, probes, tables
 from attnlib.explain.gatestats import STATISTICS
-from attnlib.figures import gateplots
+from attnlib.figures import gates as gate_figures
 from attnlib.training.trainer import versions
 
 ARMS = {"none": None, "se": ("channels",), "cbam": ("channels", "places")}
@@ -30,7 +31,7 @@ def gates(arm: str, kinds, seed: int) -> dict:
     lost = np.full((3, 3), LOST[arm] + 0.01 * seed)
     return out | {"swap_scope": np.array(scopes, "S"), "swap_mode": np.array(modes, "S"),
                   "swap_lost": lost, "swap_changed": lost / 100, "swap_accuracy": np.float32(80),
-                  "swap_images": np.array([100, 50, 50]), "swap_without": np.array([], "S")}
+                  "swap_images": np.array([100, 50, 50])}
 
 
 def probed(arm: str, seed: int) -> dict:
@@ -52,7 +53,7 @@ def stored(name: str, seeds: int = 3):
     for run in runs:
         arrays = {"version": np.int32(camstore.VERSION), **probed(run.attention, run.seed),
                   **(gates(run.attention, ARMS[run.attention], run.seed)
-                     if ARMS[run.attention] else {"swap_without": np.array([], "S")})}
+                     if ARMS[run.attention] else {})}
         digest = store.write_arrays("small", f"{run.id}.cam", arrays)
         store.write_record("small", {
             "schema": store.SCHEMA, "id": run.id, "versions": versions(run),
@@ -62,72 +63,74 @@ def stored(name: str, seeds: int = 3):
     return grid.table(runs, "small")
 
 
-FIGURES = (gateplots.gate_stages, gateplots.gate_classes, gateplots.swap_lost,
-           gateplots.probe_levels, gateplots.probe_causes, gateplots.shortcut)
-WORDS = (gatewords.gates_markdown, gatewords.gates_answer, gatewords.swap_answer,
-         gatewords.probes_answer, gatewords.shortcut_answer)
+FIGURES = (gate_figures.gate_stages, gate_figures.gate_classes, gate_figures.gate_maps,
+           gate_figures.swap_lost, gate_figures.probe_levels, gate_figures.probe_causes,
+           gate_figures.shortcut_groups)
+TABLES = (tables.gate_statistics, tables.swap_table, tables.probe_table, tables.group_table,
+          tables.gate_summary, tables.swap_summary, tables.probe_summary, tables.shortcut_summary)
 
 
-def test_where_nothing_is_stored_words_and_figures_say_so():
+def test_where_nothing_is_stored_tables_are_empty_and_figures_say_so():
     for study in ("hybrid", "shortcut"):
         df = grid.collect(study, "small")
-        for words in WORDS:
-            assert "are stored in profile `small`" in words(df)
+        assert not any(len(table(df)) for table in TABLES)
         for draw in FIGURES:
             assert "stored" in draw(df).axes[0].texts[0].get_text()
-    assert "stored" in gateplots.gate_maps(df, "hybrid").axes[0].texts[0].get_text()
+    plt.close("all")
 
 
-def test_gates_of_every_arm_stand_in_the_table_and_in_words():
-    df = stored("hybrid")
-    table = gatewords.gates_markdown(df).splitlines()
-    assert len(table) == 2 + 2 + 4                        # se: channels; cbam: both; two stages
-    assert sum("CBAM" in line for line in table) == 4
-    answer = gatewords.gates_answer(df)
-    assert "SE: its channel gates average 0.51" in answer and "0.51 times as open" in answer
+def test_gates_of_every_arm_stand_in_the_table():
+    table = tables.gate_summary(stored("hybrid"))
+    assert len(table) == 2 + 4                            # se: channels; cbam: both; two stages
+    assert list(table.block) == ["SE"] * 2 + ["CBAM"] * 4
+    assert set(table["mean"]) == {0.51} and set(table.stage) == {"1", "2"}
+    places = table[table["gate over"] == "places"]
+    assert set(places["open on the object"]) == {0.51}
+    assert places["class"].isna().all() and len(places) == 2
 
 
 def test_what_a_gates_sight_is_worth():
-    answer = gatewords.swap_answer(stored("hybrid"))
-    se, cbam = (line for line in answer.splitlines() if line.startswith("- "))
-    assert "SE (3 seeds): +0.1 [−0.5, +0.8]" in se and "might as well be constants" in se
-    assert "+30.0 [+19.3, +40.7]" in cbam and "this trained network relies on" in cbam
-    assert "goes with stage" in cbam
-    few = gatewords.swap_answer(stored("hybrid", 2).query("seed < 2"))
-    assert "too few seeds" in few and "+30.0 with every" in few
+    table = tables.swap_summary(stored("hybrid"))
+    se, cbam = (table[(table.block == b) & (table["relies on it"] != "")].iloc[0]
+                for b in ("SE", "CBAM"))
+    assert (se["points lost"], se.low, se.high) == (0.11, -0.54, 0.76)
+    assert se["relies on it"] == "no" and cbam["relies on it"] == "yes"
+    assert (cbam["points lost"], cbam.low) == (30.01, 19.27)
+    few = tables.swap_summary(stored("hybrid", 2).query("seed < 2"))
+    assert set(few["relies on it"]) == {"", "too few seeds"} and few.low.isna().all()
 
 
 def test_probes_are_costs_against_none():
-    answer = gatewords.probes_answer(stored("hybrid"))
-    assert "as they are, %: none 81.0; SE 81.0 (+0.0 [+0.0, +0.0])" in answer
-    assert "- no object at all: none 71.0; SE 71.0 (+0.0 [+0.0, +0.0]); CBAM 68.0 (−3.0" in answer
-    line = next(x for x in answer.splitlines() if x.startswith("- twice the clutter"))
-    assert "none 10.0; SE 10.0 (+0.0 [+0.0, +0.0]); CBAM 13.0 (+3.0 [+3.0, +3.0])" in line
+    table = tables.probe_summary(stored("hybrid")).set_index(["images", "block"])
+    assert list(table.loc[("as they are", "SE")][1:]) == [81, 0, 0, 0]
+    gone = table.loc["no object"]
+    assert list(gone["mean"]) == [10, 10, 13] and np.isnan(gone.low["none"])
+    assert gone["over none"]["CBAM"] == 3 == gone.low["CBAM"]
+    assert set(table.index.get_level_values(0)) == set(probes.SAYS.values())
 
 
-def test_worst_group_against_none_and_the_floor():
-    df = stored("shortcut")
-    answer = gatewords.shortcut_answer(df)
-    assert "CBAM 51.0 (+41.0 [+38.5, +43.5])" in answer and "within 5 points" not in answer
-    alike = gatewords.shortcut_answer(df[df.arm != "cbam"])
-    assert "within 5 points of guessing" in alike
-    assert "No probes of the spurious" in gatewords.shortcut_answer(stored("hybrid"))
+def test_worst_group_against_none():
+    table = tables.shortcut_summary(stored("shortcut")).set_index(["what", "block"])
+    worse = table.loc[tables.SHORTCUT["worst"]]
+    assert list(worse.loc["CBAM"][1:]) == [51, 41, 38.52, 43.48]
+    assert not len(tables.shortcut_summary(stored("hybrid")))
 
 
 @pytest.mark.parametrize("draw", FIGURES)
 def test_figures_are_drawn_with_every_arm(draw):
-    figure = draw(stored("shortcut" if draw is gateplots.shortcut else "hybrid"))
+    figure = draw(stored("shortcut" if draw is gate_figures.shortcut_groups else "hybrid"))
     assert all(axis.has_data() for axis in figure.axes[:2])
     figure.draw_without_rendering()
+    plt.close(figure)
 
 
 def test_every_intervention_is_drawn():
-    assert set(gateplots.CAUSES) == {"split=test", *shapetex.INTERVENTIONS}
-    assert set(gateplots.SWAPS) == set(interventions.MODES)
-    assert set(gatewords.PROBES) | set(gateplots.CAUSES) <= set(probes.conditions())
+    assert set(gate_figures.CAUSES) == {"split=test", *shapetex.INTERVENTIONS}
+    assert set(interventions.SAYS) == set(interventions.MODES)
+    assert set(probes.SAYS) | set(gate_figures.CAUSES) <= set(probes.conditions())
 
 
 def test_gate_maps_over_their_images():
-    figure = gateplots.gate_maps(stored("hybrid"), "hybrid", rows=2)
+    figure = gate_figures.gate_maps(stored("hybrid"), rows=2)
     assert len(figure.axes) == 2 * 3 + 1                    # image and two stages; colour bar
     assert all(axis.images for axis in figure.axes[:6])

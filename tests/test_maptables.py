@@ -1,0 +1,122 @@
+"""Tables and figures of what networks look at, from made-up and from measured maps."""
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from helpers import train_module
+
+import attnlib
+from attnlib.experiments import store
+from attnlib.explain import camstore, tables
+from attnlib.explain.cam import MAPS
+from attnlib.figures import maps
+
+STAGES = (-2, -1)
+
+
+def made_up(seed: int, sharper_by: float, right: float) -> dict:
+    """What `camstore` would have stored of a network on ShapeTex."""
+    rng = np.random.default_rng(seed)
+    n = 40
+    label = np.arange(n) % 10
+    out = {"version": np.int32(camstore.VERSION), "stages": np.array(STAGES, np.int8),
+           "methods": np.array(list(MAPS), "S"), "label": label.astype(np.uint8),
+           "prediction": np.where(rng.random(n) < right, label, (label + 1) % 10).astype(np.uint8),
+           "confidence": np.full(n, 0.7, np.float16)}
+    values = {"entropy": 0.8 * (1 - sharper_by), "gini": 0.5 * (1 + sharper_by), "lift": 3.0,
+              "pointing": 0.7, "best_iou": 0.5, "average_precision": 0.6, "on_distractors": 0.03,
+              "on_background": 0.5, "road": 0.2, "drop": 0.6, "increase": 0.01}
+    for stage in STAGES:
+        for name, value in values.items():
+            out[f"{name}_{stage}"] = (value * (1 + 0.02 * rng.standard_normal(n))).astype("f2")
+            out[f"mean_{name}_{stage}"] = np.full(len(MAPS), value) + 0.01 * rng.random(len(MAPS))
+        size = (16, 8, 8) if stage == -2 else (16, 4, 4)
+        out |= {f"map_{name}_{stage}": rng.random(size).astype("f2") for name in MAPS
+                if name != "cam" or stage == -1}
+        out |= {f"curve_{order}_{stage}": rng.random(9) for order in ("morf", "lerf")}
+    return out | {f"sanity_{name}": rng.random((6, 16)).astype("f2") for name in camstore.SANITY}
+
+
+@pytest.fixture
+def stored(out):
+    """Records of the small profile's headline with made-up maps: SE's are 20 % sharper."""
+    runs = [r for r in attnlib.study("hybrid", "small") if r.backbone == "resnet18"
+            and r.attention in ("none", "se") and r.seed < 4]
+    for run in runs:
+        arrays = made_up(run.seed, 0.2 * (run.attention == "se"), 0.8 + 0.02 * run.seed)
+        body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "profile": "small",
+                "status": "done", "versions": train_module.versions(run), "model": {},
+                "history": [], "seconds": 1.0,
+                "test": {"accuracy": 0.8 + 0.02 * run.seed, "nll": 1.0},
+                "classes": [str(k) for k in range(10)],
+                "arrays": {"cam": store.write_arrays("small", f"{run.id}.cam", arrays)}}
+        store.write_record("small", body)
+    return runs
+
+
+@pytest.fixture
+def df(stored):
+    return attnlib.collect("hybrid", "small")
+
+
+def test_the_verdict_is_computed(df):
+    row, = tables.map_verdicts(df).to_dict("records")
+    assert (row["place"], row["block"], row["seeds"]) == ("ResNet-18 on ShapeTex", "SE", 4)
+    assert [row[k] for k in ("sharper", "localisation", "faithfulness", "looks better")] == [
+        "yes"] * 4
+    gain = tables.map_gains(df).set_index("measure")["gain, %"]
+    assert gain["entropy"] == pytest.approx(20, abs=1) and set(gain.index) == {
+        tables.MEASURES[m] for m in ("entropy", "gini", "lift", "pointing", "road")}
+    claim = tables.map_claim(df, "none")                            # 25 % less sharp than SE
+    assert list(claim.claim) == ["not reproduced"] * 2 and set(claim.against) == {"SE"}
+
+
+def test_accuracies_that_do_not_overlap_are_beyond_reach(df, monkeypatch):
+    table = tables.run_table(df)
+    assert set(tables.map_beyond(df).overlap) == {"", "yes"}
+    table.loc[table.arm == "se", "accuracy"] += 20
+    monkeypatch.setattr(tables, "run_table", lambda df: table)
+    found = tables.map_beyond(df)
+    assert list(found.of) == ["a point of accuracy", "SE"] and set(found.overlap) == {"", "no"}
+
+
+def test_tables_hold_every_measure_and_map(df):
+    table = tables.map_measures(df)
+    assert list(table.block) == ["none", "SE"] and list(table.seeds) == [4, 4]
+    assert set(tables.MEASURES.values()) <= set(table)
+    methods = tables.map_methods(df)
+    assert list(methods.index) == [row.says for row in MAPS.values()]
+    assert set(methods) == set(tables.MEASURES.values())
+    sanity = tables.map_sanity(df)
+    assert list(sanity.index) == [MAPS[m].says for m in camstore.SANITY]
+    assert (sanity.runs == 8).all()
+
+
+FIGURES = (maps.cam_sheet, maps.methods_sheet, maps.metrics, maps.gains, maps.road_curves,
+           maps.sanity, maps.beyond, maps.failures)
+
+
+def texts(figure) -> list[str]:
+    return [t.get_text() for axis in figure.axes for t in axis.texts]
+
+
+def test_every_figure_is_drawn(df):
+    for f in FIGURES:
+        figure = f(df)
+        assert len(figure.axes) >= 1 and not any("no stored" in t for t in texts(figure)), f
+        plt.close(figure)
+    cells = maps.cam_sheet(df, rows=2, as_cells=True)
+    assert len(cells.axes) == 4 * 4                # twice two rows; image, mask and two arms
+    titles = [a.get_title() for a in maps.failures(df).axes]
+    assert any("lift" in t for t in titles[:6]) and all("sure" in t for t in titles[6:] if t)
+    assert tuple(maps.METHODS) == camstore.SANITY
+    plt.close("all")
+
+
+def test_without_maps_tables_are_empty_and_figures_say_so(out):
+    df = attnlib.collect("hybrid", "small")
+    for f in (tables.map_verdicts, tables.map_gains, tables.map_claim, tables.map_measures,
+              tables.map_methods, tables.map_beyond, tables.map_sanity):
+        assert not len(f(df)), f
+    for f in FIGURES:
+        assert any("no stored maps" in t for t in texts(f(df))), f
+    plt.close("all")
