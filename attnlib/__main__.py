@@ -4,7 +4,6 @@ import os
 import shutil
 import sys
 
-from .experiments.mirror import restore
 from .paths import data_dir, out_dir, shown
 
 MODEL = "a run's id or the beginning of one, or a weight file"
@@ -17,8 +16,6 @@ def main(argv: list[str] | None = None) -> int:
     if getattr(args, "deterministic", False):
         os.environ["ATTNLIB_DETERMINISTIC"] = "1"        # worker processes and kernels inherit it
     try:
-        if back := restore():
-            print(f"{back} files brought back from the mirror", flush=True)
         return args.command(args) or 0
     except KeyError:                          # a mistake of ours, not of the caller's
         raise

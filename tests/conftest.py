@@ -19,7 +19,7 @@ def out(tmp_path, monkeypatch):
     """ATTNLIB_OUT: records, checkpoints and figures of one test."""
     folder = tmp_path / "out"
     monkeypatch.setenv("ATTNLIB_OUT", str(folder))
-    for name in ("ATTNLIB_SEEDS", "ATTNLIB_TRAIN", "ATTNLIB_JOBS", "ATTNLIB_MIRROR"):
+    for name in ("ATTNLIB_SEEDS", "ATTNLIB_TRAIN", "ATTNLIB_JOBS"):
         monkeypatch.delenv(name, raising=False)
     return folder
 

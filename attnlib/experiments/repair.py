@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..paths import checkpoints_dir, runs_dir, shown
-from . import mirror, store
+from . import store
 
 
 class Finding(NamedTuple):
@@ -20,15 +20,14 @@ TORN = "the record is torn or was changed"
 
 
 def retire(path: Path) -> None:
-    """Move a failed run's record out of the way, in the mirror too: none is brought back."""
+    """Move a failed run's record out of the way."""
     path.rename(store.free_name(path, ".failed"))
-    mirror.forget(path)
 
 
 FIXES = {           # what `repair` does, and its word for it; what is not here it can only tell
     "corrupt": ("set aside", lambda path: path.rename(store.free_name(path, ".corrupt"))),
     "failed": ("planned again", retire),
-    "leftover": ("removed", mirror.drop),
+    "leftover": ("removed", Path.unlink),
 }
 
 

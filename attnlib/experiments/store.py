@@ -20,7 +20,6 @@ import torch
 
 from ..paths import checkpoints_dir, part, runs_dir, shown
 from ..training.run import canonical_json
-from . import mirror
 
 CHECKPOINT = re.compile(r"ckpt-(\d+)-([0-9a-f]{64})\.pt")
 WEIGHTS = re.compile(r"(final)-([0-9a-f]{64})\.pt")
@@ -43,12 +42,6 @@ class Unwritable(OSError):
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path``, whole or not at all, and to its twin where there is a mirror."""
-    replace_file(path, data)
-    mirror.put(path, data)
-
-
-def replace_file(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path``, whole or not at all, even if the power fails. `Unwritable` where
     the disk does not take it: what was there stays, and nothing is left beside it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -195,7 +188,7 @@ def save_checkpoint(folder: Path, stem: str, state: dict, keep: int = 2) -> None
     digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
     write_atomic(folder / f"{stem}-{digest}.pt", buffer.getvalue())
     for path in list_files(folder, CHECKPOINT)[keep:]:
-        mirror.drop(path)
+        path.unlink(missing_ok=True)
 
 
 def list_files(folder: Path, pattern: re.Pattern) -> list[Path]:
@@ -233,7 +226,7 @@ def lacks_memory(error: Exception) -> bool:
 def drop_checkpoints(profile: str, run_id: str) -> None:
     """Remove the resumable states of a finished run; its final weights stay."""
     for path in list_files(checkpoints_dir(profile, run_id), CHECKPOINT):
-        mirror.drop(path)
+        path.unlink(missing_ok=True)
 
 
 class Busy(RuntimeError):
