@@ -197,7 +197,7 @@ def test_missing_data_say_where_we_looked_and_what_to_do(tmp_path, name):
 def test_a_download_that_fails_is_missing_data_with_its_reason(tmp_path, monkeypatch):
     def no_network(name, folder):
         raise OSError("Name or service not known")
-    monkeypatch.setattr(data, "fetch", no_network)
+    monkeypatch.setattr(data, "download", no_network)
     with pytest.raises(DataMissing, match="Name or service not known"):
         load_dataset("cifar10", tmp_path)
 

@@ -23,7 +23,7 @@ from .arrays import (
     read_npz,
     stratified_order,
 )
-from .fetch import SOURCES, fetch
+from .download import SOURCES, download
 from .own import OWN, canonical, without_place
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -150,7 +150,7 @@ def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:
                             "background": part.background} for split, part in parts.items()})
 
 
-def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[str, np.ndarray]:
+def from_torchvision(name: str, row: Row, folder: Path, may_fetch: bool) -> dict[str, np.ndarray]:
     """The arrays in torchvision's files, fetched where they are not there or not whole."""
     if not row.torchvision:
         raise DataMissing(missing(name, folder, "no source is known"))
@@ -163,9 +163,9 @@ def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[
         parts = read()
     except Exception:       # RuntimeError is its word for "not there"; a half file raises any other
         try:
-            if not download or name not in SOURCES:
-                raise OSError("download=False" if not download else "no source is known") from None
-            fetch(name, folder)
+            if not may_fetch or name not in SOURCES:
+                raise OSError("download=False" if not may_fetch else "no source is known") from None
+            download(name, folder)
             parts = read()
         except (RuntimeError, OSError) as error:
             raise DataMissing(missing(name, folder, error)) from None
