@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers import tiny, train_module, where_am_i
 
+from attnlib import files
 from attnlib.experiments import grid, store, workers
 from attnlib.experiments.grid import run_grid
 from attnlib.training.trainer import train
@@ -89,17 +90,17 @@ def test_leaving_with_an_exception_ends_workers_in_the_middle_of_their_work():
 
 def test_a_full_disk_stops_the_grid_and_leaves_a_lent_executor_alone(monkeypatch):
     def full(*args, **options):
-        raise store.Unwritable(store.runs_dir("smoke"), OSError(28, "No space left on device"))
+        raise files.Unwritable(store.runs_dir("smoke"), OSError(28, "No space left on device"))
     monkeypatch.setattr(workers, "train", full)
     with ThreadPoolExecutor(1) as executor:
-        with pytest.raises(store.Unwritable, match="results/runs/smoke: No space left on device"):
+        with pytest.raises(files.Unwritable, match="results/runs/smoke: No space left on device"):
             run_grid([tiny(seed=s) for s in range(3)], "smoke", executor=executor)
         assert executor.submit(int, "7").result() == 7
     assert not store.all_records("smoke")
 
 
 def test_a_full_disk_says_so_across_processes():
-    error = store.Unwritable(store.runs_dir("smoke"), OSError(28, "No space left on device"))
+    error = files.Unwritable(store.runs_dir("smoke"), OSError(28, "No space left on device"))
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert "No space left" in str(error) and "ATTNLIB_OUT" in str(error)
 

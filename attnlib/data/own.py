@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..files import Unwritable, set_aside, write_atomic
 from ..paths import shown
 from ..spec import derive, form, take_options
 from .arrays import SIDES, SPLITS, DataBad, DataMissing, cut, read_npz
@@ -190,11 +191,6 @@ def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
     options = OWN["folder"].options | options
     name = "-".join(str(options[key]) for key in ("content", "size", "channels"))
     store_at = folder / "own" / f"{name}-v{OWN['folder'].version}.npz"
-    from ..experiments.store import (  # here: it imports the table of data
-        Unwritable,
-        set_aside,
-        write_atomic,
-    )
     if store_at.is_file():
         try:
             return read_npz(store_at)

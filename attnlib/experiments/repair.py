@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import files
 from ..paths import checkpoints_dir, runs_dir, shown
 from . import store
 
@@ -21,11 +22,11 @@ TORN = "the record is torn or was changed"
 
 def retire(path: Path) -> None:
     """Move a failed run's record out of the way."""
-    path.rename(store.free_name(path, ".failed"))
+    path.rename(files.free_name(path, ".failed"))
 
 
 FIXES = {           # what `repair` does, and its word for it; what is not here it can only tell
-    "corrupt": ("set aside", lambda path: path.rename(store.free_name(path, ".corrupt"))),
+    "corrupt": ("set aside", lambda path: path.rename(files.free_name(path, ".corrupt"))),
     "failed": ("planned again", retire),
     "leftover": ("removed", Path.unlink),
 }

@@ -1,11 +1,8 @@
 """Records and checkpoints: atomic, checksummed, locked.
 
-A file is written under a temporary name in its own folder, flushed to the disk and renamed, so it
-is there whole or not at all. A record carries the SHA-256 of its body, a checkpoint carries its own
-in its name: one rename commits both. What does not match is set aside as ``*.corrupt`` with a
-warning, never deleted, never read."""
+A record carries the SHA-256 of its body, a checkpoint carries its own in its name: one rename
+commits both."""
 import contextlib
-import errno
 import hashlib
 import io
 import json
@@ -13,77 +10,23 @@ import os
 import platform
 import re
 import time
-import warnings
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from ..paths import checkpoints_dir, part, runs_dir, shown
+from ..files import Busy, held, make_writable, set_aside, sweep, write_atomic
+from ..paths import checkpoints_dir, part, runs_dir
 from ..training.run import canonical_json
 
 CHECKPOINT = re.compile(r"ckpt-(\d+)-([0-9a-f]{64})\.pt")
 WEIGHTS = re.compile(r"(final)-([0-9a-f]{64})\.pt")
-LOCK = "run.lock"
+LOCK, HOLDER = "run.lock", "run.holder"
 SCHEMA = 1
 STATUSES = ("done", "diverged", "failed")
 NO_MEMORY = ("out of memory", "allocate memory", "bad_alloc", "unable to allocate")
 KINDS = {"run": dict, "versions": dict, "history": list, "arrays": dict, "model": dict}
-
-
-class Unwritable(OSError):
-    """The disk is full or read-only; the message is one line for people."""
-
-    def __init__(self, path: Path | str, error: OSError | None = None):
-        """Made again from its one message where it crosses to another process."""
-        super().__init__(path if error is None else (
-            f"cannot write {shown(path)}: {error.strerror or error}. Free some space or set "
-            "ATTNLIB_OUT to a folder that can be written; the same command then goes on from the "
-            "last saved epoch"))
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path``, whole or not at all, even if the power fails. `Unwritable` where
-    the disk does not take it: what was there stays, and nothing is left beside it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise Unwritable(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    if hasattr(os, "O_DIRECTORY"):                       # the rename itself reaches the disk
-        folder = os.open(path.parent, os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def set_aside(path: Path, why: str) -> None:
-    """Rename a bad file to ``*.corrupt``, beside those of its name that are there, and say so."""
-    try:
-        target = free_name(path, ".corrupt")
-        os.replace(path, target)
-        done = f"set aside as {target.name}"
-    except FileNotFoundError:                            # another process was faster
-        done = "set aside"
-    except OSError as error:
-        done = f"left where it is ({error.strerror}) and not used"
-    warnings.warn(f"{shown(path)}: {why}; {done}", stacklevel=3)
-
-
-def free_name(path: Path, ending: str) -> Path:
-    """``path`` with that ending, numbered where the name is taken."""
-    target, k = path.with_name(path.name + ending), 2
-    while os.path.lexists(target):
-        target, k = path.with_name(f"{path.name}.{k}{ending}"), k + 1
-    return target
 
 
 def record_path(profile: str, run_id: str) -> Path:
@@ -104,7 +47,17 @@ def write_sealed(path: Path, body: dict) -> None:
 
 
 def read_record(path: Path) -> dict | None:
-    """The body of a run's record, or None where it is missing or was set aside as corrupt."""
+    """The body of a run's record, or None where it is missing or was set aside as corrupt. A file
+    that has not changed is read once a process, so what comes back is not to be changed."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return read_once(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def read_once(path: Path, *stamp: int) -> dict | None:
     return read_sealed(path, is_record)
 
 
@@ -158,7 +111,6 @@ def all_records(profile: str) -> list[dict]:
 
 def write_arrays(profile: str, name: str, arrays: dict) -> str:
     """Store arrays beside the records as ``<name>.npz``; returns the file's SHA-256."""
-    import numpy as np
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomic(runs_dir(profile) / f"{part(name)}.npz", buffer.getvalue())
@@ -168,7 +120,6 @@ def write_arrays(profile: str, name: str, arrays: dict) -> str:
 def read_arrays(profile: str, name: str, digest: str | None) -> dict | None:
     """The arrays of ``<name>.npz``, or None where the file is missing, or is not the one with that
     SHA-256 (then it is set aside)."""
-    import numpy as np
     path = runs_dir(profile) / f"{part(name)}.npz"
     if not digest or not path.is_file():
         return None
@@ -229,83 +180,39 @@ def drop_checkpoints(profile: str, run_id: str) -> None:
         path.unlink(missing_ok=True)
 
 
-class Busy(RuntimeError):
-    """Another process holds the run."""
-
-
 @contextlib.contextmanager
 def lock(profile: str, run_id: str, tidy: bool = True):
-    """Hold a run. The kernel frees the lock when its holder dies. Raises `Busy` if it is held, and
-    `Unwritable` where its results could not be stored. ``tidy``: first remove what a process that
-    was killed while saving has left.
-
-    The lock's file holds a mark of its holder until it ends in order: see `died`."""
+    """Hold a run. Raises `Busy` where another process does, and `Unwritable` where its results
+    could not be stored. ``tidy``: first remove what a process that was killed while saving has
+    left. A file beside the lock marks its holder until it ends in order: see `was_killed`."""
     folder = checkpoints_dir(profile, run_id)
     for place in (folder, runs_dir(profile)):
-        writable(place)
-    with open(folder / LOCK, "a") as file:
-        if not taken(file):
-            raise Busy(f"{run_id} is being trained by another process")
+        make_writable(place)
+    with held(folder / LOCK, f"{run_id} is being trained by another process"):
         if tidy:
             sweep(folder, ".")
             sweep(runs_dir(profile), f".{run_id}.")
-        inscribe(file, f"{platform.node()} {os.getpid()} {time.time_ns()}")
+        with contextlib.suppress(OSError):               # a full disk: the mark is a hint alone
+            (folder / HOLDER).write_text(f"{platform.node()} {os.getpid()} {time.time_ns()}")
         try:
             yield
         finally:
-            inscribe(file, "")
+            with contextlib.suppress(OSError):
+                (folder / HOLDER).unlink(missing_ok=True)
 
 
-def taken(file) -> bool:
-    """Lock an open file until it is closed or we die; False where another process has it."""
-    try:
-        import fcntl
-    except ImportError:                                  # Windows: one process at a time, please
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def inscribe(file, text: str) -> None:
-    """Make ``text`` the content of a file opened for appending. A full disk may refuse: the mark
-    is a hint, the lock holds without it."""
-    with contextlib.suppress(OSError):
-        file.truncate(0)
-        file.write(text)
-        file.flush()
-
-
-def writable(folder: Path) -> None:
-    """Make a folder. `Unwritable` where that, or writing into it, is not allowed."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise OSError(errno.EROFS, "it is read-only")
-    except OSError as error:
-        raise Unwritable(folder, error) from error
-
-
-def mark(profile: str, run_id: str) -> str:
+def holder(profile: str, run_id: str) -> str:
     """The mark of a run's last holder, "" where it ended in order or there was none."""
     try:
-        return (checkpoints_dir(profile, run_id) / LOCK).read_text()
+        return (checkpoints_dir(profile, run_id) / HOLDER).read_text()
     except FileNotFoundError:
         return ""
 
 
-def died(profile: str, run_id: str, before: str) -> bool:
-    """Whether a holder of the run came and was killed since its mark was ``before``."""
-    if mark(profile, run_id) in ("", before):
+def was_killed(profile: str, run_id: str, before: str) -> bool:
+    """Whether a holder of the run came and was killed since `holder` was ``before``."""
+    if holder(profile, run_id) in ("", before):
         return False
-    with open(checkpoints_dir(profile, run_id) / LOCK, "a") as file:
-        return taken(file)
-
-
-def sweep(folder: Path, prefix: str) -> None:
-    """Remove what a process that was killed while saving has left."""
-    for name in os.listdir(folder) if folder.is_dir() else ():
-        if name.startswith(prefix) and name.endswith(".tmp"):
-            (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(Busy), held(checkpoints_dir(profile, run_id) / LOCK):
+        return True
+    return False

@@ -35,7 +35,7 @@ def attempt(fields: dict, profile: str, end: float | None = None) -> tuple[str, 
     faster), ``no data``, ``busy``, ``time up``, ``not begun`` or ``failed``, and a line for people.
     ``end``: the clock time to stop at, all saved. Takes and gives plain values, so that any
     ``concurrent.futures.Executor`` can carry it anywhere. A disk that takes nothing raises
-    `store.Unwritable`: no other run would fare better."""
+    `files.Unwritable`: no other run would fare better."""
     run = Run(**fields)
     deadline = None if end is None else time.monotonic() + end - time.time()
     if deadline is not None and time.monotonic() > deadline:
@@ -112,7 +112,7 @@ def side_by_side(todo, profile, end, executor, jobs):
     while todo and unexplained < TRIES:
         alone = [run for run in todo if deaths[run.id]]
         batch = alone or todo
-        marks = {run.id: store.mark(profile, run.id) for run in batch}
+        marks = {run.id: store.holder(profile, run.id) for run in batch}
         print(f"{len(batch)} runs" + (", one at a time: a worker died of one of them" if alone else
                                       "" if executor else f", {jobs} at a time"), flush=True)
         ended = set()
@@ -125,7 +125,7 @@ def side_by_side(todo, profile, end, executor, jobs):
         except BrokenExecutor:
             print("a worker process died; going on with what is left", flush=True)
             dead = [run for run in unfinished(batch, profile) if run.id not in ended
-                    and store.died(profile, run.id, marks[run.id])]
+                    and store.was_killed(profile, run.id, marks[run.id])]
             unexplained = 0 if dead else unexplained + 1
             for run in dead:
                 deaths[run.id] += 1

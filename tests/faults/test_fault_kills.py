@@ -191,7 +191,7 @@ def kill_a_worker(runs, moments: random.Random) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for run in runs:
-            held = store.mark("smoke", run.id)
+            held = store.holder("smoke", run.id)
             if held and newest_epoch(run, "smoke"):
                 time.sleep(moments.uniform(0, 0.05))
                 os.kill(int(held.split()[1]), signal.SIGKILL)

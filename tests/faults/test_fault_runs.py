@@ -157,7 +157,7 @@ def test_a_notebook_that_is_stopped_leaves_no_orphan_and_loses_at_most_an_epoch(
                     n_test=20, batch_size=16, seed=seed) for seed in range(2)]
         runs = runs[:int(os.environ["FAULT_JOBS"])]      # of one process, the first one alone
         wait_until(lambda: all(newest_epoch(run, "smoke") for run in runs))
-        family = {kernel, *(int(store.mark("smoke", run.id).split()[1]) for run in runs)}
+        family = {kernel, *(int(store.holder("smoke", run.id).split()[1]) for run in runs)}
         time.sleep(moments.uniform(0, 0.3))
         epochs = [newest_epoch(run, "smoke") for run in runs]
         process.send_signal(getattr(signal, name))
