@@ -11,7 +11,8 @@ from test_stats import frame
 from attnlib.analysis import claims, stats, words
 from attnlib.analysis.words import interval
 from attnlib.experiments import grid
-from attnlib.experiments.grid import collect, estimate_seconds, study
+from attnlib.experiments.planning import estimate_seconds, study
+from attnlib.experiments.reading import collect
 from attnlib.experiments.studies import STUDIES
 from attnlib.explain import cam
 from attnlib.figures import plots

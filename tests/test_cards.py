@@ -10,7 +10,8 @@ from torch import nn
 
 from attnlib.analysis import projects, words
 from attnlib.blocks import ATTENTION
-from attnlib.experiments.grid import collect, study
+from attnlib.experiments.planning import study
+from attnlib.experiments.reading import collect
 from attnlib.explain.tracing import trace
 from attnlib.figures import cards, diagrams, gatemaps, plots
 from attnlib.figures.cards import EQUATIONS, SHELVES

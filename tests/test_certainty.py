@@ -9,7 +9,7 @@ from test_stats import frame
 
 from attnlib.analysis import certainty, inference, stats
 from attnlib.analysis.words import interval
-from attnlib.experiments.grid import table
+from attnlib.experiments.reading import table
 from attnlib.training.run import Run
 
 

@@ -15,11 +15,11 @@ from attnlib.analysis.evidence import Finding
 from attnlib.analysis.projects import PROJECTS, ROWS
 from attnlib.bench.bench import bench_dir
 from attnlib.data.datasets import DATASETS
-from attnlib.experiments import store
 from attnlib.experiments.studies import STUDIES, plans, run_of
 from attnlib.explain import camstore
 from attnlib.networks.build import canonical_attention
 from attnlib.report import notebooks
+from attnlib.training import store
 from attnlib.training.recipes import RECIPES
 from attnlib.training.run import Run
 

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from attnlib.experiments import grid
+from attnlib.experiments import planning
 from attnlib.paths import REPO, runs_dir
 from attnlib.report import colab
 from attnlib.report.notebooks import listed, notebooks_dir, read
@@ -132,7 +132,7 @@ def test_minutes_are_those_of_each_notebooks_studies(monkeypatch):
     monkeypatch.setenv("ATTNLIB_PROFILE", "small")
     found = colab.minutes()
     assert list(found) == list(CELLS) and found["01_data"] == found["07_report"] == 0
-    seconds = sum(map(grid.estimate_seconds, grid.study("se", "small")))
+    seconds = sum(map(planning.estimate_seconds, planning.study("se", "small")))
     assert found["03_se"] >= seconds / 60 > 0
     assert "03_se" in colab.minutes_words() and "01_data" not in colab.minutes_words()
     monkeypatch.setattr(colab, "minutes", dict)
@@ -145,11 +145,11 @@ def test_the_profile_and_its_reason(monkeypatch, tmp_path):
     monkeypatch.delenv("ATTNLIB_PROFILE")
     assert "data get cifar10 fashionmnist" in colab.profile_words()
     (tmp_path / "cifar10.npz").touch()
-    assert not grid.real_is_here()
+    assert not planning.real_is_here()
     (tmp_path / "FashionMNIST" / "raw").mkdir(parents=True)
     (tmp_path / "FashionMNIST" / "raw" / "t10k-labels-idx1-ubyte").touch()
-    assert grid.real_is_here() and "there is no GPU" in colab.profile_words()
-    monkeypatch.setattr(grid, "machine", lambda: types.SimpleNamespace(device="cuda"))
+    assert planning.real_is_here() and "there is no GPU" in colab.profile_words()
+    monkeypatch.setattr(planning, "machine", lambda: types.SimpleNamespace(device="cuda"))
     assert colab.profile_words().startswith("profile pilot") and "are here" in colab.profile_words()
 
 

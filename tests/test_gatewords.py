@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 
 from attnlib.data import shapetex
-from attnlib.experiments import grid, store
+from attnlib.experiments import planning, reading
 from attnlib.explain import camstore, gatewords, interventions, probes
 from attnlib.explain.gatestats import STATISTICS
 from attnlib.figures import gateplots
+from attnlib.training import store
 from attnlib.training.trainer import versions
 
 ARMS = {"none": None, "se": ("channels",), "cbam": ("channels", "places")}
@@ -47,7 +48,7 @@ def probed(arm: str, seed: int) -> dict:
 
 def stored(name: str, seeds: int = 3):
     """The table of a study's runs, finished, with arrays beside their records as from `focus`."""
-    runs = [r for r in grid.study(name, "small") if r.attention in ARMS and r.seed < seeds
+    runs = [r for r in planning.study(name, "small") if r.attention in ARMS and r.seed < seeds
             and r.backbone == "resnet18"]
     for run in runs:
         arrays = {"version": np.int32(camstore.VERSION), **probed(run.attention, run.seed),
@@ -59,7 +60,7 @@ def stored(name: str, seeds: int = 3):
             "run": run.as_dict(), "profile": "small", "status": "done",
             "env": {}, "model": {}, "history": [], "test": {"accuracy": 0.8},
             "arrays": {"cam": digest}, "classes": [str(k) for k in range(10)]})
-    return grid.table(runs, "small")
+    return reading.table(runs, "small")
 
 
 FIGURES = (gateplots.gate_stages, gateplots.gate_classes, gateplots.swap_lost,
@@ -70,7 +71,7 @@ WORDS = (gatewords.gates_markdown, gatewords.gates_answer, gatewords.swap_answer
 
 def test_where_nothing_is_stored_words_and_figures_say_so():
     for study in ("hybrid", "shortcut"):
-        df = grid.collect(study, "small")
+        df = reading.collect(study, "small")
         for words in WORDS:
             assert "are stored in profile `small`" in words(df)
         for draw in FIGURES:

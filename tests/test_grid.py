@@ -11,22 +11,16 @@ from helpers import put_record, tiny, train_module
 
 from attnlib.blocks import ATTENTION, BLOCKS
 from attnlib.data.datasets import DATASETS, load_dataset
-from attnlib.experiments import grid, store, studies, workers
-from attnlib.experiments.grid import (
-    best_profile,
-    collect,
-    estimate_seconds,
-    find_record,
-    histories,
-    load_model,
-    resolve_profile,
-    run_grid,
-    study,
-)
+from attnlib.experiments import grid, planning, studies, workers
+from attnlib.experiments.grid import run_grid
+from attnlib.experiments.planning import best_profile, estimate_seconds, resolve_profile, study
+from attnlib.experiments.reading import collect, find_record, histories
 from attnlib.experiments.studies import PROFILES, STUDIES
+from attnlib.experiments.weights import load_model
 from attnlib.networks import BACKBONES
 from attnlib.paths import checkpoints_dir, runs_dir
 from attnlib.spec import parse
+from attnlib.training import store
 from attnlib.training.run import Run
 from attnlib.training.trainer import train
 
@@ -152,7 +146,7 @@ def test_a_named_profile_goes_before_the_environment(monkeypatch):
 def test_auto_needs_a_gpu_and_the_files_for_real(tmp_path, monkeypatch, device, files, profile):
     monkeypatch.delenv("ATTNLIB_PROFILE", raising=False)
     monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
-    monkeypatch.setattr(grid, "machine", lambda: train_module.Machine(device, None, True))
+    monkeypatch.setattr(planning, "machine", lambda: train_module.Machine(device, None, True))
     for name in files:
         (tmp_path / f"{name}.npz").touch()
     assert resolve_profile("auto") == profile

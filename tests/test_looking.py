@@ -7,10 +7,10 @@ from helpers import train_module
 
 import attnlib
 from attnlib.bench import speed
-from attnlib.experiments import store
 from attnlib.explain import camstore, looking, sharper
 from attnlib.explain.cam import MAPS
 from attnlib.figures import camplots
+from attnlib.training import store
 
 STAGES = (-2, -1)
 

@@ -18,11 +18,13 @@ from attnlib.data import datasets as data_module
 from attnlib.data import own
 from attnlib.data.arrays import DataBad, DataMissing, measured
 from attnlib.data.datasets import DATASETS, identity, load_dataset
-from attnlib.experiments import store
-from attnlib.experiments.grid import estimate_seconds, find_record, load_model
+from attnlib.experiments.planning import estimate_seconds
+from attnlib.experiments.reading import find_record
+from attnlib.experiments.weights import load_model
 from attnlib.paths import REPO
 from attnlib.spec import parse
 from attnlib.training import run as run_module
+from attnlib.training import store
 from attnlib.training.run import Run
 from attnlib.training.trainer import data_of, model_of, scores, train
 

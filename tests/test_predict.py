@@ -7,8 +7,8 @@ from PIL import Image
 
 from attnlib.__main__ import main
 from attnlib.data.datasets import load_dataset
-from attnlib.experiments.grid import load_model
 from attnlib.experiments.predict import evaluate, place_for, probabilities
+from attnlib.experiments.weights import load_model
 from attnlib.training.trainer import data_of, train
 
 CBAM = "cifar10-resnet18-cbam-s0"           # its weights come with the repository

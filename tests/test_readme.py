@@ -12,7 +12,7 @@ from PIL import Image
 
 import attnlib
 from attnlib.__main__ import main, parser
-from attnlib.experiments.grid import collect
+from attnlib.experiments.reading import collect
 from attnlib.experiments.studies import PROFILES
 from attnlib.paths import REPO
 from attnlib.report import readme

@@ -10,7 +10,8 @@ from scipy import stats as reference
 
 from attnlib import collect
 from attnlib.analysis import inference, stats, words
-from attnlib.experiments.grid import study, table
+from attnlib.experiments.planning import study
+from attnlib.experiments.reading import table
 from attnlib.experiments.studies import STUDIES
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from helpers import hold_lock, start, try_lock
 
-from attnlib.experiments import store
+from attnlib import files
 from attnlib.paths import checkpoints_dir, runs_dir
+from attnlib.training import store
 
 BODY = {"schema": store.SCHEMA, "id": "a-run-12345678", "run": {"seed": 3}, "status": "done",
         "history": [{"loss": 2.25, "val_accuracy": 0.1}], "words": "é, ü", "nothing": None}
@@ -38,8 +39,8 @@ def names(where) -> list[str]:
 
 def test_a_file_is_written_whole_and_leaves_nothing_beside_it(tmp_path):
     path = tmp_path / "new folder" / "a file"
-    store.write_atomic(path, b"first")
-    store.write_atomic(path, b"second")
+    files.write_atomic(path, b"first")
+    files.write_atomic(path, b"second")
     assert path.read_bytes() == b"second" and names(path.parent) == ["a file"]
 
 
@@ -48,10 +49,10 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_nothing(tmp_path, monk
     def fail(*args):
         raise OSError("No space left on device")
     path = tmp_path / "a file"
-    store.write_atomic(path, b"old")
+    files.write_atomic(path, b"old")
     monkeypatch.setattr(os, step, fail)
     with pytest.raises(OSError, match="No space left"):
-        store.write_atomic(path, b"new")
+        files.write_atomic(path, b"new")
     assert path.read_bytes() == b"old" and names(tmp_path) == ["a file"]
 
 
@@ -64,7 +65,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path):
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
         with pytest.raises(OSError):
-            store.write_atomic(tmp_path / "a file", bytes(5000))
+            files.write_atomic(tmp_path / "a file", bytes(5000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
@@ -117,7 +118,7 @@ def test_a_flipped_bit_is_found_or_changes_nothing():
                                  b'{"body": 3, "sha256": "x"}', b'{"body": {}, "sha256": NaN}'])
 def test_what_is_no_record_is_set_aside_with_a_warning(raw):
     path = store.record_path("own", NAME)
-    store.write_atomic(path, raw)
+    files.write_atomic(path, raw)
     with pytest.warns(UserWarning, match=f"{NAME}.json.*set aside"):
         assert store.read_record(path) is None
     assert names(path.parent) == [f"{NAME}.json.corrupt"]
@@ -248,7 +249,7 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "executed"),)
     raw = pickle.dumps(Hostile(), protocol=2)
-    store.write_atomic(folder() / f"ckpt-1-{hashlib.sha256(raw).hexdigest()}.pt", raw)
+    files.write_atomic(folder() / f"ckpt-1-{hashlib.sha256(raw).hexdigest()}.pt", raw)
     with pytest.warns(UserWarning, match="not a state of ours"):
         assert store.load_checkpoint(folder()) is None
     assert not (tmp_path / "executed").exists()

@@ -23,11 +23,11 @@ from torch import nn
 
 from attnlib.blocks import ATTENTION
 from attnlib.data.datasets import load_dataset
-from attnlib.experiments import store
 from attnlib.networks import BACKBONES
 from attnlib.networks.build import build_model
 from attnlib.networks.cost import attention_blocks
 from attnlib.paths import checkpoints_dir, runs_dir
+from attnlib.training import store
 from attnlib.training.optim import cosine, make_optimizer, set_lr
 from attnlib.training.recipes import RECIPES, Recipe
 from attnlib.training.run import Run

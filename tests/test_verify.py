@@ -4,8 +4,9 @@ import pytest
 from helpers import tiny
 
 from attnlib.__main__ import main
-from attnlib.experiments import store, verify
+from attnlib.experiments import verify
 from attnlib.paths import checkpoints_dir, runs_dir
+from attnlib.training import store
 from attnlib.training.trainer import train
 
 

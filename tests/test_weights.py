@@ -11,10 +11,11 @@ import torch
 from helpers import tiny, weights
 
 from attnlib.__main__ import main
-from attnlib.experiments import modelcard, store
+from attnlib.experiments import modelcard
 from attnlib.experiments import weights as files
-from attnlib.experiments.grid import load_model
+from attnlib.experiments.weights import load_model
 from attnlib.paths import REPO, checkpoints_dir, data_dir
+from attnlib.training import store
 from attnlib.training.trainer import train
 
 COMMITTED = REPO / "results" / "weights"

@@ -11,8 +11,9 @@ import torch
 from helpers import tiny, train_module, where_am_i
 
 from attnlib import files
-from attnlib.experiments import grid, store, workers
+from attnlib.experiments import grid, workers
 from attnlib.experiments.grid import run_grid
+from attnlib.training import store
 from attnlib.training.trainer import train
 
 # --- One process a GPU ---

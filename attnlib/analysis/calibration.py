@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..experiments import store
+from ..training import store
 from ..training.recipes import RECIPES
 from .stats import CELL, MIN_SEEDS, cell_runs, compared
 from .words import interval, items, name, place, plural, plus_minus

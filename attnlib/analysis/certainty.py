@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 
-from ..experiments import store
+from ..training import store
 from .inference import MOST_SEEDS, mcnemar, random_effects, seeds_for_equivalence, seeds_needed
 from .stats import CELL, MIN_SEEDS, all_seeds, arms_table, pairing, tested_gains
 from .words import counted_verdicts, interval, items, name, place, plural

@@ -8,7 +8,8 @@ import math
 from functools import cache
 from typing import NamedTuple
 
-from ..experiments.grid import FOR_READING, arm_of, resolve_profile
+from ..experiments.planning import FOR_READING, resolve_profile
+from ..experiments.reading import arm_of
 from ..experiments.studies import PROFILES, margin_of
 from ..spec import parse
 from ..training.recipes import RECIPES

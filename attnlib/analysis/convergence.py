@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from ..experiments.grid import histories
+from ..experiments.reading import histories
 from .stats import CELL, MIN_SEEDS, Difference, all_seeds, compared
 from .words import interval, items, name, place, plural
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..experiments.grid import arm_of, histories, study, table
+from ..experiments.planning import study
+from ..experiments.reading import arm_of, histories, table
 from . import convergence, stats
 from .inference import welch
 from .stats import CELL, MIN_SEEDS, Difference

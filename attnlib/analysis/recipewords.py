@@ -10,7 +10,8 @@ import math
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..experiments.grid import collect, resolve_profile
+from ..experiments.planning import resolve_profile
+from ..experiments.reading import collect
 from ..experiments.studies import margin_of
 from ..figures.plots import empty, legend, look, panels, short
 from .inference import welch

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from ..experiments.grid import histories
+from ..experiments.reading import histories
 from .stats import CELL, all_seeds, average, compared
 from .words import interval, items, name, place, plural, plus_minus
 

@@ -45,7 +45,7 @@ def cell_runs(df):
     and under the same settings, whatever study trained it: all arms, all seeds."""
     import pandas as pd
 
-    from ..experiments.grid import collect
+    from ..experiments.reading import collect
     if not len(df):
         return df
     every = pd.concat([collect(profile=profile) for profile in df.profile.unique()])

@@ -2,7 +2,8 @@
 import math
 from functools import cache
 
-from ..experiments.grid import collect, minutes_here, resolve_profile, speed_here, study
+from ..experiments.planning import minutes_here, resolve_profile, speed_here, study
+from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, RATES, STUDIES, margin_of
 from .stats import CELL, MIN_SEEDS, all_seeds, arms_table, behind
 
@@ -93,7 +94,7 @@ def status_line(studies: str | list[str], profile: str = "auto") -> str:
 
 
 def _status(runs, profile) -> list[bool]:
-    from ..experiments.grid import finished
+    from ..experiments.planning import finished
     done = finished(profile)
     return [run.id in done for run in runs]
 
@@ -408,7 +409,7 @@ def all_runs(chosen: dict[str, str]):
 
 def provenance(df) -> str:
     """Hardware, versions and compute spent, from the records."""
-    from ..experiments import store
+    from ..training import store
     done = df[df.status == "done"]
     if not len(done):
         return "No finished runs."
@@ -443,7 +444,7 @@ def limits(chosen: dict[str, str]) -> str:
 def tuning_words() -> str:
     """How the variants of the headline were tuned, all alike, by the study ``rates``: the best rate
     of each on the validation split, as far as its runs have finished."""
-    from ..experiments import store
+    from ..training import store
     runs, tried = study("rates", "real"), {}
     for run in runs:
         record = store.finished_record("real", run.id)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from ..analysis.words import interval, name, plural
 from ..blocks import ATTENTION
-from ..experiments import store
 from ..figures import plots
+from ..training import store
 from .bench import bench_dir
 from .measure import ratio, spread
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from ..analysis.words import name
 from ..networks.build import build_model
 from ..networks.cost import cost
+from ..training import store
 from ..training.run import Run
-from . import store
-from .grid import study
+from .planning import study
 from .predict import evaluate
 from .studies import plans
 from .weights import export, header_of, weights_dir
@@ -85,8 +85,8 @@ def publish() -> list[Path]:
             raise ValueError(f"{path.name}: {problem}")
         files.append(path)
     index = {"tolerance_points": TOLERANCE, "weights": rows}
-    store.write_atomic(weights_dir() / "index.json", (json.dumps(index, indent=1) + "\n").encode())
-    store.write_atomic(weights_dir() / "README.md", card(rows).encode())
+    files.write_atomic(weights_dir() / "index.json", (json.dumps(index, indent=1) + "\n").encode())
+    files.write_atomic(weights_dir() / "README.md", card(rows).encode())
     return files
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .. import files
 from ..data.batches import Batches
 from ..data.pictures import read_picture, read_pictures
 from ..paths import out_dir, shown
-from . import store
-from .grid import load_model
+from ..training import store
+from .weights import load_model
 
 SEEN = 256                      # pixels of a photo in our picture of it
 SHEET = 8                       # pictures a row of an evaluation's sheet
@@ -94,7 +95,7 @@ def save(figure, path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     plt.close(figure)
-    store.write_atomic(path, buffer.getvalue())
+    files.write_atomic(path, buffer.getvalue())
 
 
 def photo_figure(photo, image, small_map, words: list[str]):

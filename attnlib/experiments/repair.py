@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .. import files
 from ..paths import checkpoints_dir, runs_dir, shown
-from . import store
+from ..training import store
 
 
 class Finding(NamedTuple):

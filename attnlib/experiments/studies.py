@@ -43,6 +43,10 @@ class Plan(NamedTuple):
     turn: int = 0
     first_seed: int = 0
 
+    @property
+    def seed_list(self) -> range:
+        return range(self.first_seed, self.first_seed + self.seeds)
+
 
 class Study(NamedTuple):
     """A question and, for each profile, the plans that answer it; the first plan is the headline.

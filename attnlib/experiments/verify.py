@@ -13,10 +13,10 @@ import torch
 
 from ..paths import checkpoints_dir, out_dir, runs_dir
 from ..spec import derive
+from ..training import store
 from ..training.run import Run
 from ..training.trainer import surroundings, train
-from . import store
-from .grid import outdated
+from .reading import outdated
 from .repair import check
 
 KIND = ("device", "precision", "channels_last", "torch")    # equal: the same numbers are expected

@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 
 from ..data.arrays import DataBad, DataMissing
+from ..training import store
 from ..training.run import Run
 from ..training.together import alike, fits, train_together
 from ..training.trainer import TimeUp, surroundings, train, versions
-from . import store
 
 TRIES = 3               # so often may an executor break unexplained, or a run kill its worker
 DEADLY = (f"its worker process died {TRIES} times, often for want of memory; use a smaller "
@@ -205,6 +205,10 @@ def gpus() -> list[str]:
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [n.strip() for n in allowed.split(",")] if allowed else map(str, range(count))
     return list(names)[:count]
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def start(pipe, folder: str, devices: list[str]) -> None:

@@ -7,7 +7,8 @@ import pandas as pd
 
 from ..analysis.stats import CELL, arms_table
 from ..analysis.words import interval, items, name, place, plural, plus_minus
-from ..experiments.grid import collect, resolve_profile
+from ..experiments.planning import resolve_profile
+from ..experiments.reading import collect
 from .cam import MAPS
 from .camstore import stored_maps
 from .sharper import (

@@ -4,7 +4,8 @@ import numpy as np
 
 from ..analysis.stats import CELL
 from ..data.datasets import DataMissing
-from ..experiments.grid import collect, resolve_profile, study
+from ..experiments.planning import resolve_profile, study
+from ..experiments.reading import collect
 from ..explain.cam import MAPS
 from ..explain.camstore import stored_maps
 from ..explain.looking import MEASURES, looked_at, where

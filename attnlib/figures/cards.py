@@ -10,7 +10,9 @@ from .. import blocks
 from ..analysis.words import block_cost, plural
 from ..analysis.words import name as said
 from ..blocks import BLOCKS
-from ..experiments.grid import embedded, estimate_seconds, may_train, run_grid, study, unfinished
+from ..experiments.grid import may_train, run_grid
+from ..experiments.planning import embedded, estimate_seconds, study
+from ..experiments.workers import unfinished
 from ..spec import choose
 from . import diagrams, gatemaps
 from .plots import png

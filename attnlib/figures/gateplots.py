@@ -3,7 +3,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ..data.datasets import DataMissing
-from ..experiments.grid import study
+from ..experiments.planning import study
 from ..explain.camstore import stored_maps
 from ..explain.gatestats import CHANNELS
 from ..explain.gatewords import by_cell, gate_table, group_table, probe_table, swap_table

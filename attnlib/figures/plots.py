@@ -14,11 +14,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from ..analysis.stats import CELL, arms_table
 from ..analysis.words import name, place
 from ..blocks import ATTENTION
-from ..experiments import store
 from ..experiments.studies import PROFILES, margin_of
 from ..explain.cam import gates, inputs
 from ..paths import figures_dir
 from ..spec import parse
+from ..training import store
 from ..training.run import Run
 from ..training.trainer import data_of, model_of
 from .alttext import describe

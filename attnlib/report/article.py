@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+from .. import files
 from ..analysis import claims
 from ..analysis.certainty import scatter
 from ..analysis.inference import seeds_needed
@@ -33,9 +34,10 @@ from ..analysis.words import (
     provenance,
 )
 from ..bench.speed import steps
-from ..experiments import store
-from ..experiments.grid import collect, estimate_seconds, finished, resolve_profile, study
+from ..experiments.planning import estimate_seconds, finished, resolve_profile, study
+from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, margin_of
+from ..training import store
 from ..training.run import Run
 
 ADVICE = {
@@ -336,7 +338,7 @@ def write_csv(path: Path) -> None:
         parts.append(arms_table(df).assign(profile=profile))
     text = pd.concat(parts)[lambda d: d.n > 0].to_csv(
         index=False, lineterminator="\n", float_format="%.6g")
-    store.write_atomic(path, text.encode())
+    files.write_atomic(path, text.encode())
 
 
 def failures(chosen: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..experiments.grid import estimate_seconds, finished, real_is_here, resolve_profile, study
+from ..experiments.planning import estimate_seconds, finished, real_is_here, resolve_profile, study
 from ..experiments.studies import PROFILES, STUDIES
 from ..paths import REPO
 from ..training.trainer import machine

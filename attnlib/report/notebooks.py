@@ -259,7 +259,7 @@ def publish(names=None) -> int:
 def publish_one(book: Path, folder: Path) -> None:
     import nbformat
 
-    from ..experiments.store import write_atomic
+    from ..files import write_atomic
     before = book.read_bytes()
     done = execute(book, {}, folder)
     nb = stripped(read(done))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import files
 from ..analysis.stats import MIN_SEEDS, tested_gains
 from ..analysis.words import (
     accuracy_table,
@@ -18,8 +19,8 @@ from ..analysis.words import (
 )
 from ..bench import speed
 from ..blocks import ATTENTION
-from ..experiments import store
-from ..experiments.grid import collect, estimate_seconds, resolve_profile, study
+from ..experiments.planning import estimate_seconds, resolve_profile, study
+from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, plans
 from ..explain.camstore import PICTURES, stored_maps
 from ..figures import plots
@@ -42,7 +43,7 @@ def update(path: Path | None = None) -> Path:
             raise ValueError(f"{path.name} has no marks <!-- {name} --> and <!-- /{name} -->")
         body = make()
         text = pattern.sub(lambda m, body=body: f"{m[1]}\n{body}\n\n{m[2]}", text)
-    store.write_atomic(path, text.encode())
+    files.write_atomic(path, text.encode())
     picture()
     return path
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from helpers import CPU, start, train_in_child, train_module, without_seconds
 
-from attnlib.experiments import store, workers
+from attnlib.experiments import workers
 from attnlib.paths import checkpoints_dir
+from attnlib.training import store
 from attnlib.training.recipes import RECIPES, Recipe
 from attnlib.training.run import Run
 from attnlib.training.trainer import train

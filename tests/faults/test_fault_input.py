@@ -14,15 +14,17 @@ import pytest
 import torch
 from helpers import tiny
 
-from attnlib import paths
+from attnlib import files, paths
 from attnlib.data import download
 from attnlib.data.arrays import DataBad, DataMissing
 from attnlib.data.datasets import load_dataset
 from attnlib.data.download import Source
-from attnlib.experiments import store
-from attnlib.experiments.grid import find_record, load_model, run_grid
+from attnlib.experiments.grid import run_grid
+from attnlib.experiments.reading import find_record
+from attnlib.experiments.weights import load_model
 from attnlib.paths import checkpoints_dir
 from attnlib.report import notebooks
+from attnlib.training import store
 from attnlib.training.run import Run
 from attnlib.training.trainer import data_of, train
 
@@ -241,12 +243,12 @@ def test_a_hostile_checkpoint_is_refused_and_nothing_executed(tmp_path, kind, co
                    _use_new_zipfile_serialization=kind == "torch.save")
     raw = raw.getvalue()
     digest = hashlib.sha256(raw).hexdigest()
-    store.write_atomic(checkpoints_dir("own", run.id) / f"ckpt-1-{digest}.pt", raw)
+    files.write_atomic(checkpoints_dir("own", run.id) / f"ckpt-1-{digest}.pt", raw)
     with pytest.warns(UserWarning, match="not a state of ours.*set aside"):
         assert train(run)["status"] == "done"
     for path in store.list_files(checkpoints_dir("own", run.id), store.WEIGHTS):
         path.unlink()
-    store.write_atomic(checkpoints_dir("own", run.id) / f"final-{digest}.pt", raw)
+    files.write_atomic(checkpoints_dir("own", run.id) / f"final-{digest}.pt", raw)
     with pytest.warns(UserWarning, match="set aside"), \
             pytest.raises(LookupError, match="--weights"):
         load_model(run)

@@ -13,10 +13,11 @@ import pytest
 from faults import comparable, newest_epoch, record_of, temporaries, train_to_point
 from helpers import same_tensors, save_without_end, start, tiny, train_in_child, weights
 
-from attnlib.experiments import store, workers
+from attnlib.experiments import workers
 from attnlib.experiments.grid import run_grid
 from attnlib.experiments.repair import findings
 from attnlib.paths import checkpoints_dir
+from attnlib.training import store
 from attnlib.training.recipes import RECIPES
 
 NAME = "a-run-12345678"

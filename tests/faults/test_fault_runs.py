@@ -16,8 +16,9 @@ from helpers import tiny, train_module
 from nbformat.v4 import new_code_cell, new_notebook
 
 from attnlib.analysis.words import accuracy_table
-from attnlib.experiments import store, workers
+from attnlib.experiments import workers
 from attnlib.experiments.grid import run_grid
+from attnlib.training import store
 from attnlib.training.run import Run
 from attnlib.training.trainer import train
 

@@ -18,7 +18,7 @@ import torch
 
 from ..files import Busy, held, make_writable, set_aside, sweep, write_atomic
 from ..paths import checkpoints_dir, part, runs_dir
-from ..training.run import canonical_json
+from .run import canonical_json
 
 CHECKPOINT = re.compile(r"ckpt-(\d+)-([0-9a-f]{64})\.pt")
 WEIGHTS = re.compile(r"(final)-([0-9a-f]{64})\.pt")
@@ -50,15 +50,29 @@ def read_record(path: Path) -> dict | None:
     """The body of a run's record, or None where it is missing or was set aside as corrupt. A file
     that has not changed is read once a process, so what comes back is not to be changed."""
     try:
-        stat = path.stat()
+        return read_once(*stamped(path, path.stat()))
     except FileNotFoundError:
         return None
-    return read_once(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+def stamped(path: Path, stat: os.stat_result) -> tuple[Path, int, int, int]:
+    """A path with what tells whether its file has changed."""
+    return path, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 @cache
 def read_once(path: Path, *stamp: int) -> dict | None:
     return read_sealed(path, is_record)
+
+
+def record_files(profile: str) -> list[tuple[Path, int, int, int]]:
+    """The `stamped` files of a profile's records, in the order of their ids."""
+    folder = runs_dir(profile)
+    if not folder.is_dir():
+        return []
+    entries = sorted((e for e in os.scandir(folder) if e.name.endswith(".json")),
+                     key=lambda e: e.name)
+    return [stamped(folder / e.name, e.stat()) for e in entries]
 
 
 def read_sealed(path: Path, fits=lambda body: True) -> dict | None:
@@ -102,11 +116,7 @@ def checked(raw: bytes, name: str, fits=is_record) -> dict | None:
 
 def all_records(profile: str) -> list[dict]:
     """Every good record of a profile, in the order of their ids."""
-    folder = runs_dir(profile)
-    if not folder.is_dir():
-        return []
-    names = sorted(e.name for e in os.scandir(folder) if e.name.endswith(".json"))
-    return [body for name in names if (body := read_record(folder / name))]
+    return [body for file in record_files(profile) if (body := read_once(*file))]
 
 
 def write_arrays(profile: str, name: str, arrays: dict) -> str:
