@@ -237,7 +237,8 @@ def evaluate(args) -> None:
     from .experiments.predict import evaluate as evaluate_run
     from .spec import choose
     choose("split", args.split, SPLITS)
-    found = evaluate_run(args.run, args.split, args.gradcam)
+    from .figures.predicted import draw_evaluation
+    found = evaluate_run(args.run, args.split, draw_evaluation if args.gradcam else None)
     there = found["recorded"]
     against = "" if there is None else (f"; the record says {100 * there:.2f} %, a difference of "
                                         f"{100 * (found['accuracy'] - there):+.2f} points")
@@ -254,11 +255,13 @@ def predict(args) -> int:
     from .experiments.predict import predict as predict_files
     if args.top < 1:
         raise ValueError(f"--top {args.top} should be at least 1")
-    return int(predict_files(args.run, args.images, args.top, args.gradcam) > 0)
+    from .figures.predicted import draw_photo
+    draw = draw_photo if args.gradcam else None
+    return int(predict_files(args.run, args.images, args.top, draw) > 0)
 
 
 def export(args) -> None:
-    from .experiments.modelcard import publish
+    from .experiments.published import publish
     from .experiments.weights import export as export_run
     if bool(args.run) == args.published:
         raise ValueError("export takes a RUN, or --published")
