@@ -61,8 +61,7 @@ def sweep(folder: Path, prefix: str) -> None:
 
 
 def half_files(folder: Path, prefix: str) -> list[Path]:
-    names = sorted(os.listdir(folder)) if folder.is_dir() else ()
-    return [folder / name for name in names if name.startswith(prefix) and name.endswith(".tmp")]
+    return sorted(path for path in folder.glob("*.tmp") if path.name.startswith(prefix))
 
 
 def sha256_of(path: Path) -> str:

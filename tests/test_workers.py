@@ -1,7 +1,6 @@
 """Executors: which GPU a worker gets, how workers end, and what their executors may throw."""
 import os
 import pickle
-import threading
 import time
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,18 +18,16 @@ from attnlib.training.trainer import train
 # --- One process a GPU ---
 
 
-@pytest.mark.parametrize(("allowed", "count", "jobs", "places"), [
-    (None, 0, 2, ["", ""]), (None, 1, 3, ["0", "0", "0"]), (None, 2, 2, ["0", "1"]),
-    (None, 2, 4, ["0", "1", "0", "1"]), ("3, 5", 2, 2, ["3", "5"]), ("3", 1, 2, ["3", "3"]),
-    ("GPU-a,GPU-b", 2, 2, ["GPU-a", "GPU-b"]), ("0,1,-1,2", 2, 3, ["0", "1", "0"]),
-    ("", 0, 2, ["", ""])])
-def test_the_workers_take_the_gpus_in_turn(monkeypatch, allowed, count, jobs, places):
+@pytest.mark.parametrize(("allowed", "count", "names"), [
+    (None, 0, []), (None, 2, ["0", "1"]), ("3, 5", 2, ["3", "5"]), ("GPU-a,GPU-b", 2,
+    ["GPU-a", "GPU-b"]), ("0,1,-1,2", 2, ["0", "1"]), ("", 0, [])])
+def test_the_gpus_are_those_that_this_process_may_use(monkeypatch, allowed, count, names):
     """Without a GPU at hand: torch's count is ours to set."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if allowed is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    assert workers.places(jobs) == places
+    assert workers.gpus() == names
 
 
 @pytest.mark.parametrize(("gpus", "runs", "jobs"), [(0, 5, 1), (1, 5, 1), (2, 5, 2), (8, 3, 3)])
@@ -51,7 +48,7 @@ def test_a_number_of_jobs_that_is_none_is_refused(monkeypatch, jobs):
 
 def test_every_worker_has_its_own_gpu_in_its_environment(monkeypatch):
     """Real processes; the names of the GPUs are made up, and no CUDA is asked."""
-    monkeypatch.setattr(workers, "places", lambda jobs: ["7", "9"])
+    monkeypatch.setattr(workers, "gpus", lambda: ["7", "9"])
     seen = {}
     with workers.pool(2) as executor:
         deadline = time.monotonic() + 60
@@ -59,18 +56,6 @@ def test_every_worker_has_its_own_gpu_in_its_environment(monkeypatch):
             answers = [executor.submit(where_am_i) for _ in range(4)]
             seen |= dict(a.result() for a in answers)
     assert sorted(seen.values()) == ["7", "9"] and os.getpid() not in seen
-
-
-def test_no_place_is_taken_twice(tmp_path):
-    got, threads = [], []
-    for _ in range(8):
-        threads.append(threading.Thread(target=lambda: got.append(workers.claim(tmp_path, 8))))
-        threads[-1].start()
-    for thread in threads:
-        thread.join()
-    assert sorted(got) == list(range(8))
-    with pytest.raises(RuntimeError, match="more workers than the 8"):
-        workers.claim(tmp_path, 8)
 
 
 # --- Ends ---

@@ -1,5 +1,4 @@
 """Looks through what is stored, and puts right what kills and bad disks have left."""
-import os
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -25,10 +24,9 @@ FIXES = {           # what `repair` does, and its word for it
 
 def known_ids(profile: str) -> list[str]:
     """The ids of which there is any file, in order: records, their arrays, checkpoints."""
-    names = set()
-    for folder in (runs_dir(profile), checkpoints_dir(profile, "x").parent):
-        names |= set(os.listdir(folder)) if folder.is_dir() else set()
-    return sorted({name.lstrip(".").split(".")[0] for name in names} - {""})
+    folders = runs_dir(profile), checkpoints_dir(profile, "x").parent
+    names = [path.name for folder in folders for path in folder.glob("*")]
+    return sorted({name.lstrip(".").split(".")[0] for name in names})
 
 
 def findings(profile: str, run_id: str) -> list[Finding]:
@@ -109,6 +107,4 @@ def mend(profile: str, run_id: str) -> list[Finding]:
 
 def kept_aside(profile: str) -> int:
     """How many files were set aside in a profile's folder of records."""
-    folder = runs_dir(profile)
-    names = os.listdir(folder) if folder.is_dir() else ()
-    return sum(name.endswith((".corrupt", ".failed")) for name in names)
+    return sum(path.suffix in (".corrupt", ".failed") for path in runs_dir(profile).glob("*"))

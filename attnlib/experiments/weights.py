@@ -7,7 +7,7 @@ test scores, and the SHA-256 of everything else in the file."""
 import hashlib
 import io
 import json
-import os
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -35,20 +35,17 @@ def weights_dir() -> Path:
 
 def exported() -> dict[str, Path]:
     """Id -> weight file, of those in ``results/weights``, the repository's own included."""
-    folders = dict.fromkeys((REPO / "results" / "weights", weights_dir()))
-    return {e.name[:-4]: Path(e.path) for folder in folders if folder.is_dir()
-            for e in sorted(os.scandir(folder), key=lambda e: e.name) if e.name.endswith(".npz")}
+    return {path.stem: path for folder in (REPO / "results" / "weights", weights_dir())
+            for path in sorted(folder.glob("*.npz"))}
 
 
 def recorded(profile: str | None = None) -> dict[str, list[str]]:
     """Id -> profiles with a record of that name, ``own`` first; of one profile where it is named.
     """
-    out: dict[str, list[str]] = {}
+    out = defaultdict(list)
     for name in [profile] if profile else ["own", *PROFILES]:
-        folder = runs_dir(name)
-        for entry in os.scandir(folder) if folder.is_dir() else ():
-            if entry.name.endswith(".json"):
-                out.setdefault(entry.name[:-5], []).append(name)
+        for path in runs_dir(name).glob("*.json"):
+            out[path.stem].append(name)
     return out
 
 

@@ -2,7 +2,6 @@
 import contextlib
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -14,8 +13,7 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
-from multiprocessing import get_context
-from pathlib import Path
+from multiprocessing import current_process, get_context
 
 import torch
 
@@ -177,26 +175,18 @@ def pool(jobs: int):
 
     A worker ends itself when its parent is gone, or left this context with an exception."""
     context = get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)[::-1]
-    with tempfile.TemporaryDirectory(prefix="attnlib-") as folder:
-        executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=start,
-                                       initargs=(theirs, folder, places(jobs)))
-        try:
-            yield executor
-        except BaseException:
-            ours.close()                                 # they need not finish what they are at
-            raise
-        finally:
-            executor.shutdown(cancel_futures=True)
-            ours.close()
-            theirs.close()
-
-
-def places(jobs: int) -> list[str]:
-    """The CUDA_VISIBLE_DEVICES of each worker: the GPUs that this process may use, in turn, or
-    nothing to set where there is none."""
-    found = gpus()
-    return [found[k % len(found)] if found else "" for k in range(jobs)]
+    theirs, ours = context.Pipe(duplex=False)
+    executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=start,
+                                   initargs=(theirs, gpus()))
+    try:
+        yield executor
+    except BaseException:
+        ours.close()                                     # they need not finish what they are at
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+        ours.close()
+        theirs.close()
 
 
 def gpus() -> list[str]:
@@ -211,23 +201,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def start(pipe, folder: str, devices: list[str]) -> None:
-    """What a worker does first, before it touches a GPU."""
+def start(pipe, devices: list[str]) -> None:
+    """What a worker does first, before it touches a GPU: it takes the next one in turn, by the
+    number in its process's name (``SpawnProcess-3``)."""
     torch.set_num_threads(1)
     threading.Thread(target=end_with, args=(os.getppid(), pipe), daemon=True).start()
-    device = devices[claim(Path(folder), len(devices))]
-    if device:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
-
-
-def claim(folder: Path, n: int) -> int:
-    """The first of ``n`` places that no other worker has: whoever makes its file has it. No lock,
-    which a worker that is killed could keep."""
-    for k in range(n):
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(folder / str(k), os.O_CREAT | os.O_EXCL))
-            return k
-    raise RuntimeError(f"more workers than the {n} they were planned for")
+    if devices:
+        number = int(current_process().name.rpartition("-")[2])
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
 
 
 def end_with(parent: int, pipe) -> None:

@@ -50,13 +50,14 @@ def read_record(path: Path) -> dict | None:
     """The body of a run's record, or None where it is missing or was set aside as corrupt. A file
     that has not changed is read once a process, so what comes back is not to be changed."""
     try:
-        return read_once(*stamped(path, path.stat()))
+        return read_once(*stamped(path))
     except FileNotFoundError:
         return None
 
 
-def stamped(path: Path, stat: os.stat_result) -> tuple[Path, int, int, int]:
+def stamped(path: Path) -> tuple[Path, int, int, int]:
     """A path with what tells whether its file has changed."""
+    stat = path.stat()
     return path, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
@@ -67,12 +68,7 @@ def read_once(path: Path, *stamp: int) -> dict | None:
 
 def record_files(profile: str) -> list[tuple[Path, int, int, int]]:
     """The `stamped` files of a profile's records, in the order of their ids."""
-    folder = runs_dir(profile)
-    if not folder.is_dir():
-        return []
-    entries = sorted((e for e in os.scandir(folder) if e.name.endswith(".json")),
-                     key=lambda e: e.name)
-    return [stamped(folder / e.name, e.stat()) for e in entries]
+    return [stamped(path) for path in sorted(runs_dir(profile).glob("*.json"))]
 
 
 def read_sealed(path: Path, fits=lambda body: True) -> dict | None:
@@ -153,14 +149,12 @@ def save_checkpoint(folder: Path, stem: str, state: dict, keep: int = 2) -> None
 
 
 def list_files(folder: Path, pattern: re.Pattern) -> list[Path]:
-    """The checkpoint files of a folder, newest epoch first. No glob: a folder's name may hold
-    brackets."""
-    if not folder.is_dir():
-        return []
-    found = [m for e in os.scandir(folder) if (m := pattern.fullmatch(e.name))]
-    def epoch(match):
-        return int(match[1]) if match[1].isdigit() else 0
-    return [folder / m[0] for m in sorted(found, key=epoch, reverse=True)]
+    """The checkpoint files of a folder, newest epoch first."""
+    def epoch(path):
+        number = pattern.fullmatch(path.name)[1]
+        return int(number) if number.isdigit() else 0
+    found = [path for path in folder.glob("*.pt") if pattern.fullmatch(path.name)]
+    return sorted(found, key=epoch, reverse=True)
 
 
 def load_checkpoint(folder: Path, pattern: re.Pattern = CHECKPOINT) -> dict | None:
