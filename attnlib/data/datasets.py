@@ -89,8 +89,7 @@ def canonical_dataset(name: str, data_dir: str | Path | None = None) -> str:
     defaults = SHAPETEX_OPTIONS if base == "shapetex" else {}
     options = take_options("data set", base, given, defaults)
     for key, value in options.items():
-        check = shapetex._check_choice if key in shapetex.CHOICES else shapetex._check_range
-        check(key, value)
+        shapetex.check_option(key, value)
     return form(base, options)
 
 
@@ -103,7 +102,7 @@ def load_dataset(name: str, data_dir: str | Path | None = None, download: bool =
                  sizes: dict[str, int] | None = None) -> Dataset:
     """The data set ``name``: ``shapetex`` (options ``rho distractors contrast clutter label``),
     ``cifar10``, ``cifar100``, ``fashionmnist``; or your own, ``folder:PATH`` (options ``size
-    channels``) and ``npz:PATH``, see `attnlib.own`.
+    channels``) and ``npz:PATH``, see `data.own`.
 
     ``sizes`` limits how many ShapeTex images are made a split (they are made on the spot; a prefix
     of fewer is a prefix of more). Raises ``ValueError`` for an unknown name, `DataBad` for a file
