@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 
-from .paths import data_dir, out_dir, shown
+from .settings import data_dir, out_dir, shown
 
 MODEL = "a run's id or the beginning of one, or a weight file"
 
@@ -183,13 +183,13 @@ def print_forecast(run) -> None:
 
 def known_profile(profile: str) -> None:
     from .experiments.studies import PROFILES
-    from .spec import choose
+    from .names import choose
     choose("profile", profile, ("own", *PROFILES))
 
 
 def named_studies(name: str) -> list[str]:
     from .experiments.studies import STUDIES
-    from .spec import choose
+    from .names import choose
     if name == "all":
         return list(STUDIES)
     choose("study", name, [*STUDIES, "all"])
@@ -235,7 +235,7 @@ def focus(args) -> None:
 def evaluate(args) -> None:
     from .data.datasets import SPLITS
     from .experiments.predict import evaluate as evaluate_run
-    from .spec import choose
+    from .names import choose
     choose("split", args.split, SPLITS)
     from .figures.predicted import draw_evaluation
     found = evaluate_run(args.run, args.split, draw_evaluation if args.gradcam else None)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .paths import shown
+from .settings import shown
 
 
 class Unwritable(OSError):

@@ -16,7 +16,7 @@ import attnlib
 from attnlib.blocks import ATTENTION, Row
 from attnlib.networks.build import build_model, seed_layers
 from attnlib.networks.cost import attention_blocks, cost
-from attnlib.paths import REPO
+from attnlib.settings import REPO
 
 SITES = {"resnet18": 8, "resnet50": 16, "vgg16_bn": 5, "mobilenet_v2": 17,
          "mobilenet_v3_small": 11, "efficientnet_b0": 16}

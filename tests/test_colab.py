@@ -7,9 +7,9 @@ import types
 import pytest
 
 from attnlib.experiments import planning
-from attnlib.paths import REPO, runs_dir
 from attnlib.report import colab
 from attnlib.report.notebooks import listed, notebooks_dir, read
+from attnlib.settings import REPO, runs_dir
 
 CELLS = {path.stem: next(c.source for c in read(path).cells if c.cell_type == "code")
          for path in listed(notebooks_dir())}

@@ -8,7 +8,7 @@ from helpers import comparable, same_tensors, stop_after, tiny, train_module, we
 from attnlib.blocks import ATTENTION
 from attnlib.experiments import grid, planning
 from attnlib.networks.build import build_model
-from attnlib.paths import checkpoints_dir
+from attnlib.settings import checkpoints_dir
 from attnlib.training import together
 from attnlib.training.run import Run
 from attnlib.training.together import train_together

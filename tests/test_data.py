@@ -13,7 +13,7 @@ from attnlib.data.datasets import (
     stratified_order,
 )
 from attnlib.data.shapetex import CLASS_NAMES, make_shapetex
-from attnlib.paths import data_dir
+from attnlib.settings import data_dir
 
 SMALL = {"train": 60, "val": 20, "test": 30}
 

@@ -17,9 +17,9 @@ from attnlib.experiments.planning import best_profile, estimate_seconds, resolve
 from attnlib.experiments.reading import collect, find_record, histories
 from attnlib.experiments.studies import PROFILES, STUDIES
 from attnlib.experiments.weights import load_model
+from attnlib.names import parse
 from attnlib.networks import BACKBONES
-from attnlib.paths import checkpoints_dir, runs_dir
-from attnlib.spec import parse
+from attnlib.settings import checkpoints_dir, runs_dir
 from attnlib.training import store
 from attnlib.training.run import Run
 from attnlib.training.trainer import train

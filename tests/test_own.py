@@ -21,8 +21,8 @@ from attnlib.data.datasets import DATASETS, identity, load_dataset
 from attnlib.experiments.planning import estimate_seconds
 from attnlib.experiments.reading import find_record
 from attnlib.experiments.weights import load_model
-from attnlib.paths import REPO
-from attnlib.spec import parse
+from attnlib.names import parse
+from attnlib.settings import REPO
 from attnlib.training import run as run_module
 from attnlib.training import store
 from attnlib.training.run import Run

@@ -14,8 +14,8 @@ import attnlib
 from attnlib.__main__ import main, parser
 from attnlib.experiments.reading import collect
 from attnlib.experiments.studies import PROFILES
-from attnlib.paths import REPO
 from attnlib.report import readme
+from attnlib.settings import REPO
 
 TEXT = (REPO / "README.md").read_text(encoding="utf-8")
 MODULE = ".venv/bin/python -m attnlib "

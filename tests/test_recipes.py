@@ -11,7 +11,7 @@ from torch import nn
 
 from attnlib.experiments.reading import row_of
 from attnlib.networks.build import build_model
-from attnlib.paths import checkpoints_dir
+from attnlib.settings import checkpoints_dir
 from attnlib.training.optim import best_epoch, cosine, halving, is_over, make_optimizer, plateau
 from attnlib.training.recipes import RECIPES, Recipe
 from attnlib.training.run import Run

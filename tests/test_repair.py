@@ -9,8 +9,8 @@ from attnlib import files
 from attnlib.__main__ import main
 from attnlib.blocks import ATTENTION
 from attnlib.experiments.repair import check, repair
-from attnlib.paths import checkpoints_dir, runs_dir
 from attnlib.report.readme import faults
+from attnlib.settings import checkpoints_dir, runs_dir
 from attnlib.training import store
 from attnlib.training.trainer import train
 

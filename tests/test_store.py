@@ -9,7 +9,7 @@ import torch
 from helpers import hold_lock, start, try_lock
 
 from attnlib import files
-from attnlib.paths import checkpoints_dir, runs_dir
+from attnlib.settings import checkpoints_dir, runs_dir
 from attnlib.training import store
 
 BODY = {"schema": store.SCHEMA, "id": "a-run-12345678", "run": {"seed": 3}, "status": "done",

@@ -26,7 +26,7 @@ from attnlib.data.datasets import load_dataset
 from attnlib.networks import BACKBONES
 from attnlib.networks.build import build_model
 from attnlib.networks.cost import attention_blocks
-from attnlib.paths import checkpoints_dir, runs_dir
+from attnlib.settings import checkpoints_dir, runs_dir
 from attnlib.training import store
 from attnlib.training.optim import cosine, make_optimizer, set_lr
 from attnlib.training.recipes import RECIPES, Recipe

@@ -5,7 +5,7 @@ from helpers import tiny
 
 from attnlib.__main__ import main
 from attnlib.experiments import verify
-from attnlib.paths import checkpoints_dir, runs_dir
+from attnlib.settings import checkpoints_dir, runs_dir
 from attnlib.training import store
 from attnlib.training.trainer import train
 

@@ -14,7 +14,7 @@ from attnlib.__main__ import main
 from attnlib.experiments import published
 from attnlib.experiments import weights as files
 from attnlib.experiments.weights import load_model
-from attnlib.paths import REPO, checkpoints_dir, data_dir
+from attnlib.settings import REPO, checkpoints_dir, data_dir
 from attnlib.training import store
 from attnlib.training.trainer import train
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..experiments.planning import FOR_READING, resolve_profile
 from ..experiments.reading import arm_of
 from ..experiments.studies import PROFILES, margin_of
-from ..spec import parse
+from ..names import parse
 from ..training.recipes import RECIPES
 from . import stats
 from .evidence import Finding, at_its_size, counted, finding, matching, runs_of

@@ -3,8 +3,8 @@ of them. A test builds every row. Sources: their code and notebooks; P3 has a re
 from typing import NamedTuple
 
 from ..blocks import BLOCKS
+from ..names import option_defaults, parse
 from ..networks import BACKBONES
-from ..spec import option_defaults, parse
 
 PROJECTS = {
     "P0": "[the hybrid of SENet and CBAM](https://github.com/FrereAlidor/"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..spec import parse
+from ..names import parse
 from .inference import dunnett, seeds_needed, t_half_width, welch
 
 

@@ -334,7 +334,7 @@ def glance(df) -> str:
     import pandas as pd
 
     from ..blocks import BLOCKS
-    from ..spec import parse
+    from ..names import parse
     done = df[df.status == "done"]
     if not len(done):
         return "No block has a finished run yet."

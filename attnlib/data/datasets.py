@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..paths import data_dir as default_data_dir
-from ..paths import shown
-from ..spec import choose, derive, form, option_defaults, parse, take_options
+from ..names import choose, derive, form, option_defaults, parse, take_options
+from ..settings import data_dir as default_data_dir
+from ..settings import shown
 from . import shapetex
 from .arrays import (
     SPLITS,

@@ -71,8 +71,7 @@ def unpack(path: Path, folder: Path) -> None:
     """Unpack a tar archive into ``folder``, nothing outside it; a gz file beside itself."""
     if path.name.endswith(".tar.gz"):
         with tarfile.open(path) as archive:
-            archive.extraction_filter = getattr(tarfile, "data_filter", None)
-            archive.extractall(folder)
+            archive.extractall(folder, filter="data")
     else:
         with gzip.open(path) as packed, open(path.with_suffix(""), "wb") as file:
             shutil.copyfileobj(packed, file)

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..files import Unwritable, set_aside, sha256_of, write_atomic
-from ..paths import shown
-from ..spec import derive, form, take_options
+from ..names import derive, form, take_options
+from ..settings import shown
 from .arrays import SIDES, DataBad, DataMissing, cut, read_npz
 from .folders import decode, folder_digest
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..spec import choose
+from ..names import choose
 from .sprites import (
     HALF_DISC,
     SHAPES,

@@ -6,10 +6,10 @@ from statistics import median
 import torch
 
 from ..data.batches import side_at
+from ..names import choose
 from ..networks.build import build_model
 from ..networks.cost import cost
-from ..paths import data_dir
-from ..spec import choose
+from ..settings import data_dir
 from ..training import store
 from ..training.run import Run
 from ..training.trainer import about, data_of, environment, machine

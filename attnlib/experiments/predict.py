@@ -8,7 +8,7 @@ import torch
 
 from ..data.batches import Batches
 from ..data.pictures import read_pictures
-from ..paths import shown
+from ..settings import shown
 from ..training import store
 from ..training.run import Run
 from ..training.trainer import data_of, machine, scores

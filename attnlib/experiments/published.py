@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from ..files import sha256_of, write_atomic
-from ..paths import REPO
+from ..settings import REPO
 from ..training import store
 from ..training.run import Run
 from .planning import study

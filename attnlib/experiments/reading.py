@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from ..networks.build import resolve_placement
-from ..paths import plain
+from ..settings import plain
 from ..training import store
 from ..training.run import Run
 from ..training.trainer import versions

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..files import free_name, half_files, sha256_of
-from ..paths import checkpoints_dir, runs_dir, shown
+from ..settings import checkpoints_dir, runs_dir, shown
 from ..training import store
 
 

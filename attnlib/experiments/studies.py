@@ -3,7 +3,7 @@ import os
 from typing import NamedTuple
 
 from ..blocks import ATTENTION
-from ..spec import choose
+from ..names import choose
 from ..training.run import Run
 
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..paths import checkpoints_dir, runs_dir
-from ..spec import derive
+from ..names import derive
+from ..settings import checkpoints_dir, runs_dir
 from ..training import store
 from ..training.run import Run
 from ..training.trainer import surroundings, train

@@ -16,7 +16,7 @@ from torch import nn
 
 from .. import files
 from ..data.arrays import Row
-from ..paths import REPO, checkpoints_dir, out_dir, plain, runs_dir, shown
+from ..settings import REPO, checkpoints_dir, out_dir, plain, runs_dir, shown
 from ..training import store
 from ..training.run import Run, canonical_json
 from ..training.trainer import about, network

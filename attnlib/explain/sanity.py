@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..spec import derive
+from ..names import derive
 from ..training.run import Run
 from ..training.trainer import data_of, model_of
 from .cam import make, passes

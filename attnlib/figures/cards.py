@@ -13,7 +13,7 @@ from ..blocks import BLOCKS
 from ..experiments.grid import may_train, run_grid
 from ..experiments.planning import embedded, estimate_seconds, study
 from ..experiments.workers import unfinished
-from ..spec import choose
+from ..names import choose
 from . import diagrams, gatemaps
 from .plots import png
 

@@ -16,8 +16,8 @@ from ..analysis.words import name, place
 from ..blocks import ATTENTION
 from ..experiments.studies import PROFILES, margin_of
 from ..explain.cam import gates, inputs
-from ..paths import figures_dir
-from ..spec import parse
+from ..names import parse
+from ..settings import figures_dir
 from ..training import store
 from ..training.run import Run
 from ..training.trainer import data_of, model_of

@@ -11,7 +11,7 @@ from ..data.pictures import read_picture
 from ..experiments.predict import normalised
 from ..explain.cam import grad_cam
 from ..files import write_atomic
-from ..paths import out_dir
+from ..settings import out_dir
 from .plots import heat, outline, show
 
 SEEN = 256                      # pixels of a photo in our picture of it

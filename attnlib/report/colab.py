@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..experiments.planning import estimate_seconds, finished, real_is_here, resolve_profile, study
 from ..experiments.studies import PROFILES, STUDIES
-from ..paths import REPO
+from ..settings import REPO
 from ..training.trainer import machine
 
 DRIVE = "/content/drive"                        # where Colab mounts it

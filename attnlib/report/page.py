@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from .. import paths
+from .. import settings
 from .notebooks import listed, notebooks_dir, profile_of, read
 
 ARTICLE = "07_report"       # the notebook whose tables become files
@@ -53,7 +53,7 @@ def report(source: Path | None = None, target: Path | None = None) -> Path:
     ``results/report/index.html`` by default; the article's tables go beside it, into ``tables/``,
     as CSV and Markdown. ``ValueError`` where there are none."""
     from ..files import write_atomic
-    target = Path(target or paths.out_dir() / "results" / "report" / "index.html").resolve()
+    target = Path(target or settings.out_dir() / "results" / "report" / "index.html").resolve()
     books = [(p.stem, read(p)) for p in listed(Path(source or notebooks_dir()))]
     convert, sections, contents, tables = exporter(), "", "", {}
     for stem, nb in books:

@@ -26,7 +26,7 @@ from ..explain.camstore import PICTURES, stored_maps
 from ..figures import plots
 from ..networks.build import build_model
 from ..networks.cost import cost
-from ..paths import REPO
+from ..settings import REPO
 from ..training.trainer import data_of
 
 

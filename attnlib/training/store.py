@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..files import Busy, held, make_writable, set_aside, sweep, write_atomic
-from ..paths import checkpoints_dir, part, runs_dir
+from ..settings import checkpoints_dir, part, runs_dir
 from .run import canonical_json
 
 CHECKPOINT = re.compile(r"ckpt-(\d+)-([0-9a-f]{64})\.pt")

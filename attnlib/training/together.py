@@ -10,7 +10,7 @@ import time
 import torch
 
 from ..data.batches import side_at
-from ..paths import checkpoints_dir
+from ..settings import checkpoints_dir
 from . import store
 from .optim import descend, is_over, rate
 from .run import Run

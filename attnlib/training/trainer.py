@@ -20,10 +20,10 @@ from ..data.arrays import Row
 from ..data.augment import AUGMENTATIONS
 from ..data.batches import Batches, side_at
 from ..data.datasets import DATASETS, SETS, Dataset, load_dataset
+from ..names import derive, parse
 from ..networks.build import build_model
 from ..networks.cost import cost
-from ..paths import REPO, checkpoints_dir, data_dir
-from ..spec import derive, parse
+from ..settings import REPO, checkpoints_dir, data_dir
 from . import store
 from .optim import average, best_epoch, ending, is_over, make_optimizer, pairs, set_lr
 from .run import Run

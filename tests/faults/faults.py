@@ -16,7 +16,7 @@ import pytest
 from helpers import CPU, start, train_in_child, train_module, without_seconds
 
 from attnlib.experiments import workers
-from attnlib.paths import checkpoints_dir
+from attnlib.settings import checkpoints_dir
 from attnlib.training import store
 from attnlib.training.recipes import RECIPES, Recipe
 from attnlib.training.run import Run

@@ -15,7 +15,7 @@ from attnlib.__main__ import main
 from attnlib.experiments.grid import run_grid
 from attnlib.experiments.reading import collect, histories
 from attnlib.experiments.repair import check, repair
-from attnlib.paths import checkpoints_dir, runs_dir
+from attnlib.settings import checkpoints_dir, runs_dir
 from attnlib.training import store
 from attnlib.training.run import canonical_json
 from attnlib.training.trainer import train

@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers import tiny
 
-from attnlib import files, paths
+from attnlib import files, settings
 from attnlib.data import download
 from attnlib.data.arrays import DataBad, DataMissing
 from attnlib.data.datasets import load_dataset
@@ -22,8 +22,8 @@ from attnlib.data.download import Source
 from attnlib.experiments.grid import run_grid
 from attnlib.experiments.reading import find_record
 from attnlib.experiments.weights import load_model
-from attnlib.paths import checkpoints_dir
 from attnlib.report import notebooks
+from attnlib.settings import checkpoints_dir
 from attnlib.training import store
 from attnlib.training.run import Run
 from attnlib.training.trainer import data_of, train
@@ -271,9 +271,9 @@ PATHS = ["../../etc/passwd", "/etc/passwd", "..", ".", "", "a/b", "a\\b", "x\0y"
 @pytest.mark.parametrize("name", PATHS)
 def test_names_never_become_paths(out, name, count):
     with pytest.raises(ValueError, match="no name of a run or profile"):
-        paths.runs_dir(name)
+        settings.runs_dir(name)
     for call in (lambda: store.record_path("own", name), lambda: checkpoints_dir("own", name),
-                 lambda: store.write_arrays("own", name, {}), lambda: paths.figures_dir(name)):
+                 lambda: store.write_arrays("own", name, {}), lambda: settings.figures_dir(name)):
         with pytest.raises(ValueError):
             call()
     with pytest.raises(LookupError):

@@ -16,7 +16,7 @@ from helpers import same_tensors, save_without_end, start, tiny, train_in_child,
 from attnlib.experiments import workers
 from attnlib.experiments.grid import run_grid
 from attnlib.experiments.repair import findings
-from attnlib.paths import checkpoints_dir
+from attnlib.settings import checkpoints_dir
 from attnlib.training import store
 from attnlib.training.recipes import RECIPES
 

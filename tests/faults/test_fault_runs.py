@@ -125,11 +125,11 @@ runs = [Run(backbone="squeezenet", width=0.125, epochs=400, n_train=32, n_val=20
 os.environ["ATTNLIB_JOBS"] = os.environ["FAULT_JOBS"]
 attnlib.run_grid(runs, "smoke")
 """
-COMMAND = ("import signal, sys; from pathlib import Path; from attnlib import paths; "
+COMMAND = ("import signal, sys; from pathlib import Path; from attnlib import settings; "
            "from attnlib.report import notebooks; "
            # a shell starts what runs in its background deaf to SIGINT
            "signal.signal(signal.SIGINT, signal.default_int_handler); "
-           "paths.REPO = Path(sys.argv[1]); sys.exit(notebooks.run(jobs='2'))")
+           "settings.REPO = Path(sys.argv[1]); sys.exit(notebooks.run(jobs='2'))")
 
 
 @pytest.mark.fault(18)
