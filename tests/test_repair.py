@@ -109,12 +109,6 @@ def test_failed_and_diverged_records_do_not_make_a_profile_the_best():
         assert best_profile("hybrid") == best, status
 
 
-def test_a_failed_run_is_trained_again_when_it_is_asked_for_by_itself():
-    record = train(tiny(epochs=1))
-    store.write_record("own", record | {"status": "failed", "test": None})
-    assert train(tiny(epochs=1))["status"] == "done"
-
-
 # --- What the README says of the faults ---
 
 

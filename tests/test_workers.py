@@ -3,7 +3,6 @@ import os
 import pickle
 import time
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
@@ -135,12 +134,3 @@ def test_a_busy_run_whose_holder_dies_is_done_in_the_end(monkeypatch, capsys):
     monkeypatch.setattr(workers, "train", busy_once)
     assert list(run_grid([first, second], "smoke").status) == ["done", "done"]
     assert asked == [0, 1, 0]
-
-
-def test_a_broken_pool_that_explains_nothing_is_given_up(capsys):
-    class Broken(ThreadPoolExecutor):
-        def submit(self, *args):
-            raise BrokenProcessPool("gone")
-    with Broken(1) as executor:
-        assert list(run_grid([tiny()], "smoke", executor=executor).status) == ["missing"]
-    assert "the executor broke 3 times in a row; 1 runs are left" in capsys.readouterr().out

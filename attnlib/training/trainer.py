@@ -21,6 +21,7 @@ from ..data.augment import AUGMENTATIONS
 from ..data.batches import Batches, side_at
 from ..data.datasets import DATASETS, SETS, Dataset, load_dataset
 from ..names import derive, parse
+from ..networks import BACKBONES
 from ..networks.build import build_model
 from ..networks.cost import cost
 from ..settings import REPO, checkpoints_dir, data_dir
@@ -328,7 +329,6 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
 
 def versions(run: Run) -> dict[str, int]:
     """The versions of the rows that the run used: a record below the current ones is stale."""
-    from ..networks import BACKBONES
     tables = {"dataset": SETS, "backbone": BACKBONES, "attention": BLOCKS}
     return {kind: table[parse(getattr(run, kind))[0]].version for kind, table in tables.items()}
 

@@ -7,8 +7,8 @@ import warnings
 
 import faults
 import pytest
-from faults import comparable, flip, newest_epoch, record_of, stop_after, temporaries, truncate
-from helpers import same_tensors, tiny, train_in_child, weights
+from faults import flip, newest_epoch, record_of, stop_after, temporaries, truncate
+from helpers import CPU, comparable, same_tensors, tiny, train_in_child, train_module, weights
 
 from attnlib import files
 from attnlib.__main__ import main
@@ -28,6 +28,7 @@ def unharmed(tmp_path_factory):
     """The record and weights of a run that nothing happened to."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATTNLIB_OUT", str(tmp_path_factory.mktemp("unharmed")))
+        patch.setattr(train_module, "machine", lambda: CPU)   # no test's own settings reach here
         return train(RUN), weights(RUN)
 
 

@@ -10,8 +10,8 @@ from collections import Counter
 
 import faults
 import pytest
-from faults import comparable, newest_epoch, record_of, temporaries, train_to_point
-from helpers import same_tensors, save_without_end, start, tiny, train_in_child, weights
+from faults import newest_epoch, record_of, temporaries, train_to_point
+from helpers import comparable, same_tensors, save_without_end, start, tiny, train_in_child, weights
 
 from attnlib.experiments import workers
 from attnlib.experiments.grid import run_grid
