@@ -406,22 +406,18 @@ def test_more_than_256_classes_keep_their_numbers(here):
     assert stored["label"].max() == 299
 
 
-# --- The README's own section ---
-
-
-def section() -> str:
-    text = (REPO / "README.md").read_text(encoding="utf-8")
-    return text.split("## Your own data")[1].split("\n## ")[0]
+# --- The page about it ---
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", section(), re.DOTALL)
+    text = (REPO / "docs" / "own-data.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def test_the_readmes_commands_run_as_they_stand_but_small(here, capsys):
+def test_the_pages_commands_run_as_they_stand_but_small(here, capsys):
     tree(here / "photos", {"a": 4, "b": 4})
     np.savez(here / "pathmnist.npz", **medmnist())
-    (commands,) = blocks("bash")
+    commands = blocks("bash")[0]
     for line in commands.strip().splitlines():
         words = shlex.split(line, comments=True)
         assert words[:3] == [".venv/bin/python", "-m", "attnlib"]
@@ -431,7 +427,7 @@ def test_the_readmes_commands_run_as_they_stand_but_small(here, capsys):
     assert out.count("test accuracy") == 3 and out.count(", good\n") == 2
 
 
-def test_the_readmes_python_trains_and_loads(here, monkeypatch):
+def test_the_pages_python_trains_and_loads(here, monkeypatch):
     tree(here / "photos", {"a": 4, "b": 4})
     code = blocks("python")[0].replace("width=0.25, epochs=20", "width=0.125, epochs=1")
     names = {}
