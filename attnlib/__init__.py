@@ -19,9 +19,10 @@ HOME = {
     "PROFILES": "experiments.studies", "Run": "training.run",
     "build_model": "networks.build", "add_attention": "networks.insert",
     "cost": "networks.cost", "load_dataset": "data.datasets", "train": "training.trainer",
-    "study": "experiments.grid", "run_grid": "experiments.grid", "collect": "experiments.grid",
-    "load_model": "experiments.grid", "resolve_profile": "experiments.grid",
-    "histories": "experiments.grid", "try_it": "experiments.grid",
+    "study": "experiments.planning", "resolve_profile": "experiments.planning",
+    "run_grid": "experiments.grid", "try_it": "experiments.grid",
+    "collect": "experiments.reading", "histories": "experiments.reading",
+    "load_model": "experiments.weights",
 }
 
 

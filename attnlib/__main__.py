@@ -1,24 +1,22 @@
 """The command line: ``python -m attnlib …``."""
 import argparse
+import math
 import os
 import shutil
 import sys
 
-from .experiments.mirror import restore
-from .paths import data_dir, out_dir, shown
+from .settings import data_dir, out_dir, shown
 
 MODEL = "a run's id or the beginning of one, or a weight file"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 is success. A wrong name or missing file is one line on stderr and 2."""
-    from .experiments.store import Busy
+    from .files import Busy
     args = parser().parse_args(argv)
     if getattr(args, "deterministic", False):
         os.environ["ATTNLIB_DETERMINISTIC"] = "1"        # worker processes and kernels inherit it
     try:
-        if back := restore():
-            print(f"{back} files brought back from the mirror", flush=True)
         return args.command(args) or 0
     except KeyError:                          # a mistake of ours, not of the caller's
         raise
@@ -133,10 +131,11 @@ def default_of(name: str) -> str:
 
 
 def train(args) -> None:
-    from .experiments.grid import find_record, forecast, too_few_steps
-    from .experiments.store import finished_record
+    from .experiments.planning import FEW_STEPS, steps_of
+    from .experiments.reading import find_record
     from .experiments.weights import full_id
     from .training.run import NUMBERS, Run
+    from .training.store import finished_record
     from .training.trainer import train as train_run
     from .training.trainer import train_weights
     if args.weights:
@@ -152,8 +151,11 @@ def train(args) -> None:
     known_profile(args.profile)
     warning = ""
     if not finished_record(args.profile, run.id):
-        warning = too_few_steps(run)
-        print("\n".join(filter(None, [forecast(run), warning])), flush=True)
+        print_forecast(run)
+        if steps_of(run) < FEW_STEPS:
+            warning = (f"only {steps_of(run)} steps of {run.how.batch_size} images: a smaller "
+                       "--batch-size or more --epochs would teach it more")
+            print(warning, flush=True)
     record = train_run(run, args.profile)
     if record["status"] != "done":
         print(f"{run.id}: {record['status']}")
@@ -166,15 +168,28 @@ def train(args) -> None:
         print(warning)
 
 
+def print_forecast(run) -> None:
+    """What training a run will be, before it starts: data, device, about how long."""
+    from .experiments.planning import estimate_seconds
+    from .training.trainer import data_of, environment
+    data = data_of(run)
+    counts = {split: getattr(run, f"n_{split}") or len(y) for split, y in data.labels.items()}
+    env, row = environment(), data.row
+    print(f"{run.dataset}: {', '.join(f'{n:,} {split}' for split, n in counts.items())} images of "
+          f"{len(data.classes)} classes, {row.size}×{row.size}×{row.channels}; {run.how.epochs} "
+          f"epochs on {env['device']} in {env['precision']}, about "
+          f"{math.ceil(estimate_seconds(run) / 60)} min", flush=True)
+
+
 def known_profile(profile: str) -> None:
     from .experiments.studies import PROFILES
-    from .spec import choose
+    from .names import choose
     choose("profile", profile, ("own", *PROFILES))
 
 
 def named_studies(name: str) -> list[str]:
     from .experiments.studies import STUDIES
-    from .spec import choose
+    from .names import choose
     if name == "all":
         return list(STUDIES)
     choose("study", name, [*STUDIES, "all"])
@@ -184,8 +199,9 @@ def named_studies(name: str) -> list[str]:
 def study(args) -> None:
     import time
 
-    from .experiments.grid import plan_table, resolve_profile, run_grid
-    from .experiments.grid import study as study_runs
+    from .experiments.grid import run_grid
+    from .experiments.planning import plan_table, resolve_profile
+    from .experiments.planning import study as study_runs
     from .report.show import status_line
     profile = resolve_profile(args.profile)
     os.environ["ATTNLIB_JOBS"] = args.jobs
@@ -209,7 +225,7 @@ def study(args) -> None:
 
 
 def focus(args) -> None:
-    from .experiments.grid import resolve_profile
+    from .experiments.planning import resolve_profile
     from .explain.camstore import focus_study
     profile = resolve_profile(args.profile)
     for name in named_studies(args.name):
@@ -217,11 +233,12 @@ def focus(args) -> None:
 
 
 def evaluate(args) -> None:
-    from .data.datasets import SPLITS
+    from .data.arrays import SPLITS
     from .experiments.predict import evaluate as evaluate_run
-    from .spec import choose
+    from .names import choose
     choose("split", args.split, SPLITS)
-    found = evaluate_run(args.run, args.split, args.gradcam)
+    from .figures.predicted import draw_evaluation
+    found = evaluate_run(args.run, args.split, draw_evaluation if args.gradcam else None)
     there = found["recorded"]
     against = "" if there is None else (f"; the record says {100 * there:.2f} %, a difference of "
                                         f"{100 * (found['accuracy'] - there):+.2f} points")
@@ -238,11 +255,13 @@ def predict(args) -> int:
     from .experiments.predict import predict as predict_files
     if args.top < 1:
         raise ValueError(f"--top {args.top} should be at least 1")
-    return int(predict_files(args.run, args.images, args.top, args.gradcam) > 0)
+    from .figures.predicted import draw_photo
+    draw = draw_photo if args.gradcam else None
+    return int(predict_files(args.run, args.images, args.top, draw) > 0)
 
 
 def export(args) -> None:
-    from .experiments.modelcard import publish
+    from .experiments.published import publish
     from .experiments.weights import export as export_run
     if bool(args.run) == args.published:
         raise ValueError("export takes a RUN, or --published")
@@ -268,18 +287,14 @@ def runs(args) -> int:
 
 def list_runs(profile: str, args) -> int:
     """A table of the records, and for each that is stale what has changed since."""
-    from .experiments import store
-    from .experiments.grid import frame, outdated, rows_of
+    from .experiments.reading import collect, find_record, outdated
     from .experiments.repair import kept_aside
-    records = store.all_records(profile)
-    rows = rows_of(records)
-    if rows:
+    rows = collect(profile=profile)
+    if len(rows):
         columns = ["profile", "id", "status", "accuracy", "seconds"]
-        print(frame(rows)[columns].to_string(index=False, float_format="%.1f"))
-    listed = {row["id"]: row["status"] for row in rows}
-    for record in records:
-        if listed.get(record["id"]) == "stale":
-            print(f"stale: {record['id']}: {outdated(record)}")
+        print(rows[columns].to_string(index=False, float_format="%.1f"))
+    for run_id in rows.id[rows.status == "stale"]:
+        print(f"stale: {run_id}: {outdated(find_record(run_id, profile))}")
     if kept_aside(profile):
         print(f"{profile}: {kept_aside(profile)} files set aside (*.corrupt, *.failed)")
     return 0
@@ -331,8 +346,8 @@ def notebooks(args) -> int:
 
 
 def verify(args) -> int:
-    from .experiments import store
     from .experiments.verify import verify as check
+    from .training import store
     if args.profile:
         known_profile(args.profile)
     bad = [check(profile, args.minutes, args.seed)

@@ -9,7 +9,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from helpers import CPU, train_module  # noqa: E402
 
-from attnlib.experiments import grid  # noqa: E402
+from attnlib.experiments import grid, planning  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -19,7 +19,7 @@ def out(tmp_path, monkeypatch):
     """ATTNLIB_OUT: records, checkpoints and figures of one test."""
     folder = tmp_path / "out"
     monkeypatch.setenv("ATTNLIB_OUT", str(folder))
-    for name in ("ATTNLIB_SEEDS", "ATTNLIB_TRAIN", "ATTNLIB_JOBS", "ATTNLIB_MIRROR"):
+    for name in ("ATTNLIB_SEEDS", "ATTNLIB_TRAIN", "ATTNLIB_JOBS"):
         monkeypatch.delenv(name, raising=False)
     return folder
 
@@ -27,5 +27,5 @@ def out(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch):
     """float32 on the CPU, whatever the machine has: the only place that is alike everywhere."""
-    for module in (train_module, grid):
+    for module in (train_module, grid, planning):
         monkeypatch.setattr(module, "machine", lambda: CPU)

@@ -7,8 +7,8 @@ import types
 import pytest
 import torch
 
-from attnlib.experiments import store
-from attnlib.paths import checkpoints_dir
+from attnlib.settings import checkpoints_dir
+from attnlib.training import store
 from attnlib.training import trainer as train_module
 from attnlib.training.run import Run
 from attnlib.training.trainer import TimeUp, train

@@ -15,7 +15,7 @@ import attnlib
 from attnlib.blocks import ATTENTION, Row
 from attnlib.networks.build import build_model, seed_layers
 from attnlib.networks.cost import attention_blocks, cost
-from attnlib.paths import REPO
+from attnlib.settings import REPO
 
 PLACES = {         # network -> where=, how many places that is, the first of them
     "resnet18": (None, 8, "layer1.0.bn2"), "resnet50": (None, 16, "layer1.0.bn3"),

@@ -12,12 +12,13 @@ from scipy import stats as reference
 from attnlib import collect
 from attnlib.analysis import calibration, costs, curves, inference
 from attnlib.bench.speed import latencies, steps
-from attnlib.experiments import store
-from attnlib.experiments.grid import estimate_seconds, histories, study
+from attnlib.experiments.planning import estimate_seconds, study
+from attnlib.experiments.reading import histories
 from attnlib.experiments.studies import STUDIES
 from attnlib.figures import charts, plots
 from attnlib.figures.alttext import describe
 from attnlib.report import readme, show
+from attnlib.training import store
 from attnlib.training.run import Run
 
 FIELDS = {"width": 0.25, "n_train": 10_000, "n_val": 2_000}

@@ -10,7 +10,8 @@ from test_stats import frame
 
 from attnlib.analysis import claims, stats
 from attnlib.analysis.words import interval
-from attnlib.experiments.grid import collect, study
+from attnlib.experiments.planning import study
+from attnlib.experiments.reading import collect
 from attnlib.experiments.studies import STUDIES
 from attnlib.figures import plots
 from attnlib.report import article, show

@@ -10,9 +10,9 @@ from helpers import CPU
 from attnlib.__main__ import main
 from attnlib.bench import bench, measure, plainloop, speed, targets
 from attnlib.data.datasets import load_dataset
-from attnlib.experiments import store
-from attnlib.paths import REPO
 from attnlib.report import readme
+from attnlib.settings import REPO
+from attnlib.training import store
 from attnlib.training.run import Run
 
 NET = {"backbone": "squeezenet", "width": 0.125}

@@ -14,9 +14,9 @@ from attnlib.blocks import ATTENTION, BLOCKS
 from attnlib.blocks.channel import SE, SEC, GlobalContext
 from attnlib.blocks.combined import HybridSum
 from attnlib.blocks.spatial import SpatialAttention
+from attnlib.names import option_defaults
 from attnlib.networks.build import build_model, resolve_placement
 from attnlib.networks.cost import cost, count
-from attnlib.spec import option_defaults
 
 C = 16
 NAMES = [name for name in ATTENTION if name != "none"]

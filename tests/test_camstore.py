@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import attnlib
-from attnlib.experiments import store
 from attnlib.explain import camstore, focus, probes, sanity
 from attnlib.explain.cam import MAPS, inputs, passes
+from attnlib.training import store
 
 FIELDS = dict(dataset="shapetex", backbone="resnet18", width=0.125, epochs=1, n_train=64, n_val=20,
               n_test=40, batch_size=32)

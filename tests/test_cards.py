@@ -10,7 +10,7 @@ from torch import nn
 
 from attnlib.analysis import costs
 from attnlib.blocks import ATTENTION
-from attnlib.experiments.grid import study
+from attnlib.experiments.planning import study
 from attnlib.explain.tracing import trace
 from attnlib.figures import cards, diagrams, gatemaps, plots, style
 from attnlib.figures.cards import EQUATIONS, SHELVES

@@ -15,12 +15,12 @@ from attnlib.analysis.inference import Effect
 from attnlib.analysis.projects import PROJECTS, networks_of_projects, projects_table, read_rows
 from attnlib.bench.bench import bench_dir
 from attnlib.data.datasets import DATASETS
-from attnlib.experiments import store
 from attnlib.experiments.studies import STUDIES, plans, run_of
 from attnlib.explain import camstore
 from attnlib.networks.build import build_model, canonical_attention
 from attnlib.networks.cost import attention_blocks
 from attnlib.report import article, notebooks, show
+from attnlib.training import store
 from attnlib.training.recipes import RECIPES
 from attnlib.training.run import Run
 

@@ -6,10 +6,10 @@ import types
 
 import pytest
 
-from attnlib.experiments import grid
-from attnlib.paths import REPO
+from attnlib.experiments import planning
 from attnlib.report import colab
 from attnlib.report.notebooks import listed, notebooks_dir, read
+from attnlib.settings import REPO, runs_dir
 
 CELLS = {path.stem: next(c.source for c in read(path).cells if c.cell_type == "code")
          for path in listed(notebooks_dir())}
@@ -21,7 +21,6 @@ sys.path[:] = [p for p in sys.path if not os.path.isdir(os.path.join(p or ".", "
 if {colab}: import google.colab
 source = {cell!r}
 if {address!r}: source = source.replace('REPOSITORY = ""', 'REPOSITORY = ' + {address!r})
-source = source.replace("DRIVE = False", "DRIVE = {drive}")
 for _ in range({times}): exec(source, globals())
 if {colab}: import attnlib; print("IMPORTED", os.path.realpath(attnlib.__file__))
 """
@@ -52,14 +51,14 @@ def machine(tmp_path):
     return tmp_path
 
 
-def run_cell(machine, colab=True, address="https://example.org/a.git", times=1, drive=False):
+def run_cell(machine, colab=True, address="https://example.org/a.git", times=1):
     """Run the cell in a fresh process; its output, errors, exit code and the logged calls."""
     where = machine / "content"
     where.mkdir(exist_ok=True)
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "ATTNLIB_MIRROR")}
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     env |= {"PATH": f"{machine / 'bin'}{os.pathsep}{env['PATH']}", "PYTHONPATH":
             str(machine / "stubs"), "ATTNLIB_OUT": str(machine / "out"), "CUDA_VISIBLE_DEVICES": ""}
-    text = HARNESS.format(cell=CELL, colab=colab, times=times, drive=drive,
+    text = HARNESS.format(cell=CELL, colab=colab, times=times,
                           address=repr(address) if address else "")
     done = subprocess.run([sys.executable, "-c", text], cwd=where, env=env, capture_output=True,
                           text=True, timeout=300)
@@ -83,15 +82,14 @@ def test_on_colab_it_fetches_reports_and_may_be_run_again(machine):
     assert calls == ["git clone -q --depth 1 https://example.org/a.git compendium"]
     assert done.stdout.count("no GPU") == 2 and "IMPORTED" in done.stdout
     assert "torch 2." in done.stdout and "profile smoke" in done.stdout
-    # The kernel is restarted: the clone is there. Drive is asked for, and grad-cam is missing.
+    # The kernel is restarted: the clone is there, and grad-cam is missing.
     hide = machine / "stubs" / "sitecustomize.py"
     hide.write_text("import importlib.util as u\nfind = u.find_spec\n"
                     "u.find_spec = lambda n, p=None: None if n == 'pytorch_grad_cam' "
                     "else find(n, p)\n")
-    done, calls = run_cell(machine, drive=True)
+    done, calls = run_cell(machine)
     assert done.returncode == 0, done.stderr
-    assert calls[1:] == ["pip install -q grad-cam", "mount /content/drive"]     # and no torch
-    assert "0 files brought back" in done.stdout
+    assert calls[1:] == ["pip install -q grad-cam"]                             # and no torch
 
 
 def test_without_an_address_it_says_what_to_set(machine):
@@ -102,21 +100,39 @@ def test_without_an_address_it_says_what_to_set(machine):
 # --- What it says ---
 
 
+def fake_drive(monkeypatch, mount):
+    google = types.ModuleType("google.colab")
+    google.drive = types.SimpleNamespace(mount=mount)
+    monkeypatch.setitem(sys.modules, "google.colab", google)
+
+
+def test_on_drive_results_begin_with_the_records_of_the_repository(monkeypatch, tmp_path):
+    mounted = []
+    fake_drive(monkeypatch, mounted.append)
+    monkeypatch.setattr(colab, "DRIVE", str(tmp_path))
+    mine = tmp_path / "MyDrive/attnlib/results/runs/pilot/mine.json"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    assert "kept in MyDrive" in colab.use_drive() and mounted == [str(tmp_path)]
+    there = {p.name for p in (REPO / "results/runs/pilot").iterdir()}
+    assert {p.name for p in runs_dir("pilot").iterdir()} == there | {"mine.json"}
+    assert os.environ["ATTNLIB_OUT"] == str(tmp_path / "MyDrive" / "attnlib")
+
+
 def test_a_drive_that_is_refused_is_said_and_not_used(monkeypatch):
     def refuse(where):
         raise RuntimeError("credential propagation was unsuccessful")
-    google = types.ModuleType("google.colab")
-    google.drive = types.SimpleNamespace(mount=refuse)
-    monkeypatch.setitem(sys.modules, "google.colab", google)
+    fake_drive(monkeypatch, refuse)
+    before = os.environ["ATTNLIB_OUT"]
     assert "not used (credential" in colab.use_drive()
-    assert "ATTNLIB_MIRROR" not in os.environ
+    assert os.environ["ATTNLIB_OUT"] == before
 
 
 def test_minutes_are_those_of_each_notebooks_studies(monkeypatch):
     monkeypatch.setenv("ATTNLIB_PROFILE", "small")
     found = colab.minutes()
     assert list(found) == list(CELLS) and found["01_data"] == found["07_report"] == 0
-    seconds = sum(map(grid.estimate_seconds, grid.study("se", "small")))
+    seconds = sum(map(planning.estimate_seconds, planning.study("se", "small")))
     assert found["03_se"] >= seconds / 60 > 0
     assert "03_se" in colab.minutes_words() and "01_data" not in colab.minutes_words()
     monkeypatch.setattr(colab, "minutes", dict)
@@ -129,11 +145,11 @@ def test_the_profile_and_its_reason(monkeypatch, tmp_path):
     monkeypatch.delenv("ATTNLIB_PROFILE")
     assert "data get cifar10 fashionmnist" in colab.profile_words()
     (tmp_path / "cifar10.npz").touch()
-    assert not grid.real_is_here()
+    assert not planning.real_is_here()
     (tmp_path / "FashionMNIST" / "raw").mkdir(parents=True)
     (tmp_path / "FashionMNIST" / "raw" / "t10k-labels-idx1-ubyte").touch()
-    assert grid.real_is_here() and "there is no GPU" in colab.profile_words()
-    monkeypatch.setattr(grid, "machine", lambda: types.SimpleNamespace(device="cuda"))
+    assert planning.real_is_here() and "there is no GPU" in colab.profile_words()
+    monkeypatch.setattr(planning, "machine", lambda: types.SimpleNamespace(device="cuda"))
     assert colab.profile_words().startswith("profile pilot") and "are here" in colab.profile_words()
 
 

@@ -6,9 +6,9 @@ import torch
 from helpers import comparable, same_tensors, stop_after, tiny, train_module, weights
 
 from attnlib.blocks import ATTENTION
-from attnlib.experiments import grid
+from attnlib.experiments import grid, planning
 from attnlib.networks.build import build_model
-from attnlib.paths import checkpoints_dir
+from attnlib.settings import checkpoints_dir
 from attnlib.training import together
 from attnlib.training.run import Run
 from attnlib.training.together import train_together
@@ -20,7 +20,7 @@ GPU = train_module.Machine("cuda", torch.bfloat16, True)
 
 @pytest.fixture(autouse=True)
 def on_the_gpu(monkeypatch, on_the_cpu):
-    for module in (train_module, grid, together):
+    for module in (train_module, grid, planning, together):
         monkeypatch.setattr(module, "machine", lambda: GPU)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 

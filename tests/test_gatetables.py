@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from attnlib.data import shapetex
-from attnlib.experiments import grid, store
+from attnlib.experiments import grid, planning, reading
 from attnlib.explain import camstore, interventions, probes, tables
 from attnlib.explain.gatestats import STATISTICS
 from attnlib.figures import gates as gate_figures
+from attnlib.training import store
 from attnlib.training.trainer import versions
 
 ARMS = {"none": None, "se": ("channels",), "cbam": ("channels", "places")}
@@ -48,7 +49,7 @@ def probed(arm: str, seed: int) -> dict:
 
 def stored(name: str, seeds: int = 3):
     """The table of a study's runs, finished, with arrays beside their records as from `focus`."""
-    runs = [r for r in grid.study(name, "small") if r.attention in ARMS and r.seed < seeds
+    runs = [r for r in planning.study(name, "small") if r.attention in ARMS and r.seed < seeds
             and r.backbone == "resnet18"]
     for run in runs:
         arrays = {"version": np.int32(camstore.VERSION), **probed(run.attention, run.seed),
@@ -60,7 +61,7 @@ def stored(name: str, seeds: int = 3):
             "run": run.as_dict(), "profile": "small", "status": "done",
             "env": {}, "model": {}, "history": [], "test": {"accuracy": 0.8},
             "arrays": {"cam": digest}, "classes": [str(k) for k in range(10)]})
-    return grid.table(runs, "small")
+    return reading.table(runs, "small")
 
 
 FIGURES = (gate_figures.gate_stages, gate_figures.gate_classes, gate_figures.gate_maps,

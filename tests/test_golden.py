@@ -6,7 +6,7 @@ import json
 import golden
 import pytest
 
-from attnlib.paths import REPO
+from attnlib.settings import REPO
 from attnlib.training.run import Run
 from attnlib.training.trainer import versions
 

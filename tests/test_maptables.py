@@ -5,10 +5,10 @@ import pytest
 from helpers import train_module
 
 import attnlib
-from attnlib.experiments import store
 from attnlib.explain import camstore, tables
 from attnlib.explain.cam import MAPS
 from attnlib.figures import maps
+from attnlib.training import store
 
 STAGES = (-2, -1)
 

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from attnlib import paths
+from attnlib import settings
 from attnlib.report import notebooks
 from attnlib.report import page as report
 
@@ -29,7 +29,7 @@ def home(tmp_path, monkeypatch):
     """An empty repository in a folder whose name has spaces, braces and brackets."""
     repo = tmp_path / "a repo {of} [mine]"
     (repo / "notebooks").mkdir(parents=True)
-    monkeypatch.setattr(paths, "REPO", repo)
+    monkeypatch.setattr(settings, "REPO", repo)
     monkeypatch.setenv("ATTNLIB_OUT", str(repo))
     monkeypatch.delenv("ATTNLIB_PROFILE", raising=False)
     monkeypatch.delenv("ATTNLIB_TRAIN", raising=False)
@@ -196,9 +196,9 @@ def test_a_stopped_run_leaves_no_kernel_and_no_half_notebook(home):
     book = store(home, "01_slow", make(
         "import os, time\nprint('kernel', os.getpid(), flush=True)\ntime.sleep(100)"))
     before = book.read_bytes()
-    code = ("import sys; from pathlib import Path; from attnlib import paths; "
+    code = ("import sys; from pathlib import Path; from attnlib import settings; "
             "from attnlib.report import notebooks, page as report; "
-            "paths.REPO = Path(sys.argv[1]); sys.exit(notebooks.run())")
+            "settings.REPO = Path(sys.argv[1]); sys.exit(notebooks.run())")
     runs = {name: subprocess.Popen(             # side by side: to start them takes longest
         [sys.executable, "-c", code, str(home)], stdout=subprocess.PIPE, text=True,
         stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[1],

@@ -8,7 +8,7 @@ from helpers import stored
 from test_stats import frame
 
 from attnlib.analysis import inference, power, stats
-from attnlib.experiments.grid import table
+from attnlib.experiments.reading import table
 from attnlib.training.run import Run
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from attnlib import paths
+from attnlib import settings
 from attnlib.report import notebooks
 
 MEASURED = re.compile(r"(?<![\w.])\d+\.\d+(?![\w.]*\w)|\d+(?:\.\d+)?\s?(?:%|per cent)|±\s?\d")
@@ -47,7 +47,7 @@ def test_notebooks_take_their_numbers_from_code(book):
 
 
 def test_the_readme_takes_its_numbers_from_code():
-    assert not typed((paths.REPO / "README.md").read_text(encoding="utf-8"))
+    assert not typed((settings.REPO / "README.md").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("text", ["reaches 93.4 of", "gains 2 %.", "gains 15%", "a 0.5.", "± 1",

@@ -13,7 +13,7 @@ from PIL import Image
 import attnlib
 from attnlib.__main__ import main, parser
 from attnlib.experiments.studies import PROFILES
-from attnlib.paths import REPO
+from attnlib.settings import REPO
 
 TEXT = (REPO / "README.md").read_text(encoding="utf-8")
 MODULE = ".venv/bin/python -m attnlib "

@@ -9,9 +9,9 @@ import torch
 from helpers import comparable, same_tensors, stop_after, tiny, train_module, weights
 from torch import nn
 
-from attnlib.experiments.grid import row_of
+from attnlib.experiments.reading import row_of
 from attnlib.networks.build import build_model
-from attnlib.paths import checkpoints_dir
+from attnlib.settings import checkpoints_dir
 from attnlib.training.optim import best_epoch, cosine, halving, is_over, make_optimizer, plateau
 from attnlib.training.recipes import RECIPES, Recipe
 from attnlib.training.run import Run

@@ -5,12 +5,13 @@ import os
 import pytest
 from helpers import tiny
 
+from attnlib import files
 from attnlib.__main__ import main
 from attnlib.blocks import ATTENTION
-from attnlib.experiments import store
 from attnlib.experiments.repair import check, repair
-from attnlib.paths import checkpoints_dir, runs_dir
 from attnlib.report.readme import faults
+from attnlib.settings import checkpoints_dir, runs_dir
+from attnlib.training import store
 from attnlib.training.trainer import train
 
 DONE, FAILED, BEGUN = tiny(epochs=1), tiny(seed=1, epochs=1), tiny(seed=2, epochs=1)
@@ -22,13 +23,13 @@ def messy(out):
     record = train(DONE)
     store.write_record("own", record | {"id": FAILED.id, "run": FAILED.as_dict(), "arrays": {},
                                         "status": "failed", "error": "it broke", "test": None})
-    store.write_atomic(runs_dir("own") / "torn-12345678.json", b"{")
-    store.write_atomic(runs_dir("own") / f".{BEGUN.id}.json.7.tmp", b"half")
+    files.write_atomic(runs_dir("own") / "torn-12345678.json", b"{")
+    files.write_atomic(runs_dir("own") / f".{BEGUN.id}.json.7.tmp", b"half")
     folder = checkpoints_dir("own", BEGUN.id)
     store.save_checkpoint(folder, "ckpt-1", {"epoch": 1})
     store.save_checkpoint(folder, "ckpt-2", {"epoch": 2})
     store.list_files(folder, store.CHECKPOINT)[0].write_bytes(b"harmed")
-    store.write_atomic(folder / ".ckpt-3-abc.pt.7.tmp", b"half")
+    files.write_atomic(folder / ".ckpt-3-abc.pt.7.tmp", b"half")
     store.save_checkpoint(checkpoints_dir("own", DONE.id), "ckpt-1", {"epoch": 1})
     return {"corrupt": 2, "leftover": 3, "failed": 1}
 
@@ -36,7 +37,8 @@ def messy(out):
 def everything(out) -> dict:
     """Every file below a folder and its bytes; locks are no content."""
     return {os.path.join(folder, name): open(os.path.join(folder, name), "rb").read()
-            for folder, _, names in os.walk(out) for name in names if name != store.LOCK}
+            for folder, _, names in os.walk(out) for name in names
+            if name not in (store.LOCK, store.HOLDER)}
 
 
 def test_a_dry_run_says_everything_and_changes_nothing(out, messy, capsys):
@@ -94,7 +96,7 @@ def test_stale_records_say_what_has_changed(monkeypatch, capsys):
 
 def test_failed_and_diverged_records_do_not_make_a_profile_the_best():
     """They are results, and no evidence."""
-    from attnlib.experiments.grid import best_profile
+    from attnlib.experiments.planning import best_profile
     from attnlib.experiments.studies import HEADLINE, PROFILES
     from attnlib.training.run import Run
     for status, best in (("failed", "small"), ("diverged", "small"), ("done", "pilot")):
@@ -105,12 +107,6 @@ def test_failed_and_diverged_records_do_not_make_a_profile_the_best():
                     "schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "status": status,
                     "history": [], "arrays": {}, "profile": "pilot"})
         assert best_profile("hybrid") == best, status
-
-
-def test_a_failed_run_is_trained_again_when_it_is_asked_for_by_itself():
-    record = train(tiny(epochs=1))
-    store.write_record("own", record | {"status": "failed", "test": None})
-    assert train(tiny(epochs=1))["status"] == "done"
 
 
 # --- What the README says of the faults ---

@@ -15,8 +15,8 @@ from PIL import Image
 
 from attnlib.figures import plots
 from attnlib.figures.alttext import describe
-from attnlib.paths import figures_dir
 from attnlib.report import page as report
+from attnlib.settings import figures_dir
 
 
 @pytest.fixture

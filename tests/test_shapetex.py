@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 
 from attnlib.data.shapetex import (
-    CLASS_NAMES,
-    HALF_DISC,
     INTERVENTIONS,
-    SHAPES,
     SPLITS,
-    TARGETS,
     ShapeTex,
     make_shapetex,
 )
@@ -62,15 +58,6 @@ def test_another_size_is_the_same_scene(base):
     ]:
         pooled = big.reshape(100, 32, 2, 32, 2).mean(axis=(2, 4))
         assert abs(pooled - mask[:100]).mean() < 0.02
-
-
-def test_class_names():
-    assert len(set(CLASS_NAMES)) == 10
-    assert CLASS_NAMES[0] == "striped disc" and CLASS_NAMES[8] == "checked ring"
-
-
-def test_half_disc_is_no_target():
-    assert list(SHAPES)[HALF_DISC] == "half_disc" and list(SHAPES)[:HALF_DISC] == list(TARGETS)
 
 
 @pytest.mark.parametrize(

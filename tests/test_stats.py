@@ -11,7 +11,8 @@ from scipy import stats as reference
 from attnlib import collect
 from attnlib.analysis import inference, stats
 from attnlib.analysis.inference import Effect
-from attnlib.experiments.grid import study, table
+from attnlib.experiments.planning import study
+from attnlib.experiments.reading import table
 from attnlib.experiments.studies import STUDIES
 
 

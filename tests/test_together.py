@@ -5,9 +5,9 @@ import pytest
 import torch
 from helpers import same_tensors, tiny, train_module, weights
 
-from attnlib.experiments import store, workers
+from attnlib.experiments import workers
 from attnlib.networks.build import build_model
-from attnlib.training import together
+from attnlib.training import store, together
 from attnlib.training.optim import descend, make_optimizer
 from attnlib.training.recipes import RECIPES
 from attnlib.training.together import Lane, train_together

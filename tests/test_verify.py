@@ -4,8 +4,9 @@ import pytest
 from helpers import tiny
 
 from attnlib.__main__ import main
-from attnlib.experiments import store, verify
-from attnlib.paths import checkpoints_dir, runs_dir
+from attnlib.experiments import verify
+from attnlib.settings import checkpoints_dir, runs_dir
+from attnlib.training import store
 from attnlib.training.trainer import train
 
 
@@ -19,11 +20,10 @@ def change(run, **own) -> dict:
 def test_a_run_trained_again_gives_its_record_and_leaves_nothing(out, capsys):
     record = train(tiny(), "own")
     before = sorted(p.name for p in runs_dir("own").iterdir())
-    found = verify.again(record)
+    found = verify.train_again(record)
     assert (found.points, found.loss, found.allowed) == (0, 0, verify.SAME) and found.good
     assert sorted(p.name for p in runs_dir("own").iterdir()) == before
-    aside = out / "results" / "executed" / "verify"
-    assert not [p for p in aside.rglob(f"{tiny().id}*") if p.name != f".{tiny().id}.lock"]
+    assert not runs_dir(verify.ASIDE).exists()
     assert main(["verify", "--profile", "own", "--minutes", "0.01"]) == 0
     assert "good" in capsys.readouterr().out
 
@@ -31,7 +31,7 @@ def test_a_run_trained_again_gives_its_record_and_leaves_nothing(out, capsys):
 def test_a_score_that_does_not_come_out_again_is_bad(capsys):
     record = train(tiny(), "own")
     test = record["test"] | {"accuracy": record["test"]["accuracy"] + 0.1}
-    found = verify.again(change(tiny(), test=test))
+    found = verify.train_again(change(tiny(), test=test))
     assert found.points == pytest.approx(-10) and not found.good
     assert verify.verify("own", 0.01) == 2                  # the predictions, and the training
     said = capsys.readouterr().out
@@ -41,18 +41,19 @@ def test_a_score_that_does_not_come_out_again_is_bad(capsys):
 def test_a_record_of_another_machine_may_differ_as_seeds_do():
     records = [train(tiny(seed=seed), "own") for seed in range(3)]
     there = records[0]["env"] | {"device": "another"}
-    found = verify.again(change(tiny(seed=0), env=there))
+    found = verify.train_again(change(tiny(seed=0), env=there))
     sd = np.std([100 * r["test"]["accuracy"] for r in records], ddof=1)
     assert found.allowed == pytest.approx(max(1, 4 * 2 ** 0.5 * sd))
 
 
 def test_a_torn_record_and_one_that_diverges_are_told(capsys):
     record = train(tiny(), "own")
-    assert verify.stored("own") == 0
+    assert verify.check_scores("own") == 0
     path = store.record_path("own", tiny().id)
     path.write_bytes(path.read_bytes()[:-9])
-    assert verify.stored("own") == 1
-    assert not verify.again(record | {"run": tiny(lr=1e11).as_dict(), "id": tiny(lr=1e11).id}).good
+    assert verify.check_scores("own") == 1
+    other = record | {"run": tiny(lr=1e11).as_dict(), "id": tiny(lr=1e11).id}
+    assert not verify.train_again(other).good
 
 
 def test_the_sample_is_spread_and_within_its_minutes():
@@ -80,9 +81,9 @@ def test_an_interrupted_check_goes_on(monkeypatch):
             raise KeyboardInterrupt
     monkeypatch.setattr(store, "save_checkpoint", stop_once)
     with pytest.raises(KeyboardInterrupt):
-        verify.again(record)
+        verify.train_again(record)
     assert "verify" in str(steps[0]) and "verify" not in str(checkpoints_dir("own", tiny().id))
-    assert verify.again(record).points == 0
+    assert verify.train_again(record).points == 0
 
 
 def test_no_record_at_all(capsys):

@@ -11,10 +11,11 @@ import torch
 from helpers import tiny, weights
 
 from attnlib.__main__ import main
-from attnlib.experiments import modelcard, store
+from attnlib.experiments import published
 from attnlib.experiments import weights as files
-from attnlib.experiments.grid import load_model
-from attnlib.paths import REPO, checkpoints_dir, data_dir
+from attnlib.experiments.weights import load_model
+from attnlib.settings import REPO, checkpoints_dir, data_dir
+from attnlib.training import store
 from attnlib.training.trainer import train
 
 COMMITTED = REPO / "results" / "weights"
@@ -152,13 +153,15 @@ def test_the_committed_files_are_those_of_the_index():
     for row in INDEX["weights"]:
         raw = (COMMITTED / row["file"]).read_bytes()
         assert hashlib.sha256(raw).hexdigest() == row["sha256"] and len(raw) == row["bytes"]
-        assert modelcard.wrong(row) == ""
+        assert published.problem_of(row) == ""
         assert load_model(row["id"])(torch.zeros(1, 3, 32, 32)).isfinite().all()
 
 
 def test_their_card_is_what_the_records_say(monkeypatch):
     monkeypatch.setenv("ATTNLIB_OUT", str(REPO))
-    assert (COMMITTED / "README.md").read_text() == modelcard.card(INDEX["weights"])
+    assert published.MARKS.search((COMMITTED / "README.md").read_text())[0] == (
+        f"<!-- weights -->\n{published.table_of(INDEX['weights'])}<!-- /weights -->")
+    assert [run.id for run in published.published()] == [row["id"] for row in INDEX["weights"]]
     for row in INDEX["weights"]:
         record = store.read_record(store.record_path("pilot", row["id"]))
         assert row["recorded"] == record["test"]["accuracy"]
@@ -177,6 +180,6 @@ def test_they_say_what_the_records_say(monkeypatch):
 
 def test_what_may_not_be_published():
     row = {"accuracy": 0.7, "recorded": 0.7, "bytes": 10}
-    assert modelcard.wrong(row) == ""
-    assert "0.20 points" in modelcard.wrong(row | {"accuracy": 0.698})
-    assert "bytes" in modelcard.wrong(row | {"bytes": 2_000_000})
+    assert published.problem_of(row) == ""
+    assert "0.20 points" in published.problem_of(row | {"accuracy": 0.698})
+    assert "bytes" in published.problem_of(row | {"bytes": 2_000_000})

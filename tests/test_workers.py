@@ -1,34 +1,32 @@
 """Executors: which GPU a worker gets, how workers end, and what their executors may throw."""
 import os
 import pickle
-import threading
 import time
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
 from helpers import tiny, train_module, where_am_i
 
-from attnlib.experiments import grid, store, workers
+from attnlib import files
+from attnlib.experiments import grid, workers
 from attnlib.experiments.grid import run_grid
+from attnlib.training import store
 from attnlib.training.trainer import train
 
 # --- One process a GPU ---
 
 
-@pytest.mark.parametrize(("allowed", "count", "jobs", "places"), [
-    (None, 0, 2, ["", ""]), (None, 1, 3, ["0", "0", "0"]), (None, 2, 2, ["0", "1"]),
-    (None, 2, 4, ["0", "1", "0", "1"]), ("3, 5", 2, 2, ["3", "5"]), ("3", 1, 2, ["3", "3"]),
-    ("GPU-a,GPU-b", 2, 2, ["GPU-a", "GPU-b"]), ("0,1,-1,2", 2, 3, ["0", "1", "0"]),
-    ("", 0, 2, ["", ""])])
-def test_the_workers_take_the_gpus_in_turn(monkeypatch, allowed, count, jobs, places):
+@pytest.mark.parametrize(("allowed", "count", "names"), [
+    (None, 0, []), (None, 2, ["0", "1"]), ("3, 5", 2, ["3", "5"]), ("GPU-a,GPU-b", 2,
+    ["GPU-a", "GPU-b"]), ("0,1,-1,2", 2, ["0", "1"]), ("", 0, [])])
+def test_the_gpus_are_those_that_this_process_may_use(monkeypatch, allowed, count, names):
     """Without a GPU at hand: torch's count is ours to set."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if allowed is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    assert workers.places(jobs) == places
+    assert workers.gpus() == names
 
 
 @pytest.mark.parametrize(("gpus", "runs", "jobs"), [(0, 5, 1), (1, 5, 1), (2, 5, 2), (8, 3, 3)])
@@ -49,7 +47,7 @@ def test_a_number_of_jobs_that_is_none_is_refused(monkeypatch, jobs):
 
 def test_every_worker_has_its_own_gpu_in_its_environment(monkeypatch):
     """Real processes; the names of the GPUs are made up, and no CUDA is asked."""
-    monkeypatch.setattr(workers, "places", lambda jobs: ["7", "9"])
+    monkeypatch.setattr(workers, "gpus", lambda: ["7", "9"])
     seen = {}
     with workers.pool(2) as executor:
         deadline = time.monotonic() + 60
@@ -57,18 +55,6 @@ def test_every_worker_has_its_own_gpu_in_its_environment(monkeypatch):
             answers = [executor.submit(where_am_i) for _ in range(4)]
             seen |= dict(a.result() for a in answers)
     assert sorted(seen.values()) == ["7", "9"] and os.getpid() not in seen
-
-
-def test_no_place_is_taken_twice(tmp_path):
-    got, threads = [], []
-    for _ in range(8):
-        threads.append(threading.Thread(target=lambda: got.append(workers.claim(tmp_path, 8))))
-        threads[-1].start()
-    for thread in threads:
-        thread.join()
-    assert sorted(got) == list(range(8))
-    with pytest.raises(RuntimeError, match="more workers than the 8"):
-        workers.claim(tmp_path, 8)
 
 
 # --- Ends ---
@@ -89,17 +75,17 @@ def test_leaving_with_an_exception_ends_workers_in_the_middle_of_their_work():
 
 def test_a_full_disk_stops_the_grid_and_leaves_a_lent_executor_alone(monkeypatch):
     def full(*args, **options):
-        raise store.Unwritable(store.runs_dir("smoke"), OSError(28, "No space left on device"))
+        raise files.Unwritable(store.runs_dir("smoke"), OSError(28, "No space left on device"))
     monkeypatch.setattr(workers, "train", full)
     with ThreadPoolExecutor(1) as executor:
-        with pytest.raises(store.Unwritable, match="results/runs/smoke: No space left on device"):
+        with pytest.raises(files.Unwritable, match="results/runs/smoke: No space left on device"):
             run_grid([tiny(seed=s) for s in range(3)], "smoke", executor=executor)
         assert executor.submit(int, "7").result() == 7
     assert not store.all_records("smoke")
 
 
 def test_a_full_disk_says_so_across_processes():
-    error = store.Unwritable(store.runs_dir("smoke"), OSError(28, "No space left on device"))
+    error = files.Unwritable(store.runs_dir("smoke"), OSError(28, "No space left on device"))
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert "No space left" in str(error) and "ATTNLIB_OUT" in str(error)
 
@@ -148,12 +134,3 @@ def test_a_busy_run_whose_holder_dies_is_done_in_the_end(monkeypatch, capsys):
     monkeypatch.setattr(workers, "train", busy_once)
     assert list(run_grid([first, second], "smoke").status) == ["done", "done"]
     assert asked == [0, 1, 0]
-
-
-def test_a_broken_pool_that_explains_nothing_is_given_up(capsys):
-    class Broken(ThreadPoolExecutor):
-        def submit(self, *args):
-            raise BrokenProcessPool("gone")
-    with Broken(1) as executor:
-        assert list(run_grid([tiny()], "smoke", executor=executor).status) == ["missing"]
-    assert "the executor broke 3 times in a row; 1 runs are left" in capsys.readouterr().out

@@ -5,7 +5,7 @@ Each finished run keeps, for every test image, the predicted class, its probabil
 import numpy as np
 import pandas as pd
 
-from ..experiments import store
+from ..training import store
 from .stats import CELL, NOTHING, cell_runs, compared, own_arms
 
 BINS = 15           # equal-width bins of the confidence, as is usual since Guo et al. 2017

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..experiments.grid import FOR_READING, arm_of, collect, resolve_profile
+from ..experiments.planning import FOR_READING, resolve_profile
+from ..experiments.reading import arm_of, collect
 from ..experiments.studies import PROFILES, margin_of
-from ..spec import parse
+from ..names import parse
 from ..training.recipes import RECIPES
 from ..training.trainer import about
 from . import stats

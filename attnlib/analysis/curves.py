@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ..experiments.grid import histories
+from ..experiments.reading import histories
 from .stats import CELL, MIN_SEEDS, NOTHING, Effect, all_seeds, compared, mean_effect
 
 # Validation accuracies, from the data set and the length of training alone, the same for all

@@ -4,7 +4,8 @@ from functools import cache
 
 import numpy as np
 
-from ..experiments.grid import arm_of, histories, study
+from ..experiments.planning import study
+from ..experiments.reading import arm_of, histories
 from . import curves, stats
 from .costs import cost_of
 from .stats import CELL, NOTHING, Effect

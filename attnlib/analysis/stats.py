@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from ..blocks import REPLICAS
-from ..experiments.grid import collect
+from ..experiments.reading import collect
 from ..experiments.studies import CONTROLS, margin_of
-from ..spec import parse
+from ..names import parse
 from .inference import Effect, dunnett, seeds_needed, t_half_width, welch
 
 MIN_SEEDS = 3          # below this no interval is given

@@ -11,12 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..data.arrays import DataMissing
 from ..data.batches import Batches
-from ..data.datasets import DATASETS, DataMissing, Dataset, load_dataset
-from ..experiments import store
+from ..data.datasets import DATASETS, Dataset, load_dataset
 from ..networks.build import build_model
 from ..networks.cost import cost
-from ..paths import out_dir, shown
+from ..settings import out_dir, shown
+from ..training import store
 from ..training.run import Run
 from ..training.trainer import Trainer, environment, machine
 from . import measure

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from ..paths import REPO
+from ..settings import REPO
 
 
 def wait_for(device: str) -> None:

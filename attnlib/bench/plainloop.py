@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from ..data.datasets import Dataset
-from ..spec import derive
+from ..names import derive
 from ..training.optim import make_optimizer, set_lr
 from ..training.run import Run
 from ..training.trainer import machine, model_of

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from ..analysis.words import interval, name, plural
 from ..blocks import ATTENTION
-from ..experiments import store
 from ..figures import plots
+from ..training import store
 from .bench import bench_dir
 from .measure import ratio, spread
 
@@ -163,7 +163,8 @@ class SameAccuracy(NamedTuple):
 def same_accuracy(r: dict) -> SameAccuracy:
     import numpy as np
 
-    from ..analysis.stats import MIN_SEEDS, t_half_width
+    from ..analysis.inference import t_half_width
+    from ..analysis.stats import MIN_SEEDS
     ours, plain = (100 * np.array(r["accuracy"][k]) for k in ("ours", "plain"))
     gaps, n = ours - plain, len(ours)
     half = t_half_width(gaps.std(ddof=1), n) if n >= MIN_SEEDS else math.nan

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..paths import shown
+from ..settings import shown
 
 SPLITS = ("train", "val", "test")
 SIDES = range(28, 65)               # pixels a side that the networks are made for

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..spec import choose, derive
+from ..names import choose, derive
 from .augment import AUGMENTATIONS, crop_flip
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..paths import data_dir as default_data_dir
-from ..paths import shown
-from ..spec import choose, derive, form, option_defaults, parse, take_options
+from ..names import choose, derive, form, option_defaults, parse, take_options
+from ..settings import data_dir as default_data_dir
+from ..settings import shown
 from . import shapetex
 from .arrays import (
     SPLITS,
@@ -23,7 +23,7 @@ from .arrays import (
     read_npz,
     stratified_order,
 )
-from .fetch import SOURCES, fetch
+from .download import SOURCES, download
 from .own import OWN, canonical, without_place
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -89,8 +89,7 @@ def canonical_dataset(name: str, data_dir: str | Path | None = None) -> str:
     defaults = SHAPETEX_OPTIONS if base == "shapetex" else {}
     options = take_options("data set", base, given, defaults)
     for key, value in options.items():
-        check = shapetex._check_choice if key in shapetex.CHOICES else shapetex._check_range
-        check(key, value)
+        shapetex.check_option(key, value)
     return form(base, options)
 
 
@@ -103,7 +102,7 @@ def load_dataset(name: str, data_dir: str | Path | None = None, download: bool =
                  sizes: dict[str, int] | None = None) -> Dataset:
     """The data set ``name``: ``shapetex`` (options ``rho distractors contrast clutter label``),
     ``cifar10``, ``cifar100``, ``fashionmnist``; or your own, ``folder:PATH`` (options ``size
-    channels``) and ``npz:PATH``, see `attnlib.own`.
+    channels``) and ``npz:PATH``, see `data.own`.
 
     ``sizes`` limits how many ShapeTex images are made a split (they are made on the spot; a prefix
     of fewer is a prefix of more). Raises ``ValueError`` for an unknown name, `DataBad` for a file
@@ -150,7 +149,7 @@ def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:
                             "background": part.background} for split, part in parts.items()})
 
 
-def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[str, np.ndarray]:
+def from_torchvision(name: str, row: Row, folder: Path, may_fetch: bool) -> dict[str, np.ndarray]:
     """The arrays in torchvision's files, fetched where they are not there or not whole."""
     if not row.torchvision:
         raise DataMissing(missing(name, folder, "no source is known"))
@@ -163,9 +162,9 @@ def from_torchvision(name: str, row: Row, folder: Path, download: bool) -> dict[
         parts = read()
     except Exception:       # RuntimeError is its word for "not there"; a half file raises any other
         try:
-            if not download or name not in SOURCES:
-                raise OSError("download=False" if not download else "no source is known") from None
-            fetch(name, folder)
+            if not may_fetch or name not in SOURCES:
+                raise OSError("download=False" if not may_fetch else "no source is known") from None
+            download(name, folder)
             parts = read()
         except (RuntimeError, OSError) as error:
             raise DataMissing(missing(name, folder, error)) from None

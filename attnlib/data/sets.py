@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .arrays import SPLITS, measured
+from .arrays import SPLITS, DataMissing, measured
 from .batches import Batches
-from .datasets import DATASETS, DataMissing, Dataset, load_dataset
+from .datasets import DATASETS, Dataset, load_dataset
 from .shapetex import CLASS_NAMES, make_shapetex
 
 MADE = {"train": 2000, "val": 500, "test": 1000}          # of ShapeTex, to look at

@@ -9,50 +9,26 @@ cause at a time; all else stays bit-identical. Prior art: BAM 1907.09701, Waterb
 Lengths are in 1/32 of the image's side (pixels at the default size), grey levels in 0..1.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
 
+from ..names import choose
+from .sprites import (
+    HALF_DISC,
+    SHAPES,
+    TARGETS,
+    TEXTURES,
+    Sprite,
+    distance,
+    length,
+    local,
+    paint,
+    pixels,
+)
 
-def _length(x, y):
-    return np.sqrt(x * x + y * y)
-
-
-def _box(x, y, half_x, half_y):
-    x, y = abs(x) - half_x, abs(y) - half_y
-    return _length(np.maximum(x, 0), np.maximum(y, 0)) + np.minimum(np.maximum(x, y), 0)
-
-
-class Shape(NamedTuple):
-    """A row of SHAPES."""
-
-    sdf: Callable  # signed distance at (x, y), negative inside; never above the true distance
-    k: float  # the sdf's r = k * the drawn radius; k gives all shapes the same mean area
-    reach: float  # radius of the bounding circle, in units of the sdf's r
-
-
-# k = 0.92 (the disc's mean area is then 12 % of the image) times the closed form for equal areas.
-# Measured on 10,000 default images: 11.9 % on average, by shape 11.8 (triangle, which is cut off
-# by the border most) to 12.0 % (ring).
-SHAPES = {
-    "disc": Shape(lambda x, y, r: _length(x, y) - r, 0.92, 1.0),
-    "square": Shape(lambda x, y, r: _box(x, y, r, r), 0.815, 1.415),
-    "triangle": Shape(  # r is the inradius
-        lambda x, y, r: np.maximum(y, 0.75**0.5 * abs(x) - 0.5 * y) - r, 0.716, 2.0
-    ),
-    "ring": Shape(lambda x, y, r: abs(_length(x, y) - 0.75 * r) - 0.25 * r, 1.062, 1.0),
-    "plus": Shape(
-        lambda x, y, r: np.minimum(_box(x, y, r, 0.36 * r), _box(x, y, 0.36 * r, r)), 1.061, 1.063
-    ),
-    "half_disc": Shape(  # never a target; centred on its centroid
-        lambda x, y, r: np.maximum(_length(x, y + 0.4244 * r) - r, -0.4244 * r - y), 1.301, 1.087
-    ),
-}
-TARGETS = ("disc", "square", "triangle", "ring", "plus")
-HALF_DISC = len(TARGETS)
-TEXTURES = {"striped": 4.0, "checked": 6.0}  # period
 CLASS_NAMES = tuple(f"{texture} {shape}" for texture in TEXTURES for shape in TARGETS)
 
 CHUNK = 1000  # images drawn together; a part of the data set's identity, as is FACTORS' order
@@ -73,9 +49,8 @@ def _between(u, low: float, high: float):
 
 
 SPLITS = {  # how the style follows the class y [n]; u [n, 2] is uniform in 0..1
-    "train": lambda y, u, rho: np.where(u[:, 1] < rho, y, _pick(u[:, 0], 10)),
-    "val": lambda y, u, rho: np.where(u[:, 1] < rho, y, _pick(u[:, 0], 10)),
-    "test": lambda y, u, rho: np.where(u[:, 1] < rho, y, _pick(u[:, 0], 10)),
+    **dict.fromkeys(("train", "val", "test"),
+                    lambda y, u, rho: np.where(u[:, 1] < rho, y, _pick(u[:, 0], 10))),
     "flip": lambda y, u, rho: (y + 1 + _pick(u[:, 0], 9)) % 10,
     "uniform": lambda y, u, rho: _pick(u[:, 0], 10),
 }
@@ -100,40 +75,20 @@ RANGES = {
 
 
 class ShapeTex(NamedTuple):
-    """n images with their causes; see `make_shapetex`."""
-
-    images: np.ndarray  # uint8 [n, size, size, 3]
-    labels: np.ndarray  # int64 [n]
-    mask: np.ndarray  # bool [n, size, size], the object
-    distractor_mask: np.ndarray  # bool [n, size, size], all distractors
-    background: np.ndarray  # int64 [n], style 0..9 = hue + 5 * direction of the grating
-
-
-class Sprite(NamedTuple):
-    """Things to paint, one row for each image."""
-
-    shape: np.ndarray  # int, row of SHAPES
-    texture: np.ndarray  # int, row of TEXTURES
-    amplitude: np.ndarray  # of the texture; 0 = flat
-    radius: np.ndarray
-    turn: np.ndarray  # radians
-    centre: np.ndarray  # [..., 2], x and y
-    phase: np.ndarray  # [..., 2], in periods
-    colour: np.ndarray  # [..., 3]
+    """n images with their causes: ``images`` uint8 [n, size, size, 3], ``labels`` int64 [n], the
+    object's ``mask`` and that of all distractors, bool [n, size, size], and the ``background``'s
+    style int64 [n], 0..9 = hue + 5 * direction of the grating."""
+    images: np.ndarray
+    labels: np.ndarray
+    mask: np.ndarray
+    distractor_mask: np.ndarray
+    background: np.ndarray
 
 
-def make_shapetex(
-    n: int,
-    seed: int = 0,
-    split: str = "train",
-    rho: float = 0.0,
-    distractors: int = 2,
-    contrast: float = 0.5,
-    clutter: float = 1.0,
-    size: int = 32,
-    label: str = "object",
-    intervene: str | Iterable[str] = (),
-) -> ShapeTex:
+def make_shapetex(n: int, seed: int = 0, split: str = "train", rho: float = 0.0,
+                  distractors: int = 2, contrast: float = 0.5, clutter: float = 1.0,
+                  size: int = 32, label: str = "object",
+                  intervene: str | Iterable[str] = ()) -> ShapeTex:
     """n images of one split, the same on every call; the first k of them are `make_shapetex(k)`.
 
     rho: probability that the style is set to the class, else it is uniform ("flip", where they
@@ -147,10 +102,10 @@ def make_shapetex(
     """
     wanted = (intervene,) if isinstance(intervene, str) else tuple(intervene)
     for name, value in [("split", split), ("label", label), *(("intervene", w) for w in wanted)]:
-        _check_choice(name, value)
+        check_option(name, value)
     numbers = (n, seed, rho, distractors, contrast, clutter, size)
     for name, value in zip(RANGES, numbers, strict=True):
-        _check_range(name, value)
+        check_option(name, value)
     chunks = []
     for start in range(0, n, CHUNK):
         streams = _streams(seed, split, start // CHUNK)
@@ -163,12 +118,11 @@ def make_shapetex(
     return ShapeTex(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
 
 
-def _check_choice(name: str, value: str) -> None:
-    if value not in CHOICES[name]:
-        raise ValueError(f"unknown {name} {value!r}; choose from: {', '.join(CHOICES[name])}")
-
-
-def _check_range(name: str, value: float) -> None:
+def check_option(name: str, value) -> None:
+    """``ValueError`` that lists the choices or the range of an option of `make_shapetex`."""
+    if name in CHOICES:
+        choose(name, value, CHOICES[name])
+        return
     low, high, kind = RANGES[name]
     if not (isinstance(value, kind) and low <= value <= high):
         noun = "an integer" if kind is Integral else "a number"
@@ -189,10 +143,6 @@ def _labels(rng: np.random.Generator) -> np.ndarray:
     return rng.random((CHUNK // 10, 10)).argsort(axis=1).reshape(-1)
 
 
-def _pixels(size: int) -> np.ndarray:
-    return (np.arange(size) + 0.5) * 32 / size
-
-
 def _background(streams, y, split, rho, clutter, size, wanted) -> tuple[np.ndarray, np.ndarray]:
     """Style [n] and its float32 image [n, size, size, 3]: hue, noise and a weak grating."""
     u = streams["style"].random((len(y), 4))
@@ -202,7 +152,7 @@ def _background(streams, y, split, rho, clutter, size, wanted) -> tuple[np.ndarr
     image = _noise(streams[field], len(y), size, clutter)
     hue = 2 * np.pi * ((style % 5)[:, None] / 5 + np.arange(3) / 3)  # [n, 3]
     image += (0.5 + HUE * np.cos(hue)).astype(np.float32)[:, None, None]
-    at = _pixels(size) / GRATING_PERIOD + u[:, 3:]
+    at = pixels(size) / GRATING_PERIOD + u[:, 3:]
     wave = (GRATING * np.sin(2 * np.pi * at)).astype(np.float32)  # [n, size]
     upright = (style >= 5)[:, None, None]
     image += np.where(upright, wave[:, None, :], wave[:, :, None])[..., None]
@@ -217,7 +167,7 @@ def _noise(rng: np.random.Generator, n: int, size: int, clutter: float) -> np.nd
     image = np.zeros((n, size, size, 3), np.float32)
     for (cell, _, sd), shape, part in zip(OCTAVES, shapes, parts, strict=True):
         lattice = (clutter * sd * part).astype(np.float32).reshape(n, *shape)
-        at = _pixels(size) / cell
+        at = pixels(size) / cell
         low = at.astype(np.int64)
         t = (at - low).astype(np.float32)[:, None]
         # Lerps, not matrix products: BLAS may round otherwise when n changes.
@@ -265,65 +215,17 @@ def _place(thing: Sprite, others: Sprite) -> tuple[np.ndarray, np.ndarray]:
     reach = reach * others.radius  # [n, count]
     # They may come nearer to the object's stand-in under "texture_only", but not touch it.
     stand_in = thing._replace(shape=np.full_like(thing.shape, HALF_DISC))
-    x, y = _local(thing, *np.moveaxis(tries.reshape(n, -1, 2), 2, 0))
-    room = np.minimum(_distance(thing, x, y) - GAP, _distance(stand_in, x, y) - 1)
+    x, y = local(thing, *np.moveaxis(tries.reshape(n, -1, 2), 2, 0))
+    room = np.minimum(distance(thing, x, y) - GAP, distance(stand_in, x, y) - 1)
     clear = room.reshape(n, count, TRIES) > reach[..., None]
     centre, placed = np.zeros((n, count, 2)), np.zeros((n, count), bool)
     for j in range(count):
         step = tries[:, j, :, None] - centre[:, None, :j]  # [n, TRIES, j, 2]
-        apart = _length(step[..., 0], step[..., 1]) > (reach[:, :j] + reach[:, j, None])[:, None]
+        apart = length(step[..., 0], step[..., 1]) > (reach[:, :j] + reach[:, j, None])[:, None]
         free = clear[:, j] & (apart | ~placed[:, None, :j]).all(axis=2)
         placed[:, j] = free.any(axis=1)
         centre[:, j] = tries[np.arange(n), j, free.argmax(axis=1)]
     return centre, placed
-
-
-def _column(values: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """[n] -> [n, 1, ...], of the rank and type of `like`."""
-    return values.astype(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
-
-
-def _local(thing: Sprite, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points in the sprite's frame, [n, ...]."""
-    x, y = x - _column(thing.centre[:, 0], x), y - _column(thing.centre[:, 1], y)
-    cos, sin = _column(np.cos(thing.turn), x), _column(np.sin(thing.turn), x)
-    return cos * x + sin * y, cos * y - sin * x
-
-
-def _distance(thing: Sprite, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Signed distance of local points [n, ...] to the outline."""
-    out = np.empty_like(x)
-    for number, shape in enumerate(SHAPES.values()):
-        rows = np.flatnonzero(thing.shape == number)
-        out[rows] = shape.sdf(x[rows], y[rows], _column(shape.k * thing.radius[rows], x))
-    return out
-
-
-def _texture(thing: Sprite, x: np.ndarray, y: np.ndarray, scale: float) -> np.ndarray:
-    """Stripes or checker at local points, -1..1 with edges one pixel wide."""
-    period = _column(np.array(list(TEXTURES.values()))[thing.texture], x)
-    waves = []
-    for t, phase in ((x, thing.phase[:, 0]), (y, thing.phase[:, 1])):
-        t = t / period + _column(phase, t)
-        triangle = 4 * abs(t - np.floor(t) - np.float32(0.5)) - 1
-        waves.append(np.clip(triangle * (period * np.float32(scale / 2)), -1, 1))
-    return np.where(_column(thing.texture == 1, x) > 0, waves[0] * waves[1], waves[1])
-
-
-def _paint(image: np.ndarray, thing: Sprite, shown: np.ndarray) -> np.ndarray:
-    """Paint the sprites of the rows `shown` [n] on image [n, size, size, 3], in place; the mask."""
-    size = image.shape[1]
-    at = _pixels(size).astype(np.float32)
-    x, y = _local(thing, at[None, None, :], at[None, :, None])
-    alpha = np.clip(0.5 - _distance(thing, x, y) * np.float32(size / 32), 0, 1) * _column(shown, x)
-    alpha = alpha[..., None]
-    grey = _column(thing.amplitude, x) * _texture(thing, x, y, size / 32)
-    colour = thing.colour.astype(np.float32)[:, None, None]
-    # This form, unlike image + alpha * (paint - image), is exact where alpha is 1: what lies below
-    # a thing cannot turn over a rounding.
-    image *= 1 - alpha
-    image += alpha * (colour + grey[..., None])
-    return alpha[..., 0] > 0.5
 
 
 def _compose(image, thing, others, placed, wanted) -> tuple[np.ndarray, np.ndarray]:
@@ -335,9 +237,9 @@ def _compose(image, thing, others, placed, wanted) -> tuple[np.ndarray, np.ndarr
     placed = placed & ("remove_distractors" not in wanted)
     distractor_mask = np.zeros(image.shape[:3], bool)
     for j in range(placed.shape[1]):
-        distractor_mask |= _paint(image, Sprite(*(v[:, j] for v in others)), placed[:, j])
+        distractor_mask |= paint(image, Sprite(*(v[:, j] for v in others)), placed[:, j])
     shown = np.full(len(image), "remove_object" not in wanted)
-    return _paint(image, thing, shown), distractor_mask
+    return paint(image, thing, shown), distractor_mask
 
 
 def _expose(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

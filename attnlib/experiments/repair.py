@@ -1,62 +1,48 @@
 """Looks through what is stored, and puts right what kills and bad disks have left."""
-import hashlib
-import os
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from ..paths import checkpoints_dir, runs_dir, shown
-from . import mirror, store
+from ..files import free_name, half_files, sha256_of
+from ..settings import checkpoints_dir, runs_dir, shown
+from ..training import store
 
 
 class Finding(NamedTuple):
-    """One thing that is not as it should be. ``kind`` is a row of FIXES."""
+    """One thing that is not as it should be. ``kind`` is a row of FIXES, or can only be told."""
     kind: str
     path: Path
     says: str
 
 
-TORN = "the record is torn or was changed"
-
-
-def retire(path: Path) -> None:
-    """Move a failed run's record out of the way, in the mirror too: none is brought back."""
-    path.rename(store.free_name(path, ".failed"))
-    mirror.forget(path)
-
-
-FIXES = {           # what `repair` does, and its word for it; what is not here it can only tell
-    "corrupt": ("set aside", lambda path: path.rename(store.free_name(path, ".corrupt"))),
-    "failed": ("planned again", retire),
-    "leftover": ("removed", mirror.drop),
+FIXES = {           # what `repair` does, and its word for it
+    "corrupt": ("set aside", lambda path: path.rename(free_name(path, ".corrupt"))),
+    "failed": ("planned again", lambda path: path.rename(free_name(path, ".failed"))),
+    "leftover": ("removed", Path.unlink),
 }
 
 
 def known_ids(profile: str) -> list[str]:
     """The ids of which there is any file, in order: records, their arrays, checkpoints."""
-    names = set()
-    for folder in (runs_dir(profile), checkpoints_dir(profile, "x").parent):
-        names |= set(os.listdir(folder)) if folder.is_dir() else set()
-    return sorted({name.lstrip(".").split(".")[0] for name in names} - {""})
+    folders = runs_dir(profile), checkpoints_dir(profile, "x").parent
+    names = [path.name for folder in folders for path in folder.glob("*")]
+    return sorted({name.lstrip(".").split(".")[0] for name in names})
 
 
 def findings(profile: str, run_id: str) -> list[Finding]:
     """What is wrong with the files of one run. Reads, and changes nothing."""
     folder, path = checkpoints_dir(profile, run_id), store.record_path(profile, run_id)
-    found = [Finding("leftover", place / name, "half a file, of a process that was killed")
-             for place, start in ((runs_dir(profile), f".{run_id}."), (folder, "."))
-             for name in sorted(os.listdir(place) if place.is_dir() else ())
-             if name.startswith(start) and name.endswith(".tmp")]
-    record = None
-    if path.exists():
-        record = store.checked(path.read_bytes(), run_id) if path.is_file() else None
-        if record is None:
-            found.append(Finding("corrupt", path, TORN))
-        else:
-            found += of_record(profile, record)
+    halves = half_files(runs_dir(profile), f".{run_id}.") + half_files(folder, ".")
+    found = [Finding("leftover", half, "half a file, of a process that was killed")
+             for half in halves]
+    record = store.checked(path.read_bytes(), run_id) if path.is_file() else None
+    if record:
+        found += of_record(profile, record)
+    elif path.exists():
+        found.append(Finding("corrupt", path, "the record is torn or was changed"))
     for pattern in (store.CHECKPOINT, store.WEIGHTS):
         for file in store.list_files(folder, pattern):
-            if digest_of(file) != pattern.fullmatch(file.name)[2]:
+            if sha256_of(file) != pattern.fullmatch(file.name)[2]:
                 found.append(Finding("corrupt", file, "its SHA-256 is not the one in its name"))
             elif pattern is store.CHECKPOINT and record and record["status"] != "failed":
                 found.append(Finding("leftover", file, "a state of a run that is finished"))
@@ -72,24 +58,19 @@ def of_record(profile: str, record: dict) -> list[Finding]:
         file = path.with_suffix(".cam.npz" if kind == "cam" else ".npz")
         if not file.is_file():
             found.append(Finding("missing", file, "it is missing"))
-        elif digest_of(file) != digest:
+        elif sha256_of(file) != digest:
             found.append(Finding("corrupt", file, "its SHA-256 is not the one in the record"))
     return found
-
-
-def digest_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def check(profile: str) -> tuple[int, int]:
     """Print what is wrong with a profile's files and change nothing: (good records, findings)."""
     good = bad = 0
     for run_id in known_ids(profile):
-        found = findings(profile, run_id)
+        found, path = findings(profile, run_id), store.record_path(profile, run_id)
         for finding in found:
             print(f"{shown(finding.path)}: {finding.says}")
-        path = store.record_path(profile, run_id)
-        good += path.exists() and Finding("corrupt", path, TORN) not in found
+        good += path.exists() and ("corrupt", path) not in [f[:2] for f in found]
         bad += len(found)
     return good, bad
 
@@ -100,20 +81,13 @@ def repair(profile: str, dry_run: bool = False) -> Counter:
     work on is left to it. ``dry_run``: only say what would be done."""
     counts = Counter()
     for run_id in known_ids(profile):
-        if dry_run:
-            found = findings(profile, run_id)
-        elif findings(profile, run_id):
+        found = findings(profile, run_id)
+        if found and not dry_run:
             try:
-                with store.lock(profile, run_id, tidy=False):
-                    found = findings(profile, run_id)        # again: now nobody else changes them
-                    for finding in found:
-                        if finding.kind in FIXES:
-                            FIXES[finding.kind][1](finding.path)
+                found = mend(profile, run_id)
             except store.Busy as error:
                 print(f"left alone: {error}")
                 continue
-        else:
-            continue
         for finding in found:
             word = FIXES[finding.kind][0] if finding.kind in FIXES else "left"
             print(f"{shown(finding.path)}: {finding.says}; {'would be ' * dry_run}{word}")
@@ -121,8 +95,16 @@ def repair(profile: str, dry_run: bool = False) -> Counter:
     return counts
 
 
+def mend(profile: str, run_id: str) -> list[Finding]:
+    """Put right what is wrong with one run while nobody else can change it; what it was."""
+    with store.lock(profile, run_id, tidy=False):
+        found = findings(profile, run_id)
+        for finding in found:
+            if finding.kind in FIXES:
+                FIXES[finding.kind][1](finding.path)
+    return found
+
+
 def kept_aside(profile: str) -> int:
     """How many files were set aside in a profile's folder of records."""
-    folder = runs_dir(profile)
-    names = os.listdir(folder) if folder.is_dir() else ()
-    return sum(name.endswith((".corrupt", ".failed")) for name in names)
+    return sum(path.suffix in (".corrupt", ".failed") for path in runs_dir(profile).glob("*"))

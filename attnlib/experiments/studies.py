@@ -3,7 +3,7 @@ import os
 from typing import NamedTuple
 
 from ..blocks import ATTENTION
-from ..spec import choose
+from ..names import choose
 from ..training.run import Run
 
 
@@ -42,6 +42,10 @@ class Plan(NamedTuple):
     own: dict = {}
     turn: int = 0
     first_seed: int = 0
+
+    @property
+    def seed_list(self) -> range:
+        return range(self.first_seed, self.first_seed + self.seeds)
 
 
 class Study(NamedTuple):

@@ -2,29 +2,29 @@
 
 A record made on a machine of this kind must come out the same; one made elsewhere within what
 seeds do to it, since other kernels round otherwise and rounding grows as the training goes on."""
+import contextlib
 import math
 import os
 import shutil
-from contextlib import contextmanager
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from ..paths import checkpoints_dir, out_dir, runs_dir
-from ..spec import derive
+from ..names import derive
+from ..settings import checkpoints_dir, runs_dir
+from ..training import store
 from ..training.run import Run
 from ..training.trainer import surroundings, train
-from . import store
-from .grid import outdated
+from .reading import outdated
 from .repair import check
 
+ASIDE = "verify"    # the profile that what is trained again goes to, until it is compared
 KIND = ("device", "precision", "channels_last", "torch")    # equal: the same numbers are expected
 SAME = 0.05         # points of accuracy on such a machine: five of 10,000 images
 NOISE = 4.0         # standard deviations of a difference of two seeds, on any other
 LEAST = 1.0         # points: the floor of that, where an arm has too few seeds to know its sd
-
-
 BAD = ("BAD: the code, or a library of the same version built otherwise, computes differently now; "
        "compare the record's env and commit with yours")
 
@@ -42,7 +42,24 @@ class Outcome(NamedTuple):
         return abs(self.points) <= self.allowed
 
 
-def stored(profile: str) -> int:
+def verify(profile: str, minutes: float = 10.0, seed: int = 0) -> int:
+    """Both checks of a profile, a line a run; how many things are wrong."""
+    bad = check_scores(profile)
+    records = sample(profile, minutes, seed)
+    if not records:
+        print(f"{profile}: no finished record to train again")
+    for k, record in enumerate(records, 1):
+        print(f"training again {k} of {len(records)}: {record['id']}, {record['seconds'] / 60:.1f} "
+              "min when it was recorded", flush=True)
+        found = train_again(record)
+        print(f"{found.id}: test accuracy {found.points:+.2f} points from the record (allowed "
+              f"±{found.allowed:.2f}), losses within {found.loss:.1e}: "
+              f"{'good' if found.good else BAD}", flush=True)
+        bad += not found.good
+    return bad
+
+
+def check_scores(profile: str) -> int:
     """Print what is wrong with a profile's records, their files and the scores in them; how many
     things. The test accuracy is counted again from the stored predictions."""
     good, bad = check(profile)
@@ -50,9 +67,9 @@ def stored(profile: str) -> int:
         arrays = store.read_arrays(profile, record["id"], record["arrays"].get("predictions"))
         if record["status"] != "done" or not arrays:
             continue
-        again = float((arrays["prediction"] == arrays["label"]).mean())
-        if abs(again - record["test"]["accuracy"]) > 1e-6:
-            print(f"{record['id']}: the predictions give {again:.4f}, the record says "
+        counted = float((arrays["prediction"] == arrays["label"]).mean())
+        if abs(counted - record["test"]["accuracy"]) > 1e-6:
+            print(f"{record['id']}: the predictions give {counted:.4f}, the record says "
                   f"{record['test']['accuracy']:.4f}")
             bad += 1
     print(f"{profile}: {good} good records, {bad} things to see to", flush=True)
@@ -60,44 +77,47 @@ def stored(profile: str) -> int:
 
 
 def sample(profile: str, minutes: float, seed: int = 0) -> list[dict]:
-    """Finished, current records that together trained for about ``minutes``, or the quickest: in an
-    order drawn from ``seed``, those of this kind of machine first, and of every data set, network
-    and block one before a second of any."""
+    """Finished, current records that together trained for about ``minutes``, or the quickest: those
+    of this kind of machine first, and of every data set, network and block one before a second of
+    any; otherwise in an order drawn from ``seed``."""
     here = surroundings()
     records = [r for r in store.all_records(profile) if r["status"] == "done" and not outdated(r)]
+    if not records:
+        return []
     records.sort(key=lambda r: derive("verify", seed, r["id"]))
     records.sort(key=lambda r: not same_kind(r["env"], here))            # stable: keeps the draw
-    seen, turn = {}, {}
+    turns, turn = Counter(), {}
     for record in records:
         run = Run(**record["run"])
         kind = run.dataset, run.backbone, run.attention
-        turn[record["id"]] = seen[kind] = seen.get(kind, -1) + 1
+        turn[record["id"]] = turns[kind]
+        turns[kind] += 1
     records.sort(key=lambda r: (not same_kind(r["env"], here), turn[r["id"]]))
     chosen, left = [], 60 * minutes
     for record in records:
         if record["seconds"] <= left:
             chosen.append(record)
             left -= record["seconds"]
-    return chosen or records[:1] and [min(records, key=lambda r: (
-        not same_kind(r["env"], here), r["seconds"]))]
+    if chosen:
+        return chosen
+    return [min(records, key=lambda r: (not same_kind(r["env"], here), r["seconds"]))]
 
 
 def same_kind(env: dict, here: dict) -> bool:
     return all(env.get(key) == here.get(key) for key in KIND)
 
 
-def again(record: dict) -> Outcome:
+def train_again(record: dict) -> Outcome:
     """Train a record's run again, aside, with the record's number of threads, and compare. What is
     stored stays as it is; an interrupted check goes on where it was."""
     run, threads = Run(**record["run"]), torch.get_num_threads()
     if record["env"]["device"] == surroundings()["device"]:
         torch.set_num_threads(record["env"]["threads"])
     try:
-        with aside():
-            fresh = train(run, record["profile"])
-            forget(record["profile"], run.id)               # or the next check would train nothing
+        fresh = train(run, ASIDE)
     finally:
         torch.set_num_threads(threads)
+    forget(run.id)                                       # or the next check would train nothing
     if fresh["status"] != "done":
         return Outcome(run.id, math.nan, math.nan, 0.0)
     losses = [[epoch["loss"] for epoch in r["history"]] for r in (fresh, record)]
@@ -107,25 +127,13 @@ def again(record: dict) -> Outcome:
     return Outcome(run.id, points, gap, SAME if same else seed_noise(record))
 
 
-@contextmanager
-def aside():
-    """Results go to a folder of their own meanwhile."""
-    before = os.environ.get("ATTNLIB_OUT")
-    os.environ["ATTNLIB_OUT"] = str(out_dir() / "results" / "executed" / "verify")
-    try:
-        yield
-    finally:
-        del os.environ["ATTNLIB_OUT"]
-        if before is not None:
-            os.environ["ATTNLIB_OUT"] = before
-
-
-def forget(profile: str, run_id: str) -> None:
-    """Remove a run's record, arrays and weights."""
-    for entry in os.scandir(runs_dir(profile)):
-        if entry.name.startswith(f"{run_id}."):
-            os.unlink(entry)
-    shutil.rmtree(checkpoints_dir(profile, run_id), ignore_errors=True)
+def forget(run_id: str) -> None:
+    """Remove the record, arrays and weights of what was trained aside."""
+    for ending in (".json", ".npz"):
+        (runs_dir(ASIDE) / f"{run_id}{ending}").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):                   # another check is at work there
+        os.rmdir(runs_dir(ASIDE))
+    shutil.rmtree(checkpoints_dir(ASIDE, run_id), ignore_errors=True)
 
 
 def seed_noise(record: dict) -> float:
@@ -136,20 +144,3 @@ def seed_noise(record: dict) -> float:
             if r["status"] == "done" and arm(r) == arm(record)]
     spread = float(np.std(mine, ddof=1)) if len(mine) > 2 else 0.0
     return max(LEAST, NOISE * math.sqrt(2) * spread)
-
-
-def verify(profile: str, minutes: float = 10.0, seed: int = 0) -> int:
-    """Both checks of a profile, a line a run; how many things are wrong."""
-    bad = stored(profile)
-    records = sample(profile, minutes, seed)
-    if not records:
-        print(f"{profile}: no finished record to train again")
-    for k, record in enumerate(records, 1):
-        print(f"training again {k} of {len(records)}: {record['id']}, {record['seconds'] / 60:.1f} "
-              "min when it was recorded", flush=True)
-        found = again(record)
-        print(f"{found.id}: test accuracy {found.points:+.2f} points from the record (allowed "
-              f"±{found.allowed:.2f}), losses within {found.loss:.1e}: "
-              f"{'good' if found.good else BAD}", flush=True)
-        bad += not found.good
-    return bad

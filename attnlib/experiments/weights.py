@@ -7,18 +7,20 @@ test scores, and the SHA-256 of everything else in the file."""
 import hashlib
 import io
 import json
-import os
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from .. import files
 from ..data.arrays import Row
-from ..paths import REPO, checkpoints_dir, out_dir, plain, runs_dir, shown
+from ..settings import REPO, checkpoints_dir, out_dir, plain, runs_dir, shown
+from ..training import store
 from ..training.run import Run, canonical_json
 from ..training.trainer import about, network
-from . import store
+from .reading import outdated
 from .studies import PROFILES
 
 SCHEMA = 1
@@ -33,20 +35,17 @@ def weights_dir() -> Path:
 
 def exported() -> dict[str, Path]:
     """Id -> weight file, of those in ``results/weights``, the repository's own included."""
-    folders = dict.fromkeys((REPO / "results" / "weights", weights_dir()))
-    return {e.name[:-4]: Path(e.path) for folder in folders if folder.is_dir()
-            for e in sorted(os.scandir(folder), key=lambda e: e.name) if e.name.endswith(".npz")}
+    return {path.stem: path for folder in (REPO / "results" / "weights", weights_dir())
+            for path in sorted(folder.glob("*.npz"))}
 
 
 def recorded(profile: str | None = None) -> dict[str, list[str]]:
     """Id -> profiles with a record of that name, ``own`` first; of one profile where it is named.
     """
-    out: dict[str, list[str]] = {}
+    out = defaultdict(list)
     for name in [profile] if profile else ["own", *PROFILES]:
-        folder = runs_dir(name)
-        for entry in os.scandir(folder) if folder.is_dir() else ():
-            if entry.name.endswith(".json"):
-                out.setdefault(entry.name[:-5], []).append(name)
+        for path in runs_dir(name).glob("*.json"):
+            out[path.stem].append(name)
     return out
 
 
@@ -95,6 +94,14 @@ def find(run_or_id, profile: str | None = None) -> tuple[dict, dict]:
                       f"`python -m attnlib train {run_id} --weights` trains them")
 
 
+def load_model(run_or_id, profile: str | None = None) -> nn.Module:
+    """The trained network of a `Run`, an id or the beginning of one, or a file that ``export``
+    wrote; in eval mode, on the CPU, with ``classes``, ``mean``, ``std``, ``size`` and ``channels``
+    attached. ``LookupError`` where its weights are not here: it names the command that makes them.
+    """
+    return assembled(*find(run_or_id, profile))
+
+
 def header_of(record: dict) -> dict:
     """What a weight file says of itself, from the run's record."""
     return {key: record[key] for key in ("id", "run", "versions", "profile", "classes", "test")
@@ -126,7 +133,7 @@ def export(run_or_id, output: str | Path | None = None) -> Path:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, header=np.frombuffer(canonical_json(body).encode(), np.uint8),
                         **arrays)
-    store.write_atomic(path, buffer.getvalue())
+    files.write_atomic(path, buffer.getvalue())
     return path
 
 
@@ -149,7 +156,6 @@ def read(path: Path) -> tuple[dict, dict]:
     """(header, state dict of float32 tensors) of a weight file; nothing in it is ever executed.
     ``LookupError`` where there is none; ``ValueError`` where it is none of ours, was changed since
     it was written, or is of another version of its network."""
-    from .grid import outdated
     if not path.is_file():
         raise LookupError(f"no weight file {shown(path)}; weights are here of: "
                           f"{listed(usable()) or 'none'}")

@@ -2,7 +2,6 @@
 import contextlib
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -14,16 +13,15 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
-from multiprocessing import get_context
-from pathlib import Path
+from multiprocessing import current_process, get_context
 
 import torch
 
 from ..data.arrays import DataBad, DataMissing
+from ..training import store
 from ..training.run import Run
 from ..training.together import alike, fits, train_together
 from ..training.trainer import TimeUp, surroundings, train, versions
-from . import store
 
 TRIES = 3               # so often may an executor break unexplained, or a run kill its worker
 DEADLY = (f"its worker process died {TRIES} times, often for want of memory; use a smaller "
@@ -35,7 +33,7 @@ def attempt(fields: dict, profile: str, end: float | None = None) -> tuple[str, 
     faster), ``no data``, ``busy``, ``time up``, ``not begun`` or ``failed``, and a line for people.
     ``end``: the clock time to stop at, all saved. Takes and gives plain values, so that any
     ``concurrent.futures.Executor`` can carry it anywhere. A disk that takes nothing raises
-    `store.Unwritable`: no other run would fare better."""
+    `files.Unwritable`: no other run would fare better."""
     run = Run(**fields)
     deadline = None if end is None else time.monotonic() + end - time.time()
     if deadline is not None and time.monotonic() > deadline:
@@ -112,7 +110,7 @@ def side_by_side(todo, profile, end, executor, jobs):
     while todo and unexplained < TRIES:
         alone = [run for run in todo if deaths[run.id]]
         batch = alone or todo
-        marks = {run.id: store.mark(profile, run.id) for run in batch}
+        marks = {run.id: store.holder(profile, run.id) for run in batch}
         print(f"{len(batch)} runs" + (", one at a time: a worker died of one of them" if alone else
                                       "" if executor else f", {jobs} at a time"), flush=True)
         ended = set()
@@ -125,7 +123,7 @@ def side_by_side(todo, profile, end, executor, jobs):
         except BrokenExecutor:
             print("a worker process died; going on with what is left", flush=True)
             dead = [run for run in unfinished(batch, profile) if run.id not in ended
-                    and store.died(profile, run.id, marks[run.id])]
+                    and store.was_killed(profile, run.id, marks[run.id])]
             unexplained = 0 if dead else unexplained + 1
             for run in dead:
                 deaths[run.id] += 1
@@ -177,26 +175,18 @@ def pool(jobs: int):
 
     A worker ends itself when its parent is gone, or left this context with an exception."""
     context = get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)[::-1]
-    with tempfile.TemporaryDirectory(prefix="attnlib-") as folder:
-        executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=start,
-                                       initargs=(theirs, folder, places(jobs)))
-        try:
-            yield executor
-        except BaseException:
-            ours.close()                                 # they need not finish what they are at
-            raise
-        finally:
-            executor.shutdown(cancel_futures=True)
-            ours.close()
-            theirs.close()
-
-
-def places(jobs: int) -> list[str]:
-    """The CUDA_VISIBLE_DEVICES of each worker: the GPUs that this process may use, in turn, or
-    nothing to set where there is none."""
-    found = gpus()
-    return [found[k % len(found)] if found else "" for k in range(jobs)]
+    theirs, ours = context.Pipe(duplex=False)
+    executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=start,
+                                   initargs=(theirs, gpus()))
+    try:
+        yield executor
+    except BaseException:
+        ours.close()                                     # they need not finish what they are at
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+        ours.close()
+        theirs.close()
 
 
 def gpus() -> list[str]:
@@ -207,23 +197,18 @@ def gpus() -> list[str]:
     return list(names)[:count]
 
 
-def start(pipe, folder: str, devices: list[str]) -> None:
-    """What a worker does first, before it touches a GPU."""
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def start(pipe, devices: list[str]) -> None:
+    """What a worker does first, before it touches a GPU: it takes the next one in turn, by the
+    number in its process's name (``SpawnProcess-3``)."""
     torch.set_num_threads(1)
     threading.Thread(target=end_with, args=(os.getppid(), pipe), daemon=True).start()
-    device = devices[claim(Path(folder), len(devices))]
-    if device:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
-
-
-def claim(folder: Path, n: int) -> int:
-    """The first of ``n`` places that no other worker has: whoever makes its file has it. No lock,
-    which a worker that is killed could keep."""
-    for k in range(n):
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(folder / str(k), os.O_CREAT | os.O_EXCL))
-            return k
-    raise RuntimeError(f"more workers than the {n} they were planned for")
+    if devices:
+        number = int(current_process().name.rpartition("-")[2])
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
 
 
 def end_with(parent: int, pipe) -> None:

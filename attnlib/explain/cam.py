@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..data.batches import Batches
-from ..spec import choose, derive
+from ..names import choose, derive
 from ..training.run import Run
 from ..training.trainer import data_of
 

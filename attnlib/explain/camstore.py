@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from ..experiments import store
-from ..experiments.grid import finished, load_model, study
+from ..experiments.planning import finished, study
+from ..experiments.weights import load_model
+from ..training import store
 from ..training.run import Run
 from ..training.trainer import data_of, machine
 from . import focus as measures

@@ -12,7 +12,7 @@ import torch
 from ..data.batches import Batches
 from ..data.datasets import DATASETS, SHAPETEX_OPTIONS
 from ..data.shapetex import INTERVENTIONS, ShapeTex, make_shapetex
-from ..spec import parse
+from ..names import parse
 from ..training.run import Run
 from .cam import deepest, make, passes
 from .focus import energy

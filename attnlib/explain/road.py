@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.linalg.lapack import spbsv
 
-from ..spec import derive
+from ..names import derive
 
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)      # per cent of the pixels that stay
 NOISE = 0.01                                            # sd, in normalised units, as published

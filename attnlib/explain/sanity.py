@@ -10,7 +10,7 @@ import torch
 from scipy.stats import rankdata
 from torch import nn
 
-from ..spec import derive
+from ..names import derive
 from ..training.run import Run
 from ..training.trainer import data_of, model_of
 from .cam import make, passes

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from ..analysis.stats import CELL, MIN_SEEDS
-from ..spec import derive
+from ..names import derive
 from .camstore import stored_maps
 
 DRAWS, POOL = 20_000, 500           # of seeds; of images within a seed

@@ -9,7 +9,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from ..analysis.stats import CELL, MIN_SEEDS, arms_table, paired, t_half_width
+from ..analysis.inference import t_half_width
+from ..analysis.stats import CELL, MIN_SEEDS, arms_table, paired
 from ..analysis.words import name, place
 from ..experiments.studies import margin_of
 from . import gatestats, interventions, probes, sharper

@@ -13,10 +13,12 @@ from IPython.display import Image, Markdown, display
 from .. import blocks
 from ..analysis.words import name as said
 from ..blocks import BLOCKS
-from ..experiments.grid import embedded, estimate_seconds, may_train, run_grid, study, unfinished
+from ..experiments.grid import may_train, run_grid
+from ..experiments.planning import embedded, estimate_seconds, study
+from ..experiments.workers import unfinished
+from ..names import choose
 from ..networks.build import build_model, resolve_placement
 from ..networks.cost import cost
-from ..spec import choose
 from .diagrams import diagram
 from .gatemaps import block_gates
 from .style import png

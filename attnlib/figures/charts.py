@@ -130,7 +130,7 @@ def inference_time(batch: str = "64") -> plt.Figure:
 def schedules(histories: dict) -> plt.Figure:
     """How far each block is ahead of the plain network in the course of training: the mean over
     seeds of its validation accuracy less ``none``'s mean, in points, with a band from the lowest to
-    the highest seed. ``histories``: title -> `grid.histories` of the runs of one data set and
+    the highest seed. ``histories``: title -> `reading.histories` of the runs of one data set and
     network; gates that start open are dashed, those that start half open solid."""
     def draw(axis, rows):
         plain = rows[rows.arm == "none"].groupby("epoch").val_accuracy.mean()

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..analysis.factors import crossed
 from ..analysis.words import name
-from .plots import empty, legend, look, panels, short
+from .style import empty, legend, look, panels, short
 
 
 def factor_lines(df) -> plt.Figure:

@@ -8,8 +8,9 @@ import matplotlib.pyplot as plt
 import torch
 from torch import nn
 
-from ..experiments.grid import embedded, load_model, study
+from ..experiments.planning import embedded, study
 from ..experiments.studies import STUDIES, plans, run_of
+from ..experiments.weights import load_model
 from ..explain.cam import inputs
 from ..networks.cost import attention_blocks
 from ..training.run import Run

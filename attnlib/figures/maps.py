@@ -3,13 +3,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ..analysis.stats import CELL
-from ..data.datasets import DataMissing
-from ..experiments import store
+from ..data.arrays import DataMissing
 from ..explain.cam import MAPS
 from ..explain.camstore import PICTURES, stored_maps
 from ..explain.road import PERCENTILES
 from ..explain.sharper import CLAIMED, METRICS, SHARPNESS, TOLERATED, beyond_accuracy, comparisons
 from ..explain.tables import MEASURES, means, run_table, unpacked
+from ..training import store
 from ..training.run import Run
 from ..training.trainer import data_of
 from .pictures import Tile, overlays, sheet

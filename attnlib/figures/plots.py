@@ -5,8 +5,8 @@ import numpy as np
 import seaborn as sns
 
 from ..analysis.stats import CELL, arms_table
-from ..experiments import store
 from ..experiments.studies import margin_of
+from ..training import store
 from .pictures import class_sheet, heat, outline, overlays, pictures, show
 from .style import (
     PAGE,

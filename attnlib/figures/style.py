@@ -17,8 +17,8 @@ from PIL import Image, PngImagePlugin
 from ..analysis.stats import CELL
 from ..analysis.words import name, place
 from ..blocks import ATTENTION
-from ..paths import figures_dir
-from ..spec import parse
+from ..names import parse
+from ..settings import figures_dir
 from .alttext import describe
 
 # A hue for each family; its blocks, each with its marker, have shades of it.

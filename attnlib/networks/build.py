@@ -6,7 +6,7 @@ from torch import nn
 
 from ..blocks import BLOCKS
 from ..data.arrays import SIDES
-from ..spec import choose, derive, form, option_defaults, parse, take_options
+from ..names import choose, derive, form, option_defaults, parse, take_options
 from . import BACKBONES
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ..blocks import ATTENTION
-from ..spec import parse
+from ..names import parse
 from .build import resolve, seed_layers
 from .slots import Slot
 

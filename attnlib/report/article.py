@@ -19,10 +19,11 @@ from ..analysis.stats import (
     verdict,
 )
 from ..bench.speed import largest_first, rows
-from ..experiments import store
-from ..experiments.grid import collect, resolve_profile, study
+from ..experiments.planning import resolve_profile, study
+from ..experiments.reading import collect
 from ..experiments.studies import STUDIES, margin_of
 from ..explain.sharper import comparisons
+from ..training import store
 
 # they cost as much as a block and look at nothing, or at another image
 CONTROLS = ("layerscale", "shuffled", "frozen", "none wider")

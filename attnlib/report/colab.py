@@ -4,11 +4,13 @@ import math
 import os
 import platform
 import re
+import shutil
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-from ..experiments import mirror
-from ..experiments.grid import estimate_seconds, finished, real_is_here, resolve_profile, study
+from ..experiments.planning import estimate_seconds, finished, real_is_here, resolve_profile, study
 from ..experiments.studies import PROFILES, STUDIES
+from ..settings import REPO
 from ..training.trainer import machine
 
 DRIVE = "/content/drive"                        # where Colab mounts it
@@ -18,8 +20,8 @@ NAMED = re.compile(r"""\b(?:study|status_line)\(\s*["'](\w+)["']""")
 
 def begin(drive: bool = False) -> None:
     """Print versions, the GPU in words, the profile that ``auto`` means here and why, and about how
-    long each notebook will train. ``drive``: mount Google Drive, bring back what is there, and from
-    now on copy every finished epoch and record there. May be called again."""
+    long each notebook will train. ``drive``: mount Google Drive and keep all results there. May be
+    called again."""
     print(f"Python {platform.python_version()}, {', '.join(map(installed, VERSIONS))}")
     print(gpu_words())
     if drive:
@@ -87,14 +89,18 @@ def minutes_words() -> str:
 
 
 def use_drive() -> str:
-    """Mount Drive and mirror results there; where that fails, say so and go on without."""
+    """Mount Drive and keep results there, beginning with a copy of the records that come with the
+    repository; where that fails, say so and go on without."""
+    place = Path(DRIVE, "MyDrive", "attnlib")
     try:
         from google.colab import drive
         drive.mount(DRIVE)
-        os.environ["ATTNLIB_MIRROR"] = f"{DRIVE}/MyDrive/attnlib"
-        back = mirror.restore()
+        for source in (REPO / "results" / "runs").rglob("*.*"):
+            target = place / source.relative_to(REPO)
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
     except Exception as error:                  # a refusal is of no class that is documented
-        os.environ.pop("ATTNLIB_MIRROR", None)
         return f"Drive is not used ({error}): results stay on this machine alone"
-    return (f"Drive: {back} files brought back from MyDrive/attnlib; every finished epoch goes "
-            "there")
+    os.environ["ATTNLIB_OUT"] = str(place)
+    return "Drive: results are kept in MyDrive/attnlib, every finished epoch too"

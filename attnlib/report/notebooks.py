@@ -15,7 +15,8 @@ import threading
 import time
 from pathlib import Path
 
-from .. import paths, spec
+from .. import settings
+from ..names import choose, coerce, literal
 
 PROFILE = re.compile(r"profile: (\w+)")     # what a notebook's import cell prints
 MAX_KB = 900                                # GitHub shows notebooks well under about 1 MB
@@ -26,11 +27,11 @@ class Failed(RuntimeError):
 
 
 def notebooks_dir() -> Path:
-    return paths.REPO / "notebooks"
+    return settings.REPO / "notebooks"
 
 
 def executed_dir() -> Path:
-    return paths.out_dir() / "results" / "executed"
+    return settings.out_dir() / "results" / "executed"
 
 
 def listed(folder: Path) -> list[Path]:
@@ -38,7 +39,7 @@ def listed(folder: Path) -> list[Path]:
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
     found = [folder / name for name in names if re.fullmatch(r"\d\d_\w+\.ipynb", name)]
     if not found:
-        raise ValueError(f"no notebooks NN_name.ipynb in {paths.shown(folder)}")
+        raise ValueError(f"no notebooks NN_name.ipynb in {settings.shown(folder)}")
     return found
 
 
@@ -48,7 +49,7 @@ def chosen(names=None) -> list[Path]:
     found = listed(notebooks_dir())
     for name in names or ():
         if not any(name in (p.stem, p.stem[:2]) for p in found):
-            spec.choose("notebook", name, [p.stem for p in found])
+            choose("notebook", name, [p.stem for p in found])
     return [p for p in found if not names or {p.stem, p.stem[:2]} & set(names)]
 
 
@@ -87,11 +88,11 @@ def fitted(given: dict, own: dict, stem: str) -> dict:
     ``ValueError`` names the notebook and what it takes."""
     out = {}
     for name, value in given.items():
-        default = spec.choose(f"parameter of {stem}:", name, own)
+        default = choose(f"parameter of {stem}:", name, own)
         if isinstance(value, str) and not isinstance(default, str):
-            value = spec.literal(value)     # from a command line
+            value = literal(value)     # from a command line
         try:
-            out[name] = json.loads(json.dumps(spec.coerce(value, default), allow_nan=False))
+            out[name] = json.loads(json.dumps(coerce(value, default), allow_nan=False))
         except (TypeError, ValueError):
             raise ValueError(f"{stem}: {name} is like {default!r}, not {value!r}") from None
     return out
@@ -106,8 +107,8 @@ def surroundings(**environment: str):
     def stop(number, frame):
         raise KeyboardInterrupt(number)
     before = dict(os.environ)
-    search = filter(None, [str(paths.REPO), os.environ.get("PYTHONPATH")])
-    os.environ.update(ATTNLIB_DATA=str(paths.data_dir()), ATTNLIB_OUT=str(paths.out_dir()),
+    search = filter(None, [str(settings.REPO), os.environ.get("PYTHONPATH")])
+    os.environ.update(ATTNLIB_DATA=str(settings.data_dir()), ATTNLIB_OUT=str(settings.out_dir()),
                       PYTHONPATH=os.pathsep.join(search), **environment)
     os.environ.pop("MPLBACKEND", None)
     main = threading.current_thread() is threading.main_thread()    # elsewhere Python forbids it
@@ -178,7 +179,7 @@ def execute(book: Path, parameters: dict, folder: Path) -> Path:
         except BaseException as error:
             os.replace(temporary, failed)
             if isinstance(error, Exception):                # of this notebook; the others go on
-                raise Failed(f"{reason(error)}; see {paths.shown(failed)}") from error
+                raise Failed(f"{reason(error)}; see {settings.shown(failed)}") from error
             raise
         os.replace(temporary, done)
         failed.unlink(missing_ok=True)
@@ -226,7 +227,7 @@ def run(names=None, profile: str = "auto", seeds: int | None = None,
     given, folder = dict(parameters or {}), executed_dir()
     if profile != "auto":
         from ..experiments.studies import PROFILES
-        spec.choose("profile", given.setdefault("profile", profile), PROFILES)
+        choose("profile", given.setdefault("profile", profile), PROFILES)
     books = chosen(names)
     own = {book: parameters_of(read(book)) for book in books}
     plan = {book: fitted(given, own[book], book.stem) for book in books}
@@ -236,7 +237,7 @@ def run(names=None, profile: str = "auto", seeds: int | None = None,
     with surroundings(**limit):
         code = each(books, lambda book: execute(book, plan[book], folder))
     if code == 0:
-        print(f"report: {paths.shown(report(folder, folder / 'report.html'))}", flush=True)
+        print(f"report: {settings.shown(report(folder, folder / 'report.html'))}", flush=True)
     return code
 
 
@@ -252,14 +253,14 @@ def publish(names=None) -> int:
     if code <= 1:
         page = report()
         article.write_csv(page.parent / "arms.csv")
-        print(f"report: {paths.shown(page)}", flush=True)
+        print(f"report: {settings.shown(page)}", flush=True)
     return code
 
 
 def publish_one(book: Path, folder: Path) -> None:
     import nbformat
 
-    from ..experiments.store import write_atomic
+    from ..files import write_atomic
     before = book.read_bytes()
     done = execute(book, {}, folder)
     nb = stripped(read(done))
@@ -268,7 +269,7 @@ def publish_one(book: Path, folder: Path) -> None:
     if book.read_bytes() != before:
         found.append("it was edited meanwhile")
     if found:
-        raise Failed(f"not published: {'; '.join(found)}; see {paths.shown(done)}")
+        raise Failed(f"not published: {'; '.join(found)}; see {settings.shown(done)}")
     write_atomic(book, text)
 
 
@@ -304,7 +305,7 @@ def profile_of(nb) -> str | None:
 
 def machine_paths() -> re.Pattern:
     """What a path of somebody's machine looks like, this one's folders included."""
-    here = (Path(os.path.expanduser("~")), paths.REPO, paths.out_dir(), paths.data_dir())
+    here = (Path(os.path.expanduser("~")), settings.REPO, settings.out_dir(), settings.data_dir())
     own = "".join(re.escape(str(p)) + r"(?![\w-])|" for p in here if len(p.parts) > 1)
     return re.compile(rf"(?<![\w.<+-])(?:{own}/tmp/|/root\b|/home/\w|/Users/\w|/var/folders/"
                       r"|[A-Za-z]:\\+Users)[^\s\"'<>]*")

@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from .. import paths
+from .. import settings
 from .notebooks import listed, notebooks_dir, profile_of, read
 
 ARTICLE = "07_report"       # the notebook whose tables become files
@@ -52,8 +52,8 @@ def report(source: Path | None = None, target: Path | None = None) -> Path:
     """Render a folder of executed notebooks as one self-contained page: notebooks/ and
     ``results/report/index.html`` by default; the article's tables go beside it, into ``tables/``,
     as CSV and Markdown. ``ValueError`` where there are none."""
-    from ..experiments.store import write_atomic
-    target = Path(target or paths.out_dir() / "results" / "report" / "index.html").resolve()
+    from ..files import write_atomic
+    target = Path(target or settings.out_dir() / "results" / "report" / "index.html").resolve()
     books = [(p.stem, read(p)) for p in listed(Path(source or notebooks_dir()))]
     convert, sections, contents, tables = exporter(), "", "", {}
     for stem, nb in books:
@@ -70,7 +70,7 @@ def report(source: Path | None = None, target: Path | None = None) -> Path:
 def write_tables(folder: Path, tables: dict[str, list[list[str]]]) -> None:
     """Each table as ``<name>.csv``, with plain minus signs, and ``<name>.md``; files of tables that
     are no more go."""
-    from ..experiments.store import write_atomic
+    from ..files import write_atomic
     for name, rows in tables.items():
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(

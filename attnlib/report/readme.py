@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .. import files
 from ..analysis.costs import cost_of, networks_table
 from ..bench import speed
 from ..blocks import ATTENTION
-from ..experiments import store
-from ..experiments.grid import collect, estimate_seconds, resolve_profile, study
+from ..experiments.planning import estimate_seconds, resolve_profile, study
+from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, plans
 from ..explain.camstore import PICTURES, stored_maps
 from ..figures import plots
-from ..paths import REPO
+from ..settings import REPO
 from ..training.trainer import data_of
 from .article import open_table
 from .show import accuracy_table, as_markdown, gains_in_words
@@ -34,7 +35,7 @@ def update(path: Path | None = None) -> Path:
             raise ValueError(f"{path.name} has no marks <!-- {name} --> and <!-- /{name} -->")
         body = make()
         text = pattern.sub(lambda m, body=body: f"{m[1]}\n{body}\n\n{m[2]}", text)
-    store.write_atomic(path, text.encode())
+    files.write_atomic(path, text.encode())
     picture()
     return path
 

@@ -10,14 +10,8 @@ from ..analysis import claims
 from ..analysis.inference import MOST_SEEDS
 from ..analysis.stats import CELL, MIN_SEEDS, STILL_RISING, arms_table, behind, in_cell
 from ..analysis.words import interval, items, name, place, plural, plus_minus
-from ..experiments.grid import (
-    collect,
-    finished,
-    minutes_here,
-    resolve_profile,
-    speed_here,
-    study,
-)
+from ..experiments.planning import finished, minutes_here, resolve_profile, speed_here, study
+from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, margin_of
 
 NOTHING = "Nothing of this kind among the finished runs."

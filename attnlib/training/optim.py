@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ..spec import choose
+from ..names import choose
 from .recipes import Recipe
 
 

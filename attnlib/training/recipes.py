@@ -35,8 +35,8 @@ class Recipe:
 
 STRONG = Recipe(label_smoothing=0.1, crop=4, flip=True)
 # Much accuracy for few operations, chosen on CIFAR-10's validation split (results/tuning.csv):
-# images grow from 20 to 32 pixels, small crops, each image mirrored in every second epoch, and a low
-# rate in the last tenth of all steps, so that curves are flat where networks are compared.
+# images grow from 20 to 32 pixels, crops are small, each image is mirrored in every second epoch,
+# and the rate is low in the last tenth of all steps: curves are flat where networks are compared.
 SWIFT = Recipe(lr=0.3, batch_size=256, epochs=16, label_smoothing=0.1, crop=2, flip=True,
                alternate=True, grow_from=0.6, tail=0.1)
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from ..blocks import BLOCKS
 from ..data.datasets import SETS, canonical_dataset, identity
+from ..names import choose, parse
 from ..networks import BACKBONES
 from ..networks.build import canonical_attention, canonical_backbone, resolve_placement
-from ..spec import choose, parse
 from .recipes import RECIPES, Recipe
 
 

@@ -10,8 +10,8 @@ import time
 import torch
 
 from ..data.batches import side_at
-from ..experiments import store
-from ..paths import checkpoints_dir
+from ..settings import checkpoints_dir
+from . import store
 from .optim import descend, is_over, rate
 from .run import Run
 from .trainer import (

@@ -20,11 +20,12 @@ from ..data.arrays import Row
 from ..data.augment import AUGMENTATIONS
 from ..data.batches import Batches, side_at
 from ..data.datasets import DATASETS, SETS, Dataset, load_dataset
-from ..experiments import store
+from ..names import derive, parse
+from ..networks import BACKBONES
 from ..networks.build import build_model
 from ..networks.cost import cost
-from ..paths import REPO, checkpoints_dir, data_dir
-from ..spec import derive, parse
+from ..settings import REPO, checkpoints_dir, data_dir
+from . import store
 from .optim import average, best_epoch, ending, is_over, make_optimizer, pairs, set_lr
 from .run import Run
 
@@ -328,7 +329,6 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
 
 def versions(run: Run) -> dict[str, int]:
     """The versions of the rows that the run used: a record below the current ones is stale."""
-    from ..networks import BACKBONES
     tables = {"dataset": SETS, "backbone": BACKBONES, "attention": BLOCKS}
     return {kind: table[parse(getattr(run, kind))[0]].version for kind, table in tables.items()}
 

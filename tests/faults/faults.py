@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import CPU, start, train_in_child, train_module, without_seconds
+from helpers import CPU, start, train_in_child, train_module
 
-from attnlib.experiments import store, workers
-from attnlib.paths import checkpoints_dir
+from attnlib.experiments import workers
+from attnlib.settings import checkpoints_dir
+from attnlib.training import store
 from attnlib.training.recipes import RECIPES, Recipe
 from attnlib.training.run import Run
 from attnlib.training.trainer import train
@@ -44,16 +45,6 @@ FAULTS = {
     19: "one run spelt in several ways",
     20: "hostile checkpoint, archive, names",
 }
-CLOCKS = ("seconds", "images_per_second", "peak_memory", "profile")
-
-
-# --- What must be the same ---
-
-
-def comparable(record: dict) -> dict:
-    """A record without what no two runs share."""
-    return {k: v for k, v in record.items() if k not in CLOCKS} | {
-        "history": without_seconds(record["history"])}
 
 
 def record_of(run: Run, profile: str = "own") -> dict | None:

@@ -10,13 +10,14 @@ from collections import Counter
 
 import faults
 import pytest
-from faults import comparable, newest_epoch, record_of, temporaries, train_to_point
-from helpers import same_tensors, save_without_end, start, tiny, train_in_child, weights
+from faults import newest_epoch, record_of, temporaries, train_to_point
+from helpers import comparable, same_tensors, save_without_end, start, tiny, train_in_child, weights
 
-from attnlib.experiments import store, workers
+from attnlib.experiments import workers
 from attnlib.experiments.grid import run_grid
 from attnlib.experiments.repair import findings
-from attnlib.paths import checkpoints_dir
+from attnlib.settings import checkpoints_dir
+from attnlib.training import store
 from attnlib.training.recipes import RECIPES
 
 NAME = "a-run-12345678"
@@ -191,7 +192,7 @@ def kill_a_worker(runs, moments: random.Random) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for run in runs:
-            held = store.mark("smoke", run.id)
+            held = store.holder("smoke", run.id)
             if held and newest_epoch(run, "smoke"):
                 time.sleep(moments.uniform(0, 0.05))
                 os.kill(int(held.split()[1]), signal.SIGKILL)

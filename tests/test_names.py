@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from attnlib.spec import choose, coerce, derive, form, option_defaults, parse, take_options
+from attnlib.names import choose, coerce, derive, form, option_defaults, parse, take_options
 
 
 @pytest.mark.parametrize(("text", "name", "options"), [
@@ -87,7 +87,7 @@ def test_derived_seeds_are_63_bit_and_tell_parts_apart():
 
 
 def test_derived_seeds_are_the_same_in_every_process():
-    code = "from attnlib.spec import derive; print(derive('init', 0, 'conv1'))"
+    code = "from attnlib.names import derive; print(derive('init', 0, 'conv1'))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                             check=True, env={"PYTHONHASHSEED": "7"})
     assert int(answer.stdout) == derive("init", 0, "conv1")

@@ -1,0 +1,146 @@
+"""What to train: the runs of a study, the profile that is meant, and about how long they take."""
+import os
+from functools import cache
+from statistics import median
+
+import torch
+
+from ..data.batches import side_at
+from ..names import choose
+from ..networks.build import build_model
+from ..networks.cost import cost
+from ..settings import data_dir
+from ..training import store
+from ..training.run import Run
+from ..training.trainer import about, data_of, environment, machine
+from .studies import PROFILES, plans, run_of
+from .workers import cores, gpus
+
+ON_DISK = (("cifar10.npz", "cifar-10-batches-py"),
+           ("fashionmnist.npz", "FashionMNIST/raw/t10k-labels-idx1-ubyte"))
+READ_FIRST = ("full", "real", "pilot", "small")
+FOR_READING = "best"        # each study from its best profile with records; never trains
+FEW_STEPS = 500             # below it a network has hardly begun to learn
+
+
+def study(name: str, profile: str = "auto") -> list[Run]:
+    """The planned runs of a study: turn by turn, in each all arms of seed 0 first, so that any
+    prefix is balanced."""
+    profile = resolve_profile(profile, name)
+    rows = plans(name, profile)
+    order = sorted((plan.turn, seed, k) for k, plan in enumerate(rows) for seed in plan.seed_list)
+    return list(dict.fromkeys(run_of(rows[k], profile, arm, seed)
+                              for _, seed, k in order for arm in rows[k].arms))
+
+
+def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
+    """``auto`` -> ATTNLIB_PROFILE, else ``pilot`` where CUDA and the real sets are, else ``small``;
+    ``real`` takes days and is asked for by name.
+    ``best`` (for reading) -> the study's best profile whose headline has three seeds finished."""
+    asked = profile if profile != "auto" else os.environ.get("ATTNLIB_PROFILE", "auto")
+    choose("profile", asked, ("auto", *PROFILES, FOR_READING, "own"))
+    if asked == FOR_READING:
+        return best_profile(name or "hybrid")
+    if asked != "auto":
+        return asked
+    return "pilot" if machine().device == "cuda" and real_is_here() else "small"
+
+
+def real_is_here() -> bool:
+    """Whether the real data sets are on disk, as our files or as torchvision's."""
+    return all(any((data_dir() / name).exists() for name in names) for names in ON_DISK)
+
+
+def best_profile(name: str) -> str:
+    """The first of READ_FIRST whose headline arms have n ≥ 3; failing that the smallest that has
+    the study."""
+    planned = [profile for profile in READ_FIRST if plans(name, profile)]
+    for profile in planned[:-1]:
+        first, status = plans(name, profile)[0], finished(profile)
+        done = [sum(status.get(run_of(first, profile, arm, seed).id) == "done"
+                    for seed in range(first.seeds)) for arm in first.arms]
+        if min(done) >= 3:
+            return profile
+    return planned[-1]
+
+
+def finished(profile: str) -> dict[str, str]:
+    """Id -> status of every good record: done, diverged or failed."""
+    return {record["id"]: record["status"] for record in store.all_records(profile)}
+
+
+def embedded(profile: str = "auto") -> str:
+    """The profile of what is always shown on ShapeTex: ``small``, and in tests ``smoke``."""
+    return "smoke" if resolve_profile(profile) == "smoke" else "small"
+
+
+def estimate_seconds(run: Run, device: str | None = None) -> float:
+    """A rough cost of training: images × (fixed + per multiply-accumulate) at the rate of a kind of
+    device, ``cpu`` or ``cuda``, by default this machine's. Measured on two cores without bf16; a
+    GPU's rate is a guess."""
+    cuda = (device or machine().device) == "cuda"
+    fixed, per_mac = (2e-5, 4e-14) if cuda else (3e-4, 5e-11)
+    row, how = about(run), run.how
+    macs = macs_of(run.backbone, run.attention, run.placement, run.width, row.channels, row.size)
+    extra = 1.0 + 0.2 * (run.attention != "none")
+    sizes = sum((side_at(epoch, how.epochs, row.size, how.grow_from) / row.size) ** 2
+                for epoch in range(how.epochs))              # epochs at full size
+    return sizes * (run.n_train or row.train) * extra * (fixed + per_mac * macs)
+
+
+@cache
+def macs_of(backbone, attention, placement, width, channels, size) -> int:
+    with torch.device("meta"):
+        model = build_model(backbone, attention, in_channels=channels, image_size=size, width=width,
+                            placement=placement or None)
+    return cost(model, (channels, size, size))["macs"]
+
+
+def speed_here(profile: str) -> float:
+    """How many times as long as `estimate_seconds` says runs took on a device like this one: the
+    median over the finished runs of the profile, else of the first other one that has any; else 1.
+    """
+    device = environment()["device"]
+    for name in (profile, *READ_FIRST):
+        factors = [record["seconds"] / estimate_seconds(Run(**record["run"]))
+                   for record in store.all_records(name)
+                   if record["env"]["device"] == device and record["status"] == "done"]
+        if factors:
+            return median(factors)
+    return 1.0
+
+
+def minutes_here(runs: list[Run], speed: float) -> float:
+    """About how long training some runs takes here, one process a core or a GPU; ``speed`` from
+    `speed_here`."""
+    processes = cores() if machine().device == "cpu" else max(1, len(gpus()))
+    return speed * sum(map(estimate_seconds, runs)) / 60 / processes
+
+
+def plan_table(name: str, profile: str = "auto"):
+    """One row for each network and data set of a study, in the order of training: its arms, runs,
+    how many of them have no record yet, and about how many minutes those take here, one process a
+    core, at the speed of the profile's finished runs. A DataFrame."""
+    import pandas as pd
+    profile = resolve_profile(profile, name)
+    done, speed, seen, rows = finished(profile), speed_here(profile), set(), []
+    for plan in sorted(plans(name, profile), key=lambda plan: plan.turn):
+        runs = [run_of(plan, profile, arm, seed) for seed in plan.seed_list for arm in plan.arms]
+        new = {run.id: run for run in runs if run.id not in seen}
+        seen |= new.keys()
+        if not new:
+            continue
+        missing = [run for run_id, run in new.items() if run_id not in done]
+        rows.append({
+            "turn": plan.turn, "data set": plan.dataset, "network": plan.backbone,
+            "arms": " ".join(plan.arms), "seeds": plan.seeds, "runs": len(new),
+            "missing": len(missing),
+            "minutes": round(minutes_here(missing, speed))})
+    return pd.DataFrame(rows)
+
+
+def steps_of(run: Run) -> int:
+    """Steps of training in all; below FEW_STEPS batch norm's averages, which evaluation uses, have
+    not settled."""
+    n_train = run.n_train or len(data_of(run).labels["train"])
+    return run.how.epochs * max(1, n_train // run.how.batch_size)

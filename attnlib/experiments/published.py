@@ -1,0 +1,71 @@
+"""The weight files that come with the repository, their index, and the table in their card."""
+import json
+import re
+from pathlib import Path
+
+from ..files import sha256_of, write_atomic
+from ..settings import REPO
+from ..training import store
+from ..training.run import Run
+from .planning import study
+from .predict import evaluate
+from .weights import export, weights_dir
+
+ARMS = ("none", "cbam", "hybrid")       # of the headline of profile pilot on CIFAR-10, seed 0
+TOLERANCE = 0.1                         # points that float16 may cost or gain on the test split
+MAX_BYTES = 1_500_000
+MARKS = re.compile("(<!-- weights -->\n).*?(<!-- /weights -->)", re.DOTALL)
+
+
+def published() -> list[Run]:
+    """The runs whose weights are in the repository."""
+    runs = [run for run in study("hybrid", "pilot") if run.seed == 0 and run.dataset == "cifar10"]
+    return [run for arm in ARMS for run in runs if run.attention == arm]
+
+
+def publish() -> list[Path]:
+    """Export the published runs, score each file on its test split, write ``index.json`` and the
+    table of the card ``README.md`` beside them; returns the weight files. ``ValueError`` where
+    float16 moves an accuracy by more than TOLERANCE or a file is too large for the repository."""
+    files, rows = [], []
+    for run in published():
+        record = store.read_record(store.record_path("pilot", run.id))
+        if record is None:
+            raise LookupError(f"no record of {run.id}; `python -m attnlib study hybrid --profile "
+                              "pilot` makes it")
+        path = export(run)
+        found = evaluate(path)
+        rows.append({"id": run.id, "file": path.name, "bytes": path.stat().st_size,
+                     "sha256": sha256_of(path), "n": found["n"], "accuracy": found["accuracy"],
+                     "nll": found["nll"], "recorded": record["test"]["accuracy"]})
+        if problem := problem_of(rows[-1]):
+            raise ValueError(f"{path.name}: {problem}")
+        files.append(path)
+    index = {"tolerance_points": TOLERANCE, "weights": rows}
+    write_atomic(weights_dir() / "index.json", (json.dumps(index, indent=1) + "\n").encode())
+    card = (REPO / "results" / "weights" / "README.md").read_text(encoding="utf-8")
+    text = MARKS.sub(lambda marks: marks[1] + table_of(rows) + marks[2], card)
+    write_atomic(weights_dir() / "README.md", text.encode())
+    return files
+
+
+def problem_of(row: dict) -> str:
+    """What keeps a weight file from being published; "" if nothing does."""
+    moved = 100 * abs(row["accuracy"] - row["recorded"])
+    if moved > TOLERANCE:
+        return f"float16 moves its accuracy by {moved:.2f} points"
+    if row["bytes"] > MAX_BYTES:
+        return f"{row['bytes']:,} bytes are more than {MAX_BYTES:,}"
+    return ""
+
+
+def table_of(rows: list[dict]) -> str:
+    """The card's table in Markdown, from the index's rows and the records of their runs."""
+    lines = ["| file | block | parameters | MB | test accuracy, % | in the record, % |",
+             "|:--|:--|--:|--:|--:|--:|"]
+    for row in rows:
+        record = store.read_record(store.record_path("pilot", row["id"]))
+        lines.append(f"| `{row['file']}` | {Run(**record['run']).attention} | "
+                     f"{record['model']['params']:,} | {row['bytes'] / 1e6:.2f} | "
+                     f"{100 * row['accuracy']:.2f} | {100 * row['recorded']:.2f} |")
+    return "\n".join([*lines, ""])

@@ -1,0 +1,222 @@
+"""Records and checkpoints: atomic, checksummed, locked.
+
+A record carries the SHA-256 of its body, a checkpoint carries its own in its name: one rename
+commits both."""
+import contextlib
+import hashlib
+import io
+import json
+import os
+import platform
+import re
+import time
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..files import Busy, held, make_writable, set_aside, sweep, write_atomic
+from ..settings import checkpoints_dir, part, runs_dir
+from .run import canonical_json
+
+CHECKPOINT = re.compile(r"ckpt-(\d+)-([0-9a-f]{64})\.pt")
+WEIGHTS = re.compile(r"(final)-([0-9a-f]{64})\.pt")
+LOCK, HOLDER = "run.lock", "run.holder"
+SCHEMA = 1
+STATUSES = ("done", "diverged", "failed")
+NO_MEMORY = ("out of memory", "allocate memory", "bad_alloc", "unable to allocate")
+KINDS = {"run": dict, "versions": dict, "history": list, "arrays": dict, "model": dict}
+
+
+def record_path(profile: str, run_id: str) -> Path:
+    return runs_dir(profile) / f"{part(run_id)}.json"
+
+
+def write_record(profile: str, body: dict) -> None:
+    """Store a record as canonical JSON under its own SHA-256."""
+    write_sealed(record_path(profile, body["id"]), body)
+
+
+def write_sealed(path: Path, body: dict) -> None:
+    """Store a body, which `read_sealed` gives back, at ``path``, whose stem is its id."""
+    text = canonical_json(body)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    whole = f'{{"body":{text},"sha256":"{digest}"}}\n'
+    write_atomic(path, whole.encode())
+
+
+def read_record(path: Path) -> dict | None:
+    """The body of a run's record, or None where it is missing or was set aside as corrupt. A file
+    that has not changed is read once a process, so what comes back is not to be changed."""
+    try:
+        return read_once(*stamped(path))
+    except FileNotFoundError:
+        return None
+
+
+def stamped(path: Path) -> tuple[Path, int, int, int]:
+    """A path with what tells whether its file has changed."""
+    stat = path.stat()
+    return path, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+@cache
+def read_once(path: Path, *stamp: int) -> dict | None:
+    return read_sealed(path, is_record)
+
+
+def record_files(profile: str) -> list[tuple[Path, int, int, int]]:
+    """The `stamped` files of a profile's records, in the order of their ids."""
+    return [stamped(path) for path in sorted(runs_dir(profile).glob("*.json"))]
+
+
+def read_sealed(path: Path, fits=lambda body: True) -> dict | None:
+    """The body at ``path`` as `write_sealed` wrote it, or None where there is none; one that is
+    torn, was changed or does not ``fit`` is set aside."""
+    try:
+        body = checked(path.read_bytes(), path.stem, fits)
+    except FileNotFoundError:
+        return None
+    except IsADirectoryError:
+        body = None
+    if body is None:
+        set_aside(path, "the record is torn or was changed")
+    return body
+
+
+def finished_record(profile: str, run_id: str) -> dict | None:
+    """A record that training would not change: done or diverged, not failed."""
+    record = read_record(record_path(profile, run_id))
+    return record if record and record["status"] != "failed" else None
+
+
+def is_record(body: dict) -> bool:
+    """Whether a body has what every reader of run records relies on."""
+    return (body["status"] in STATUSES and isinstance(body["run"], dict)
+            and all(isinstance(body.get(key, kind()), kind) for key, kind in KINDS.items()))
+
+
+def checked(raw: bytes, name: str, fits=is_record) -> dict | None:
+    """The body in a sealed file's bytes; None where they are not what was written under ``name``.
+    """
+    try:
+        whole = json.loads(raw)
+        body = whole["body"]
+        good = (hashlib.sha256(canonical_json(body).encode()).hexdigest() == whole["sha256"]
+                and body["schema"] == SCHEMA and body["id"] == name and fits(body))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        good = False
+    return body if good else None
+
+
+def all_records(profile: str) -> list[dict]:
+    """Every good record of a profile, in the order of their ids."""
+    return [body for file in record_files(profile) if (body := read_once(*file))]
+
+
+def write_arrays(profile: str, name: str, arrays: dict) -> str:
+    """Store arrays beside the records as ``<name>.npz``; returns the file's SHA-256."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomic(runs_dir(profile) / f"{part(name)}.npz", buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def read_arrays(profile: str, name: str, digest: str | None) -> dict | None:
+    """The arrays of ``<name>.npz``, or None where the file is missing, or is not the one with that
+    SHA-256 (then it is set aside)."""
+    path = runs_dir(profile) / f"{part(name)}.npz"
+    if not digest or not path.is_file():
+        return None
+    raw = path.read_bytes()
+    if hashlib.sha256(raw).hexdigest() != digest:
+        set_aside(path, "its SHA-256 is not the one in the record")
+        return None
+    with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
+
+
+def save_checkpoint(folder: Path, stem: str, state: dict, keep: int = 2) -> None:
+    """Store ``state`` (dicts, lists, numbers, strings, tensors) as ``<stem>-<sha256>.pt`` and drop
+    all but the newest ``keep`` epochs' files."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
+    write_atomic(folder / f"{stem}-{digest}.pt", buffer.getvalue())
+    for path in list_files(folder, CHECKPOINT)[keep:]:
+        path.unlink(missing_ok=True)
+
+
+def list_files(folder: Path, pattern: re.Pattern) -> list[Path]:
+    """The checkpoint files of a folder, newest epoch first."""
+    def epoch(path):
+        number = pattern.fullmatch(path.name)[1]
+        return int(number) if number.isdigit() else 0
+    found = [path for path in folder.glob("*.pt") if pattern.fullmatch(path.name)]
+    return sorted(found, key=epoch, reverse=True)
+
+
+def load_checkpoint(folder: Path, pattern: re.Pattern = CHECKPOINT) -> dict | None:
+    """The newest state whose SHA-256 is the one in its name, on the CPU; None if there is none."""
+    for path in list_files(folder, pattern):
+        raw = path.read_bytes()
+        if hashlib.sha256(raw).hexdigest() != pattern.fullmatch(path.name)[2]:
+            set_aside(path, "its SHA-256 is not the one in its name")
+            continue
+        try:
+            return torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+        except Exception as error:          # whole, and not ours: hostile, or of a newer PyTorch
+            if lacks_memory(error):
+                raise
+            set_aside(path, f"it is not a state of ours ({type(error).__name__})")
+    return None
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an exception is one of the many ways to say that memory ran out."""
+    return isinstance(error, MemoryError) or any(s in str(error).lower() for s in NO_MEMORY)
+
+
+def drop_checkpoints(profile: str, run_id: str) -> None:
+    """Remove the resumable states of a finished run; its final weights stay."""
+    for path in list_files(checkpoints_dir(profile, run_id), CHECKPOINT):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock(profile: str, run_id: str, tidy: bool = True):
+    """Hold a run. Raises `Busy` where another process does, and `Unwritable` where its results
+    could not be stored. ``tidy``: first remove what a process that was killed while saving has
+    left. A file beside the lock marks its holder until it ends in order: see `was_killed`."""
+    folder = checkpoints_dir(profile, run_id)
+    for place in (folder, runs_dir(profile)):
+        make_writable(place)
+    with held(folder / LOCK, f"{run_id} is being trained by another process"):
+        if tidy:
+            sweep(folder, ".")
+            sweep(runs_dir(profile), f".{run_id}.")
+        with contextlib.suppress(OSError):               # a full disk: the mark is a hint alone
+            (folder / HOLDER).write_text(f"{platform.node()} {os.getpid()} {time.time_ns()}")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                (folder / HOLDER).unlink(missing_ok=True)
+
+
+def holder(profile: str, run_id: str) -> str:
+    """The mark of a run's last holder, "" where it ended in order or there was none."""
+    try:
+        return (checkpoints_dir(profile, run_id) / HOLDER).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def was_killed(profile: str, run_id: str, before: str) -> bool:
+    """Whether a holder of the run came and was killed since `holder` was ``before``."""
+    if holder(profile, run_id) in ("", before):
+        return False
+    with contextlib.suppress(Busy), held(checkpoints_dir(profile, run_id) / LOCK):
+        return True
+    return False
