@@ -75,7 +75,7 @@ def test_studies_are_counted(hybrid):
 def test_all_variants_were_tried_at_the_same_rates():
     assert article.tuning_table().empty
     for run in study("rates", "real"):
-        level = 0.5 + (run.how.lr == 0.1) / 10
+        level = 0.5 + (run.how.lr == 0.3) / 10
         stored(run, correct(50), "real", history=[{"val_accuracy": level}])
     table = article.tuning_table().set_index("arm")
     assert table.shape == (6, 3) and table.loc["se"].to_list() == pytest.approx([50, 60, 50])

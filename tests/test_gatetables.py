@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from attnlib.data import shapetex
-from attnlib.experiments import grid, planning, reading
+from attnlib.experiments import planning, reading
 from attnlib.explain import camstore, interventions, probes, tables
 from attnlib.explain.gatestats import STATISTICS
 from attnlib.figures import gates as gate_figures
@@ -73,7 +73,7 @@ TABLES = (tables.gate_statistics, tables.swap_table, tables.probe_table, tables.
 
 def test_where_nothing_is_stored_tables_are_empty_and_figures_say_so():
     for study in ("hybrid", "shortcut"):
-        df = grid.collect(study, "small")
+        df = reading.collect(study, "small")
         assert not any(len(table(df)) for table in TABLES)
         for draw in FIGURES:
             assert "stored" in draw(df).axes[0].texts[0].get_text()
