@@ -46,8 +46,10 @@ def test_notebooks_take_their_numbers_from_code(book):
     assert not found
 
 
-def test_the_readme_takes_its_numbers_from_code():
-    assert not typed((settings.REPO / "README.md").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", ["README.md", *(
+    f"docs/{path.name}" for path in sorted((settings.REPO / "docs").glob("*.md")))])
+def test_pages_take_their_numbers_from_code(page):
+    assert not typed((settings.REPO / page).read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("text", ["reaches 93.4 of", "gains 2 %.", "gains 15%", "a 0.5.", "± 1",

@@ -1,5 +1,5 @@
-"""Keeps the README's results, costs, speed and pictures in step with the records: text between
-marks."""
+"""Keeps the results, costs, speed and pictures of the README and docs/ in step with the records:
+text between marks."""
 import json
 import re
 from pathlib import Path
@@ -16,53 +16,49 @@ from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, plans
 from ..explain.camstore import PICTURES, stored_maps
 from ..figures import plots
+from ..figures.summary import summary
 from ..settings import REPO
 from ..training.trainer import data_of
-from .article import open_table
-from .show import accuracy_table, as_markdown, gains_in_words
+from .show import accuracy_table, as_markdown, rule, short_answer
 
 
-def update(path: Path | None = None) -> Path:
-    """Rewrite each ``<!-- name --> … <!-- /name -->`` block of the README, and its picture where
-    the embedded study's maps are at hand. Raises ``ValueError`` where a mark is missing."""
-    path = path or REPO / "README.md"
-    text = path.read_text(encoding="utf-8")
-    for name, make in {"results": results, "costs": profile_costs, "blocks": blocks,
-                       "networks": lambda: as_markdown(networks_table()), "bench": bench_results,
-                       "faults": faults}.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        if not pattern.search(text):
-            raise ValueError(f"{path.name} has no marks <!-- {name} --> and <!-- /{name} -->")
-        body = make()
-        text = pattern.sub(lambda m, body=body: f"{m[1]}\n{body}\n\n{m[2]}", text)
-    files.write_atomic(path, text.encode())
-    picture()
-    return path
+def update(root: Path | None = None) -> list[Path]:
+    """Rewrite each ``<!-- name --> … <!-- /name -->`` block of PAGES, and the README's pictures.
+    Raises ``ValueError`` where a mark is missing."""
+    root = root or REPO
+    for page, marks in PAGES.items():
+        path = root / page
+        text = path.read_text(encoding="utf-8")
+        for name, make in marks.items():
+            pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+            if not pattern.search(text):
+                raise ValueError(f"{page} has no marks <!-- {name} --> and <!-- /{name} -->")
+            body = make()
+            text = pattern.sub(lambda m, body=body: f"{m[1]}\n{body}\n\n{m[2]}", text)
+        files.write_atomic(path, text.encode())
+    overview()
+    plots.use_style()
+    plots.save(summary(), "summary", "readme")
+    return [root / page for page in PAGES]
 
 
 def results() -> str:
-    """The headline study from its best profile: its reading, its table, and what it does to a block
-    if its gates start open."""
-    df = collect("hybrid", resolve_profile("best", "hybrid"))
+    """The headline study from its best profile, as a table."""
+    df = collect("headline", resolve_profile("best", "headline"))
     begun = df[df.status == "done"].groupby(["dataset", "backbone"]).size().index
-    if len(begun):
-        df = df[[cell in begun for cell in zip(df.dataset, df.backbone, strict=True)]]
-    opened = open_table(resolve_profile("best", "controls"))
-    return "\n\n".join([gains_in_words(df), as_markdown(accuracy_table(df)),
-                        *([as_markdown(opened)] if len(opened) else [])])
+    df = df[[cell in begun for cell in zip(df.dataset, df.backbone, strict=True)]]
+    return as_markdown(accuracy_table(df)) + ("\n\n" + rule(df) if len(df) else "")
 
 
 def profile_costs() -> str:
-    """What each profile trains and about how long that takes; folded below, study by study."""
+    """What each profile trains and about how long that takes."""
     rows = []
     for profile, row in PROFILES.items():
         runs = list(dict.fromkeys(r for name in STUDIES for r in study(name, profile)))
         rows.append({"profile": f"`{profile}`", "what it is": row.says, "runs": len(runs),
                      "training on two CPU cores without bf16, about":
                          duration(runs, "cpu") if profile != "full" else "not on a CPU"})
-    return (as_markdown(pd.DataFrame(rows))
-            + "\n\n<details><summary>Each study, its question and its cost</summary>\n\n"
-            + as_markdown(study_costs()) + "\n\n</details>")
+    return as_markdown(pd.DataFrame(rows))
 
 
 def study_costs(profiles: tuple[str, ...] = ("small", "pilot", "real", "full")):
@@ -122,7 +118,7 @@ def bench_results() -> str:
             "(figures/readme/bench.png)\n\n" + speed.summary())
 
 
-def picture() -> None:
+def overview() -> None:
     """``figures/readme/overview.png``: the first test image that every headline arm of the embedded
     study (seed 0) classifies correctly, its mask, and the arms' Grad-CAM."""
     plan = plans("hybrid", "small")[0]
@@ -146,3 +142,11 @@ def picture() -> None:
                             data.extras["test"]["mask"][pick],
                             titles=[data.classes[k] for k in labels[pick]])
     plots.save(figure, "overview", "readme")
+
+
+PAGES = {
+    "README.md": {"answer": short_answer, "results": results, "costs": profile_costs},
+    "docs/studies.md": {"costs": profile_costs, "studies": lambda: as_markdown(study_costs())},
+    "docs/blocks.md": {"blocks": blocks, "networks": lambda: as_markdown(networks_table())},
+    "docs/speed.md": {"bench": bench_results},
+    "docs/reliability.md": {"faults": faults}}

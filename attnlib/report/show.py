@@ -30,6 +30,7 @@ TITLES = {"arm": "block", "n": "seeds", "gain": "gain over none, points [95 % in
 DIGITS = {"nll": 3, "nll_gain": 3, "ratio": 2, "buys": 2, "moves": 2, "sd": 2,
           "sd of a difference": 2, "sampling error": 2, "level": 2, "i2": 0,
           "correlation": 2, "seconds": 0}
+SHORT = ("se", "cbam", "hybrid", "cbam(gate_init=open)", "hybrid(gate_init=open)")
 UNSIGNED, SIGNED = ("ratio", "accuracy"), ("train", "surplus")
 
 
@@ -121,6 +122,39 @@ def answer(study_name: str, profile: str = "auto") -> Markdown:
     """The study's question and what its records say."""
     df = collect(study_name, resolve_profile(profile, study_name))
     return Markdown(f"**{STUDIES[study_name].question}**\n\n{gains_in_words(df)}")
+
+
+def short_answer(profile: str | None = None) -> str:
+    """A few sentences for each data set: whether any block is better, the blocks of the network
+    with the most seeds, with open gates too, and what ``pilot`` would have said."""
+    profile = profile or resolve_profile("best", "headline")
+    arms = arms_table(collect("headline", profile))
+    tested = arms[arms.low.notna() & (arms.family == "blocks")]
+    if not len(tested):
+        return f"No block has {MIN_SEEDS} finished seeds in profile `{profile}` yet."
+    early = arms_table(collect("hybrid", "pilot")) if profile != "pilot" else tested.iloc[:0]
+    out = []
+    for dataset, rows in tested.groupby("dataset", sort=False):
+        better = rows[rows.verdict == "better"]
+        claim = f"**On {name(dataset)} no block is shown to raise the test accuracy**" \
+            if not len(better) else f"**On {name(dataset)}** better is " + "; ".join(
+                f"{sentence(row)} ({name(row.backbone)})" for row in better.itertuples())
+        cells = arms[(arms.arm == "none") & (arms.dataset == dataset) & (arms.n > 0)]
+        networks = " and ".join(f"{name(r.backbone)} ({r.n} seeds, {plus_minus(r.mean, r.sd)} %)"
+                                for r in cells.itertuples())
+        most = rows[rows.backbone == rows.loc[rows.n.idxmax(), "backbone"]].set_index("arm")
+        gains = [f"{name(arm)} {interval(r.gain, r.low, r.high)}, {r.verdict}"
+                 for arm, r in most.loc[[a for a in SHORT if a in most.index]].iterrows()]
+        text = (f"{claim} of {networks}. In {name(most.backbone.iloc[0])}, in points: "
+                f"{'; '.join(gains)}.")
+        before = early[(early.dataset == dataset) & early.low.notna()]
+        if len(before):
+            worst = before.loc[before.gain.idxmin()]
+            text += (" A shorter training on fewer images (`pilot`) would have said "
+                     f"{name(worst.arm)} {interval(worst.gain, worst.low, worst.high)}: "
+                     "a slow start, not harm.")
+        out.append(text)
+    return "\n\n".join(out)
 
 
 def gains_in_words(df) -> str:
