@@ -65,7 +65,7 @@ def time_table(df):
             rows.append(dict(zip(CELL, key, strict=True)) | {
                 "arm": arm, "seconds": wide[arm].median(), "÷ none's": ratio.median(),
                 "least": ratio.min(), "most": ratio.max()})
-    return pd.DataFrame(rows, columns=[*CELL, "arm", "seconds", "÷ none's", "least", "most"])
+    return pd.DataFrame(rows)
 
 
 # --- Networks as they are built ---

@@ -142,5 +142,4 @@ def selection_bias(df):
             rows.append(dict(zip(CELL, key, strict=True)) | {
                 "habit": rule, "in place of": other, "runs": len(cell), "buys": d.mean,
                 "low": d.low, "high": d.high, "moves": np.max(moves, initial=0.0)})
-    return pd.DataFrame(rows, columns=[*CELL, "habit", "in place of", "runs", "buys", "low",
-                                       "high", "moves"])
+    return pd.DataFrame(rows)

@@ -40,9 +40,7 @@ def power_table(df):
             | {f"seeds to see {gain:g}": seeds_needed(sd, gain, blocks) for gain in GAINS}
             | {"margin": margin,
                "seeds to call equivalent": seeds_for_equivalence(sd, margin, blocks)})
-    return pd.DataFrame(rows, columns=[*CELL, "blocks", "most seeds", "sd of a difference",
-                                       *(f"seeds to see {gain:g}" for gain in GAINS), "margin",
-                                       "seeds to call equivalent"])
+    return pd.DataFrame(rows)
 
 
 def right_answers(runs) -> dict[int, np.ndarray]:

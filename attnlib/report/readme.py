@@ -86,8 +86,7 @@ def blocks() -> str:
     return as_markdown(pd.DataFrame([{
         "name": f"`{name}`", "what it is": row.says,
         "default place": f"`{row.placement}`" if name != "none" else "",
-        "parameters in ResNet-18":
-            cost_of("resnet18", name)["attention_params"]}
+        "parameters in ResNet-18": cost_of("resnet18", name)["attention_params"]}
         for name, row in ATTENTION.items()]))
 
 
