@@ -421,7 +421,7 @@ def test_an_example_stands_in_for_colour_images_of_64_pixels():
 
 def test_the_readmes_recipe_runs_and_trains(monkeypatch):
     text = (REPO / "README.md").read_text(encoding="utf-8")
-    section = text.split("## Put a block into your own network")[1].split("\n## ")[0]
+    section = text.split("## A block in your own network")[1].split("\n## ")[0]
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
     assert len(code.strip().splitlines()) == 4
     monkeypatch.setattr(torchvision.models, "resnet50", functools.partial(

@@ -57,7 +57,7 @@ HEADLINE = ("none", "se", "cbam", "hybrid")
 OPEN = ("hybrid(gate_init=open)", "cbam(gate_init=open)")
 SIX = (*HEADLINE, *reversed(OPEN))
 CONTROLS = ("layerscale", "shuffled", "frozen")
-RATES = (0.05, 0.1, 0.2)    # that every variant of the headline is tried at
+RATES = (0.15, 0.3, 0.6)    # that every variant of the headline is tried at
 HALF = {"width": 0.5, "recipe": "swift+full"}       # speednet: 32, 64 and 64 channels
 FAST = Plan("cifar10", "speednet", (*SIX, "eca", *CONTROLS), 10, HALF)
 P1_BLOCKS = ("se_sa", "sec_sa", "new", "nab")
