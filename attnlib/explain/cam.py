@@ -56,32 +56,33 @@ def deepest(model: nn.Module, x: torch.Tensor, count: int = 2) -> tuple[int, ...
 def passes(model: nn.Module, x: torch.Tensor, classes, stages=(-1,)) -> dict[int, Pass]:
     """Stage -> its `Pass`, all from one forward and one backward pass for the logit of each image's
     class in ``classes`` [N]. ``ValueError`` where a stage does not exist or has too few cells."""
-    from pytorch_grad_cam.activations_and_gradients import ActivationsAndGradients
-    model.eval()
-    sizes = stage_sizes(model, x)
-    for stage in stages:
-        valid = [k for k in range(-len(sizes), len(sizes)) if min(sizes[k]) >= LEAST]
-        if stage not in valid:
-            named = ", ".join(f"{k} ({sizes[k][0]}×{sizes[k][1]})" for k in valid if k < 0)
-            raise ValueError(f"stage {stage} has no map of at least {LEAST}×{LEAST} cells here; "
-                             f"valid: {named or 'none'}")
-    order = sorted(range(len(stages)), key=lambda k: stages[k] % len(sizes))
-    hooks = ActivationsAndGradients(model, [model.stages[stages[k]] for k in order], None)
+    sizes = stage_sizes(model.eval(), x)
+    valid = [k for k in range(-len(sizes), len(sizes)) if min(sizes[k]) >= LEAST]
+    for stage in set(stages) - set(valid):
+        named = ", ".join(f"{k} ({sizes[k][0]}×{sizes[k][1]})" for k in valid if k < 0)
+        raise ValueError(f"stage {stage} has no map of at least {LEAST}×{LEAST} cells here; "
+                         f"valid: {named or 'none'}")
+    seen: dict[int, torch.Tensor] = {}
+    hooks = [model.stages[k].register_forward_hook(lambda m, args, y, k=k: seen.__setitem__(k, y))
+             for k in stages]
     classes = torch.as_tensor(np.asarray(classes), dtype=torch.long, device=x.device)
     try:
         with torch.enable_grad():
             inputs = x.detach().clone().requires_grad_()
-            logits = hooks(inputs)
-            logits.gather(1, classes[:, None]).sum().backward()
-        found = [(a.float().numpy(), g.float().numpy())
-                 for a, g in zip(hooks.activations, hooks.gradients, strict=True)]
+            logits = model(inputs)
+            gradients = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(),
+                                            [inputs, *(seen[k] for k in stages)])
     finally:
-        hooks.release()
-        model.zero_grad(set_to_none=True)
-    at_input, logits = inputs.grad.cpu().numpy(), logits.detach().float().cpu().numpy()
-    return {stages[k]: Pass(x.cpu().numpy(), classes.cpu().numpy(), *arrays, at_input, logits,
-                            model, stages[k] % len(sizes) == len(sizes) - 1)
-            for k, arrays in zip(order, found, strict=True)}
+        for hook in hooks:
+            hook.remove()
+    at_input, *at_stages = map(as_array, gradients)
+    return {k: Pass(as_array(x), classes.cpu().numpy(), as_array(seen[k]), gradient, at_input,
+                    as_array(logits), model, k % len(sizes) == len(sizes) - 1)
+            for k, gradient in zip(stages, at_stages, strict=True)}
+
+
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().float().cpu().numpy()
 
 
 def library(name: str) -> Callable[[Pass], np.ndarray]:
@@ -98,7 +99,7 @@ def plain_cam(p: Pass) -> np.ndarray:
     Zhou et al. 2016, arXiv:1512.04150."""
     if not (p.last and isinstance(p.model.classifier, nn.Linear)):
         raise ValueError("plain CAM needs the last stage, and a linear classifier behind it")
-    weights = p.model.classifier.weight.detach().float().cpu().numpy()[p.classes]
+    weights = as_array(p.model.classifier.weight)[p.classes]
     return np.einsum("nk,nkhw->nhw", weights, p.activations)
 
 

@@ -188,7 +188,9 @@ def seed_dots(axis, at: float, values, arm: str, label: str | None = None, acros
          beside: float = 0.0) -> None:
     """Each seed a small dot and their mean the arm's marker, that far ``beside`` them and then with
     ± 1 sd; ``across``: values along x."""
-    values, places = np.asarray(values, float), np.full(len(values), at - beside)
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    places = np.full(len(values), at - beside)
     axis.scatter(*((values, places) if across else (places, values)), s=18, alpha=0.5,
                  color=look(arm).colour, linewidths=0)
     mean = values.mean() if len(values) else np.nan
@@ -205,11 +207,10 @@ def interval_bar(axis, value: float, low: float, high: float, at: float, arm: st
 
 
 def band(axis, x, wide, arm: str) -> None:
-    """Mean over seeds, and a band from the lowest to the highest; ``wide`` [seeds, len(x)]."""
-    wide = np.asarray(wide, float)
-    axis.plot(x, wide.mean(0), **mark(arm) | {"linestyle": look(arm).line}, markersize=4,
+    """Mean over seeds, and a band from the lowest to the highest, of a table: seeds × x."""
+    axis.plot(x, wide.mean(), **mark(arm) | {"linestyle": look(arm).line}, markersize=4,
               label=short(arm))
-    axis.fill_between(x, wide.min(0), wide.max(0), color=look(arm).colour, alpha=0.12, linewidth=0)
+    axis.fill_between(x, wide.min(), wide.max(), color=look(arm).colour, alpha=0.12, linewidth=0)
 
 
 def arms_axis(axis, arms) -> None:

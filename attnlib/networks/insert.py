@@ -28,29 +28,27 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
 
     ``where``: a module class, or its name (``"Bottleneck"``; subclasses count); or a pattern for
     qualified names, in which ``*`` and ``?`` do not cross a dot (``"layer?.*.bn3"``). None: the end
-    of each residual branch of a ResNet, before the sum; the free ``block`` slots of a network of
-    attnlib. The block's own placement in our networks plays no part, but for those that ``replace``
-    a convolution (``aa``, ``sk``): they take the place of M, a 3×3 convolution C -> C of stride 1;
-    None means ``conv2`` of each residual block where it is one. No block is put into or after
-    another one, torchvision's and timm's SE among them.
+    of each residual branch of a ResNet, before the sum, or the free ``block`` slots of a network of
+    attnlib. A block that ``replace``s a convolution (``aa``, ``sk``) takes the place of M, a 3×3
+    convolution C -> C of stride 1; None means each ``conv2`` that is one. No block is put into or
+    after another one, torchvision's and timm's SE among them.
 
     ``example``: images [B, C, H, W], or a tuple of arguments, on which the channels are found by a
-    dry run; zeros [1, 3, 64, 64] by default. It leaves the random state, modes and statistics as
-    they were. An M that runs several times has one block for all of them. Channels must come
-    second: a map [B, H, W, C] cannot be told apart.
+    dry run that leaves no trace; zeros [1, 3, 64, 64] by default. An M that runs several times has
+    one block for all of them. Channels must come second: [B, H, W, C] cannot be told apart.
 
     ``zero_init``: y = M(x) + t (block(M(x)) − M(x)), t learned and 0 at the start: the network's
-    outputs are what they were, and t alone has a gradient in the first step. Use it with pretrained
-    weights: most gates start near 1/2 and so shrink every branch that was learnt.
+    outputs are what they were. Use it with pretrained weights: most gates start near 1/2 and so
+    shrink every branch that was learnt.
 
     ``seed``: the block's weights are drawn from it and the block's qualified name alone. They have
     the type of M's weights and stand on the device of M's output.
 
-    How: the block is a child of M, ``added_attention``, run by a forward hook that is a function of
-    this module (in a plain ``nn.Sequential``: by being its last child). So no other key of the
-    state dict changes, and copies, ``torch.save`` and ``torch.compile`` (after this call) carry it.
-    Loading a state dict from before needs ``strict=False``, one from after this call first.
-    ``torch.jit.script`` does not take the hook; tracing and ``torch.export`` do.
+    How: the block is a child of M, ``added_attention``, run by a forward hook (in a plain
+    ``nn.Sequential``: by being its last child). So no other key of the state dict changes, and
+    copies, ``torch.save`` and ``torch.compile`` (after this call) carry it. Loading a state dict
+    from before needs ``strict=False``. ``torch.jit.script`` does not take the hook; tracing and
+    ``torch.export`` do.
 
     Raises ``ValueError``, with the model as it was, for unknown names; where nothing matches; for
     an M that never runs, whose output is not [B, C, H, W] or changes C, that has a block already or
