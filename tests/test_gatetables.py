@@ -50,7 +50,7 @@ def probed(arm: str, seed: int) -> dict:
 def stored(name: str, seeds: int = 3):
     """The table of a study's runs, finished, with arrays beside their records as from `focus`."""
     runs = [r for r in planning.study(name, "small") if r.attention in ARMS and r.seed < seeds
-            and r.backbone == "resnet18"]
+            and r.backbone == "speednet"]
     for run in runs:
         arrays = {"version": np.int32(camstore.VERSION), **probed(run.attention, run.seed),
                   **(gates(run.attention, ARMS[run.attention], run.seed)

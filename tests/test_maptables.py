@@ -39,7 +39,7 @@ def made_up(seed: int, sharper_by: float, right: float) -> dict:
 @pytest.fixture
 def stored(out):
     """Records of the small profile's headline with made-up maps: SE's are 20 % sharper."""
-    runs = [r for r in attnlib.study("hybrid", "small") if r.backbone == "resnet18"
+    runs = [r for r in attnlib.study("hybrid", "small") if r.backbone == "speednet"
             and r.attention in ("none", "se") and r.seed < 4]
     for run in runs:
         arrays = made_up(run.seed, 0.2 * (run.attention == "se"), 0.8 + 0.02 * run.seed)

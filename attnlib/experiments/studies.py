@@ -16,13 +16,13 @@ class Profile(NamedTuple):
     budget: float | None
 
 
-SMALL = "shapetex"
+# Faint textures and more distractors than by default, so that blocks can differ.
+SMALL = "shapetex(contrast=0.15,distractors=4)"
 PROFILES = {
     "smoke": Profile("tests: everything, tiny", dict(
         width=0.125, epochs=1, n_train=192, n_val=100, n_test=200, batch_size=32), 1.0, 4),
     "small": Profile("the embedded default: a small study on ShapeTex, no download, no GPU", dict(
-        width=0.125, epochs=8, n_train=2000, n_val=500, n_test=1000, batch_size=32, lr=0.05),
-        1.0, 25),
+        width=0.25, recipe="brisk", n_train=1500, n_val=500, n_test=1000), 1.0, 10),
     "pilot": Profile("the real data sets, 10,000 images, narrow networks, a short training", dict(
         width=0.25, epochs=8, n_train=10_000, n_val=2_000), 1.0, None),
     "real": Profile("the real data sets, whole, narrow networks: a CPU or Colab", dict(
@@ -65,15 +65,14 @@ RATES = (0.15, 0.3, 0.6)    # that every variant of the headline is tried at
 HALF = {"width": 0.5, "recipe": "swift+full"}       # speednet: 32, 64 and 64 channels
 FAST = Plan("cifar10", "speednet", (*SIX, "eca", *CONTROLS), 10, HALF)
 P1_BLOCKS = ("se_sa", "sec_sa", "new", "nab")
-WIDER = {"width": 0.25}     # at 1/8 its squeeze layers of four channels stay at chance
 SIXTEENTH = 17 / 16         # the widened control: more parameters and MACs than any block adds
 PLAIN = {"recipe": "plain", "track_test": True}     # every plain run feeds the selection-bias meter
-FIRST = {"small": Plan(SMALL, "resnet18", HEADLINE, 5),
+FIRST = {"small": Plan(SMALL, "speednet", (*HEADLINE, OPEN[0]), 5),
          "pilot": Plan("cifar10", "resnet18", HEADLINE, 6),
          "real": Plan("cifar10", "resnet18", SIX, 8),
          "full": Plan("cifar10", "resnet18", HEADLINE, 20)}
 PLAIN_PLANS = {
-    "small": (Plan(SMALL, "resnet18", ("none", "cbam"), 3, PLAIN | {"lr": None}),),
+    "small": (Plan(SMALL, "speednet", ("none", "cbam"), 3, PLAIN | {"epochs": 8}),),
     "pilot": (Plan("cifar10", "resnet18", ("none", "cbam"), 3, PLAIN),),
     "full": (Plan("cifar10", "resnet18", ("none", "se", "cbam"), 6, PLAIN),)}
 
@@ -102,15 +101,14 @@ STUDIES = {
                  *(Plan("fashionmnist", "resnet18", ("cbam",), 6, at(place), turn=4)
                    for place in ("head", "head_post")))}),
     "hybrid": Study("Does chaining SE and CBAM help more than either?", {
-        "small": (FIRST["small"], Plan(SMALL, "squeezenet", ("none", "hybrid"), 3, WIDER)),
+        "small": (FIRST["small"],),
         "pilot": (FIRST["pilot"], Plan("fashionmnist", "resnet18", HEADLINE, 6)),
         "real": (FIRST["real"], FAST._replace(arms=SIX), Plan("cifar100", "resnet18", SIX, 6)),
         "full": (FIRST["full"],
                  Plan("cifar100", "resnet18", HEADLINE, 6),
                  Plan("fashionmnist", "resnet18", HEADLINE, 6))}),
     "baselines": Study("How good is a plain network, and how far do seeds alone move it?", {
-        "small": (Plan(SMALL, "resnet18", ("none",), 5),
-                  Plan(SMALL, "squeezenet", ("none",), 3, WIDER)),
+        "small": (Plan(SMALL, "speednet", ("none",), 5),),
         "pilot": (Plan("cifar10", "resnet18", ("none",), 6),
                  Plan("fashionmnist", "resnet18", ("none",), 6),
                  Plan("cifar10", "alexnet", ("none",), 4)),
@@ -123,7 +121,7 @@ STUDIES = {
                    for b in ("squeezenet", "alexnet", "vgg16", "vgg19", "resnet50")),
                  Plan("cifar100", "resnet18", ("none",), 6))}),
     "se": Study("Does squeeze-and-excitation help, and because its gate sees the image?", {
-        "small": (Plan(SMALL, "resnet18", ("none", "se", "layerscale", "shuffled"), 3),),
+        "small": (Plan(SMALL, "speednet", ("none", "se", "layerscale", "shuffled"), 3),),
         "pilot": (Plan("cifar10", "resnet18", ("none", "se"), 6),
                  Plan("cifar10", "resnet18", ("none", "se", "layerscale", "shuffled"), 3)),
         "real": (FIRST["real"]._replace(arms=("none", "se")),
@@ -134,7 +132,7 @@ STUDIES = {
                  Plan("fashionmnist", "resnet18", ("none", "se"), 6),
                  Plan("cifar10", "resnet18", ("none", "se", "ser", "eca", "ge", "gc", "srm"), 6))}),
     "cbam": Study("Which part of CBAM helps: channels, places, or both?", {
-        "small": (Plan(SMALL, "resnet18", ("none", "ca", "sa", "cbam"), 3),),
+        "small": (Plan(SMALL, "speednet", ("none", "ca", "sa", "cbam"), 3),),
         "pilot": (Plan("cifar10", "resnet18", ("none", "cbam"), 6),
                  Plan("cifar10", "resnet18", ("none", "ca", "sa", "cbam"), 3)),
         "real": (FIRST["real"]._replace(arms=("none", "cbam", OPEN[1])),
@@ -161,8 +159,8 @@ STUDIES = {
                  Plan("cifar10", "cnn3", ("none", "hybrid_p0"), 20, at("conv")),
                  Plan("cifar10", "resnet18", ("none", "hybrid_p0"), 6, at("stem") | own("P0")))}),
     "controls": Study("Does a block beat what costs as much and looks at nothing?", {
-        "small": (Plan(SMALL, "resnet18", (*HEADLINE, "layerscale", "shuffled", "frozen"), 3),
-                  Plan(SMALL, "resnet18", OPEN, 3)),
+        "small": (Plan(SMALL, "speednet", (*HEADLINE, "layerscale", "shuffled", "frozen"), 3),
+                  Plan(SMALL, "speednet", OPEN, 3)),
         "pilot": (Plan("cifar10", "resnet18", (*HEADLINE, "layerscale", "shuffled", "frozen"), 3),
                  Plan("cifar10", "resnet18", OPEN, 3),
                  Plan("cifar10", "resnet18", ("none",), 3, {"width": 0.25 * SIXTEENTH})),
@@ -211,10 +209,10 @@ STUDIES = {
     "recipe": Study("What does the recipe buy, and what does the block buy?", {
         # plain first: only with its runs is a profile good enough to be shown
         profile: (*PLAIN_PLANS[profile],
-                  Plan(data, "resnet18", ("none", "cbam"), 6 if profile == "full" else 3), *more)
-        for profile, data, more in (
-            ("small", SMALL, ()), ("pilot", "cifar10", ()),
-            ("full", "cifar10", tuple(Plan("cifar10", "resnet18", ("none", "se", "cbam"), 6,
+                  Plan(data, network, ("none", "cbam"), 6 if profile == "full" else 3), *more)
+        for profile, data, network, more in (
+            ("small", SMALL, "speednet", ()), ("pilot", "cifar10", "resnet18", ()),
+            ("full", "cifar10", "resnet18", tuple(Plan("cifar10", "resnet18", ("none", "se", "cbam"), 6,
                                            {"recipe": f"strong+{extra}"})
                                       for extra in ("cutmix", "randaugment"))))} | {
         "real": tuple(Plan("cifar10", "resnet18", ("none", "se", "cbam"), 3, {"recipe": recipe})
@@ -233,13 +231,13 @@ STUDIES = {
     "selection": Study("What does choosing the epoch by its test accuracy buy?", PLAIN_PLANS | {
         "real": (watched(FIRST["real"]._replace(arms=("none", "cbam"))),)}),
     "shortcut": Study("Does a block lean less on a background that gives the class away?", {
-        "small": (Plan("shapetex(rho=0.8)", "resnet18", HEADLINE, 3),)}),
+        "small": (Plan(SMALL.replace(")", ",rho=0.8)"), "speednet", HEADLINE, 3),)}),
     "blocks": Study("What does each block do, at a glance?", {
-        "small": (Plan(SMALL, "resnet18", tuple(name for name in ATTENTION if name != "aa"), 1,
-                       {"epochs": 4}),
-                  # on 32×32 every place looks at 1024 others: minutes an epoch
-                  Plan(SMALL, "resnet18", ("aa",), 1,
-                       {"epochs": 4, "placement": "replace@34"}))}, compare=False),
+        "small": (Plan(SMALL, "speednet", tuple(name for name in ATTENTION if name != "aa"), 1,
+                       {"epochs": 5}),
+                  # on large maps every place looks at many others: minutes an epoch
+                  Plan(SMALL, "speednet", ("aa",), 1,
+                       {"epochs": 5, "placement": "replace@3"}))}, compare=False),
 }
 
 

@@ -40,6 +40,10 @@ STRONG = Recipe(label_smoothing=0.1, crop=4, flip=True)
 SWIFT = Recipe(lr=0.3, batch_size=256, epochs=16, label_smoothing=0.1, crop=2, flip=True,
                alternate=True, grow_from=0.6, tail=0.1)
 
+# ShapeTex in seconds: so few steps want a high rate at once, or half-open gates stay half open.
+BRISK = Recipe(lr=0.3, batch_size=32, epochs=8, warmup=0.05, label_smoothing=0.1, crop=2, flip=True,
+               alternate=True, tail=0.1)
+
 # The projects' own recipes, read in their code, at our 28 or 32 pixels and from scratch (P0 starts
 # from ImageNet weights at 224). All three watched the *test* set; here it is the validation split,
 # taken out of the training images. None of them states why its values were chosen.
@@ -63,6 +67,7 @@ RECIPES = {
     "swift+full": replace(SWIFT, grow_from=0.0),            # full size throughout
     "swift+cutmix": replace(SWIFT, cutmix=0.5),             # the paper's share on CIFAR
     "swift+randaugment": replace(SWIFT, randaugment=9),     # torchvision's magnitude
+    "brisk": BRISK,
     "strong": STRONG,
     "strong+cutout": replace(STRONG, cutout=16),            # the paper's side on CIFAR-10
     "strong+erasing": replace(STRONG, erasing=0.5),         # the paper's share
