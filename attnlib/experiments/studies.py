@@ -212,9 +212,10 @@ STUDIES = {
                   Plan(data, network, ("none", "cbam"), 6 if profile == "full" else 3), *more)
         for profile, data, network, more in (
             ("small", SMALL, "speednet", ()), ("pilot", "cifar10", "resnet18", ()),
-            ("full", "cifar10", "resnet18", tuple(Plan("cifar10", "resnet18", ("none", "se", "cbam"), 6,
-                                           {"recipe": f"strong+{extra}"})
-                                      for extra in ("cutmix", "randaugment"))))} | {
+            ("full", "cifar10", "resnet18",
+             tuple(Plan("cifar10", "resnet18", ("none", "se", "cbam"), 6,
+                        {"recipe": f"strong+{extra}"}) for extra in ("cutmix", "randaugment"))))
+        } | {
         "real": tuple(Plan("cifar10", "resnet18", ("none", "se", "cbam"), 3, {"recipe": recipe})
                       for recipe in ("swift", "swift+full", "swift+cutmix", "swift+randaugment"))}),
     "rates": Study("Does a block want another learning rate than the plain network?", {
