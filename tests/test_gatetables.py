@@ -77,7 +77,7 @@ def test_where_nothing_is_stored_tables_are_empty_and_figures_say_so():
         assert not any(len(table(df)) for table in TABLES)
         for draw in FIGURES:
             assert "stored" in draw(df).axes[0].texts[0].get_text()
-    plt.close("all")
+        plt.close("all")
 
 
 def test_gates_of_every_arm_stand_in_the_table():

@@ -36,7 +36,6 @@ IMAGES, PICTURES = 500, 16    # measured, and kept as maps
 ROAD_IMAGES, FEW = 150, 40    # what needs the network again: of Grad-CAM, of each other method
 PORTION = 100                 # images a pass
 SANITY = ("grad_cam", "eigen_cam", "input_gradient")
-MOST_BYTES = 200_000
 
 
 def focus(run: Run, profile: str) -> bool:
