@@ -128,7 +128,7 @@ def compare(data, seconds: float, backbone: str = "resnet18", width: float = 0.2
     from ..bench import measure
     from ..data.batches import Batches
     from ..networks.build import build_model
-    from ..training.trainer import machine
+    from ..training.environment import machine
     from .cam import enlarged
     device = machine().device
     parts = Batches(*data.split("test", images), data.mean, data.std)

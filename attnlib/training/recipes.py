@@ -34,9 +34,10 @@ class Recipe:
 
 
 STRONG = Recipe(label_smoothing=0.1, crop=4, flip=True)
-# Much accuracy for few operations, chosen on CIFAR-10's validation split (results/tuning.csv): images
-# grow from 20 to 32 pixels, small crops, each image mirrored in every second epoch, and a low rate
-# in the last tenth of all steps, so that curves are nearly flat where networks are compared.
+# Much accuracy for few operations, chosen on CIFAR-10's validation split (results/tuning.csv):
+# images grow from 20 to 32 pixels, small crops, each image mirrored in every second epoch, and a
+# low rate in the last tenth of all steps, so that curves are nearly flat where networks are
+# compared.
 SWIFT = Recipe(lr=0.3, batch_size=256, epochs=16, label_smoothing=0.1, crop=2, flip=True,
                alternate=True, grow_from=0.6, tail=0.1)
 
