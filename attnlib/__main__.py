@@ -171,7 +171,8 @@ def train(args) -> None:
 def print_forecast(run) -> None:
     """What training a run will be, before it starts: data, device, about how long."""
     from .experiments.planning import estimate_seconds
-    from .training.trainer import data_of, environment
+    from .training.environment import environment
+    from .training.trainer import data_of
     data = data_of(run)
     counts = {split: getattr(run, f"n_{split}") or len(y) for split, y in data.labels.items()}
     env, row = environment(), data.row
@@ -361,7 +362,7 @@ def verify(args) -> int:
 
 def bench(args) -> None:
     from .bench import bench as benches
-    from .training.trainer import machine
+    from .training.environment import machine
     minutes = args.minutes or (1 if args.quick else 12)
     if minutes <= 0:
         raise ValueError(f"--minutes {minutes:g} should be above 0")

@@ -7,7 +7,7 @@ os.environ.setdefault("ATTNLIB_PROFILE", "smoke")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from helpers import CPU, train_module  # noqa: E402
+from helpers import COMPUTING, CPU  # noqa: E402
 
 from attnlib.experiments import grid, planning  # noqa: E402
 
@@ -27,5 +27,5 @@ def out(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch):
     """float32 on the CPU, whatever the machine has: the only place that is alike everywhere."""
-    for module in (train_module, grid, planning):
+    for module in (*COMPUTING, grid, planning):
         monkeypatch.setattr(module, "machine", lambda: CPU)

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import torch
-from helpers import CPU, train_module
+from helpers import compute_on_cpu, train_module
 
 from attnlib.blocks import ATTENTION
 from attnlib.networks import BACKBONES
@@ -83,7 +83,6 @@ def write(path: Path, table) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    train_module.machine = lambda: CPU
+    compute_on_cpu()
     write(MODELS, model_table())
     write(RUNS, run_table())

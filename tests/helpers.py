@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from attnlib.settings import checkpoints_dir
-from attnlib.training import store
+from attnlib.training import environment, store
 from attnlib.training import trainer as train_module
+from attnlib.training.environment import Machine
 from attnlib.training.run import Run
 from attnlib.training.trainer import TimeUp, train
 
-CPU = train_module.Machine("cpu", None, True)
+CPU = Machine("cpu", None, True)
+COMPUTING = (train_module, environment)            # where the machine is asked for, in training
 CLOCKS = ("seconds", "images_per_second", "peak_memory", "profile")
 TINY = {"backbone": "squeezenet", "width": 0.125, "epochs": 2, "n_train": 32, "n_val": 20,
         "n_test": 20, "batch_size": 16}
@@ -73,11 +75,17 @@ def start(target, *args) -> multiprocessing.Process:
     return process
 
 
+def compute_on_cpu() -> None:
+    """The settings of conftest, for a process of its own."""
+    torch.set_num_threads(1)
+    for module in COMPUTING:
+        module.machine = lambda: CPU
+
+
 def train_in_child(out: str, fields: dict) -> None:
     """Train one run in this process, with the settings of conftest."""
     os.environ["ATTNLIB_OUT"] = out
-    torch.set_num_threads(1)
-    train_module.machine = lambda: CPU
+    compute_on_cpu()
     train_module.train(Run(**fields), "own")
 
 

@@ -3,24 +3,25 @@ import copy
 
 import pytest
 import torch
-from helpers import comparable, same_tensors, stop_after, tiny, train_module, weights
+from helpers import COMPUTING, comparable, same_tensors, stop_after, tiny, weights
 
 from attnlib.blocks import ATTENTION
 from attnlib.experiments import grid, planning
 from attnlib.networks.build import build_model
 from attnlib.settings import checkpoints_dir
 from attnlib.training import together
+from attnlib.training.environment import Machine
 from attnlib.training.run import Run
 from attnlib.training.together import train_together
 from attnlib.training.trainer import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-GPU = train_module.Machine("cuda", torch.bfloat16, True)
+GPU = Machine("cuda", torch.bfloat16, True)
 
 
 @pytest.fixture(autouse=True)
 def on_the_gpu(monkeypatch, on_the_cpu):
-    for module in (train_module, grid, planning, together):
+    for module in (*COMPUTING, grid, planning, together):
         monkeypatch.setattr(module, "machine", lambda: GPU)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 

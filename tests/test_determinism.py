@@ -14,8 +14,9 @@ from attnlib.__main__ import parser
 from attnlib.blocks import ATTENTION
 from attnlib.networks import BACKBONES
 from attnlib.networks.build import build_model
+from attnlib.training.environment import determinism
 from attnlib.training.recipes import RECIPES
-from attnlib.training.trainer import determinism, train
+from attnlib.training.trainer import train
 
 # What raises on CUDA under torch.use_deterministic_algorithms(True), by PyTorch's documentation:
 # as the operators that a training step dispatches …

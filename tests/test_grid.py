@@ -21,6 +21,7 @@ from attnlib.names import parse
 from attnlib.networks import BACKBONES
 from attnlib.settings import checkpoints_dir
 from attnlib.training import store
+from attnlib.training.environment import Machine
 from attnlib.training.run import Run
 from attnlib.training.trainer import train
 
@@ -135,7 +136,7 @@ def test_a_named_profile_goes_before_the_environment(monkeypatch):
 def test_auto_needs_a_gpu_and_the_files_for_real(tmp_path, monkeypatch, device, files, profile):
     monkeypatch.delenv("ATTNLIB_PROFILE", raising=False)
     monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
-    monkeypatch.setattr(planning, "machine", lambda: train_module.Machine(device, None, True))
+    monkeypatch.setattr(planning, "machine", lambda: Machine(device, None, True))
     for name in files:
         (tmp_path / f"{name}.npz").touch()
     assert resolve_profile("auto") == profile
@@ -324,7 +325,7 @@ def test_two_processes_of_our_own(capfd, monkeypatch):
     ("auto", "cuda", {"epochs": 10**5}, 1), ("auto", "cpu", {"epochs": 10**5}, 2)])
 def test_how_many_processes(monkeypatch, asked, device, run, jobs):
     monkeypatch.setenv("ATTNLIB_JOBS", asked)
-    monkeypatch.setattr(grid, "machine", lambda: train_module.Machine(device, None, True))
+    monkeypatch.setattr(grid, "machine", lambda: Machine(device, None, True))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     assert grid.jobs_for([tiny(**run), tiny(seed=1)]) == jobs
 

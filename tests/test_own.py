@@ -438,8 +438,7 @@ def test_the_pages_python_trains_and_loads(here, monkeypatch):
 def test_a_new_data_set_is_one_row_and_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr(data_module, "DATASETS", dict(DATASETS))
     monkeypatch.setattr(data_module, "SETS", ChainMap(own.OWN, data_module.DATASETS))
-    for module in (run_module, train_module):
-        monkeypatch.setattr(module, "SETS", data_module.SETS)
+    monkeypatch.setattr(run_module, "SETS", data_module.SETS)
     monkeypatch.setattr(train_module, "DATASETS", data_module.DATASETS)
     exec(blocks("python")[1], {})
     with pytest.raises(DataMissing, match="no data for 'digits'.*digits.npz"):

@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 from helpers import (
+    COMPUTING,
     CPU,
     comparable,
     same_tensors,
@@ -130,7 +131,8 @@ def whole_run(tmp_path_factory):
     run = tiny(attention="se")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATTNLIB_OUT", str(tmp_path_factory.mktemp("whole")))
-        patch.setattr(train_module, "machine", lambda: CPU)   # no test's own settings reach here
+        for module in COMPUTING:                           # no test's own settings reach here
+            patch.setattr(module, "machine", lambda: CPU)
         return run, train(run), weights(run)
 
 

@@ -6,12 +6,13 @@ from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 
 import pytest
 import torch
-from helpers import tiny, train_module, where_am_i
+from helpers import tiny, where_am_i
 
 from attnlib import files
 from attnlib.experiments import grid, workers
 from attnlib.experiments.grid import run_grid
 from attnlib.training import store
+from attnlib.training.environment import Machine
 from attnlib.training.trainer import train
 
 # --- One process a GPU ---
@@ -34,7 +35,7 @@ def test_auto_is_one_process_a_gpu(monkeypatch, gpus, runs, jobs):
     monkeypatch.setenv("ATTNLIB_JOBS", "auto")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setattr(grid, "machine", lambda: train_module.Machine("cuda", None, True))
+    monkeypatch.setattr(grid, "machine", lambda: Machine("cuda", None, True))
     assert grid.jobs_for([tiny(epochs=10**7, seed=seed) for seed in range(runs)]) == jobs
 
 

@@ -18,8 +18,9 @@ from ..networks.build import build_model
 from ..networks.cost import cost
 from ..settings import out_dir, shown
 from ..training import store
+from ..training.environment import environment, machine
 from ..training.run import Run
-from ..training.trainer import Trainer, environment, machine
+from ..training.trainer import Trainer
 from . import measure
 from .plainloop import PlainLoop, loader
 from .road import road_speed

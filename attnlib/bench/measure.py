@@ -93,7 +93,7 @@ def peak_bytes(device: str) -> int:
             line = next(line for line in file if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     except (OSError, StopIteration):
-        from ..training.trainer import peak_memory
+        from ..training.environment import peak_memory
         return peak_memory()
 
 

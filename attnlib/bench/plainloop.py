@@ -14,9 +14,10 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..data.datasets import Dataset
 from ..names import derive
+from ..training.environment import machine
 from ..training.optim import make_optimizer, set_lr
 from ..training.run import Run
-from ..training.trainer import machine, model_of
+from ..training.trainer import model_of
 from .measure import wait_for
 
 WORKERS = 2

@@ -9,8 +9,9 @@ from concurrent.futures import Executor
 from dataclasses import replace
 
 from ..data.arrays import DataBad, DataMissing
+from ..training.environment import machine
 from ..training.run import Run
-from ..training.trainer import data_of, machine
+from ..training.trainer import data_of
 from .planning import embedded, estimate_seconds, resolve_profile, study
 from .reading import table
 from .workers import (

@@ -11,8 +11,9 @@ from ..networks.build import build_model
 from ..networks.cost import cost
 from ..settings import data_dir
 from ..training import store
+from ..training.environment import environment, machine
 from ..training.run import Run
-from ..training.trainer import about, data_of, environment, machine
+from ..training.trainer import about, data_of
 from .studies import PROFILES, plans, run_of
 from .workers import cores, gpus
 

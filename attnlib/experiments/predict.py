@@ -10,8 +10,9 @@ from ..data.batches import Batches
 from ..data.pictures import read_pictures
 from ..settings import shown
 from ..training import store
+from ..training.environment import machine
 from ..training.run import Run
-from ..training.trainer import data_of, machine, scores
+from ..training.trainer import data_of, scores
 from .weights import assembled, find, load_model
 
 

@@ -15,8 +15,9 @@ import torch
 from ..names import derive
 from ..settings import checkpoints_dir, runs_dir
 from ..training import store
+from ..training.environment import surroundings
 from ..training.run import Run
-from ..training.trainer import surroundings, train
+from ..training.trainer import train
 from .reading import outdated
 from .repair import check
 

@@ -19,9 +19,10 @@ import torch
 
 from ..data.arrays import DataBad, DataMissing
 from ..training import store
+from ..training.environment import surroundings
 from ..training.run import Run
 from ..training.together import alike, fits, train_together
-from ..training.trainer import TimeUp, surroundings, train, versions
+from ..training.trainer import TimeUp, train, versions
 
 TRIES = 3               # so often may an executor break unexplained, or a run kill its worker
 DEADLY = (f"its worker process died {TRIES} times, often for want of memory; use a smaller "

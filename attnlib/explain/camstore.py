@@ -23,8 +23,9 @@ from scipy.special import softmax
 from ..experiments.planning import finished, study
 from ..experiments.weights import load_model
 from ..training import store
+from ..training.environment import machine
 from ..training.run import Run
-from ..training.trainer import data_of, machine
+from ..training.trainer import data_of
 from . import focus as measures
 from . import gatestats, interventions, probes
 from .cam import MAPS, Pass, deepest, enlarged, inputs, make, methods_for, passes

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..experiments.planning import estimate_seconds, finished, real_is_here, resolve_profile, study
 from ..experiments.studies import PROFILES, STUDIES
 from ..settings import REPO
-from ..training.trainer import machine
+from ..training.environment import machine
 
 DRIVE = "/content/drive"                        # where Colab mounts it
 VERSIONS = ("torch", "torchvision", "numpy", "pandas", "grad-cam")

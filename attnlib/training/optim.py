@@ -98,6 +98,13 @@ SCHEDULES = {"cosine": cosine, "halving": halving, "plateau": plateau}
 # --- What the validation split decides ---
 
 
+def scores(probs: torch.Tensor, labels: torch.Tensor) -> dict:
+    """``accuracy`` in 0..1 and ``nll`` in nats of class probabilities [N, classes]."""
+    picked = probs.gather(1, labels[:, None]).clamp_min(1e-12)
+    return {"accuracy": (probs.argmax(1) == labels).float().mean().item(),
+            "nll": -picked.log().mean().item(), "n": len(labels)}
+
+
 def watched(row: dict, how: Recipe) -> float:
     """The value of an epoch that the recipe goes by; more is better."""
     value = row[choose("watched value", how.watch, ("val_accuracy", "val_nll"))]

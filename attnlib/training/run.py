@@ -72,11 +72,8 @@ class Run:
         how, default = self.how, Recipe()
         out["recipe"] = {f.name: value for f in dataclasses.fields(Recipe)
                          if (value := getattr(how, f.name)) != getattr(default, f.name)}
-        versions = {"dataset": SETS, "backbone": BACKBONES, "attention": BLOCKS}
-        for kind, table in versions.items():
-            version = table[parse(getattr(self, kind))[0]].version
-            if version > 1:
-                out[f"{kind}_version"] = version
+        out |= {f"{kind}_version": version for kind, version in versions(self).items()
+                if version > 1}
         return out
 
     @property
@@ -102,6 +99,12 @@ class Run:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)
                 if getattr(self, f.name) != f.default and not
                 (f.name == "placement" and self.placement == "")}
+
+
+def versions(run: Run) -> dict[str, int]:
+    """The versions of the rows that the run used: a record below the current ones is stale."""
+    tables = {"dataset": SETS, "backbone": BACKBONES, "attention": BLOCKS}
+    return {kind: table[parse(getattr(run, kind))[0]].version for kind, table in tables.items()}
 
 
 NUMBERS = {"seed": int, "epochs": int, "n_train": int, "n_val": int, "n_test": int,

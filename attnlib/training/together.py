@@ -12,18 +12,10 @@ import torch
 from ..data.batches import side_at
 from ..settings import checkpoints_dir
 from . import store
+from .environment import determinism, machine
 from .optim import descend, is_over, rate
 from .run import Run
-from .trainer import (
-    TimeUp,
-    Trainer,
-    conclude,
-    data_of,
-    determinism,
-    judge,
-    machine,
-    progress_line,
-)
+from .trainer import TimeUp, Trainer, conclude, data_of, judge, progress_line
 
 SAVE_AFTER = 60             # seconds: epochs are so short here that not each is saved
 
@@ -119,9 +111,7 @@ def train_together(runs: list[Run], profile: str = "own", *, deadline: float | N
         data, trainers = data_of(runs[0]), []
         for run in runs:
             trainers.append(Trainer(run, data, trainers[0] if trainers else None))
-            state = store.load_checkpoint(checkpoints_dir(profile, run.id))
-            if state:
-                trainers[-1].restore(state)
+            trainers[-1].resume(checkpoints_dir(profile, run.id))
         if machine().device == "cuda":
             torch.cuda.synchronize()               # what was built here is used on other streams
         go_side_by_side(trainers, profile, data, deadline)

@@ -1,58 +1,33 @@
 """``train(run) -> record``: one loop, resumed at the last whole epoch after any interruption."""
-import contextlib
 import copy
 import math
-import os
-import platform
-import subprocess
 import time
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..blocks import BLOCKS
 from ..data.arrays import Row
 from ..data.augment import AUGMENTATIONS
 from ..data.batches import Batches, side_at
-from ..data.datasets import DATASETS, SETS, Dataset, load_dataset
+from ..data.datasets import DATASETS, Dataset, load_dataset
 from ..names import derive, parse
-from ..networks import BACKBONES
 from ..networks.build import build_model
 from ..networks.cost import cost
-from ..settings import REPO, checkpoints_dir, data_dir
+from ..settings import checkpoints_dir, data_dir
 from . import store
-from .optim import average, best_epoch, ending, is_over, make_optimizer, pairs, set_lr
-from .run import Run
+from .environment import determinism, machine, peak_memory, surroundings
+from .optim import average, best_epoch, ending, is_over, make_optimizer, pairs, scores, set_lr
+from .run import Run, versions
 
 WHITENED = 5000         # training images that a whitening stem is fitted to
 
 
 class TimeUp(Exception):
     """The time budget is spent; everything is saved up to the last whole epoch."""
-
-
-class Machine(NamedTuple):
-    """Where and how precisely to compute. Which numbers come out depends on it, so it is in the
-    record. bf16 only where the hardware has it (emulated, it is many times slower than float32);
-    channels_last where it was measured to be faster."""
-    device: str
-    autocast: torch.dtype | None
-    channels_last: bool
-
-
-@cache
-def machine() -> Machine:
-    if torch.cuda.is_available():
-        half = torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
-        return Machine("cuda", half, True)
-    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
-        return Machine("cpu", torch.bfloat16, False)
-    return Machine("cpu", None, True)
 
 
 @lru_cache(maxsize=4)
@@ -153,6 +128,13 @@ class Trainer:
                 "scaler": self.scaler.state_dict(), "history": self.history, "best": self.best,
                 "average": self.judged.state_dict() if self.how.ema else {}}
 
+    def resume(self, folder: Path) -> bool:
+        """Go on from the newest good checkpoint, if there is one."""
+        state = store.load_checkpoint(folder)
+        if state:
+            self.restore(state)
+        return state is not None
+
     def restore(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -219,18 +201,10 @@ class Trainer:
         return scores(self.predict(split), self.batches[split].labels)
 
 
-def scores(probs: torch.Tensor, labels: torch.Tensor) -> dict:
-    picked = probs.gather(1, labels[:, None]).clamp_min(1e-12)
-    return {"accuracy": (probs.argmax(1) == labels).float().mean().item(),
-            "nll": -picked.log().mean().item(), "n": len(labels)}
-
-
 def finish(run: Run, profile: str, data: Dataset, trainer: Trainer, deadline) -> dict:
     """Train what is left, score the test split once, and store the record."""
     folder = checkpoints_dir(profile, run.id)
-    state = store.load_checkpoint(folder)
-    if state:
-        trainer.restore(state)
+    if trainer.resume(folder):
         print(f"{run.id}: going on after epoch {len(trainer.history)}", flush=True)
     return conclude(run, profile, data, trainer, fit(run, folder, trainer, deadline))
 
@@ -281,9 +255,7 @@ def train_weights(record: dict) -> float:
     with store.lock(record["profile"], run.id), determinism():
         trainer = Trainer(run, data)
         folder = checkpoints_dir(record["profile"], run.id)
-        state = store.load_checkpoint(folder)
-        if state:
-            trainer.restore(state)
+        trainer.resume(folder)
         fit(run, folder, trainer)
         store.save_checkpoint(folder, "final", {"model": trainer.judged.state_dict()})
         store.drop_checkpoints(record["profile"], run.id)
@@ -325,76 +297,3 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
     store.write_record(profile, body)                    # only then are the states dispensable
     store.drop_checkpoints(profile, run.id)
     return body
-
-
-def versions(run: Run) -> dict[str, int]:
-    """The versions of the rows that the run used: a record below the current ones is stale."""
-    tables = {"dataset": SETS, "backbone": BACKBONES, "attention": BLOCKS}
-    return {kind: table[parse(getattr(run, kind))[0]].version for kind, table in tables.items()}
-
-
-def peak_memory() -> int:
-    """Bytes: the device's peak with CUDA, the process's on a CPU (it includes Python's own)."""
-    if machine().device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    try:
-        import resource
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return used if platform.system() == "Darwin" else used * 1024
-    except ImportError:
-        return 0
-
-
-@contextlib.contextmanager
-def determinism():
-    """With ATTNLIB_DETERMINISTIC=1: PyTorch's strictest mode while training, in which an operation
-    without a deterministic form raises. What was set before is set again afterwards."""
-    asked = os.environ.get("ATTNLIB_DETERMINISTIC", "")
-    if asked in ("", "0"):
-        yield
-        return
-    if asked != "1":
-        raise ValueError(f"ATTNLIB_DETERMINISTIC={asked!r} should be 0 or 1")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")      # read by cuBLAS at its start
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
-
-
-def surroundings() -> dict:
-    """`environment`, and what may change from one run to the next in a process."""
-    return environment() | {"threads": torch.get_num_threads(),
-                            "deterministic": torch.are_deterministic_algorithms_enabled()}
-
-
-@cache
-def environment() -> dict:
-    """What the numbers came from: versions, hardware, precision, commit."""
-    m = machine()
-    try:
-        command = ["git", "-C", str(REPO), "rev-parse", "-q", "--verify", "HEAD"]
-        commit = subprocess.run(command, capture_output=True, text=True,
-                                timeout=10).stdout.strip() or None
-    except (OSError, subprocess.SubprocessError):
-        commit = None
-    return {"python": platform.python_version(), "torch": torch.__version__,
-            "numpy": np.__version__, "os": platform.system(), "machine": platform.machine(),
-            "device": torch.cuda.get_device_name() if m.device == "cuda" else cpu_name(),
-            "precision": str(m.autocast or torch.float32).removeprefix("torch."),
-            "channels_last": m.channels_last, "cores": os.cpu_count(), "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(), "commit": commit}
-
-
-def cpu_name() -> str:
-    capability = torch.backends.cpu.get_cpu_capability()
-    try:
-        with open("/proc/cpuinfo") as file:
-            names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
-        return f"{names[0]}, {capability}"
-    except (OSError, IndexError):
-        return f"{platform.processor() or 'CPU'}, {capability}"

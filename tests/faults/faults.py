@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import CPU, start, train_in_child, train_module
+from helpers import compute_on_cpu, start, train_in_child, train_module
 
 from attnlib.experiments import workers
 from attnlib.settings import checkpoints_dir
@@ -120,13 +120,6 @@ def truncate(path: Path, moments: random.Random) -> int:
 # --- Child processes ---
 
 
-def here() -> None:
-    """What every child needs: the settings of conftest."""
-    import torch
-    torch.set_num_threads(1)
-    train_module.machine = lambda: CPU
-
-
 def kill_after(process, seconds: float) -> None:
     time.sleep(seconds)
     process.kill()
@@ -136,7 +129,7 @@ def kill_after(process, seconds: float) -> None:
 def train_to_point(out: str, fields: dict, step: str, call: int, when: str) -> None:
     """Train, and die by SIGKILL before or after the ``call``-th call of a function of the store."""
     os.environ["ATTNLIB_OUT"] = out
-    here()
+    compute_on_cpu()
     real, calls = getattr(store, step), []
 
     def deadly(*args, **options):
@@ -174,14 +167,14 @@ def grid_in_child(out: str, log: str, runs: list[dict]) -> None:
     """One of several processes on one grid."""
     from attnlib.experiments.grid import run_grid
     os.environ["ATTNLIB_OUT"] = out
-    here()
+    compute_on_cpu()
     logged(log)
     run_grid([Run(**fields) for fields in runs], "smoke")
 
 
 def logged_attempt(fields: dict, profile: str, end=None):
     """`workers.attempt` in a worker process, its begin and end written to FAULT_LOG."""
-    here()
+    compute_on_cpu()
     if train_module.finish.__module__ != __name__:
         logged(os.environ["FAULT_LOG"])
     return workers.attempt(fields, profile, end)

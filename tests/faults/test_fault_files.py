@@ -8,7 +8,16 @@ import warnings
 import faults
 import pytest
 from faults import flip, newest_epoch, record_of, stop_after, temporaries, truncate
-from helpers import CPU, comparable, same_tensors, tiny, train_in_child, train_module, weights
+from helpers import (
+    COMPUTING,
+    CPU,
+    comparable,
+    compute_on_cpu,
+    same_tensors,
+    tiny,
+    train_in_child,
+    weights,
+)
 
 from attnlib import files
 from attnlib.__main__ import main
@@ -28,7 +37,8 @@ def unharmed(tmp_path_factory):
     """The record and weights of a run that nothing happened to."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATTNLIB_OUT", str(tmp_path_factory.mktemp("unharmed")))
-        patch.setattr(train_module, "machine", lambda: CPU)   # no test's own settings reach here
+        for module in COMPUTING:                           # no test's own settings reach here
+            patch.setattr(module, "machine", lambda: CPU)
         return train(RUN), weights(RUN)
 
 
@@ -207,7 +217,7 @@ def limited_command(out: str, args: list[str], which: int, limit: int) -> None:
     import resource
     import signal
     os.environ["ATTNLIB_OUT"] = out
-    faults.here()
+    compute_on_cpu()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(which, (limit, limit))
     raise SystemExit(main(args))
