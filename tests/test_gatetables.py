@@ -9,7 +9,7 @@ from attnlib.explain import camstore, interventions, probes, tables
 from attnlib.explain.gatestats import STATISTICS
 from attnlib.figures import gates as gate_figures
 from attnlib.training import store
-from attnlib.training.trainer import versions
+from attnlib.training.run import versions
 
 ARMS = {"none": None, "se": ("channels",), "cbam": ("channels", "places")}
 LOST = {"se": 0.1, "cbam": 30.0}             # with its gates at their mean

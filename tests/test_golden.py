@@ -7,8 +7,7 @@ import golden
 import pytest
 
 from attnlib.settings import REPO
-from attnlib.training.run import Run
-from attnlib.training.trainer import versions
+from attnlib.training.run import Run, versions
 
 MODELS = json.loads(golden.MODELS.read_text())
 RUNS = json.loads(golden.RUNS.read_text())

@@ -25,8 +25,9 @@ from attnlib.names import parse
 from attnlib.settings import REPO
 from attnlib.training import run as run_module
 from attnlib.training import store
+from attnlib.training.optim import scores
 from attnlib.training.run import Run
-from attnlib.training.trainer import data_of, model_of, scores, train
+from attnlib.training.trainer import data_of, model_of, train
 
 RNG = np.random.default_rng(0)
 FEW = {"n_train": None, "n_val": None, "n_test": None, "epochs": 1, "batch_size": 8}

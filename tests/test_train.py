@@ -24,10 +24,10 @@ from attnlib.networks.build import build_model
 from attnlib.networks.cost import attention_blocks
 from attnlib.settings import checkpoints_dir, runs_dir
 from attnlib.training import store
-from attnlib.training.optim import cosine, make_optimizer, set_lr
+from attnlib.training.optim import cosine, make_optimizer, scores, set_lr
 from attnlib.training.recipes import RECIPES, Recipe
 from attnlib.training.run import Run
-from attnlib.training.trainer import TimeUp, scores, train, train_weights
+from attnlib.training.trainer import TimeUp, train, train_weights
 
 
 def newest_epoch(run: Run) -> int:

@@ -6,7 +6,7 @@ from ..data.batches import Batches
 from ..explain.cam import enlarged
 from ..explain.road import NOISE, PERCENTILES, impute, kept_pixels, ranks, road, surprise
 from ..networks.build import build_model
-from ..training.trainer import machine
+from ..training.environment import machine
 from . import measure
 
 

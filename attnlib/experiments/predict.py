@@ -11,8 +11,9 @@ from ..data.pictures import read_pictures
 from ..settings import shown
 from ..training import store
 from ..training.environment import machine
+from ..training.optim import scores
 from ..training.run import Run
-from ..training.trainer import data_of, scores
+from ..training.trainer import data_of
 from .weights import assembled, find, load_model
 
 

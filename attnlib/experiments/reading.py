@@ -8,8 +8,7 @@ from pathlib import Path
 from ..networks.build import resolve_placement
 from ..settings import plain
 from ..training import store
-from ..training.run import Run
-from ..training.trainer import versions
+from ..training.run import Run, versions
 from .planning import resolve_profile, study
 from .studies import PROFILES
 

@@ -20,9 +20,9 @@ import torch
 from ..data.arrays import DataBad, DataMissing
 from ..training import store
 from ..training.environment import surroundings
-from ..training.run import Run
+from ..training.run import Run, versions
 from ..training.together import alike, fits, train_together
-from ..training.trainer import TimeUp, train, versions
+from ..training.trainer import TimeUp, train
 
 TRIES = 3               # so often may an executor break unexplained, or a run kill its worker
 DEADLY = (f"its worker process died {TRIES} times, often for want of memory; use a smaller "
