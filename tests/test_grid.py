@@ -420,14 +420,16 @@ def test_every_name_in_the_studies_is_a_row():
 
 def test_a_try_is_one_line_and_a_table(capsys):
     rows = grid.try_it("eca", "smoke")
-    assert capsys.readouterr().out.startswith("training eca, about ")
-    assert list(rows.columns) == ["attention", "accuracy", "params", "seconds", "yours", "status"]
-    assert rows[rows.yours == "←"].attention.tolist() == ["eca"]
-    again = grid.try_it("eca", "smoke", placement="block")
-    assert capsys.readouterr().out == "" and "placement" in again
+    assert capsys.readouterr().out.startswith("training eca, 3 seeds, about ")
+    assert list(rows.columns) == ["arm", "accuracy", "sd", "seeds", "params", "seconds", "yours"]
+    assert rows[rows.yours == "←"].arm.tolist() == ["eca"]
+    assert rows[rows.yours == "←"].seeds.item() == 3 and rows.sd.notna().any()
+    assert set(rows.arm) == {"eca", *(run.attention for run in study("hybrid", "smoke"))}
+    grid.try_it("eca", "smoke")
+    assert capsys.readouterr().out == "", "nothing is trained twice"
 
 
 def test_a_try_that_is_not_trained_says_why(monkeypatch, capsys):
     monkeypatch.setenv("ATTNLIB_TRAIN", "0")
     rows = grid.try_it("eca", "smoke")
-    assert "missing 1" in capsys.readouterr().out and "missing" in rows.status.tolist()
+    assert "missing 3" in capsys.readouterr().out and rows.accuracy.isna().all()

@@ -117,27 +117,31 @@ def jobs_for(todo: list[Run]) -> int:
     return min(cores(), len(todo))
 
 
-def try_it(attention: str, profile: str = "auto", backbone: str = "resnet18",
-           placement: str | None = None):
-    """Train one block of your choice on ShapeTex in the sizes of ``small`` (of ``smoke`` in tests),
-    seed 0, and set it beside the stored arms of that seed: a DataFrame, best first."""
+def try_it(attention: str, profile: str = "auto", backbone: str | None = None,
+           placement: str | None = None, seeds: int = 3):
+    """Train a block of your choice on ShapeTex in the sizes of ``small`` (of ``smoke`` in tests),
+    and set it beside the stored arms of the same seeds: a DataFrame, best first, with the standard
+    deviation over seeds."""
     profile = embedded(profile)
     planned = study("hybrid", profile)
-    like = next((r for r in planned if r.backbone == backbone), planned[0])
-    mine = replace(like, backbone=backbone, attention=attention, placement=placement, seed=0)
-    stored = [r for r in planned if r.seed == 0 and r.backbone == mine.backbone and r != mine]
-    if unfinished([mine], profile) and may_train():
-        print(f"training {mine.attention}, about {math.ceil(estimate_seconds(mine))} s", flush=True)
+    mine = [replace(planned[0], backbone=backbone or planned[0].backbone, attention=attention,
+                    placement=placement, seed=seed) for seed in range(seeds)]
+    stored = [run for run in planned if run.backbone == mine[0].backbone and run.seed < seeds
+              and run not in mine]
+    todo = unfinished(mine, profile)
+    if todo and may_train():
+        seconds = math.ceil(sum(map(estimate_seconds, todo)))
+        print(f"training {mine[0].attention}, {seeds} seeds, about {seconds} s", flush=True)
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        run_grid([mine], profile)
-    rows = table([mine, *stored], profile)
-    rows["yours"] = ["←"] + [""] * len(stored)
-    columns = ["attention", "accuracy", "params", "seconds", "yours"]
-    if placement:
-        columns.append("placement")
-    if any(rows.status != "done"):
-        columns.append("status")
-    if rows.status[0] != "done":
+        run_grid(mine, profile)
+    rows = table([*mine, *stored], profile)
+    if any(rows.status[:seeds] != "done"):
         print(said.getvalue(), end="")              # why not
-    rows = rows.round({"accuracy": 1, "seconds": 0})
-    return rows[columns].sort_values("accuracy", ascending=False, ignore_index=True)
+    rows["yours"] = ["←"] * seeds + [""] * len(stored)
+    keys = ["yours", "arm", "params"]
+    out = rows.groupby(keys, sort=False, dropna=False).agg(
+        accuracy=("accuracy", "mean"), sd=("accuracy", "std"), seeds=("accuracy", "count"),
+        seconds=("seconds", "mean")).reset_index()
+    return out.round({"accuracy": 1, "sd": 1, "seconds": 0})[
+        ["arm", "accuracy", "sd", "seeds", "params", "seconds", "yours"]
+    ].sort_values("accuracy", ascending=False, ignore_index=True)
