@@ -205,7 +205,6 @@ def study(args) -> None:
     from .experiments.planning import study as study_runs
     from .report.show import status_line
     profile = resolve_profile(args.profile)
-    os.environ["ATTNLIB_JOBS"] = args.jobs
     started = time.monotonic()
     names = named_studies(args.name)
     print(status_line(names, profile), flush=True)
@@ -222,7 +221,7 @@ def study(args) -> None:
             if left <= 0:
                 break
         print(f"study {name}", flush=True)
-        run_grid(study_runs(name, profile), profile, time_budget=left)
+        run_grid(study_runs(name, profile), profile, time_budget=left, jobs=args.jobs)
 
 
 def focus(args) -> None:

@@ -210,8 +210,6 @@ def test_a_bad_data_file_skips_its_runs_and_records_nothing(capsys, monkeypatch,
 
 
 @pytest.mark.parametrize(("error", "words"), [
-    (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "--batch-size"),
-    (MemoryError(), "--batch-size"),
     (RuntimeError("a kernel broke\nand more"), "a kernel broke"),
     (ValueError("an impossible shape"), "an impossible shape"),
 ])

@@ -82,10 +82,6 @@ def test_a_run_that_is_being_trained_is_left_to_its_process(out, messy, capsys):
     assert store.record_path("own", FAILED.id).exists()
 
 
-def test_nothing_at_all(out):
-    assert check("own") == (0, 0) and repair("own") == {} and not out.exists()
-
-
 def test_stale_records_say_what_has_changed(monkeypatch, capsys):
     train(tiny(attention="se", epochs=1))
     monkeypatch.setitem(ATTENTION, "se", ATTENTION["se"]._replace(version=3))

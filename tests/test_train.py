@@ -150,16 +150,6 @@ def test_out_of_time_it_saves_and_later_goes_on(whole_run, capsys):
 # --- Divergence ---
 
 
-def test_a_loss_that_is_not_finite_is_recorded_as_diverged(capsys):
-    run = tiny(lr=1e11, n_train=160, epochs=3)
-    record = train(run)
-    assert record["status"] == "diverged" and record["test"] is None
-    assert "loss" not in record["history"][-1] and len(record["history"]) < 3
-    assert "not finite" in capsys.readouterr().out
-    assert train(run) == store.read_record(store.record_path("own", run.id)) == record
-    assert store.load_checkpoint(checkpoints_dir("own", run.id)) is None
-
-
 def test_weights_that_break_in_an_epochs_last_step_are_recorded_as_diverged(monkeypatch):
     """The losses of that epoch are still finite, the scores after it are not."""
     def broken(self, epoch):

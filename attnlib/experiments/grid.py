@@ -33,16 +33,16 @@ def may_train() -> bool:
 
 
 def run_grid(runs: list[Run], profile: str = "auto", *, executor: Executor | None = None,
-             time_budget: float | None = None):
+             time_budget: float | None = None, jobs: int | str | None = None):
     """Train what has no finished record, in the given order, and return `collect`'s table of the
     runs. One failing run is recorded and the others go on; missing or bad data skip a data set with
     one line; a disk that takes nothing stops the grid. ``time_budget`` in seconds stops cleanly at
     an epoch's end. A run that failed stays so until ``runs repair`` plans it again.
 
     ``executor``: any ``concurrent.futures.Executor``; without one the runs go through this process,
-    or through ``ATTNLIB_JOBS`` processes (``auto``: one a core on a CPU, one a GPU where there are
-    several). Where a worker dies, what has no record is planned again; a run that took three
-    workers with it is recorded as failed."""
+    or through ``jobs`` processes, by default ATTNLIB_JOBS (``auto``: one a core on a CPU, one a GPU
+    where there are several). Where a worker dies, what has no record is planned again; a run that
+    took three workers with it is recorded as failed."""
     profile = resolve_profile(profile)
     end = None if time_budget is None else time.time() + time_budget
     runs = list({run.id: run for run in runs}.values())
@@ -50,7 +50,8 @@ def run_grid(runs: list[Run], profile: str = "auto", *, executor: Executor | Non
     counts = Counter(found=len(runs) - len(todo))
     todo, busy = with_data(todo) if may_train() else [], []
     for last in (False, True):                  # busy: by the end its other process may be dead
-        jobs = 1 if last else None
+        if last:
+            jobs = 1
         for run, (outcome, words) in train_missing(todo, profile, end, executor, jobs):
             if outcome == "busy" and not last:
                 busy.append(run)
@@ -86,10 +87,10 @@ def with_data(runs: list[Run]) -> list[Run]:
 
 
 def train_missing(todo: list[Run], profile: str, end: float | None, executor: Executor | None,
-                  jobs: int | None = None):
+                  jobs: int | str | None = None):
     """Yield (run, (outcome, words)) as runs end: one by one in this process, or through an
     executor."""
-    jobs = jobs or jobs_for(todo)
+    jobs = jobs_for(todo, jobs)
     if executor or jobs > 1:
         yield from side_by_side(todo, profile, end, executor, jobs)
         return
@@ -102,13 +103,13 @@ def train_missing(todo: list[Run], profile: str, end: float | None, executor: Ex
         yield run, attempt(run.as_dict(), profile, end)
 
 
-def jobs_for(todo: list[Run]) -> int:
-    """How many processes: ``ATTNLIB_JOBS``, 1 by default. ``auto`` is one a core on a CPU and one a
-    GPU, if there is more than half a minute to train: starting them takes seconds."""
-    asked = os.environ.get("ATTNLIB_JOBS") or "1"
+def jobs_for(todo: list[Run], asked: int | str | None = None) -> int:
+    """How many processes: as asked, else ATTNLIB_JOBS, else 1. ``auto`` is one a core on a CPU and
+    one a GPU, if there is more than half a minute to train: starting them takes seconds."""
+    asked = str(asked or os.environ.get("ATTNLIB_JOBS") or 1)
     if asked != "auto":
         if not (asked.isdecimal() and int(asked)):
-            raise ValueError(f"ATTNLIB_JOBS={asked!r} should be auto or a number above 0")
+            raise ValueError(f"jobs (ATTNLIB_JOBS): {asked!r} should be auto or a number above 0")
         return int(asked)
     if sum(map(estimate_seconds, todo)) < 30:
         return 1
