@@ -94,9 +94,12 @@ def test_equal_values_are_taken_together():
     assert focus.best_iou(maps, mask)[0] == 1 == focus.pointing(maps, mask)[0]
 
 
-def test_cells_that_do_not_divide_the_image_are_refused():
-    with pytest.raises(ValueError, match="32×32 pixels do not divide into 5×5 cells"):
-        focus.energy(np.ones((4, 5, 5)), MASK)
+@pytest.mark.parametrize("cells", [1, 5, 7, 8, 32])
+def test_a_pixel_on_a_border_counts_in_both_cells_by_its_part(cells):
+    mask = np.random.default_rng(0).random((2, 32, 32)) > 0.5
+    fine = mask.repeat(cells, 1).repeat(cells, 2)               # now cells are whole
+    wanted = fine.reshape(2, cells, 32, cells, 32).mean((2, 4))
+    np.testing.assert_allclose(focus.cover(mask, (cells, cells)), wanted, atol=1e-12)
 
 
 def test_drop_and_increase_multiply_light():

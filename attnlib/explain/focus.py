@@ -11,13 +11,19 @@ from .cam import enlarged, scaled_maps
 
 
 def cover(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The part of each cell that the mask [N, H, W] covers, [N, h, w]; ``ValueError`` where the
-    image does not divide into whole cells."""
-    n, height, width = mask.shape
-    h, w = size
-    if height % h or width % w:
-        raise ValueError(f"{height}×{width} pixels do not divide into {h}×{w} cells")
-    return mask.reshape(n, h, height // h, w, width // w).mean((2, 4))
+    """The part of each cell that the mask [N, H, W] covers, [N, h, w]. A pixel on the border of two
+    cells counts in each by its part there."""
+    down, across = (overlap(pixels, cells)
+                    for pixels, cells in zip(mask.shape[1:], size, strict=True))
+    return np.einsum("ah,nhw,bw->nab", down, mask, across, optimize=True)
+
+
+def overlap(pixels: int, cells: int) -> np.ndarray:
+    """The share [cells, pixels] that each pixel of a row has in each of its equal cells."""
+    edges = np.linspace(0, pixels, cells + 1)
+    left = np.maximum(edges[:-1, None], np.arange(pixels))
+    right = np.minimum(edges[1:, None], np.arange(1, pixels + 1))
+    return np.clip(right - left, 0, None) * cells / pixels
 
 
 def shares(maps: np.ndarray) -> np.ndarray:
