@@ -1,22 +1,19 @@
-"""Cards, diagrams, gate pictures, looks, and the tables of costs."""
+"""Cards, diagrams, looks, and the tables of costs."""
 import io
 import re
 
 import matplotlib.pyplot as plt
 import pytest
-import torch
 from PIL import Image
 from torch import nn
 
 from attnlib.analysis import costs
 from attnlib.blocks import ATTENTION
-from attnlib.experiments.planning import study
 from attnlib.explain.tracing import trace
-from attnlib.figures import cards, diagrams, gatemaps, plots, style
+from attnlib.figures import cards, diagrams, plots, style
 from attnlib.figures.cards import EQUATIONS, SHELVES
 from attnlib.networks import BACKBONES
 from attnlib.networks import build as models
-from attnlib.report.article import chosen_runs
 
 BLOCKS = [name for name in models.BLOCKS if name != "none"]
 
@@ -51,12 +48,6 @@ def test_a_card_has_equation_paper_and_source(name):
     assert f"$$ {EQUATIONS[name]} $$" in card and f"class {own}(" in card
     assert not re.search(r"(?<!\[)arXiv:\d", card.partition("<details>")[0]), "a paper unlinked"
     assert card.count("<details>") == card.count("</details>") == 1
-
-
-def test_a_card_tells_what_the_block_adds():
-    for name, count in (("se", "+87,040"), ("cbam", "+89,880")):
-        table = cards.added_cost(name)
-        assert table["parameters added"][name] == count and table.placement[name] == "block"
 
 
 # --- Diagrams ---
@@ -102,47 +93,10 @@ def test_a_diagram_says_what_a_block_does():
     assert pools == {"max|over c", "mean|over c"}
 
 
-# --- What a block does to an image ---
-
-
-@pytest.mark.parametrize("name", BLOCKS)
-def test_a_gain_is_what_the_block_multiplies_by(name):
-    """Where `gain` gives one, y = gain · x."""
-    torch.manual_seed(0)
-    block = models.BLOCKS[name].make(16).eval()
-    x = torch.randn(2, 16, 8, 8)
-    with torch.no_grad():
-        g = gatemaps.block_gain(block, x)
-        if g is not None:
-            torch.testing.assert_close(g * x, block(x))
-
-
-@pytest.mark.parametrize(("name", "rows"), [("se", 1), ("sa", 1), ("cbam", 2), ("gc", 2)])
-def test_a_picture_has_maps_strips_or_both(name, rows):
-    figure = gatemaps.block_gates(name, "smoke")
-    assert len(figure.axes) == 5 * rows + 1                 # image and four stages; colour bar
-    title = figure.get_suptitle()
-    assert "untrained" in title and ("|y| / |x|" in title) == (name == "gc")
-
-
 def test_a_figure_is_small_and_in_colour():
-    data = cards.png(gatemaps.block_gates("cbam", "smoke"), 90, "what it shows")
+    data = style.png(diagrams.diagram("cbam"), 90, "what it shows")
     assert data[:4] == b"\x89PNG" and 3_000 < len(data) < 40_000
     assert Image.open(io.BytesIO(data)).text == {"Description": "what it shows"}
-
-
-def test_stored_weights_are_shown_where_there_are_any():
-    df = cards.train("gates from the mean", profile="smoke")
-    assert list(df.attention) == ["se"], "smoke has the study's first two arms alone"
-    assert "; trained: " in gatemaps.block_gates("se", "smoke").get_suptitle()
-
-
-def test_the_study_of_all_blocks_is_one_seed_of_each_and_pooled_nowhere():
-    runs = study("blocks", "small")
-    assert sorted(run.attention for run in runs) == sorted(ATTENTION)
-    assert {run.seed for run in runs} == {0}
-    chosen = {"hybrid": "smoke", "blocks": "smoke"}
-    assert not set(chosen_runs(chosen).id) & {run.id for run in study("blocks", "smoke")}
 
 
 # --- One look for each block ---

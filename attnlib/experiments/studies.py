@@ -233,12 +233,6 @@ STUDIES = {
         "real": (watched(FIRST["real"]._replace(arms=("none", "cbam"))),)}),
     "shortcut": Study("Does a block lean less on a background that gives the class away?", {
         "small": (Plan(SMALL.replace(")", ",rho=0.8)"), "speednet", HEADLINE, 3),)}),
-    "blocks": Study("What does each block do, at a glance?", {
-        "small": (Plan(SMALL, "speednet", tuple(name for name in ATTENTION if name != "aa"), 1,
-                       {"epochs": 5}),
-                  # on large maps every place looks at many others: minutes an epoch
-                  Plan(SMALL, "speednet", ("aa",), 1,
-                       {"epochs": 5, "placement": "replace@3"}))}, compare=False),
 }
 
 

@@ -1,26 +1,15 @@
-"""A card for every block: its equation, what its docstring says, its cost, its source, its diagram
-and what it does to an image. The notebooks show them shelf by shelf."""
+"""A card for every block: its equation, what its docstring says, its picture, its source. They make
+docs/blocks.md, shelf by shelf."""
 import inspect
-import math
 import re
-from functools import cache
 
 import matplotlib.pyplot as plt
-import pandas as pd
-import torch
-from IPython.display import Image, Markdown, display
 
-from .. import blocks
+from .. import blocks, files
 from ..analysis.words import name as said
 from ..blocks import BLOCKS
-from ..experiments.grid import may_train, run_grid
-from ..experiments.planning import embedded, estimate_seconds, study
-from ..experiments.workers import unfinished
-from ..names import choose
-from ..networks.build import build_model, resolve_placement
-from ..networks.cost import cost
+from ..settings import figures_dir
 from .diagrams import diagram
-from .gatemaps import block_gates
 from .style import png
 
 # In every equation: x one map [C, H, W], a its channels' means, m their maxima, σ the sigmoid,
@@ -104,39 +93,26 @@ LINKS = {r"arXiv:(\d{4}\.\d{4,5})": r"[arXiv:\1](https://arxiv.org/abs/\1)",
          r"PMLR 139": "[PMLR 139](https://proceedings.mlr.press/v139/yang21o.html)"}
 
 
-def show(shelf: str, profile: str) -> None:
-    """Display the cards of a shelf in a notebook, each with its figures."""
-    for name in on_shelf(shelf):
-        display(Markdown(card_text(name)), added_cost(name))
-        for what, draw in (("diagram", diagram(name)), ("gates", block_gates(name, profile))):
-            display(Image(png(draw, 90), alt=f"{what} of {said(name)}"))
-            plt.close(draw)
-
-
-def train(*shelves: str, profile: str):
-    """Train the blocks of these shelves (without any: all blocks) that have no record yet, in the
-    sizes of ``small`` (in tests ``smoke``), for their pictures: study ``blocks``. Returns its rows
-    as a table."""
-    small = embedded(profile)
-    wanted = {name for shelf in shelves for name in on_shelf(shelf)}
-    runs = [run for run in study("blocks", small) if run.attention in wanted or not shelves]
-    missing = unfinished(runs, small)
-    if missing and may_train():
-        minutes = math.ceil(sum(map(estimate_seconds, missing)) / 60)
-        print(f"small networks to train: {len(missing)}, about {minutes} min")
-    return run_grid(runs, small)
-
-
-def on_shelf(shelf: str) -> tuple[str, ...]:
-    """The names on a shelf."""
-    return choose("shelf", shelf, SHELVES)
+def all_cards() -> str:
+    """Markdown: every block, shelf by shelf."""
+    return "\n\n".join(f"## {shelf[0].upper()}{shelf[1:]}\n\n" + "\n\n".join(map(card_text, names))
+                       for shelf, names in SHELVES.items())
 
 
 def card_text(name: str) -> str:
-    """Markdown: heading, equation, docstring with its links, folded source."""
+    """Markdown: heading, equation, docstring with its links, picture, folded source."""
     return (f"### {said(name)} · `{name}`\n\n$$ {EQUATIONS[name]} $$\n\n"
-            f"{text_of(BLOCKS[name].make)}\n\n<details><summary>Source</summary>\n\n"
+            f"{text_of(BLOCKS[name].make)}\n\n![What {said(name)} computes, step by step]"
+            f"(../figures/readme/block_{name}.png)\n\n<details><summary>Source</summary>\n\n"
             f"```python\n{blocks.source(name)}\n```\n\n</details>")
+
+
+def save_diagrams() -> None:
+    """The pictures of the cards, in ``figures/readme``."""
+    for name in EQUATIONS:
+        figure = diagram(name)
+        files.write_atomic(figures_dir("readme") / f"block_{name}.png", png(figure, 90))
+        plt.close(figure)
 
 
 def text_of(cls) -> str:
@@ -145,21 +121,3 @@ def text_of(cls) -> str:
     for pattern, link in LINKS.items():
         text = re.sub(pattern, link, text)
     return text
-
-
-@cache
-def resnet_cost(attention: str) -> dict[str, int]:
-    """`cost.cost` of a full-width ResNet-18 with a block in its own place."""
-    with torch.device("meta"):
-        return cost(build_model("resnet18", attention), (3, 32, 32))
-
-
-def added_cost(name: str) -> pd.DataFrame:
-    """What a block adds to a full-width ResNet-18, where it stands by default and how often."""
-    own, plain = resnet_cost(name), resnet_cost("none")
-    added = {key: own[key] - plain[key] for key in ("params", "macs")}
-    return pd.DataFrame({
-        "parameters added": f"{added['params']:+,}",
-        "of the network's": f"{100 * added['params'] / plain['params']:+.2f} %",
-        "M MACs added": f"{added['macs'] / 1e6:+.2f}", "sites": own["sites"],
-        "placement": resolve_placement(name, "resnet18", None)}, [name])

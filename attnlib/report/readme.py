@@ -15,7 +15,7 @@ from ..experiments.planning import estimate_seconds, resolve_profile, study
 from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, plans
 from ..explain.camstore import PICTURES, stored_maps
-from ..figures import plots
+from ..figures import cards, plots
 from ..figures.summary import summary
 from ..settings import REPO
 from ..training.trainer import data_of
@@ -38,6 +38,7 @@ def update(root: Path | None = None) -> list[Path]:
         files.write_atomic(path, text.encode())
     overview()
     plots.use_style()
+    cards.save_diagrams()
     plots.save(summary(), "summary", "readme")
     return [root / page for page in PAGES]
 
@@ -146,6 +147,7 @@ def overview() -> None:
 PAGES = {
     "README.md": {"answer": short_answer, "results": results, "costs": profile_costs},
     "docs/studies.md": {"costs": profile_costs, "studies": lambda: as_markdown(study_costs())},
-    "docs/blocks.md": {"blocks": blocks, "networks": lambda: as_markdown(networks_table())},
+    "docs/blocks.md": {"blocks": blocks, "networks": lambda: as_markdown(networks_table()),
+                       "cards": cards.all_cards},
     "docs/speed.md": {"bench": bench_results},
     "docs/reliability.md": {"faults": faults}}
