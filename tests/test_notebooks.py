@@ -272,15 +272,6 @@ def test_check_finds(home, capsys, what, says):
     assert any(re.search(f"01_a: .*(?:{says})", line) for line in lines), lines
 
 
-@pytest.mark.parametrize("source", [
-    "def f(): pass", "if 1:\n    class A: pass", "async def f(): pass", "%pdb\ndef f(): 1",
-    "!ls\nif 1:\n    !ls\ndef f(): 1", "x = !ls\ndef f(): 1"])
-def test_check_finds_definitions(home, capsys, source):
-    store(home, "01_a", executed(source))
-    assert notebooks.check() == 1
-    assert "cells 3 define a function or class" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("text", [
     "/tmp/ipykernel_12/3.py:1: UserWarning", "saved to /root/x", "(/home/ann/x)", "file:///home/ann",
     "'/Users/ann'", "C:\\Users\\ann", "{'C:\\\\Users\\\\ann'}", "REPO/figures", "HOME/.cache"])

@@ -311,16 +311,6 @@ def machine_paths() -> re.Pattern:
                       r"|[A-Za-z]:\\+Users)[^\s\"'<>]*")
 
 
-def defines(source: str) -> bool:
-    """Whether a cell defines a function or class; lines of IPython's own are left out."""
-    try:
-        nodes = ast.walk(ast.parse(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source)))
-        return any(isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-                   for n in nodes)
-    except SyntaxError:
-        return bool(re.search(r"(?m)^\s*(?:async\s+def|def|class)\s+\w", source))
-
-
 def problems(nb, size: int) -> list[str]:
     """What is wrong with a stored notebook of that size in bytes, one line for each."""
     stored, shown = nb.metadata.get("attnlib", {}).get("source_sha"), outputs(nb)
@@ -341,9 +331,7 @@ def problems(nb, size: int) -> list[str]:
     for words, cells in (
         ("were not executed", [k for k, c in code if c.execution_count is None and not c.outputs]),
         ("have outputs and no execution_count",
-         [k for k, c in code if c.execution_count is None and c.outputs]),
-        ("define a function or class, which belongs in attnlib",
-         [k for k, c in code if defines(c.source)])):
+         [k for k, c in code if c.execution_count is None and c.outputs])):
         if cells:
             found.append(f"cells {', '.join(map(str, cells))} {words}")
     machine = machine_paths()
