@@ -60,7 +60,7 @@ def df(stored):
 
 def test_the_verdict_is_computed(df):
     row, = tables.map_verdicts(df).to_dict("records")
-    assert (row["place"], row["block"], row["seeds"]) == ("ResNet-18 on ShapeTex", "SE", 4)
+    assert (row["place"], row["block"], row["seeds"]) == ("speednet on ShapeTex", "SE", 4)
     assert [row[k] for k in ("sharper", "localisation", "faithfulness", "looks better")] == [
         "yes"] * 4
     gain = tables.map_gains(df).set_index("measure")["gain, %"]

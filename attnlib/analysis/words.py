@@ -18,6 +18,8 @@ NAMES = {
     "resnet18": "ResNet-18", "squeezenet": "SqueezeNet", "vgg16": "VGG-16", "vgg19": "VGG-19",
     "resnet50": "ResNet-50", "resnet50_slim": "slim ResNet-50", "alexnet": "AlexNet",
     "cnn3": "CNN of three layers", "mobilenetv2": "MobileNetV2", "shapetex": "ShapeTex",
+    "shapetex(contrast=0.15,distractors=4)": "ShapeTex",
+    "shapetex(contrast=0.15,distractors=4,rho=0.8)": "ShapeTex, ρ = 0.8",
     "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashionmnist": "Fashion-MNIST"}
 
 
@@ -31,10 +33,13 @@ def name(key: str) -> str:
             + (f" {rest}" if rest else ""))
 
 
+USUAL = ("strong", "swift", "brisk")        # the recipes that profiles use throughout
+
+
 def place(row) -> str:
-    """The cell that a row stands in: network on data set, and the recipe where it is another than
-    ``strong``."""
-    own = "" if row.recipe == "strong" else f", recipe `{row.recipe}`"
+    """The cell that a row stands in: network on data set, and the recipe where it is not a usual
+    one."""
+    own = "" if row.recipe in USUAL else f", recipe `{row.recipe}`"
     return f"{name(row.backbone)} on {name(row.dataset)}{own}"
 
 
