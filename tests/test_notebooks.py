@@ -297,7 +297,7 @@ def test_check_is_content_with_a_good_one(home, capsys):
     assert "1 notebooks, 0 problems" in capsys.readouterr().out
 
 
-def test_report_is_one_page_that_needs_nothing_else(home):
+def test_reports_pages_need_nothing_else(home):
     words = """# One & only
 
 [![Open](https://c.org/badge.svg)](https://c.org) [next](02_two.ipynb#A-part) [up](../README.md)
@@ -327,21 +327,33 @@ Because of **this**.
 
     path = report.report()
 
-    page = path.read_text()
-    assert path == (home / "results" / "report" / "index.html")
-    assert not re.search(r'src="(?!data:)|<script|<link|@import|url\(', page)
-    assert '<section id="01_one">' in page and '<section id="02_two">' in page
-    assert '<a href="#01_one">One &amp; only</a>' in page and '<a href="#02_two">Two</a>' in page
-    assert 'href="#02_two-A-part"' in page and 'id="02_two-A-part"' in page
+    assert path == (home / "results" / "report" / "index.html")      # the last: no article
+    assert names_in(path.parent) == ["01_one.html", "index.html"]    # and so no tables
+    page = (path.parent / "01_one.html").read_text()
+    for text in (page, path.read_text()):
+        assert not re.search(r'src="(?!data:)|<script|<link|@import|url\(', text)
+        assert '<a href="01_one.html">01 one</a>' in text and text.count("<h1") == 1
+        assert '<a href="index.html">02 two</a>' in text
+    assert 'href="index.html#A-part"' in page and 'id="A-part"' in path.read_text()
+    assert 'href="#A-part"' in path.read_text(), "a link within its own page"
     assert 'href="../../README.md"' in page         # from results/report/
-    assert page.count("<h1") == 1 and "hidden code" not in page
+    assert "hidden code" not in page and "<title>One &amp; only</title>" in page
     assert "01_one · profile real" in page and "cell-id" not in page
     assert page.count("<math") == 3 and "<mfrac>" in page and r"<code>\nonsense{</code>" in page
     assert "<strong>+0.8</strong>" in page and "<strong>this</strong>" in page
     assert "<summary>Answer</summary>" in page and "<td" in page and "a file" in page
     assert f"data:image/png;base64,{RED_DOT}" in page and "Figure in “One &amp; only”" in page
-    assert report.report().read_text() == page   # the same again: it is in git
-    assert names_in(path.parent) == ["index.html"]      # no article, no tables
+    report.report()
+    assert (path.parent / "01_one.html").read_text() == page   # the same again: it is in git
+
+
+def test_code_that_explains_is_shown_and_folded_code_is_not(home):
+    nb = executed("def gate(a):\n    b = a\n    c = b\n    return c")
+    nb.cells += [new_code_cell("x = 1\ny = 2\nz = 3\nsecret = 4",
+                               metadata={"jupyter": {"source_hidden": True}})]
+    store(home, "01_a", nb)
+    page = re.sub(r"<[^>]*>", "", report.report().read_text())
+    assert "def gate(a):" in page and "secret" not in page
 
 
 def test_report_of_an_empty_folder(home, tmp_path):

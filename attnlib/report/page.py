@@ -1,6 +1,6 @@
-"""Renders executed notebooks as one page that works offline: no code cells, equations as MathML,
-pictures embedded, links between notebooks turned into links within the page; and the tables of the
-article, 07_report, as files of their own."""
+"""Renders executed notebooks as pages that work offline: equations as MathML, pictures embedded, of
+the code only what explains. The article, 07_report, is the first page, the others lie beside it;
+and the article's tables are files of their own."""
 import csv
 import html
 import io
@@ -11,16 +11,17 @@ from pathlib import Path
 from .. import settings
 from .notebooks import listed, notebooks_dir, profile_of, read
 
-ARTICLE = "07_report"       # the notebook whose tables become files
-TITLE = "Does attention help small-image CNNs?"
+ARTICLE = "07_report"       # the first page, whose tables become files
+FOLDED = "folded"           # tag of a cell whose code the pages leave out
+SHOWN_LINES = 4             # code of so many lines explains something, and is shown
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>
 body {{ max-width: 50em; margin: 2em auto; padding: 0 1em; color: #1f2328; background: #fff;
   font: 17px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif }}
 h1, h2, h3, h4 {{ line-height: 1.25; margin: 1.6em 0 .5em }} a {{ color: #0a58a6 }}
-nav ul {{ list-style: none; padding: 0 }} img {{ max-width: 100%; height: auto }}
-section {{ margin-top: 3em; border-top: 2px solid #d0d7de }} section h2 {{ margin-top: .3em }}
+nav {{ font-size: .82em }} nav a {{ margin-right: 1em; white-space: nowrap }}
+img {{ max-width: 100%; height: auto }}
 .note, blockquote {{ color: #59636e }}
 pre, code {{ font: .85em/1.45 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace }}
 pre {{ background: #f6f8fa; padding: .7em 1em; border-radius: 6px; overflow: auto }}
@@ -37,34 +38,47 @@ blockquote {{ margin: 1em; padding-left: 1em; border-left: 3px solid #d0d7de }}
 mtd[columnalign=right] {{ text-align: right; text-align: -webkit-right; padding-right: 0 }}
 mtd[columnalign=left] {{ text-align: left; text-align: -webkit-left; padding-left: 0 }}
 @media print {{ body {{ max-width: none; font-size: 10.5pt; margin: 0 }}
-  section {{ break-before: page; border: 0 }} h2, h3, h4 {{ break-after: avoid }}
+  nav {{ display: none }} h2, h3, h4 {{ break-after: avoid }}
   img, tr, .math {{ break-inside: avoid }} table {{ font-size: 7.5pt }}
   pre {{ white-space: pre-wrap; max-height: none }}
   details::details-content {{ display: block; content-visibility: visible }} }}
-</style></head><body><h1>{title}</h1>
-<p class="note">The notebooks of attnlib with their results, without their code.</p>
-<nav><ul>{contents}</ul></nav>{sections}
-</body></html>
+</style></head><body><nav>{pages}</nav>
+{body}
+<p class="note">{note}</p></body></html>
 """
 
 
 def report(source: Path | None = None, target: Path | None = None) -> Path:
-    """Render a folder of executed notebooks as one self-contained page: notebooks/ and
-    ``results/report/index.html`` by default; the article's tables go beside it, into ``tables/``,
-    as CSV and Markdown. ``ValueError`` where there are none."""
+    """Render a folder of executed notebooks as self-contained pages: notebooks/ by default, the
+    article as ``results/report/index.html``, each other notebook beside it, and the article's
+    tables in ``tables/``, as CSV and Markdown. Without an article the last notebook is the first
+    page. ``ValueError`` where there are none."""
     from ..files import write_atomic
     target = Path(target or settings.out_dir() / "results" / "report" / "index.html").resolve()
-    books = [(p.stem, read(p)) for p in listed(Path(source or notebooks_dir()))]
-    convert, sections, contents, tables = exporter(), "", "", {}
-    for stem, nb in books:
-        title, body, found = section(stem, convert(nb), dict(books), target)
+    books = {p.stem: read(p) for p in listed(Path(source or notebooks_dir()))}
+    first = ARTICLE if ARTICLE in books else list(books)[-1]
+    files = {stem: target.name if stem == first else f"{stem}.html" for stem in books}
+    convert, tables = exporter(), {}
+    for stem, nb in books.items():
+        title, body, found = section(stem, convert(explaining(nb)), files, target)
         tables |= found if stem == ARTICLE else {}
+        links = " ".join(f'<a href="{file}">{html.escape(other.replace("_", " "))}</a>'
+                         for other, file in files.items())
         note = f"{stem} · profile {profile_of(nb) or 'not stated'}"
-        contents += f'\n<li><a href="#{stem}">{html.escape(title)}</a></li>'
-        sections += f'\n<section id="{stem}"><p class="note">{note}</p>\n{body}</section>'
-    write_atomic(target, PAGE.format(title=TITLE, contents=contents, sections=sections).encode())
+        text = PAGE.format(title=html.escape(title), pages=links, body=body, note=note)
+        write_atomic(target.parent / files[stem], text.encode())
     write_tables(target.parent / "tables", tables)
     return target
+
+
+def explaining(nb):
+    """The notebook with the code hidden that sets up, loads and shows; what defines stays."""
+    for cell in nb.cells:
+        hidden = cell.metadata.get("jupyter", {}).get("source_hidden") or \
+            len(cell.source.splitlines()) < SHOWN_LINES
+        if cell.cell_type == "code" and hidden:
+            cell.metadata["tags"] = [*cell.metadata.get("tags", ()), FOLDED]
+    return nb
 
 
 def write_tables(folder: Path, tables: dict[str, list[list[str]]]) -> None:
@@ -86,8 +100,8 @@ def write_tables(folder: Path, tables: dict[str, list[list[str]]]) -> None:
 
 
 def section(stem: str, text: str, books, target: Path) -> tuple[str, str, dict]:
-    """The title and HTML of one notebook, made to stand in one page with the others, offline; and
-    its computed tables by the heading they stand under: rows of text, the head first."""
+    """The title and HTML of one notebook, made to stand offline beside the pages ``books``; and its
+    computed tables by the heading they stand under: rows of text, the head first."""
     from bs4 import BeautifulSoup
     soup = BeautifulSoup(text, "html.parser")
     for tag in soup.find_all(["script", "link", "iframe"]):
@@ -112,8 +126,7 @@ def section(stem: str, text: str, books, target: Path) -> tuple[str, str, dict]:
         else:
             heading = tag.text.strip()
             title = title or heading
-            tag["id"] = f"{stem}-{heading.replace(' ', '-')}"
-            tag.name = f"h{min(6, int(tag.name[1]) + 1)}"   # the page's own title is h1
+            tag["id"] = heading.replace(" ", "-")
     return title or stem, re.sub(r' id="cell-id=[^"]*"', "", str(soup)), tables
 
 
@@ -125,20 +138,21 @@ def free(heading: str, taken) -> str:
 
 
 def local_link(href: str, stem: str, books, target: Path) -> str:
-    """A notebook's link as it must read in the page: into the page where it leads to a notebook."""
+    """A notebook's link as it must read in its page: to a page where it leads to a notebook."""
     if not href or re.match(r"[a-z]+:|//", href):
         return href
     path, _, fragment = href.partition("#")
     book = Path(path).stem if path else stem
     if book in books:
-        return f"#{book}-{fragment}" if fragment else f"#{book}"
+        return ("" if book == stem else books[book]) + (f"#{fragment}" if fragment else "") or "#"
     return Path(os.path.relpath(notebooks_dir() / href, target.parent)).as_posix()
 
 
 def exporter():
-    """A function notebook -> HTML: nbconvert's plainest, without the code, equations as MathML."""
+    """A function notebook -> HTML: nbconvert's plainest, equations as MathML."""
     from nbconvert import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+    from nbconvert.preprocessors import TagRemovePreprocessor
 
     class Renderer(IPythonRenderer):
         def inline_math(self, body):
@@ -154,8 +168,9 @@ def exporter():
         renderer = Renderer(escape=False, exclude_anchor_links=True)
         return MarkdownWithMath(renderer=renderer).render(text)
 
-    out = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True,
+    out = HTMLExporter(template_name="basic", exclude_output_prompt=True,
                        exclude_input_prompt=True, filters={"markdown2html": markdown})
+    out.register_preprocessor(TagRemovePreprocessor(remove_input_tags={FOLDED}), enabled=True)
     return lambda nb: out.from_notebook_node(nb)[0]
 
 
