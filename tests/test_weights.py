@@ -163,7 +163,7 @@ def test_their_card_is_what_the_records_say(monkeypatch):
         f"<!-- weights -->\n{published.table_of(INDEX['weights'])}<!-- /weights -->")
     assert [run.id for run in published.published()] == [row["id"] for row in INDEX["weights"]]
     for row in INDEX["weights"]:
-        record = store.read_record(store.record_path("pilot", row["id"]))
+        record = store.read_record(store.record_path(published.PROFILE, row["id"]))
         assert row["recorded"] == record["test"]["accuracy"]
 
 
@@ -174,7 +174,7 @@ def test_they_say_what_the_records_say(monkeypatch):
     images = load_dataset("cifar10").images["test"][:300]
     for row in INDEX["weights"]:
         said = probabilities(load_model(COMMITTED / row["file"]), images).argmax(1)
-        with np.load(io.BytesIO((REPO / "results/runs/pilot" / row["file"]).read_bytes())) as kept:
+        with np.load(io.BytesIO((REPO / "results/runs/real" / row["file"]).read_bytes())) as kept:
             assert (said == kept["prediction"][:300]).mean() > 0.985
 
 

@@ -11,7 +11,8 @@ from .planning import study
 from .predict import evaluate
 from .weights import export, weights_dir
 
-ARMS = ("none", "cbam", "hybrid")       # of the headline of profile pilot on CIFAR-10, seed 0
+PROFILE = "real"
+ARMS = ("none", "cbam", "hybrid")       # of its headline on CIFAR-10 in ResNet-18, seed 0
 TOLERANCE = 0.1                         # points that float16 may cost or gain on the test split
 MAX_BYTES = 1_500_000
 MARKS = re.compile("(<!-- weights -->\n).*?(<!-- /weights -->)", re.DOTALL)
@@ -19,7 +20,8 @@ MARKS = re.compile("(<!-- weights -->\n).*?(<!-- /weights -->)", re.DOTALL)
 
 def published() -> list[Run]:
     """The runs whose weights are in the repository."""
-    runs = [run for run in study("hybrid", "pilot") if run.seed == 0 and run.dataset == "cifar10"]
+    runs = [run for run in study("hybrid", PROFILE)
+            if (run.seed, run.dataset, run.backbone) == (0, "cifar10", "resnet18")]
     return [run for arm in ARMS for run in runs if run.attention == arm]
 
 
@@ -29,10 +31,10 @@ def publish() -> list[Path]:
     float16 moves an accuracy by more than TOLERANCE or a file is too large for the repository."""
     files, rows = [], []
     for run in published():
-        record = store.read_record(store.record_path("pilot", run.id))
+        record = store.read_record(store.record_path(PROFILE, run.id))
         if record is None:
             raise LookupError(f"no record of {run.id}; `python -m attnlib study hybrid --profile "
-                              "pilot` makes it")
+                              f"{PROFILE}` makes it")
         path = export(run)
         found = evaluate(path)
         rows.append({"id": run.id, "file": path.name, "bytes": path.stat().st_size,
@@ -64,7 +66,7 @@ def table_of(rows: list[dict]) -> str:
     lines = ["| file | block | parameters | MB | test accuracy, % | in the record, % |",
              "|:--|:--|--:|--:|--:|--:|"]
     for row in rows:
-        record = store.read_record(store.record_path("pilot", row["id"]))
+        record = store.read_record(store.record_path(PROFILE, row["id"]))
         lines.append(f"| `{row['file']}` | {Run(**record['run']).attention} | "
                      f"{record['model']['params']:,} | {row['bytes'] / 1e6:.2f} | "
                      f"{100 * row['accuracy']:.2f} | {100 * row['recorded']:.2f} |")

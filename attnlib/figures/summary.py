@@ -29,9 +29,13 @@ def summary(profiles: tuple[str, ...] = PROFILES) -> plt.Figure:
                 panels.append((profile, mine))
     panels = sorted(panels, key=lambda p: (p[1].dataset.iloc[0], profiles.index(p[0])))
     panels = [p for p in panels if p[1].backbone.iloc[0] in ("resnet18", "speednet")]
-    figure, axes = plt.subplots(1, max(1, len(panels)), sharey=True, squeeze=False,
-                                figsize=(PAGE, 2.5))
-    for axis, (profile, mine) in zip(axes[0], panels, strict=False):
+    columns = min(2, max(1, len(panels)))               # readable on a phone, too
+    rows = max(1, -(-len(panels) // columns))
+    figure, axes = plt.subplots(rows, columns, sharey=True, squeeze=False,
+                                figsize=(0.8 * PAGE, 2.2 * rows + 0.4))
+    for axis in axes.flat[len(panels):]:
+        axis.set_visible(False)
+    for axis, (profile, mine) in zip(axes.flat, panels, strict=False):
         first = mine.iloc[0]
         margin = margin_of(profile, first.dataset)
         axis.axvspan(-margin, margin, color="#ebebeb", zorder=0)

@@ -143,7 +143,8 @@ def short_answer(profile: str | None = None) -> str:
         networks = " and ".join(f"{name(r.backbone)} ({r.n} seeds, {plus_minus(r.mean, r.sd)} %)"
                                 for r in cells.itertuples())
         most = rows[rows.backbone == rows.loc[rows.n.idxmax(), "backbone"]].set_index("arm")
-        gains = [f"{name(arm)} {interval(r.gain, r.low, r.high)}, {r.verdict}"
+        gains = [f"{name(arm)} {interval(r.gain, r.low, r.high)}, "
+                 + ("had not fitted as far" if behind(r) else r.verdict)
                  for arm, r in most.loc[[a for a in SHORT if a in most.index]].iterrows()]
         text = (f"{claim} of {networks}. In {name(most.backbone.iloc[0])}, in points: "
                 f"{'; '.join(gains)}.")
