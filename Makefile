@@ -43,8 +43,9 @@ test: setup ## pytest, the faults, then nbval over the notebooks, in two process
 	$(PY) -m pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout=300 --durations=3 notebooks
 
-lint: setup ## ruff, notebooks too
+lint: setup ## ruff, notebooks too, and which room may import which
 	$(PY) -m ruff check .
+	$(VENV)/bin/lint-imports --no-cache
 
 report: setup ## render results/report/index.html from the published notebooks
 	$(PY) -m attnlib notebooks report
