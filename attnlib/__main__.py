@@ -374,7 +374,8 @@ def bench(args) -> None:
 
 def readme(args) -> None:
     from .report.readme import update
-    print(shown(update()))
+    for path in update():
+        print(shown(path))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ img {{ max-width: 100%; height: auto }}
 .note, blockquote {{ color: #59636e }}
 pre, code {{ font: .85em/1.45 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace }}
 pre {{ background: #f6f8fa; padding: .7em 1em; border-radius: 6px; overflow: auto }}
-pre {{ max-height: 26em }} .output_stderr pre {{ background: #fff4e5 }}
+pre {{ max-height: 44em }} .output_stderr pre {{ background: #fff4e5 }}
 :not(pre) > code {{ background: #eff1f3; padding: .1em .3em; border-radius: 4px }}
 table {{ border-collapse: collapse; border: 0; display: block; overflow-x: auto; margin: 1em 0;
   font-size: .82em; font-variant-numeric: tabular-nums }} div.output_html {{ background: none }}
