@@ -97,7 +97,7 @@ def test_run_succeeds_and_fails_by_notebook(home, capsys, monkeypatch):
 
     store(home, "02_bad", make("print('mended')"))
     assert notebooks.run(["02"], profile="smoke") == 0
-    assert names_in(out) == ["01_good.ipynb", "02_bad.ipynb", "report.html"]
+    assert names_in(out) == ["01_good.html", "01_good.ipynb", "02_bad.ipynb", "report.html"]
     injected = nbformat.read(out / "02_bad.ipynb", as_version=4).cells[2].source
     assert 'profile = "smoke"' in injected and "steps" not in injected
 

@@ -56,8 +56,9 @@ def front(accuracy, costs) -> list[bool]:
 
 def time_table(df):
     """One row a cell and arm: median training seconds, and their ratio to ``none``'s of the same
-    seed: median, least and most. The machine may have had other work."""
-    rows, done = [], df[df.status == "done"]
+    seed: median, least and most. The machine may have had other work. Runs that shared a GPU have
+    no time of their own."""
+    rows, done = [], df[(df.status == "done") & (df.together == 1)]
     for key, cell in done.groupby(CELL, sort=False):
         wide = cell.pivot(index="seed", columns="arm", values="seconds")
         for arm in cell.arm.unique() if "none" in wide else ():

@@ -69,6 +69,7 @@ def row_of(record: dict) -> dict:
             "rise": ends[-1] - ends[0] if len(ends) == 3 else math.nan, "setting": run.setting,
             **{key: model.get(key) for key in ("params", "attention_params", "macs", "sites")},
             "seconds": record.get("seconds", math.nan),
+            "together": (record.get("env") or {}).get("together", 1),
             "images_per_second": record.get("images_per_second", math.nan),
             "peak_memory": record.get("peak_memory", math.nan)}
 

@@ -216,8 +216,9 @@ STUDIES = {
              tuple(Plan("cifar10", "resnet18", ("none", "se", "cbam"), 6,
                         {"recipe": f"strong+{extra}"}) for extra in ("cutmix", "randaugment"))))
         } | {
+        # another recipe than the profile's first, likewise
         "real": tuple(Plan("cifar10", "resnet18", ("none", "se", "cbam"), 3, {"recipe": recipe})
-                      for recipe in ("swift", "swift+full", "swift+cutmix", "swift+randaugment"))}),
+                      for recipe in ("swift+cutmix", "swift+randaugment", "swift+full", "swift"))}),
     "rates": Study("Does a block want another learning rate than the plain network?", {
         "real": tuple(Plan("cifar10", "resnet18", SIX, 1, {"lr": rate, "epochs": 4},
                            first_seed=100) for rate in RATES)}, compare=False),

@@ -24,7 +24,7 @@ SPLITS = ("test", "flip", "uniform")         # of the background's style: see sh
 GROUPS = ("aligned", "conflicting")          # the style is that of the class; it is another's
 SAYS = {          # the probes that a table shows; the first three changes are no cause of the label
     "split=test": "as they are", "clutter=2": "twice the clutter",
-    "distractors=6": "six distractors for two", "swap_background": "another background",
+    "distractors=6": "six distractors", "swap_background": "another background",
     "texture_only": "the texture on a half-disc, no class's shape",
     "shape_only": "the object without its texture", "remove_object": "no object"}
 COLUMNS = ("accuracy", "style", "object", "object_area", "distractors", "distractors_area")

@@ -25,9 +25,9 @@ ZERO = {"cam_pearson": 0, "mask_lift": 1}           # what a gate has that knows
 CAUSES = {"split=test": "as it is", "swap_background": "background\nswapped",
           "remove_distractors": "no\ndistractors", "texture_only": "on a\nhalf-disc",
           "shape_only": "no texture", "remove_object": "no object"}
-LEVEL_NAMES = {"clutter": ("clutter of the background", 1),       # and what training had
-               "contrast": ("contrast of the texture", 0.5),
-               "distractors": ("number of distractors", 2)}
+LEVEL_NAMES = {"clutter": ("clutter of the background", 1),       # and what SMALL's training had
+               "contrast": ("contrast of the texture", 0.15),
+               "distractors": ("number of distractors", 4)}
 GROUPS = {"accuracy, %": ("aligned", "conflicting"),
           "mass on the object, %": ("object", "object_flip"),
           "mass on neither object nor\ndistractors, %": ("background", "background_flip")}

@@ -115,7 +115,7 @@ def bench_results() -> str:
     plots.use_style()
     plots.save(speed.figure(), "bench", "readme")
     return ("![Training rate over the plain loop's, and each block's step over none's]"
-            "(figures/readme/bench.png)\n\n" + speed.summary())
+            "(../figures/readme/bench.png)\n\n" + speed.summary())
 
 
 def overview() -> None:

@@ -92,6 +92,7 @@ def accuracy_table(df):
     arms = arms_table(df).rename(columns={"mean": "score"})
     costs = df.groupby([*CELL, "arm"], sort=False)[["params", "macs"]].first()
     arms = arms.join(costs, on=[*CELL, "arm"])
+    arms["verdict"] = [verdict_of(row) for row in arms.itertuples()]
     return arms[[*CELL, "arm", "n", "score", "sd", "gain", "low", "high", "train", "verdict"]
                 ].assign(parameters=arms.params.astype(float), M_MACs=arms.macs.astype(float) / 1e6)
 
@@ -103,11 +104,15 @@ def sentence(row) -> str:
     """A row of `arms_table` in words: ``CBAM +0.3 [−0.2, +0.8] points over 8 seeds, equivalent
     (training −0.1)``. A block that is worse by no more than it is behind in training has not fitted
     as far."""
-    word = "had not fitted as far" if behind(row) else row.verdict
     ahead = interval(row.train, math.nan, math.nan)
     train = "" if math.isnan(row.train) else f" (training {ahead})"
     return (f"{name(row.arm)} {interval(row.gain, row.low, row.high)} points over "
-            f"{plural(row.n, 'seed')}, {word}{train}")
+            f"{plural(row.n, 'seed')}, {verdict_of(row)}{train}")
+
+
+def verdict_of(row) -> str:
+    """The verdict, and of a worse one that is behind in training as well that it is."""
+    return row.verdict + (" (had not fitted as far)" if behind(row) else "")
 
 
 def counted_verdicts(tested) -> str:
@@ -143,17 +148,15 @@ def short_answer(profile: str | None = None) -> str:
         networks = " and ".join(f"{name(r.backbone)} ({r.n} seeds, {plus_minus(r.mean, r.sd)} %)"
                                 for r in cells.itertuples())
         most = rows[rows.backbone == rows.loc[rows.n.idxmax(), "backbone"]].set_index("arm")
-        gains = [f"{name(arm)} {interval(r.gain, r.low, r.high)}, "
-                 + ("had not fitted as far" if behind(r) else r.verdict)
+        gains = [f"{name(arm)} {interval(r.gain, r.low, r.high)}, {verdict_of(r)}"
                  for arm, r in most.loc[[a for a in SHORT if a in most.index]].iterrows()]
         text = (f"{claim} of {networks}. In {name(most.backbone.iloc[0])}, in points: "
                 f"{'; '.join(gains)}.")
         before = early[(early.dataset == dataset) & early.low.notna()]
         if len(before):
             worst = before.loc[before.gain.idxmin()]
-            text += (" A shorter training on fewer images (`pilot`) would have said "
-                     f"{name(worst.arm)} {interval(worst.gain, worst.low, worst.high)}: "
-                     "a slow start, not harm.")
+            text += (" A shorter training on fewer images, with another recipe (`pilot`), said "
+                     f"{name(worst.arm)} {interval(worst.gain, worst.low, worst.high)}.")
         out.append(text)
     return "\n\n".join(out)
 
@@ -189,8 +192,8 @@ def rule(df) -> str:
     margin = margin_of(df.profile.iloc[0], df.dataset.iloc[0])
     return ("Intervals at 95 % for all blocks of a network and data set together (Dunnett). "
             f"Verdicts, the first that fits: *equivalent* = the interval lies within ±{margin:g} "
-            "points; *better* or *worse* = it excludes zero (*had not fitted as far* = worse, and "
-            "its training accuracy is behind by as much); *undecided* = neither, which is not "
+            "points; *better* or *worse* = it excludes zero (*had not fitted as far*: its training "
+            "accuracy is behind by as much); *undecided* = neither, which is not "
             "\"no effect\": it is too few seeds or too much noise.")
 
 
