@@ -71,7 +71,8 @@ def as_markdown(df) -> str:
 
 def written(values, column: str, digits: int) -> list[str]:
     """A column's values as text."""
-    if column in ("arm", "base", "dataset", "backbone", "over"):
+    if column in ("arm", "base", "dataset", "backbone", "over") and \
+            not pd.api.types.is_numeric_dtype(values):
         return [name(value) for value in values]
     if pd.api.types.is_bool_dtype(values):
         return ["✓" if value else "" for value in values]
