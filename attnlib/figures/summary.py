@@ -1,5 +1,6 @@
 """The one figure of the README and the report: what each block does, gates half open and open."""
 import matplotlib.pyplot as plt
+import pandas as pd
 
 from ..analysis.stats import CELL, arms_table
 from ..analysis.words import name
@@ -10,6 +11,7 @@ from .style import GREY, PAGE, look
 BLOCKS = ("se", "cbam", "hybrid")
 OPEN = "(gate_init=open)"
 PROFILES = ("pilot", "real", "full")
+STUDIES = ("headline", "hybrid", "schedule")
 RECIPES = ("strong", "swift", "swift+full")
 
 
@@ -19,7 +21,7 @@ def summary(profiles: tuple[str, ...] = PROFILES) -> plt.Figure:
     open; lines: intervals that hold for all blocks of the panel together; band: the margin."""
     panels, epochs = [], {}
     for profile in profiles:
-        runs = collect(profile=profile)
+        runs = pd.concat([collect(study, profile) for study in STUDIES]).drop_duplicates("id")
         arms = arms_table(runs) if len(runs) else runs
         epochs |= {(profile, r.backbone): r.epochs for r in runs.itertuples()
                    if r.recipe in RECIPES}
