@@ -3,10 +3,11 @@ import math
 
 import pytest
 import torch
-from helpers import same_tensors, tiny, train_module, weights
+from helpers import same_tensors, stop_after, tiny, train_module, weights
 
 from attnlib.experiments import workers
 from attnlib.networks.build import build_model
+from attnlib.settings import checkpoints_dir
 from attnlib.training import store, together
 from attnlib.training.optim import descend, make_optimizer
 from attnlib.training.recipes import RECIPES
@@ -83,6 +84,32 @@ def test_what_goes_together_shares_data_and_recipe():
             tiny(recipe="plain"), tiny(recipe="plain", seed=1)]
     assert [len(b) for b in workers.bundles(runs, 16)] == [3, 2, 1, 1]
     assert [len(b) for b in workers.bundles(runs[:3], 2)] == [2, 1]
+
+
+def test_dropout_goes_alone():
+    """Its draws come from one generator, and would depend on the neighbours."""
+    mixed = [tiny(backbone="alexnet"), tiny(), tiny(backbone="alexnet", seed=1),
+             tiny(backbone="alexnet(dropout=0.0)"), tiny(seed=1)]
+    assert [len(b) for b in workers.bundles(mixed, 16)] == [1, 1, 1, 2]
+
+
+def test_a_run_whose_last_epoch_was_saved_trains_no_more():
+    """Killed between its last epoch and its record."""
+    whole, other = tiny(), tiny(seed=1)
+    train(whole, "smoke")
+    stop_after(whole, 1)
+    folder = checkpoints_dir("own", whole.id)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train_module, "conclude", interrupted)
+        train(whole)
+    assert store.list_files(folder, store.CHECKPOINT)[0].name.startswith("ckpt-2-")
+    train_together([whole, other], "own")
+    assert len(store.finished_record("own", whole.id)["history"]) == 2
+    assert same_tensors(weights(whole, "smoke"), weights(whole, "own"))
+
+
+def interrupted(*args, **kwargs):
+    raise KeyboardInterrupt
 
 
 def test_where_they_do_not_go_together_they_go_alone(monkeypatch):

@@ -8,10 +8,9 @@ import torch
 
 from ..blocks import ATTENTION
 from ..networks import BACKBONES
-from ..networks.build import build_model, resolve_placement
+from ..networks.build import build_model
 from ..networks.cost import cost
 from .stats import CELL, all_seeds, mean_effect
-from .words import name
 
 # column -> (what it is, unit, scale)
 COSTS = {"params": ("parameters", "thousands", 1e-3), "macs": ("multiply-accumulates", "M", 1e-6),
@@ -88,17 +87,6 @@ def cost_table(backbone: str, arms: list[str], image: tuple[int, int, int] = (3,
     return pd.DataFrame([{"backbone": backbone, "arm": arm, "parameters": c["params"],
                           "of the block": c["attention_params"], "M MACs": c["macs"] / 1e6,
                           "sites": c["sites"]} for arm, c in found.items()])
-
-
-def block_cost(attention: str, backbone: str = "resnet18"):
-    """One row: what a block adds to a network, where it stands by default and how often."""
-    plain, own = cost_of(backbone), cost_of(backbone, attention)
-    added = own["params"] - plain["params"]
-    return pd.DataFrame([{
-        f"trained parameters added to {name(backbone)}": f"{added:+,}",
-        "of its own": f"{100 * added / plain['params']:+.2f} %",
-        "M MACs added": f"{(own['macs'] - plain['macs']) / 1e6:+.2f}", "sites": own["sites"],
-        "placement": f"`{resolve_placement(attention, backbone, None)}`"}])
 
 
 def networks_table():

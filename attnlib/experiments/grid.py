@@ -139,8 +139,7 @@ def try_it(attention: str, profile: str = "auto", backbone: str | None = None,
     if any(rows.status[:seeds] != "done"):
         print(said.getvalue(), end="")              # why not
     rows["yours"] = ["←"] * seeds + [""] * len(stored)
-    keys = ["yours", "arm", "params"]
-    out = rows.groupby(keys, sort=False, dropna=False).agg(
+    out = rows.groupby(["yours", "arm", "params"], sort=False, dropna=False).agg(
         accuracy=("accuracy", "mean"), sd=("accuracy", "std"), seeds=("accuracy", "count"),
         seconds=("seconds", "mean")).reset_index()
     return out.round({"accuracy": 1, "sd": 1, "seconds": 0})[

@@ -74,7 +74,8 @@ def bundles(runs: list[Run], most: int) -> list[list[Run]]:
     """The runs in their order, those in a row that may go together in one list of ``most``."""
     out = []
     for run in runs:
-        if out and len(out[-1]) < most and alike(out[-1][0]) == alike(run) and fits(run):
+        last = out[-1] if out else ()
+        if 0 < len(last) < most and alike(last[0]) == alike(run) and fits(last[0]) and fits(run):
             out[-1].append(run)
         else:
             out.append([run])

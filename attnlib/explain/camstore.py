@@ -49,8 +49,8 @@ def focus(run: Run, profile: str) -> bool:
     if record["status"] != "done" or arrays_of(record):
         return False
     arrays = measure_run(load_model(run, profile).to(machine().device), run)
-    record["arrays"]["cam"] = store.write_arrays(profile, f"{run.id}.cam", arrays)
-    store.write_record(profile, record)
+    digest = store.write_arrays(profile, f"{run.id}.cam", arrays)
+    store.write_record(profile, record | {"arrays": record["arrays"] | {"cam": digest}})
     return True
 
 

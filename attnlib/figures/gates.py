@@ -2,13 +2,14 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..data.shapetex import CLASS_NAMES
+from ..data.shapetex import CLASS_NAMES, make_shapetex
 from ..experiments.studies import PROFILES
 from ..explain.cam import inputs
 from ..explain.gatestats import CHANNELS
 from ..explain.interventions import SAYS, own_gates
 from ..explain.probes import LEVELS
 from ..explain.tables import gate_statistics, group_table, probe_table, swap_table
+from ..names import option_defaults, parse
 from ..training.run import Run
 from ..training.trainer import data_of, model_of
 from .maps import images_behind, looked_at
@@ -25,9 +26,8 @@ ZERO = {"cam_pearson": 0, "mask_lift": 1}           # what a gate has that knows
 CAUSES = {"split=test": "as it is", "swap_background": "background\nswapped",
           "remove_distractors": "no\ndistractors", "texture_only": "on a\nhalf-disc",
           "shape_only": "no texture", "remove_object": "no object"}
-LEVEL_NAMES = {"clutter": ("clutter of the background", 1),       # and what SMALL's training had
-               "contrast": ("contrast of the texture", 0.15),
-               "distractors": ("number of distractors", 4)}
+LEVEL_NAMES = {"clutter": "clutter of the background", "contrast": "contrast of the texture",
+               "distractors": "number of distractors"}
 GROUPS = {"accuracy, %": ("aligned", "conflicting"),
           "mass on the object, %": ("object", "object_flip"),
           "mass on neither object nor\ndistractors, %": ("background", "background_flip")}
@@ -207,10 +207,11 @@ def probe_levels(df) -> plt.Figure:
         return title
     shown = {"accuracy": ("accuracy, %", CHANCE),
              "lift": ("mass on the object\n/ its share of the image", 1)}
+    trained = option_defaults(make_shapetex) | parse(cell.dataset.iloc[0])[1]
     figure, axes = plt.subplots(2, len(LEVELS), figsize=(10, 5), sharex="col", sharey="row")
     for column, (option, levels) in zip(axes.T, LEVELS.items(), strict=True):
         names = [f"{option}={level:g}" for level in levels]
-        says, usual = LEVEL_NAMES[option]
+        says, usual = LEVEL_NAMES[option], trained[option]
         for axis, (value, (label, known)) in zip(column, shown.items(), strict=True):
             for arm, own in cell[cell.probe.isin(names)].groupby("arm", sort=False):
                 wide = own.pivot_table(index="seed", columns="probe", values=value)[names]

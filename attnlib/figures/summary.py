@@ -3,34 +3,34 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from ..analysis.stats import CELL, arms_table
-from ..analysis.words import name
+from ..analysis.words import USUAL, name
 from ..experiments.reading import collect
-from ..experiments.studies import margin_of
 from .style import GREY, PAGE, look
 
 BLOCKS = ("se", "cbam", "hybrid")
 OPEN = "(gate_init=open)"
+NETWORKS = ("resnet18", "speednet")
 PROFILES = ("pilot", "real", "full")
 STUDIES = ("headline", "hybrid", "schedule")
-RECIPES = ("strong", "swift", "swift+full")
+RECIPES = (*USUAL, "swift+full")
 
 
-def summary(profiles: tuple[str, ...] = PROFILES) -> plt.Figure:
+def summary() -> plt.Figure:
     """A panel for each ResNet-18 or fast network and data set in which the blocks have intervals.
     Dots: the mean gain over the plain network, full where gates start half open, hollow where
     open; lines: intervals that hold for all blocks of the panel together; band: the margin."""
     panels, epochs = [], {}
-    for profile in profiles:
+    for profile in PROFILES:
         runs = pd.concat([collect(study, profile) for study in STUDIES]).drop_duplicates("id")
         arms = arms_table(runs) if len(runs) else runs
         epochs |= {(profile, r.backbone): r.epochs for r in runs.itertuples()
                    if r.recipe in RECIPES}
         for _, cell in arms.groupby(CELL, sort=False) if len(arms) else ():
             mine = cell[cell.low.notna()].set_index("arm")
-            if mine.recipe.isin(RECIPES).all() and set(BLOCKS) <= set(mine.index):
+            if cell.recipe.iloc[0] in RECIPES and cell.backbone.iloc[0] in NETWORKS and \
+                    set(BLOCKS) <= set(mine.index):
                 panels.append((profile, mine))
-    panels = sorted(panels, key=lambda p: (p[1].dataset.iloc[0], profiles.index(p[0])))
-    panels = [p for p in panels if p[1].backbone.iloc[0] in ("resnet18", "speednet")]
+    panels.sort(key=lambda panel: (panel[1].dataset.iloc[0], PROFILES.index(panel[0])))
     columns = min(2, max(1, len(panels)))               # readable on a phone, too
     rows = max(1, -(-len(panels) // columns))
     figure, axes = plt.subplots(rows, columns, sharey=True, squeeze=False,
@@ -39,8 +39,7 @@ def summary(profiles: tuple[str, ...] = PROFILES) -> plt.Figure:
         axis.set_visible(False)
     for axis, (profile, mine) in zip(axes.flat, panels, strict=False):
         first = mine.iloc[0]
-        margin = margin_of(profile, first.dataset)
-        axis.axvspan(-margin, margin, color="#ebebeb", zorder=0)
+        axis.axvspan(-first.margin, first.margin, color="#ebebeb", zorder=0)
         axis.axvline(0, color=GREY, linewidth=0.8)
         for k, block in enumerate(BLOCKS):
             for arm, shift in ((block, -0.14), (block + OPEN, 0.14)):

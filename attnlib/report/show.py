@@ -1,5 +1,4 @@
-"""Tables and sentences for readers: the only module that writes English. Every number comes from a
-table of `analysis`."""
+"""Tables and sentences for readers. Every number comes from a table of `analysis`."""
 import math
 from itertools import takewhile
 
@@ -141,18 +140,17 @@ def short_answer(profile: str | None = None) -> str:
     early = arms_table(collect("hybrid", "pilot")) if profile != "pilot" else tested.iloc[:0]
     out = []
     for dataset, rows in tested.groupby("dataset", sort=False):
-        better = rows[rows.verdict == "better"]
-        claim = f"**On {name(dataset)} no block is shown to raise the test accuracy**" \
-            if not len(better) else f"**On {name(dataset)}** better is " + "; ".join(
-                f"{sentence(row)} ({name(row.backbone)})" for row in better.itertuples())
+        better = [f"{sentence(row)} in {name(row.backbone)}"
+                  for row in rows[rows.verdict == "better"].itertuples()]
+        claim = "; ".join(better) or "no block is shown to raise the test accuracy"
         cells = arms[(arms.arm == "none") & (arms.dataset == dataset) & (arms.n > 0)]
         networks = " and ".join(f"{name(r.backbone)} ({r.n} seeds, {plus_minus(r.mean, r.sd)} %)"
                                 for r in cells.itertuples())
         most = rows[rows.backbone == rows.loc[rows.n.idxmax(), "backbone"]].set_index("arm")
         gains = [f"{name(arm)} {interval(r.gain, r.low, r.high)}, {verdict_of(r)}"
                  for arm, r in most.loc[[a for a in SHORT if a in most.index]].iterrows()]
-        text = (f"{claim} of {networks}. In {name(most.backbone.iloc[0])}, in points: "
-                f"{'; '.join(gains)}.")
+        text = (f"**On {name(dataset)}: {claim}.** The plain networks are {networks}. In "
+                f"{name(most.backbone.iloc[0])}, in points: {'; '.join(gains)}.")
         before = early[(early.dataset == dataset) & early.low.notna()]
         if len(before):
             worst = before.loc[before.gain.idxmin()]

@@ -6,10 +6,13 @@ the graphs of many runs go side by side, each on a stream of its own. What is co
 `Trainer.epoch`'s, to which a test holds it; a record says how many runs went ``together``."""
 import contextlib
 import time
+from functools import cache
 
 import torch
+from torch import nn
 
 from ..data.batches import side_at
+from ..networks.build import build_model
 from ..settings import checkpoints_dir
 from . import store
 from .environment import determinism, machine
@@ -26,7 +29,15 @@ def fits(run: Run) -> bool:
     """
     how = run.how
     return how.optimizer in ("sgd", "heavyball") and not how.ema and \
-        machine().autocast is not torch.float16
+        machine().autocast is not torch.float16 and not drops(run.backbone)
+
+
+@cache
+def drops(backbone: str) -> bool:
+    """Whether a network has dropout: its draws would depend on what else is trained beside it."""
+    with torch.device("meta"):
+        modules = build_model(backbone).modules()
+    return any(isinstance(m, nn.Dropout) and m.p > 0 for m in modules)
 
 
 def alike(run: Run) -> tuple:
@@ -39,14 +50,9 @@ class Lane:
 
     def __init__(self, trainer: Trainer):
         self.trainer = trainer
-        cuda = trainer.machine.device == "cuda"
-        self.stream = torch.cuda.Stream() if cuda else contextlib.nullcontext()
+        self.stream = torch.cuda.Stream() if trainer.machine.device == "cuda" else None
         self.held: dict[str, torch.Tensor] = {}
         self.graph = self.side = None
-
-    def on_stream(self):
-        return torch.cuda.stream(self.stream) if self.trainer.machine.device == "cuda" \
-            else self.stream
 
     def begin(self) -> None:
         """What the next epoch needs, all of it on the device."""
@@ -70,7 +76,7 @@ class Lane:
     def step(self, first: bool) -> None:
         """The first step of an epoch is taken as it is, which warms up libraries; the second is
         captured, where the last epoch's graph does not serve."""
-        if self.graph is None and not first and self.trainer.machine.device == "cuda":
+        if self.graph is None and not first and self.stream is not None:
             self.capture()
         if self.graph is None:
             self.compute()
@@ -93,8 +99,10 @@ class Lane:
         graph = torch.cuda.CUDAGraph()
         self.trainer.optimizer.zero_grad(set_to_none=True)         # its gradients live in the graph
         graph.capture_begin(capture_error_mode="thread_local")
-        self.compute()
-        graph.capture_end()
+        try:
+            self.compute()
+        finally:
+            graph.capture_end()                    # else the stream would stay in capture
         self.graph = graph
 
 
@@ -118,22 +126,26 @@ def train_together(runs: list[Run], profile: str = "own", *, deadline: float | N
 
 
 def go_side_by_side(trainers: list[Trainer], profile: str, data, deadline) -> None:
-    lanes, begun, saved = [Lane(t) for t in trainers], time.monotonic(), time.monotonic()
+    lanes, saved = [Lane(t) for t in trainers], time.monotonic()
+
+    def leave(lane: Lane, status: str) -> None:
+        lanes.remove(lane)
+        conclude(lane.trainer.run, profile, data, lane.trainer, status, len(trainers))
+
+    def leave_ended() -> None:
+        for lane in [lane for lane in lanes if ended(lane.trainer)]:
+            if lane.trainer.best:
+                lane.trainer.judged.load_state_dict(lane.trainer.best)
+            leave(lane, "done")
+
+    leave_ended()                                  # all epochs saved before, but no record
     while lanes:
         least = min(len(lane.trainer.history) for lane in lanes)   # after a resumption they differ
-        good = epoch([lane for lane in lanes if len(lane.trainer.history) == least])
-        for lane in list(lanes):
-            t = lane.trainer
-            if good.get(t, True) and not (len(t.history) == t.how.epochs or
-                                          is_over(t.history, t.how)):
-                continue
-            if t.best:
-                t.judged.load_state_dict(t.best)
-            conclude(t.run, profile, data, t, "done" if good.get(t, True) else "diverged",
-                     len(trainers))
-            lanes.remove(lane)
+        for lane in epoch([lane for lane in lanes if len(lane.trainer.history) == least]):
+            leave(lane, "diverged")
+        leave_ended()
         now = time.monotonic()
-        late = deadline is not None and now > deadline and now > begun
+        late = deadline is not None and now > deadline
         if lanes and (late or now - saved > SAVE_AFTER):
             for lane in lanes:
                 t = lane.trainer
@@ -147,22 +159,28 @@ def go_side_by_side(trainers: list[Trainer], profile: str, data, deadline) -> No
             raise TimeUp(f"{len(lanes)} runs stopped after epoch {least + 1}, all saved")
 
 
-def epoch(lanes: list[Lane]) -> dict[Trainer, bool]:
-    """One epoch of each lane; whether each stayed finite."""
+def ended(trainer: Trainer) -> bool:
+    history, how = trainer.history, trainer.how
+    return len(history) == how.epochs or is_over(history, how)
+
+
+def epoch(lanes: list[Lane]) -> list[Lane]:
+    """One epoch of each lane; returns those that diverged."""
     started, steps = time.perf_counter(), lanes[0].trainer.steps
     for lane in lanes:
-        with lane.on_stream():
+        with torch.cuda.stream(lane.stream):
             lane.begin()
     for step in range(steps):
         for lane in lanes:
-            with lane.on_stream():
+            with torch.cuda.stream(lane.stream):
                 lane.step(step == 0)
-    good = {}
+    diverged = []
     for lane in lanes:
-        with lane.on_stream():
+        with torch.cuda.stream(lane.stream):
             row = lane.trainer.epoch_row(lane.held["loss"], lane.held["right"], started)
-            good[lane.trainer] = judge(lane.trainer, row)
+            if not judge(lane.trainer, row):
+                diverged.append(lane)
     share = (time.perf_counter() - started) / len(lanes)
     for lane in lanes:
         lane.trainer.history[-1]["seconds"] = share
-    return good
+    return diverged
