@@ -225,3 +225,11 @@ def test_a_contrast_has_an_interval_from_three_seeds_on():
     few = stats.contrast([a, b[:2]], [1, -1])
     assert few.mean == pytest.approx(6.5 / 3 - 1.25) and few.n == 2 and math.isnan(few.low)
     assert math.isnan(stats.contrast([a, []], [1, -1]).mean)
+
+
+def test_runs_of_two_settings_are_not_compared():
+    """A trial of four epochs is no further seed of a run of sixteen."""
+    df = frame(none=[60.0, 61.0, 62.0], se=[61.0, 62.0, 63.0])
+    df.loc[df.seed == 2, "setting"] = "another"
+    with pytest.raises(ValueError, match="several settings"):
+        stats.arms_table(df)

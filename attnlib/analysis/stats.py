@@ -188,6 +188,9 @@ def arms_table(df, metric: str = "accuracy", margin: float | None = None):
         profile, done = cell.profile.iloc[0], cell[cell.status == "done"]
         own = margin_of(profile, key[0]) if metric in IN_POINTS else math.nan
         own = own if margin is None else margin
+        if done.setting.nunique() > 1:
+            raise ValueError(f"{key} has runs of several settings, such as epochs: compare them "
+                             "study by study, as `collect` gives them by its name")
         found, plain = compared(done, metric), done[done.arm == "none"]
         for arm, planned in cell.groupby("arm", sort=False):
             if (*key, arm) not in shown:

@@ -14,15 +14,7 @@ from ..training.run import Run
 from ..training.trainer import data_of
 from .planning import embedded, estimate_seconds, resolve_profile, study
 from .reading import table
-from .workers import (
-    attempt,
-    attempt_together,
-    bundles,
-    cores,
-    gpus,
-    side_by_side,
-    unfinished,
-)
+from .workers import attempt, attempt_together, bundles, cores, gpus, side_by_side, unfinished
 
 TOGETHER = int(os.environ.get("ATTNLIB_TOGETHER") or 16)    # runs at once on a GPU
 
