@@ -201,9 +201,8 @@ def study(args) -> None:
     import time
 
     from .experiments.grid import run_grid
-    from .experiments.planning import plan_table, resolve_profile
+    from .experiments.planning import plan_table, resolve_profile, status_line
     from .experiments.planning import study as study_runs
-    from .report.show import status_line
     profile = resolve_profile(args.profile)
     started = time.monotonic()
     names = named_studies(args.name)

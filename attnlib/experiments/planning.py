@@ -1,4 +1,5 @@
 """What to train: the runs of a study, the profile that is meant, and about how long they take."""
+import math
 import os
 from functools import cache
 from statistics import median
@@ -116,6 +117,18 @@ def minutes_here(runs: list[Run], speed: float) -> float:
     `speed_here`."""
     processes = cores() if machine().device == "cpu" else max(1, len(gpus()))
     return speed * sum(map(estimate_seconds, runs)) / 60 / processes
+
+
+def status_line(studies: str | list[str], profile: str = "auto") -> str:
+    """What a notebook prints first: profile, why, records found and missing, minutes to train."""
+    studies = [studies] if isinstance(studies, str) else studies
+    chosen = resolve_profile(profile, studies[0])
+    runs, done = list(dict.fromkeys(r for s in studies for r in study(s, chosen))), finished(chosen)
+    todo = [run for run in runs if run.id not in done]
+    cost = (f"; about {math.ceil(minutes_here(todo, speed_here(chosen)))} min to train on this "
+            "machine, and less than one for the Try it cell") if todo else ""
+    return (f"profile: {chosen} ({PROFILES[chosen].says})\n"
+            f"records: {len(runs) - len(todo)} found, {len(todo)} missing{cost}")
 
 
 def plan_table(name: str, profile: str = "auto"):

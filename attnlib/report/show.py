@@ -9,7 +9,7 @@ from ..analysis import claims
 from ..analysis.inference import MOST_SEEDS
 from ..analysis.stats import CELL, MIN_SEEDS, STILL_RISING, arms_table, behind, in_cell
 from ..analysis.words import interval, items, name, place, plural, plus_minus
-from ..experiments.planning import finished, minutes_here, resolve_profile, speed_here, study
+from ..experiments.planning import resolve_profile, status_line  # noqa: F401, for notebooks
 from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, margin_of
 
@@ -194,18 +194,6 @@ def rule(df) -> str:
             "points; *better* or *worse* = it excludes zero (*had not fitted as far*: its training "
             "accuracy is behind by as much); *undecided* = neither, which is not "
             "\"no effect\": it is too few seeds or too much noise.")
-
-
-def status_line(studies: str | list[str], profile: str = "auto") -> str:
-    """What a notebook prints first: profile, why, records found and missing, minutes to train."""
-    studies = [studies] if isinstance(studies, str) else studies
-    chosen = resolve_profile(profile, studies[0])
-    runs, done = list(dict.fromkeys(r for s in studies for r in study(s, chosen))), finished(chosen)
-    todo = [run for run in runs if run.id not in done]
-    cost = (f"; about {math.ceil(minutes_here(todo, speed_here(chosen)))} min to train on this "
-            "machine, and less than one for the Try it cell") if todo else ""
-    return (f"profile: {chosen} ({PROFILES[chosen].says})\n"
-            f"records: {len(runs) - len(todo)} found, {len(todo)} missing{cost}")
 
 
 # --- The claims ---
