@@ -1,11 +1,10 @@
 """Sheets of images, with maps over them and their objects outlined."""
-from textwrap import fill
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .style import PAGE, short
+from .style import PAGE, broken, short
 
 CHARACTER, LINE = 0.068, 0.16       # inches of a title's character and line
 
@@ -27,8 +26,7 @@ def sheet(rows: list[list[Tile]], heads: list[str] | None = None, most: float = 
     over each row."""
     across = max(map(len, rows))
     size = min(most, PAGE / across)
-    titles = [["\n".join(fill(line, max(1, int(size / CHARACTER)), break_long_words=False)
-                         for line in tile.title.split("\n")) for tile in row] for row in rows]
+    titles = [[broken(tile.title, size / CHARACTER) for tile in row] for row in rows]
     tall = [size + LINE * max(1 + title.count("\n") if title else 0 for title in [*line, head])
             for line, head in zip(titles, heads or [""] * len(rows), strict=True)]
     figure, axes = plt.subplots(len(rows), across, squeeze=False, height_ratios=tall,

@@ -8,10 +8,10 @@ from ..analysis.calibration import predictions
 from ..analysis.stats import CELL, arms_table
 from . import style
 from .pictures import class_sheet, overlays, pictures
-from .style import look, panels, save, short, use_style
+from .style import PAGE, look, panels, save, short, use_style
 
-__all__ = ["accuracy", "class_sheet", "confusion", "curves", "gain", "look", "overlays", "panels",
-           "pictures", "positions", "save", "short", "use_style"]
+__all__ = ["PAGE", "accuracy", "class_sheet", "confusion", "curves", "gain", "look", "overlays",
+           "panels", "pictures", "positions", "save", "short", "use_style"]
 
 
 def accuracy(df) -> plt.Figure:
@@ -47,13 +47,14 @@ def positions(df) -> plt.Figure:
     table = arms_table(df).drop(columns="placement", errors="ignore")
     table = table.merge(places, on=[*CELL, "arm"])
     table = table[(table.attention != "none") & table.gain.notna()]
-    half = ((table.high - table.low) / 2).map(" ±{:.1f}".format).where(table.low.notna(), "")
-    table["text"] = (table.gain.map("{:+.1f}".format) + half).str.replace("-", "−")
     top = max(1.0, table.gain.abs().max())
 
     def draw(axis, rows):
-        gains, texts = (rows.pivot_table(index="attention", columns="placement", values=value,
-                                         aggfunc="first", sort=False) for value in ("gain", "text"))
+        half = ((rows.high - rows.low) / 2).map(" ±{:.1f}".format).where(rows.low.notna(), "")
+        texts = (rows.gain.map("{:+.1f}".format) + half).str.replace("-", "−")
+        gains, texts = (rows.assign(shown=shown).pivot_table(
+            index="attention", columns="placement", values="shown", aggfunc="first", sort=False)
+            for shown in (rows.gain, texts))
         sns.heatmap(gains, ax=axis, annot=texts.fillna(""), fmt="", cmap="RdBu", vmin=-top,
                     vmax=top, cbar=False, yticklabels=[short(block) for block in gains.index])
         axis.set(xlabel="", ylabel="")

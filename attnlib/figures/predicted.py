@@ -27,7 +27,7 @@ def activation_maps(model, images: np.ndarray, classes) -> np.ndarray:
 def stored(figure: plt.Figure, folder: str, name: str) -> Path:
     """Write a figure to ``results/<folder>/<name>.png``."""
     path = out_dir() / "results" / folder / f"{name}.png"
-    write_atomic(path, png(figure, 200, colours=256))
+    write_atomic(path, png(figure, 240, colours=256))
     plt.close(figure)
     return path
 

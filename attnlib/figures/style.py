@@ -141,9 +141,15 @@ def per_cell(groups, draw, width: float = PAGE / 2, height=2.4, nothing: str = N
     figure, axes = panels(len(groups), width, heights, **options)
     for axis, (title, rows) in zip(axes, groups, strict=True):
         draw(axis, rows)
-        axis.set_title(fill(title, int(width / 0.08)))
+        axis.set_title(broken(title, width / 0.08))
     legend(figure, heading)
     return figure
+
+
+def broken(text: str, characters: float) -> str:
+    """The text in lines of at most so many characters, where its words allow."""
+    return "\n".join(fill(line, max(1, int(characters)), break_long_words=False)
+                     for line in text.split("\n"))
 
 
 def listed(groups, draw, group: str = "arm", nothing: str = NOTHING,

@@ -34,7 +34,7 @@ def summary() -> plt.Figure:
     for profile, rows, runs in found:
         first, least, most = rows.iloc[0], rows.n.min(), rows.n.max()
         epochs = runs[runs.backbone == first.backbone].epochs.iloc[0]
-        seeds = f"{least} to {most} seeds" if least < most else f"{most} seeds"
-        title = f"{name(first.dataset)}, {name(first.backbone)}, {profile}: {epochs} epochs, {seeds}"
-        groups.append((title, rows.assign(block=rows.arm.map(ARMS))))
+        seeds = f"{least} to {most}" if least < most else most
+        title = f"{name(first.backbone)} on {name(first.dataset)}\n{profile}: {epochs} epochs"
+        groups.append((f"{title}, {seeds} seeds", rows.assign(block=rows.arm.map(ARMS))))
     return per_cell(groups, lambda axis, rows: gain_panel(axis, rows, "block"), height=1.9)
