@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import put_record
+from helpers import least_text_on_a_phone, put_record
 from matplotlib.figure import Figure
 from scipy import stats as reference
 
@@ -236,7 +236,7 @@ def test_a_figure_names_its_cell_and_draws_each_arm(chart):
     legend, = figure.legends
     drawn = [t.get_text() for t in legend.get_texts()]
     assert {"SE", "CBAM"} <= set(drawn) and len(drawn) == len(set(drawn))
-    assert "SE" in describe(figure)
+    assert "SE" in describe(figure) and least_text_on_a_phone(figure) >= 7
 
 
 def test_many_panels_stand_in_rows_that_fit_a_page():

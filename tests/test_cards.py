@@ -78,18 +78,13 @@ def test_a_diagram_has_every_leaf_keeps_its_size_and_its_boxes_apart(name):
             assert aside or abs(y[a] - y[b]) >= apart, (a.lines, b.lines)
 
 
-@pytest.mark.parametrize(("name", "boxes"), [
-    ("cbam", ["channel part", "spatial part"]), ("hybrid", ["SE", "CBAM"]), ("se_sa", ["SER",
-                                                                             "spatial part"])])
-def test_a_chain_is_drawn_as_its_blocks(name, boxes):
-    assert [n.lines[0] for n in trace(name) if n.kind == "block"] == boxes
-
-
 def test_a_diagram_says_what_a_block_does():
     texts = ["|".join(n.lines) for n in trace("se")]
     assert texts == ["x", "mean|over hw", "conv 1×1|ReLU", "conv 1×1", "σ", "×", "y"]
-    pools = {"|".join(n.lines) for n in trace("sa") if n.kind == "pool"}
-    assert pools == {"max|over c", "mean|over c"}
+    assert {"|".join(n.lines) for n in trace("sa") if n.kind == "pool"} == {
+        "max|over c", "mean|over c"}
+    for name, boxes in (("cbam", ["channel part", "spatial part"]), ("hybrid", ["SE", "CBAM"])):
+        assert [n.lines[0] for n in trace(name) if n.kind == "block"] == boxes
 
 
 def test_a_figure_is_small_and_in_colour():
@@ -107,11 +102,6 @@ def test_no_two_blocks_look_alike():
     assert {n: plots.look(n).colour for n in ("none", "se", "cbam", "hybrid")} == {
         "none": "#555555", "se": "#0072B2", "cbam": "#D55E00", "hybrid": "#009E73"}
     assert plots.look("se(reduction=4)") == plots.look("se")
-
-
-def test_families_have_hues_of_their_own():
-    hues = [hue for hue, _ in style.FAMILIES.values()]
-    assert len(set(hues)) == len(hues)
 
 
 # --- The tables of costs ---

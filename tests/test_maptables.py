@@ -2,7 +2,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from helpers import train_module
+from helpers import least_text_on_a_phone, train_module
 
 import attnlib
 from attnlib.explain import camstore, tables
@@ -103,6 +103,7 @@ def test_every_figure_is_drawn(df):
     for f in FIGURES:
         figure = f(df)
         assert len(figure.axes) >= 1 and not any("no stored" in t for t in texts(figure)), f
+        assert least_text_on_a_phone(figure) >= 7, f
         plt.close(figure)
     assert len(maps.cam_sheet(df, rows=2, smooth=False).axes) == 2 * 4     # image, mask, two arms
     titles = [a.get_title() for a in maps.failures(df).axes]

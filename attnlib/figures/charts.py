@@ -42,7 +42,7 @@ def epochs(df) -> plt.Figure:
                             low=rows.low.where(np.isfinite(rows.ratio)),
                             high=rows.high.clip(upper=top))
         style.interval_bars(axis, shown, "ratio", "level")
-        never = [at for at, _, runs in style.ticked(axis, shown, "level")
+        never = [at for at, runs, _ in style.ticked(axis, shown, "level")
                  if runs.ratio.iloc[0] == top]
         axis.plot([1.02 * top] * len(never), never, ">", color="black")
         style.reference(axis, 1, vertical=True)

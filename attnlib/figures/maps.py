@@ -117,7 +117,7 @@ def metrics(df, stage: int = 0) -> plt.Figure:
         style.reference(axis, centre[measure], vertical=True, style="--")
         axis.set_xlabel(SHOWN[measure])
     return style.per_cell([(MEASURES[m], m) for m in SHOWN if m in table], draw, sharey=True,
-                          height=0.2 + style.ticks_height("arm")(table),
+                          height=0.85 + 0.21 * table.arm.nunique(),
                           heading=style.by_cell(table)[0][0])
 
 

@@ -155,7 +155,10 @@ def broken(text: str, characters: float) -> str:
 def listed(groups, draw, group: str = "arm", nothing: str = NOTHING,
            heading: str | None = None, **options) -> plt.Figure:
     """`per_cell` with panels of `ticked` rows, one under the other, as high as their ticks ask."""
-    return per_cell(groups, draw, PAGE, ticks_height(group), nothing, heading, **options)
+    def height(rows):
+        marks = rows.drop_duplicates([group, "arm"])
+        return 0.65 + 0.13 * marks[group].nunique() + 0.08 * len(marks)
+    return per_cell(groups, draw, PAGE, height, nothing, heading, **options)
 
 
 def note(text: str) -> plt.Figure:
@@ -192,14 +195,15 @@ def reference(axis, value: float, vertical: bool = False, style: str = "-") -> N
 
 
 def ticked(axis, table, group: str) -> list[tuple]:
-    """[(height, arm, rows)]: a tick for every value of a column of the table, downwards, at which
-    the arms of its rows stand one under the other."""
+    """[(height, rows, keywords of their marker)]: a tick for every value of a column of the table,
+    downwards, at which the arms of its rows stand one under the other."""
     out, names = [], []
     for k, (value, here) in enumerate(table.groupby(group, sort=False)):
         names.append(short(value) if group == "arm" else value)
         arms = list(here.groupby("arm", sort=False))
-        out += [(k + 0.65 * ((j + 0.5) / len(arms) - 0.5), arm, rows)
-                for j, (arm, rows) in enumerate(arms)]
+        for j, (arm, rows) in enumerate(arms):
+            told = {} if group == "arm" else {"label": short(arm)}      # by the legend
+            out.append((k + 0.65 * ((j + 0.5) / len(arms) - 0.5), rows, mark(arm) | told))
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.grid(axis="y", visible=False)
@@ -207,36 +211,23 @@ def ticked(axis, table, group: str) -> list[tuple]:
     return out
 
 
-def ticks_height(group: str):
-    """How high a panel of `ticked` rows must be, for `per_cell`: a function of the rows."""
-    return lambda rows: (0.65 + 0.13 * rows[group].nunique()
-                         + 0.08 * len(rows[[group, "arm"]].drop_duplicates()))
-
-
-def label_of(arm: str, group: str) -> str | None:
-    """What the legend says of an arm, where the ticks do not."""
-    return None if group == "arm" else short(arm)
-
-
 def seed_dots(axis, table, value: str, group: str = "arm") -> None:
     """Each seed a small dot and their mean the arm's marker, along x; where the ticks are arms with
     ± 1 sd, above the dots."""
-    for at, arm, rows in ticked(axis, table, group):
+    for at, rows, marker in ticked(axis, table, group):
         values = rows[value].dropna()
         beside = 0.14 * (group == "arm")
-        axis.scatter(values, [at + beside] * len(values), s=14, alpha=0.5, color=look(arm).colour,
+        axis.scatter(values, [at + beside] * len(values), s=14, alpha=0.5, color=marker["color"],
                      linewidths=0)
-        axis.errorbar(values.mean(), at - beside, xerr=values.std() if beside else None,
-                      label=label_of(arm, group), **mark(arm))
+        axis.errorbar(values.mean(), at - beside, xerr=values.std() if beside else None, **marker)
 
 
 def interval_bars(axis, table, value: str, group: str = "arm") -> None:
     """Each row's value with its interval from ``low`` to ``high`` along x; none is drawn where they
     are NaN: too few seeds."""
-    for at, arm, rows in ticked(axis, table, group):
+    for at, rows, marker in ticked(axis, table, group):
         middle, low, high = rows[[value, "low", "high"]].iloc[0]
-        axis.errorbar(middle, at, xerr=[[middle - low], [high - middle]],
-                      label=label_of(arm, group), **mark(arm))
+        axis.errorbar(middle, at, xerr=[[middle - low], [high - middle]], **marker)
 
 
 def seed_lines(axis, table, x: str, value: str) -> None:
