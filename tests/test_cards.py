@@ -1,6 +1,7 @@
 """Cards, diagrams, looks, and the tables of costs."""
 import io
 import re
+from itertools import combinations
 
 import matplotlib.pyplot as plt
 import pytest
@@ -67,15 +68,12 @@ def test_a_diagram_has_every_leaf_keeps_its_size_and_its_boxes_apart(name):
     drawn = [n for n in nodes if n.kind == "conv"]
     assert len(drawn) >= len(leaves(models.BLOCKS[name].make(64)))
     width, height = diagrams.diagram(name).get_size_inches()
-    assert 1 < width < 13 and 0.3 < height < 5
-    routes, column, top = diagrams.routed(nodes)
-    x, y = diagrams.across(column), diagrams.down(routes, column, top)
-    nodes = [n for n in column if n.kind != "bend"]
-    for k, a in enumerate(nodes):
-        for b in nodes[:k]:
-            aside = x[a][0] >= x[b][1] - 1e-6 or x[b][0] >= x[a][1] - 1e-6
-            apart = (diagrams.size_of(a)[1] + diagrams.size_of(b)[1]) / 2 - 1e-6
-            assert aside or abs(y[a] - y[b]) >= apart, (a.lines, b.lines)
+    assert 0.9 < width < 7.2 and 1.5 < height < 8
+    routes, row, first = diagrams.routed(nodes)
+    x, y = diagrams.across(routes, row, first), diagrams.down(row)
+    for a, b in combinations([node for node in row if node.kind != "bend"], 2):
+        aside = abs(x[a] - x[b]) >= (diagrams.size_of(a)[0] + diagrams.size_of(b)[0]) / 2 - 1e-6
+        assert aside or y[a][0] >= y[b][1] or y[b][0] >= y[a][1], (a.lines, b.lines)
 
 
 def test_a_diagram_says_what_a_block_does():
