@@ -133,6 +133,6 @@ def test_every_intervention_is_drawn():
 
 
 def test_gate_maps_over_their_images():
-    figure = gate_figures.gate_maps(stored("hybrid"), columns=2)
-    assert len(figure.axes) == 2 * 3 + 1                    # image and two stages; colour bar
-    assert all(axis.images for axis in figure.axes[:6])
+    figure = gate_figures.gate_maps(stored("hybrid"))
+    assert len(figure.axes) == 6 * 3 + 1                    # image and two stages; colour bar
+    assert all(axis.images for axis in figure.axes[:18])

@@ -110,15 +110,15 @@ def fronts(df, cost: str = "params") -> plt.Figure:
     return style.per_cell(with_rows(table, cost), draw)
 
 
-def inference_time(batch: str = "64") -> plt.Figure:
+def inference_time() -> plt.Figure:
     """Inference time of every block that was measured: median and quartiles of the calls, a panel a
     network, from the first stored benchmark."""
     def draw(axis, rows):
         style.interval_bars(axis, rows, "median")
-        axis.set(xlabel=f"ms an image, {batch} at once", xlim=(0, None))
+        axis.set(xlabel="ms an image, 64 at once", xlim=(0, None))
     groups = []
     for row in [row for body in speed.stored()[:1] for row in speed.rows(body, "inference")]:
-        times = pd.DataFrame(row["ms_per_image"][batch]).T
+        times = pd.DataFrame(row["ms_per_image"]["64"]).T
         times = times.loc[sorted(times.index, key=list(style.LOOKS).index)].rename_axis("arm")
         groups.append((f"{short(row['backbone'])}, width {row['width']:g}", times.reset_index()))
     return style.per_cell(groups, draw, height=1.6)

@@ -15,7 +15,7 @@ from ..names import option_defaults, parse
 from ..training.run import Run
 from ..training.trainer import data_of, model_of
 from . import style
-from .maps import images_behind, looked_at
+from .maps import COLUMNS, images_behind, looked_at
 from .pictures import map_rows
 from .style import short
 
@@ -89,15 +89,15 @@ def gate_bar(figure, limits: tuple[float, float]) -> None:
     figure.colorbar(scale, ax=figure.axes, location="bottom", aspect=40, pad=0.02, label="gate")
 
 
-def gate_maps(df, columns: int = 6) -> plt.Figure:
+def gate_maps(df) -> plt.Figure:
     """The gates over places of one trained network of each arm, at the last site of each stage, on
     the first test images; one colour scale for all of them."""
     maps = stored_pictures(df, "gate_map_")
-    here = images_behind(looked_at(df, "gate_map_")[0], columns)
+    here = images_behind(looked_at(df, "gate_map_")[0], COLUMNS)
     if here is None:
         return style.note("no gates over places stored, or the images are not here")
     images, _, _, masks = here
-    limits = colour_limits([m[:columns] for m in maps.values()])
+    limits = colour_limits([m[:COLUMNS] for m in maps.values()])
     figure = map_rows(images, maps, masks, limits=limits)
     gate_bar(figure, limits)
     return figure
@@ -123,12 +123,12 @@ def gate_classes(df) -> plt.Figure:
     return figure
 
 
-def gate_histograms(attention: str, profile: str, n: int = 64) -> plt.Figure:
-    """How open each site's gates are in an untrained ResNet-18 of the profile's width, over ``n``
+def gate_histograms(attention: str, profile: str) -> plt.Figure:
+    """How open each site's gates are in an untrained ResNet-18 of the profile's width, over 64
     ShapeTex images: one row a gate, darker where more values lie."""
     width = PROFILES[profile].fields.get("width", 1)
-    run = Run("shapetex", attention=attention, width=width, n_train=10, n_val=10, n_test=n)
-    found = own_gates(model_of(run, data_of(run)), inputs(run, n)[1])
+    run = Run("shapetex", attention=attention, width=width, n_train=10, n_val=10, n_test=64)
+    found = own_gates(model_of(run, data_of(run)), inputs(run, 64)[1])
     shares = np.stack([np.histogram(g.numpy(), 50, (0, 1))[0] / g.numel() for g in found.values()])
     sites = [site.split(".attention") for site in found]
     labels = [f"stage {int(place.split('.')[1]) + 1} block {int(place.split('.')[2]) + 1}, "

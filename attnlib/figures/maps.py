@@ -18,6 +18,7 @@ from .pictures import Tile, map_rows, overlays, sheet
 from .style import short
 
 NO_MAPS = "no stored maps"
+COLUMNS, FAILURES = 6, 4            # images across: under many maps; with long titles
 SHOWN = {"entropy": "lower is sharper", "gini": "higher is sharper", "lift": "1: a uniform map",
          "pointing": "", "average_precision": "", "on_distractors": "", "road": "0 is chance",
          "drop": "lower is better"}
@@ -63,10 +64,10 @@ def cam_sheet(df, dataset: str = "", stage: int = 0, rows: int = 4,
     return overlays(images, maps, masks, [classes[k] for k in labels], said, smooth)
 
 
-def methods_sheet(df, arm: str = "none", columns: int = 6) -> plt.Figure:
-    """One network (first seed) under every method of MAPS, as cells, at the finest stored stage."""
-    df, found = looked_at(df[df.arm == arm])
-    here = images_behind(df, columns)
+def methods_sheet(df) -> plt.Figure:
+    """The plain network (first seed) under every method of MAPS, as cells, at the finest stage."""
+    df, found = looked_at(df[df.arm == "none"])
+    here = images_behind(df, COLUMNS)
     if here is None:
         return style.note(NO_MAPS)
     images, _, _, masks = here
@@ -76,7 +77,7 @@ def methods_sheet(df, arm: str = "none", columns: int = 6) -> plt.Figure:
     return map_rows(images, maps, masks, smooth=False)
 
 
-def failures(df, columns: int = 4) -> plt.Figure:
+def failures(df) -> plt.Figure:
     """Among the stored pictures of the first cell, all arms and seeds: above, right answers whose
     maps lie worst on the object; below, the surest wrong answers. Without masks the least sharp
     maps of right answers stand above."""
@@ -99,18 +100,18 @@ def failures(df, columns: int = 4) -> plt.Figure:
             if np.isfinite(worth):
                 (right if hit else wrong).append((sign * worth if hit else -sure, k, row.arm,
                                                   row.seed, tile))
-    return sheet([[tile for *_, tile in sorted(cases, key=lambda case: case[:4])[:columns]]
-                  for cases in (right, wrong) if cases], most=style.PAGE / columns)
+    return sheet([[tile for *_, tile in sorted(cases, key=lambda case: case[:4])[:FAILURES]]
+                  for cases in (right, wrong) if cases], most=style.PAGE / FAILURES)
 
 
-def metrics(df, stage: int = 0) -> plt.Figure:
+def metrics(df) -> plt.Figure:
     """Every measure of Grad-CAM by arm, each run a dot, in the study's first cell; dashed: what a
     Gaussian in the middle of the image gets."""
     df, found = looked_at(df)
     if not len(df):
         return style.note(NO_MAPS)
-    table = run_table(df, stage)
-    centre = means(found[df.id.iloc[0]], stage).loc["centre"]
+    table = run_table(df)
+    centre = means(found[df.id.iloc[0]]).loc["centre"]
 
     def draw(axis, measure):
         style.seed_dots(axis, table, measure)
@@ -121,13 +122,13 @@ def metrics(df, stage: int = 0) -> plt.Figure:
                           heading=style.by_cell(table)[0][0])
 
 
-def gains(df, stage: int = 0) -> plt.Figure:
+def gains(df) -> plt.Figure:
     """What each arm gains over none in sharpness, localisation and ROAD, per cent of none's value,
     positive is better; grey: what counts as none; dotted: the claimed 23 %."""
     rows = [dict(zip(CELL, c.cell, strict=True)) | {
         "measure": "ROAD ÷ confidence" if m == "road" else MEASURES[m],
         "arm": c.arm, "gain": c.gain[m].value, "low": c.gain[m].low, "high": c.gain[m].high}
-        for c in comparisons(df, stage) for m in METRICS if m in c.gain]
+        for c in comparisons(df) for m in METRICS if m in c.gain]
     if not rows:
         return style.note(NO_MAPS)
 
@@ -140,11 +141,11 @@ def gains(df, stage: int = 0) -> plt.Figure:
     return style.listed(style.by_cell(pd.DataFrame(rows)), draw, "measure")
 
 
-def road_curves(df, stage: int = 0) -> plt.Figure:
+def road_curves(df) -> plt.Figure:
     """The class's probability against the share of pixels kept: the most relevant lost first (full
     lines), the least relevant first (dotted); means over seeds, correctly classified images."""
     def rows_of(arrays):
-        return [{order: arrays[f"curve_{order}_{arrays['stages'][stage]}"]
+        return [{order: arrays[f"curve_{order}_{arrays['stages'][0]}"]
                  for order in ("morf", "lerf")}]
 
     def draw(axis, rows):
@@ -177,19 +178,19 @@ def sanity(df) -> plt.Figure:
     return style.per_cell([(title, df)] if len(df) else [], draw, style.PAGE, 3, NO_MAPS)
 
 
-def beyond(df, metric: str = "lift") -> plt.Figure:
+def beyond(df) -> plt.Figure:
     """Localisation against accuracy, each run a marker; the line is what accuracy alone explains,
     from the regression behind `tables.map_beyond`."""
     def draw(axis, own):
         for arm, runs in own.groupby("arm", sort=False):
-            axis.plot(runs.accuracy, runs[metric], label=short(arm), **style.mark(arm))
-        slope = beyond_accuracy(own, metric).get("accuracy")
+            axis.plot(runs.accuracy, runs.lift, label=short(arm), **style.mark(arm))
+        slope = beyond_accuracy(own).get("accuracy")
         if slope:
             x = np.array([own.accuracy.min(), own.accuracy.max()])
             base = own[own.arm == "none"]
-            axis.plot(x, base[metric].mean() + slope.value * (x - base.accuracy.mean()), "--",
+            axis.plot(x, base.lift.mean() + slope.value * (x - base.accuracy.mean()), "--",
                       color=style.GREY, linewidth=1)
-        axis.set(xlabel="test accuracy, %", ylabel=MEASURES[metric])
+        axis.set(xlabel="test accuracy, %", ylabel=MEASURES["lift"])
     table = run_table(df)
-    return style.per_cell(style.by_cell(table) if metric in table else [], draw, style.PAGE, 3,
+    return style.per_cell(style.by_cell(table) if "lift" in table else [], draw, style.PAGE, 3,
                     f"{NO_MAPS} with masks")
