@@ -137,3 +137,12 @@ def stored(run: Run, right, profile: str = "pilot", **own) -> Run:
                 "python": "3", "os": "Linux", "commit": "0123456789"}, "seconds": 60.0,
         "test": {"accuracy": float(right.mean()), "nll": 1.0, "n": len(right)}} | own)
     return run
+
+
+def least_text_on_a_phone(figure) -> float:
+    """Pixels of the smallest text that a figure shows where it is 356 pixels wide."""
+    from matplotlib.text import Text
+    figure.draw_without_rendering()
+    width = figure.get_tightbbox(figure.canvas.get_renderer()).width + 0.06         # inches
+    return min(text.get_fontsize() / 72 * 356 / width for text in figure.findobj(Text)
+               if text.get_text().strip() and text.get_visible())

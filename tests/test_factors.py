@@ -5,7 +5,7 @@ from scipy import stats as reference
 
 from attnlib.analysis import stats
 from attnlib.analysis.factors import factor_table
-from attnlib.figures.factors import factor_lines
+from attnlib.figures.charts import factor_lines
 
 NOISE = (-0.2, 0.0, 0.2)
 

@@ -16,10 +16,11 @@ def test_panels_hold_the_studies_runs_and_no_trial_of_another_length():
     figure = summary()
     panels = [axis for axis in figure.axes if axis.get_title()]
     assert [axis.get_title().split("\n")[0] for axis in panels] == [
-        "CIFAR-10, ResNet-18", "CIFAR-10, speednet"]
+        "ResNet-18 on CIFAR-10", "speednet on CIFAR-10"]
     assert all("3 seeds" in axis.get_title() for axis in panels)
-    gains = {round(float(line.get_xdata()[0]), 1) for axis in panels for line in axis.lines
-             if line.get_marker() == "o"}
+    assert [t.get_text() for t in panels[0].get_yticklabels()] == ["SE", "CBAM", "hybrid"]
+    gains = {round(float(bar.lines[0].get_xdata()[0]), 1) for axis in panels
+             for bar in axis.containers}
     assert gains == {0.0, 1.0}
     plt.close("all")
 

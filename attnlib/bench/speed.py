@@ -261,7 +261,7 @@ def figure(bodies: list[dict] | None = None):
         return image
     tables = [table(body) for body in bodies]
     image, axes = plt.subplots(len(bodies), 2, layout="constrained", squeeze=False, sharey="row",
-                               figsize=(9.2, sum(1.1 + 0.26 * len(t) for t in tables)))
+                               figsize=(plots.PAGE, sum(1.1 + 0.26 * len(t) for t in tables)))
     for (left, right), found, body in zip(axes, tables, bodies, strict=True):
         dots(left, found, "faster")
         dots(right, found[found.attention != "none"], "step")

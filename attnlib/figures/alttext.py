@@ -1,50 +1,48 @@
 """What a figure shows, in words for who cannot see it: from its own titles, labels and legends."""
 import re
 
-MOST = 30               # names listed; more are counted
+LIMIT = 200                                     # characters
 
 
 def describe(figure) -> str:
-    """One to four sentences: panels, axes, what is compared; of pictures, how many and how named.
-    """
-    axes = [a for a in figure.axes if a.get_visible()]
-    titles = unique(plain_label(a.get_title()) for a in axes)
-    notes = unique(plain_label(t.get_text()) for a in axes if not a.axison for t in a.texts)
-    drawn = [a for a in axes if a.axison]
-    if not drawn:
-        count = sum(bool(a.images) for a in axes)
-        pictures = "One picture" if count == 1 else f"{count} pictures"
-        parts = [pictures + (f": {joined(titles)}" if titles else "") if count else "", *notes]
-        return ". ".join(filter(None, parts)) or "A figure without text"
-    panels = "" if len(drawn) == 1 else f"{len(drawn)} panels: "
-    parts = [panels + joined(titles) if titles else panels.rstrip(": ")]
-    parts += [f"{word}: {joined(found)}" for word, found in (
-        ("Vertical", unique(plain_label(a.get_ylabel()) for a in drawn)),
-        ("Horizontal", unique(plain_label(a.get_xlabel()) for a in drawn)),
-        ("Shown", told_apart(figure, drawn)), ("Notes", notes)) if found]
-    return ". ".join(filter(None, parts)) or "A plot without labels"
+    """Panels, axes and what is told apart; of pictures, how many and how named; in fewer than LIMIT
+    characters, so of long lists the first names and how many more."""
+    axes = [axis for axis in figure.axes if axis.get_visible()]
+    plots = [axis for axis in axes if axis.axison]
+    titles = unique(axis.get_title() or axis.get_title("left") for axis in axes)
+    notes = unique(text.get_text() for axis in axes if not axis.axison for text in axis.texts)
+    pictures = sum(bool(axis.images) for axis in axes)
+    kind = f"{pictures} pictures" if pictures > 1 else "a picture" * pictures
+    if plots:
+        kind = f"{len(plots)} panels" if len(plots) > 1 else "a plot"
+    lists = [notes, titles, unique(measured(axis) for axis in plots), told_apart(figure, plots)]
+    for most in range(30, 0, -1):
+        text = ". ".join(filter(None, [kind, *(joined(texts, most) for texts in lists)]))
+        if len(text) < LIMIT:
+            break
+    return (text[:1].upper() + text[1:LIMIT - 1]) or "An empty figure"
+
+
+def measured(axis) -> str:
+    """``test accuracy, % by epoch``"""
+    return " by ".join(filter(None, [axis.get_ylabel(), axis.get_xlabel()]))
 
 
 def told_apart(figure, axes) -> list[str]:
-    """What is told apart: the legends' entries and the names along the axes, not their numbers."""
+    """The legends' entries and the names along the axes, not their numbers."""
     legends = [*figure.legends, *(a.get_legend() for a in axes if a.get_legend())]
-    names = [plain_label(t.get_text()) for legend in legends for t in legend.texts]
+    names = [text.get_text() for legend in legends for text in legend.texts]
     for axis in (part for a in axes for part in (a.xaxis, a.yaxis)):
-        names += [text for t in axis.get_ticklabels() if (text := plain_label(t.get_text()))
-                  and not re.fullmatch(r"[−+-]?[\d.,×^{}\s%−-]+", text)]
+        names += [text for label in axis.get_ticklabels() if (text := label.get_text())
+                  and not re.fullmatch(r"\$.*\$|[−+-]?[\d.,\s%−-]+", text)]
     return unique(names)
 
 
-def plain_label(text: str) -> str:
-    """A label in one line, without TeX's marks: a screen reader would spell them out."""
-    text = re.sub(r"\\(?:bf|mathdefault|mathrm)|[${}]", "", text).replace("\\ ", " ")
-    return " ".join(text.split())
-
-
 def unique(texts) -> list[str]:
-    return list(dict.fromkeys(filter(None, texts)))
+    """Each text once, in one line."""
+    return list(dict.fromkeys(filter(None, (" ".join(text.split()) for text in texts))))
 
 
-def joined(texts: list[str]) -> str:
-    more = len(texts) - MOST
-    return "; ".join(texts[:MOST]) + (f"; and {more} more" if more > 0 else "")
+def joined(texts: list[str], most: int) -> str:
+    more = len(texts) - most
+    return "; ".join(texts[:most]) + (f"; {more} more" if more > 0 else "")

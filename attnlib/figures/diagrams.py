@@ -1,8 +1,9 @@
 """A diagram of every block, drawn from its trace, so that the picture cannot drift from the source.
 
-Steps stand from left to right, x's shortest way to y on a straight line at the top. Tinted boxes
+Steps stand from top to bottom, x's shortest way to y on a straight line at the left. Tinted boxes
 have parameters; at a step's exit stands the shape of its result where that is another one."""
 from collections import Counter
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
@@ -12,78 +13,84 @@ from ..explain.tracing import Node, shape_text, trace
 from .style import look
 
 # All lengths are inches.
-LINE, CHARACTER, PADDING = 0.15, 0.072, 0.13      # a line and a character at 8 points, a box's rim
-GUTTER, BETWEEN, LETTER = 0.3, 0.26, 0.058        # between columns and rows; a character of a label
+LINE, CHARACTER, PADDING = 0.16, 0.08, 0.13       # a line and a character at 9 points, a box's rim
+GUTTER, BETWEEN, LETTER = 0.26, 0.2, 0.07         # between rows and lanes; a character of a label
+SIGN, RIM = 0.27, 0.1
 LEARNED = ("conv", "block", "parameter")
 
 
 def diagram(name: str) -> plt.Figure:
     """The block's diagram at its natural size."""
-    figure = plt.figure(layout="none")
-    figure.set_size_inches(*paint(figure.add_axes((0, 0, 1, 1)), name))
-    return figure
-
-
-def paint(axis: plt.Axes, name: str) -> tuple[float, float]:
-    """Draw a block's diagram on axes in units of inches; returns the width and height it needs."""
-    routes, column, top = routed(trace(name))
-    x, y = across(column), down(routes, column, top)
-    for route in routes:
-        edge(axis, [(*x[n], y[n]) for n in route])
-    for node in column:
-        if node.kind != "bend":
-            draw_box(axis, node, x[node][0], y[node], look(name).colour)
-            label(axis, node, x[node][1], y[node], [y[r[1]] for r in routes if r[0] is node])
-    left, right = -0.15, max(end for _, end in x.values()) + 0.1
-    ends = [y[n] + side * size_of(n)[1] / 2 for n in column for side in (-1, 1)]
-    low, high = min(ends) - 0.12, max(ends) + 0.12
-    axis.set(xlim=(left, right), ylim=(low, high))
+    routes, row, first = routed(trace(name))
+    y, x = down(row), across(routes, row, first)
+    wide = [(x[node] - half_width(node), x[node] + half_width(node)) for node in row]
+    left, right = min(a for a, _ in wide) - RIM, max(b for _, b in wide) + RIM
+    top, bottom = -RIM, max(end for _, end in y.values()) + RIM
+    figure = plt.figure(layout="none", figsize=(right - left, bottom - top))
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.set(xlim=(left, right), ylim=(bottom, top))
     axis.axis("off")
-    return right - left, high - low
+    for route in routes:
+        edge(axis, [(x[node], *y[node]) for node in route])
+    for node in row:
+        if node.kind != "bend":
+            draw_box(axis, node, x[node], sum(y[node]) / 2, look(name).colour)
+            aside = any(x[way[1]] > x[node] + 0.1 for way in routes if way[0] is node)
+            axis.text(x[node] + (-0.05 if aside else 0.05), y[node][1] + 0.03, label_of(node),
+                      fontsize=8, color="#555555", ha="right" if aside else "left", va="top")
+    return figure
 
 
 def size_of(node: Node) -> tuple[float, float]:
     """Width and height of its box."""
-    if node.kind in ("sign", "bend"):
-        return (0.27, 0.27) if node.kind == "sign" else (0.0, 0.0)
-    return (max(0.27, max(map(len, node.lines)) * CHARACTER + PADDING),
+    if node.kind == "bend":
+        return 0.0, 0.0
+    if node.kind == "sign":
+        return SIGN, SIGN
+    return (max(SIGN, max(map(len, node.lines)) * CHARACTER + PADDING),
             len(node.lines) * LINE + PADDING)
+
+
+def half_width(node: Node) -> float:
+    """Of its box or of the label beside its exit."""
+    return max(size_of(node)[0] / 2, len(label_of(node)) * LETTER + 0.05)
 
 
 def label_of(node: Node) -> str:
     """The shape at its exit, where none of what it reads has the same."""
-    several = node.lines == ["split"]
-    same = node.kind == "y" or any(node.shape == read.shape for read in node.reads)
-    return "" if several or same else shape_text(node.shape)
+    if node.kind in ("y", "bend") or node.lines == ["split"]:
+        return ""
+    same = any(node.shape == read.shape for read in node.reads)
+    return "" if same else shape_text(node.shape)
 
 
 # --- Where everything stands ---
 
 
-def columns(nodes: list[Node]) -> dict[Node, int]:
+def rows_of(nodes: list[Node]) -> dict[Node, int]:
     """The longest way from x; a parameter stands just before what reads it."""
-    column = {}
+    row = {}
     for node in nodes:
-        column[node] = max((column[r] + 1 for r in node.reads), default=0)
+        row[node] = max((row[read] + 1 for read in node.reads), default=0)
     for node in nodes:
         if node.kind == "parameter":
-            column[node] = min(column[n] for n in nodes if node in n.reads) - 1
-    return column
+            row[node] = min(row[reader] for reader in nodes if node in reader.reads) - 1
+    return row
 
 
 def routed(nodes: list[Node]) -> tuple[list[list[Node]], dict[Node, int], set[Node]]:
-    """Each edge as a route from a node to its reader with a bend in every column between; the
-    column of every node and bend; and those on x's shortest way to y."""
-    column, straight = columns(nodes), shortest(nodes)
-    on_top = set(zip(straight, straight[1:], strict=False))
-    routes, top = [], set()
+    """Each edge as a route from a node to its reader with a bend in every row between; the row of
+    every node and bend; and those on x's shortest way to y."""
+    row, straight = rows_of(nodes), shortest(nodes)
+    routes, first = [], set()
     for node in nodes:
         for read in node.reads:
-            bends = {Node("bend", [""]): k for k in range(column[read] + 1, column[node])}
+            bends = {Node("bend", [""]): k for k in range(row[read] + 1, row[node])}
             routes.append([read, *bends, node])
-            column |= bends
-            top |= set(routes[-1]) if (read, node) in on_top else set()
-    return routes, column, top
+            row |= bends
+            if (read, node) in pairwise(straight):
+                first |= set(routes[-1])
+    return routes, row, first
 
 
 def shortest(nodes: list[Node]) -> list[Node]:
@@ -96,48 +103,47 @@ def shortest(nodes: list[Node]) -> list[Node]:
     return best[nodes[-1]]
 
 
-def across(column: dict[Node, int]) -> dict[Node, tuple[float, float]]:
-    """Left and right end of every node: columns as wide as their widest, through which bends run
-    straight; gutters as wide as their labels ask."""
-    start, x = 0.0, {}
-    for k in range(max(column.values()) + 1):
-        widths = {n: size_of(n)[0] for n in column if column[n] == k}
-        width = max(widths.values())
-        x |= {n: (start, start + (width if n.kind == "bend" else own)) for n, own in widths.items()}
-        room = max(len(label_of(n)) * LETTER - (start + width - x[n][1]) for n in widths)
-        start += width + max(GUTTER, room + 0.16)
-    return x
+def down(row: dict[Node, int]) -> dict[Node, tuple[float, float]]:
+    """Top and bottom of every node, downwards; bends run straight through their row."""
+    top, y = 0.0, {}
+    for k in range(max(row.values()) + 1):
+        heights = {node: size_of(node)[1] for node in row if row[node] == k}
+        tall = max(heights.values())
+        y |= {node: (top, top + (tall if node.kind == "bend" else own))
+              for node, own in heights.items()}
+        top += tall + GUTTER
+    return y
 
 
-def down(routes, column: dict[Node, int], top: set[Node]) -> dict[Node, float]:
-    """The height of every node: x's straight way to y at 0; every other chain of steps in the first
-    row below it that is free from the chain's first column to its last."""
-    taken: list[set[int]] = []                                  # the columns of each row below
-    row = dict.fromkeys(top, 0)
-    for chain in chains(routes, column, top):
-        span = set(range(column[chain[0]], column[chain[-1]] + 1))
-        k = next((k for k, columns in enumerate(taken) if not columns & span), len(taken))
+def across(routes, row: dict[Node, int], first: set[Node]) -> dict[Node, float]:
+    """The middle of every node: x's straight way to y at 0; every other chain of steps in the first
+    lane right of it that is free from the chain's first row to its last."""
+    taken: list[set[int]] = []                                  # the rows of each further lane
+    lane = dict.fromkeys(first, 0)
+    for chain in chains(routes, row, first):
+        span = set(range(row[chain[0]], row[chain[-1]] + 1))
+        k = next((k for k, rows in enumerate(taken) if not rows & span), len(taken))
         if k == len(taken):
             taken.append(set())
         taken[k] |= span
-        row |= dict.fromkeys(chain, k + 1)
-    high = [max((size_of(n)[1] for n in row if row[n] == k), default=0.0)
+        lane |= dict.fromkeys(chain, k + 1)
+    half = [max(half_width(node) for node in lane if lane[node] == k)
             for k in range(len(taken) + 1)]
-    level = [0.0]
-    for above, below in zip(high, high[1:], strict=False):
-        level.append(level[-1] - (above + below) / 2 - BETWEEN)
-    return {node: level[k] for node, k in row.items()}
+    middle = [0.0]
+    for one, other in pairwise(half):
+        middle.append(middle[-1] + one + BETWEEN + other)
+    return {node: middle[k] for node, k in lane.items()}
 
 
-def chains(routes, column: dict[Node, int], top: set[Node]) -> list[list[Node]]:
-    """The nodes below the top line, put together where one leads to the next and nowhere else, from
-    left to right."""
-    steps = [pair for route in routes for pair in zip(route, route[1:], strict=False)]
+def chains(routes, row: dict[Node, int], first: set[Node]) -> list[list[Node]]:
+    """The nodes beside the first lane, put together where one leads to the next and nowhere else,
+    from top to bottom."""
+    steps = [pair for route in routes for pair in pairwise(route)]
     outs, ins = Counter(a for a, _ in steps), Counter(b for _, b in steps)
-    after = {a: b for a, b in steps if outs[a] == ins[b] == 1 and not {a, b} & top}
+    after = {a: b for a, b in steps if outs[a] == ins[b] == 1 and not {a, b} & first}
     found = []
-    for node in sorted(column, key=column.get):
-        if node not in top and node not in after.values():
+    for node in sorted(row, key=row.get):
+        if node not in first and node not in after.values():
             found.append([node])
             while found[-1][-1] in after:
                 found[-1].append(after[found[-1][-1]])
@@ -150,40 +156,29 @@ def chains(routes, column: dict[Node, int], top: set[Node]) -> list[list[Node]]:
 def draw_box(axis, node: Node, x: float, y: float, colour: str) -> None:
     width, height = size_of(node)
     if node.kind in ("x", "y"):
-        axis.text(x + width / 2, y, node.lines[0], ha="center", va="center", fontsize=11,
-                  style="italic")
+        axis.text(x, y, node.lines[0], ha="center", va="center", fontsize=12, style="italic")
         return
     learned = node.kind in LEARNED
-    for look_of in ({"facecolor": "white", "edgecolor": "none"},
-                    {"facecolor": colour if learned else "none", "alpha": 0.22,
-                     "edgecolor": "none"},
-                    {"facecolor": "none", "edgecolor": colour if learned else "#777777"}):
-        shape = (Circle((x + width / 2, y), width / 2, zorder=2, **look_of)
-                 if node.kind == "sign" else
-                 FancyBboxPatch((x, y - height / 2), width, height, zorder=2, **look_of,
-                                boxstyle="round,pad=0,rounding_size=0.05"))
+    for filled in ({"facecolor": "white", "edgecolor": "none"},
+                   {"facecolor": colour if learned else "none", "alpha": 0.22, "edgecolor": "none"},
+                   {"facecolor": "none", "edgecolor": colour if learned else "#777777"}):
+        shape = FancyBboxPatch((x - width / 2, y - height / 2), width, height, zorder=2, **filled,
+                               boxstyle="round,pad=0,rounding_size=0.05")
+        if node.kind == "sign":
+            shape = Circle((x, y), width / 2, zorder=2, **filled)
         axis.add_patch(shape)
-    axis.text(x + width / 2, y - 0.01, "\n".join(node.lines), ha="center", va="center", fontsize=8,
+    axis.text(x, y + 0.01, "\n".join(node.lines), ha="center", va="center", fontsize=9,
               linespacing=1.15, zorder=4)
 
 
-def label(axis, node: Node, x: float, y: float, targets: list[float]) -> None:
-    """The shape just after a step, over the line unless the line goes up."""
-    up = any(target > y + 0.15 for target in targets)
-    axis.text(x + 0.05, y + (-0.04 if up else 0.04), label_of(node), fontsize=6.5, color="#555555",
-              ha="left", va="top" if up else "bottom", zorder=5)
-
-
 def edge(axis, points: list[tuple[float, float, float]]) -> None:
-    """An arrow through (left, right, height) of a route's nodes: straight in a node's column, an
-    S between two columns."""
-    path, codes = [(points[0][1], points[0][2])], [Path.MOVETO]
-    for k, ((_, x0, y0), (x1, right, y1)) in enumerate(zip(points, points[1:], strict=False), 2):
-        middle = (x0 + x1) / 2
-        path += [(middle, y0), (middle, y1), (x1, y1)]
-        codes += [Path.CURVE4] * 3
-        if right > x1 and k < len(points):
-            path.append((right, y1))
-            codes.append(Path.LINETO)
-    axis.add_patch(FancyArrowPatch(path=Path(path, codes), arrowstyle="-|>", mutation_scale=7,
-                                   color="#555555", linewidth=0.9, shrinkA=0, shrinkB=0, zorder=1))
+    """An arrow through (middle, top, bottom) of a route's nodes: straight in a node's row, an S
+    between two rows."""
+    path, codes = [(points[0][0], points[0][2])], [Path.MOVETO]
+    for (x0, _, y0), (x1, y1, bottom) in pairwise(points):
+        middle = (y0 + y1) / 2
+        path += [(x0, middle), (x1, middle), (x1, y1), (x1, bottom)]
+        codes += [Path.CURVE4] * 3 + [Path.LINETO]
+    axis.add_patch(FancyArrowPatch(path=Path(path[:-1], codes[:-1]), arrowstyle="-|>",
+                                   mutation_scale=7, color="#555555", linewidth=0.9, shrinkA=0,
+                                   shrinkB=0, zorder=1))

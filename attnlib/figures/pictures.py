@@ -4,106 +4,99 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .style import short
+from .style import PAGE, broken, short
+
+CHARACTER, LINE = 0.068, 0.16       # inches of a title's character and line
 
 
 class Tile(NamedTuple):
     """One picture: an image uint8 [H, W, C], a raw map [h, w] over it, drawn bilinearly or as
-    cells, the mask bool [H, W] of its object, and a title."""
+    cells, the mask bool [H, W] of its object, and a title. With ``limits`` the map hides the image
+    and has these ends of its colour scale."""
     image: np.ndarray
     map: np.ndarray | None = None
     mask: np.ndarray | None = None
     title: str = ""
     smooth: bool = True
+    limits: tuple[float, float] | None = None
 
 
-def sheet(rows: list[list[Tile | None]], width: float = 1.15, height: float = 1.32) -> plt.Figure:
-    """Rows of tiles, None for an empty place; ``width`` and ``height`` of a tile in inches."""
+def sheet(rows: list[list[Tile]], heads: list[str] | None = None, most: float = 1.2) -> plt.Figure:
+    """Rows of tiles, each at most ``most`` inches wide, titles broken to fit; ``heads``: a line
+    over each row."""
     across = max(map(len, rows))
-    figure, axes = plt.subplots(len(rows), across, squeeze=False,
-                                figsize=(width * across, height * len(rows)))
+    size = min(most, PAGE / across)
+    titles = [[broken(tile.title, size / CHARACTER) for tile in row] for row in rows]
+    tall = [size + LINE * max(1 + title.count("\n") if title else 0 for title in [*line, head])
+            for line, head in zip(titles, heads or [""] * len(rows), strict=True)]
+    figure, axes = plt.subplots(len(rows), across, squeeze=False, height_ratios=tall,
+                                figsize=(size * across, sum(tall)))
     for axis in axes.flat:
         axis.axis("off")
-    for line, row in zip(axes, rows, strict=True):
-        for axis, tile in zip(line, row, strict=False):
-            if tile is not None:
-                draw(axis, tile)
+    for line, row, own in zip(axes, rows, titles, strict=True):
+        for axis, tile, title in zip(line, row, own, strict=False):
+            draw(axis, tile)
+            axis.set_title(title, fontsize=9, pad=2, parse_math=False)
+    for axis, head in zip(axes[:, 0], heads or (), strict=False):
+        axis.set_title(head, fontsize=9, pad=2, loc="left")
     return figure
 
 
 def draw(axis, tile: Tile) -> None:
-    show(axis, tile.image)
+    axis.imshow(tile.image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     if tile.map is not None:
-        heat(axis, tile.map, tile.image.shape[:2], tile.smooth)
-    if tile.mask is not None:
-        outline(axis, tile.mask)
-    axis.set_title(tile.title, fontsize=7.5, pad=2)
+        small, (height, width) = np.asarray(tile.map, np.float32), tile.image.shape[:2]
+        over = {"cmap": "inferno", "alpha": 0.55, "vmin": 0, "vmax": small.max() or 1}
+        if tile.limits:
+            over = {"cmap": "viridis", "vmin": tile.limits[0], "vmax": tile.limits[1]}
+        axis.imshow(small, interpolation="bilinear" if tile.smooth else "nearest",
+                    extent=(-0.5, width - 0.5, height - 0.5, -0.5), **over)
+    if tile.mask is not None and tile.mask.any():
+        axis.contour(tile.mask, levels=[0.5], colors="white", linewidths=1.2)
 
 
-def show(axis, image) -> None:
-    axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axis.axis("off")
-
-
-def heat(axis, small_map, size, smooth: bool = True) -> None:
-    """A native-resolution map [h, w] over an image, scaled to its maximum, cells in place."""
-    small_map = np.asarray(small_map, np.float32)
-    axis.imshow(small_map / (small_map.max() or 1), cmap="inferno", alpha=0.55, vmin=0, vmax=1,
-                interpolation="bilinear" if smooth else "nearest", extent=extent(size))
-
-
-def extent(size) -> tuple[float, float, float, float]:
-    """Where a map lies that covers an image of this height and width."""
-    return -0.5, size[1] - 0.5, size[0] - 0.5, -0.5
-
-
-def outline(axis, mask) -> None:
-    if mask.any():
-        axis.contour(mask, levels=[0.5], colors="white", linewidths=1.2)
-
-
-def pictures(images, titles=None, masks=None, columns: int = 10, size: float = 1.0) -> plt.Figure:
+def pictures(images, titles=None, masks=None, columns: int = 5) -> plt.Figure:
     """A sheet of images uint8 [N, H, W, C]; masks [N, H, W] are drawn as white outlines."""
-    tiles = [Tile(image, mask=None if masks is None else masks[k], title=titles[k] if titles else
-                  "") for k, image in enumerate(images)]
-    rows = [tiles[k:k + columns] for k in range(0, len(tiles), columns)]
-    rows[-1] += [None] * (columns - len(rows[-1]))
-    return sheet(rows, size, size + 0.22 * bool(titles))
+    tiles = [Tile(image, mask=None if masks is None else masks[k],
+                  title=titles[k] if titles else "") for k, image in enumerate(images)]
+    return sheet([tiles[k:k + columns] for k in range(0, len(tiles), columns)])
 
 
-def overlays(images, maps: dict, masks=None, notes: dict | None = None,
-             titles=None, smooth=None) -> plt.Figure:
+def overlays(images, maps: dict, masks, titles, notes: dict | None = None,
+             smooth: bool = True) -> plt.Figure:
     """The same images (rows of the first column) under the class activation map of every arm.
 
     ``maps``: arm -> [N, h, w] raw maps at native resolution, each scaled to its own maximum for the
-    picture and drawn bilinearly, or where ``smooth`` [N] is false as cells; ``notes``: arm -> N
+    picture and drawn bilinearly, or as cells; ``masks`` [N], each may be None; ``notes``: arm -> N
     short texts, such as the predicted class."""
+    heads = ["image", *(["object mask"] if masks[0] is not None else []), *map(short, maps)]
     rows = []
-    for i, image in enumerate(images):
-        row = [Tile(image, title=titles[i] if titles else "")]
-        mask = None
-        if masks is not None:
-            mask = masks[i]
+    for k, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        row = [Tile(image, title=titles[k])]
+        if mask is not None:
             row.append(Tile(np.where(mask, 255, 0)))
-        row += [Tile(image, maps[arm][i], mask, notes[arm][i] if notes else "",
-                     smooth is None or smooth[i]) for arm in maps]
+        row += [Tile(image, own[k], mask, notes[arm][k] if notes else "", smooth)
+                for arm, own in maps.items()]
         rows.append(row)
-    heads = ["image", *([] if masks is None else ["object mask"]), *map(short, maps)]
-    rows[0] = [tile._replace(title=f"{bold(head)}\n{tile.title}")
+    rows[0] = [tile._replace(title=f"{head.upper()}\n{tile.title}".strip())
                for tile, head in zip(rows[0], heads, strict=True)]
     return sheet(rows)
 
 
-def bold(text: str) -> str:
-    return "$\\bf{" + text.replace(" ", "\\ ") + "}$"
+def map_rows(images, maps: dict, masks, **how) -> plt.Figure:
+    """The images in one row, and below it a row for each of ``maps``: heading -> [N, h, w]."""
+    rows = [[Tile(image, own, mask, **how)
+             for image, own, mask in zip(images, found, masks, strict=False)]
+            for found in maps.values()]
+    return sheet([[Tile(image) for image in images], *rows], ["images", *maps])
 
 
 def class_sheet(at_hand: dict) -> plt.Figure:
-    """One test image of each of the first ten classes, one row a data set that is here."""
+    """One test image of each of the first ten classes, two rows a data set that is here."""
     rows = []
     for data in filter(None, at_hand.values()):
         images, labels = data.images["test"], data.labels["test"]
-        firsts = [images[np.flatnonzero(labels == label)[0]] for label in range(10)]
-        rows.append([Tile(image, title=name)
-                     for image, name in zip(firsts, data.classes, strict=False)])
-    return sheet(rows, 1.0, 1.22)
+        tiles = [Tile(images[np.flatnonzero(labels == label)[0]], title=data.classes[label])
+                 for label in range(10)]
+        rows += [tiles[:5], tiles[5:]]
+    return sheet(rows)

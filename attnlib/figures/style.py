@@ -1,10 +1,11 @@
-"""What all figures share: one colour for each block everywhere, the page, the legend, the file.
+"""What all figures share: one look for each block everywhere, the page, the legend, the file.
 
 The hues (Okabe & Ito, and a purple) are safe for colour-blind readers, and markers repeat what
-colours say."""
+colours say. A phone shows PAGE inches on 356 pixels: text of 9 points has 7 of them."""
 import base64
 import io
 from dataclasses import dataclass
+from textwrap import fill
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -16,7 +17,6 @@ from PIL import Image, PngImagePlugin
 
 from ..analysis.stats import CELL
 from ..analysis.words import name, place
-from ..blocks import ATTENTION
 from ..names import parse
 from ..settings import figures_dir
 from .alttext import describe
@@ -24,12 +24,12 @@ from .alttext import describe
 # A hue for each family; its blocks, each with its marker, have shades of it.
 FAMILIES = {
     "no attention": ("#555555", {"none": "o", "none wider": "d"}),
-    "channels, from the mean": ("#0072B2", {"se": "s", "ser": "<", "sec": ">", "eca": "h",
+    "channels, from the mean": ("#0072B2", {"se": "s", "eca": "h", "ser": "<", "sec": ">",
                                             "ge": "p"}),
     "channels, from more": ("#56B4E9", {"ca": "^", "srm": "8", "gc": "H"}),
     "places": ("#E69F00", {"sa": "v", "coord": "<", "triplet": "^", "simam": "p"}),
     "channels and places": ("#D55E00", {"cbam": "D", "cbam_avg": "d", "bam": "s", "scse": "h"}),
-    "SE with CBAM": ("#009E73", {"hybrid": "P", "hybrid_p0": "X", "hybrid_sum": "o",
+    "SE with CBAM": ("#009E73", {"hybrid": "^", "hybrid_p0": "v", "hybrid_sum": "o",
                                  "hybrid_par": "d"}),
     "SE with places": ("#B8A200", {"se_sa": "s", "sec_sa": "D", "new": "*", "nab": "8"}),
     "in place of a convolution": ("#7A52A3", {"aa": "P", "sk": "H"}),
@@ -37,18 +37,17 @@ FAMILIES = {
     "control: the wrong image": ("#882255", {"shuffled": "*"}),
     "control: nothing learnt": ("#996633", {"frozen": "s"}),
 }
-UNLISTED = ("#222222", "osvD^PX*dhp<>8H")       # for a block that has no family yet
-SHADES = (0, -0.5, 0.45, -0.75, 0.25, -0.25)    # the part of the way to white, or to black below 0
-LINES = ("-", "--", ":", "-.", (0, (5, 1)))
+SHADES = (0, -0.5, 0.45, -0.75, 0.25)           # the part of the way to white, or to black below 0
 FILLS = {"block": "bottom", "post_add": "top", "head": "left", "head_post": "right"}
-GREY, FAINT = "#888888", "#777777"
-PAGE = 10.0                     # inches: what a notebook shows without shrinking the text much
-STYLE = {"figure.dpi": 100, "savefig.dpi": 160, "font.size": 10, "axes.titlesize": 10.5,
-         "axes.labelsize": 10, "xtick.labelsize": 9.5, "ytick.labelsize": 9.5,
-         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-         "grid.color": "#e6e6e6", "grid.linewidth": 0.8, "axes.axisbelow": True,
-         "legend.frameon": False, "figure.constrained_layout.use": True, "svg.hashsalt": "attnlib",
-         "svg.fonttype": "none"}
+GREY, MARGIN = "#888888", "#ebebeb"
+PAGE = 6.0                                      # inches
+NOTHING = "no finished runs"
+STYLE = {"figure.dpi": 120, "savefig.dpi": 160, "savefig.pad_inches": 0.03, "font.size": 9,
+         "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 9, "ytick.labelsize": 9,
+         "legend.fontsize": 9, "legend.frameon": False, "lines.markersize": 5,
+         "errorbar.capsize": 2.5, "axes.spines.top": False, "axes.spines.right": False,
+         "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e6e6e6", "grid.linewidth": 0.8,
+         "figure.constrained_layout.use": True, "svg.hashsalt": "attnlib", "svg.fonttype": "none"}
 
 
 def use_style() -> None:
@@ -63,7 +62,6 @@ def use_style() -> None:
 class Look(NamedTuple):
     colour: str
     marker: str
-    line: str | tuple
 
 
 def shade(hue: str, part: float) -> str:
@@ -71,22 +69,13 @@ def shade(hue: str, part: float) -> str:
     return to_hex((1 - abs(part)) * np.array(to_rgb(hue)) + max(part, 0)).upper()
 
 
-def all_looks() -> dict[str, Look]:
-    """The look of every block: those of FAMILIES, then what is in none of them."""
-    listed = {block for _, marks in FAMILIES.values() for block in marks}
-    hue, markers = UNLISTED
-    rest = dict(zip([block for block in ATTENTION if block not in listed], markers, strict=False))
-    return {block: Look(shade(hue, SHADES[k % len(SHADES)]), marker, LINES[k % len(LINES)])
-            for hue, marks in (*FAMILIES.values(), (hue, rest))
-            for k, (block, marker) in enumerate(marks.items())}
-
-
-LOOKS = all_looks()
+LOOKS = {block: Look(shade(hue, part), marker) for hue, markers in FAMILIES.values()
+         for part, (block, marker) in zip(SHADES, markers.items(), strict=False)}
 
 
 def look(arm: str) -> Look:
     """The look of an arm: that of its block, whatever the options and the place."""
-    return LOOKS.get(arm) or LOOKS.get(parse(arm.split(" ")[0])[0], Look("#333333", "o", "-"))
+    return LOOKS.get(arm) or LOOKS.get(parse(arm.split(" ")[0])[0], Look("#333333", "o"))
 
 
 def mark(arm: str) -> dict:
@@ -102,22 +91,23 @@ def mark(arm: str) -> dict:
             "linestyle": "none"}
 
 
+def line_mark(arm: str) -> dict:
+    """`mark` with a line through the markers, dashed for a block with other options."""
+    return mark(arm) | {"linestyle": "--" if "(" in arm else "-", "linewidth": 1.2, "markersize": 4}
+
+
 def short(arm: str) -> str:
     """An arm's name in a figure, where its colour says that it is a control."""
     return name(arm).replace(" (control)", "").replace("SE→CBAM ", "")
 
 
-def cell_title(row) -> str:
-    """A row's data set, network and recipe in a figure's title."""
-    return place(row).replace("`", "")
-
-
-def by_cell(df):
+def by_cell(df) -> list:
     """[(title, rows)] of every cell (data set, network, recipe) of a table, in its order."""
-    return [(cell_title(rows.iloc[0]), rows) for _, rows in df.groupby(CELL, sort=False)]
+    return [(place(rows.iloc[0]).replace("`", ""), rows)
+            for _, rows in df.groupby(CELL, sort=False)]
 
 
-def cells(df):
+def cells(df) -> list:
     """`by_cell` of the finished runs."""
     return by_cell(df[df.status == "done"])
 
@@ -125,55 +115,75 @@ def cells(df):
 # --- The page ---
 
 
-def panels(count: int, width: float = 4.6, height: float = 3.2, **options):
-    """A figure and the axes of ``count`` panels (at least one), in rows that fit a page."""
+def panels(count: int, width: float = PAGE / 2, height=2.4, **options):
+    """A figure and the axes of ``count`` panels (at least one), in rows that fit a page; ``height``
+    in inches, one for all or a list."""
     count = max(count, 1)
     across = max(1, min(count, round(PAGE / width)))
-    rows = -(-count // across)
-    figure, axes = plt.subplots(rows, across, figsize=(width * across, height * rows),
-                                squeeze=False, layout=ConstrainedLayoutEngine(h_pad=0.1), **options)
+    heights = height if isinstance(height, list) else [height] * count
+    tall = [max(heights[k:k + across]) for k in range(0, count, across)]
+    figure, axes = plt.subplots(len(tall), across, figsize=(width * across, sum(tall)),
+                                height_ratios=tall, squeeze=False,
+                                layout=ConstrainedLayoutEngine(h_pad=0.08), **options)
     for axis in axes.flat[count:]:
         axis.set_visible(False)
     return figure, axes.flat[:count]
 
 
-def per_cell(groups, draw, width: float = 4.6, height: float = 3.2, **options) -> plt.Figure:
-    """A panel for each (title, rows), drawn by ``draw(axis, rows)``, under one legend."""
+def per_cell(groups, draw, width: float = PAGE / 2, height=2.4, nothing: str = NOTHING,
+             heading: str | None = None, **options) -> plt.Figure:
+    """A panel for each (title, rows), drawn by ``draw(axis, rows)``, under one legend. ``height``
+    may be a function of the rows; where there are no groups the figure says ``nothing``."""
     groups = list(groups)
-    figure, axes = panels(len(groups), width, height, **options)
-    for axis, (title, rows) in zip(axes, groups, strict=False):
-        draw(axis, rows)
-        axis.set_title(title)
     if not groups:
-        empty(figure, axes[0])
-    legend(figure)
+        return note(nothing)
+    heights = [height(rows) if callable(height) else height for _, rows in groups]
+    figure, axes = panels(len(groups), width, heights, **options)
+    for axis, (title, rows) in zip(axes, groups, strict=True):
+        draw(axis, rows)
+        axis.set_title(broken(title, width / 0.08))
+    legend(figure, heading)
     return figure
 
 
-def empty(figure: plt.Figure, axis: plt.Axes, text: str = "no finished runs") -> None:
-    """Say on an axis why there is nothing to draw."""
-    axis.axis("off")
-    axis.text(0.5, 0.5, text, ha="center", va="center", color=FAINT)
+def broken(text: str, characters: float) -> str:
+    """The text in lines of at most so many characters, where its words allow."""
+    return "\n".join(fill(line, max(1, int(characters)), break_long_words=False)
+                     for line in text.split("\n"))
+
+
+def listed(groups, draw, group: str = "arm", nothing: str = NOTHING,
+           heading: str | None = None, **options) -> plt.Figure:
+    """`per_cell` with panels of `ticked` rows, one under the other, as high as their ticks ask."""
+    def height(rows):
+        marks = rows.drop_duplicates([group, "arm"])
+        return 0.65 + 0.13 * marks[group].nunique() + 0.08 * len(marks)
+    return per_cell(groups, draw, PAGE, height, nothing, heading, **options)
 
 
 def note(text: str) -> plt.Figure:
     """A figure that says why there is nothing to draw."""
-    figure, (axis,) = panels(1, 5, 1.2)
-    empty(figure, axis, text)
+    figure, (axis,) = panels(1, PAGE, 0.8)
+    axis.axis("off")
+    axis.text(0.5, 0.5, text, ha="center", va="center", color=GREY)
     return figure
 
 
-def legend(figure: plt.Figure, title: str | None = None) -> None:
+def legend(figure: plt.Figure, heading: str | None = None) -> None:
     """One legend above all panels, with each label of any of them once; the figure grows by it."""
     found = {}
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     if found:
-        columns = min(len(found), max(1, round(figure.get_figwidth() / 1.6)))
+        fit = figure.get_figwidth() / (0.45 + 0.07 * max(map(len, found)))
+        columns = max(1, min(len(found), int(fit)))
         figure.legend(found.values(), found, loc="outside upper center", ncols=columns,
-                      fontsize=8.5, title=title, title_fontsize=10)
-        figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(found) // columns))
+                      title=heading, columnspacing=1, handletextpad=0.4)
+        lines = -(-len(found) // columns) + bool(heading)
+        figure.set_figheight(figure.get_figheight() + 0.1 + 0.19 * lines)
+    elif heading:
+        figure.suptitle(heading)
 
 
 # --- What several figures draw ---
@@ -184,40 +194,50 @@ def reference(axis, value: float, vertical: bool = False, style: str = "-") -> N
     (axis.axvline if vertical else axis.axhline)(value, color=GREY, linewidth=1, linestyle=style)
 
 
-def seed_dots(axis, at: float, values, arm: str, label: str | None = None, across: bool = False,
-         beside: float = 0.0) -> None:
-    """Each seed a small dot and their mean the arm's marker, that far ``beside`` them and then with
-    ± 1 sd; ``across``: values along x."""
-    values = np.asarray(values, float)
-    values = values[np.isfinite(values)]
-    places = np.full(len(values), at - beside)
-    axis.scatter(*((values, places) if across else (places, values)), s=18, alpha=0.5,
-                 color=look(arm).colour, linewidths=0)
-    mean = values.mean() if len(values) else np.nan
-    sd = values.std(ddof=1) if beside and len(values) > 1 else None
-    axis.errorbar(*((mean, at) if across else (at + beside, mean)), yerr=sd, capsize=3,
-                  label=label, **mark(arm))
+def ticked(axis, table, group: str) -> list[tuple]:
+    """[(height, rows, keywords of their marker)]: a tick for every value of a column of the table,
+    downwards, at which the arms of its rows stand one under the other."""
+    out, names = [], []
+    for k, (value, here) in enumerate(table.groupby(group, sort=False)):
+        names.append(short(value) if group == "arm" else value)
+        arms = list(here.groupby("arm", sort=False))
+        for j, (arm, rows) in enumerate(arms):
+            told = {} if group == "arm" else {"label": short(arm)}      # by the legend
+            out.append((k + 0.65 * ((j + 0.5) / len(arms) - 0.5), rows, mark(arm) | told))
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.grid(axis="y", visible=False)
+    axis.locator_params(axis="x", nbins=4)
+    return out
 
 
-def interval_bar(axis, value: float, low: float, high: float, at: float, arm: str,
-                 label: str | None = None) -> None:
-    """A gain with its interval along x; none is drawn where ``low`` is NaN: too few seeds."""
-    bars = None if np.isnan(low) else [[value - low], [high - value]]
-    axis.errorbar(value, at, xerr=bars, capsize=3, label=label, **mark(arm))
+def seed_dots(axis, table, value: str, group: str = "arm") -> None:
+    """Each seed a small dot and their mean the arm's marker, along x; where the ticks are arms with
+    ± 1 sd, above the dots."""
+    for at, rows, marker in ticked(axis, table, group):
+        values = rows[value].dropna()
+        beside = 0.14 * (group == "arm")
+        axis.scatter(values, [at + beside] * len(values), s=14, alpha=0.5, color=marker["color"],
+                     linewidths=0)
+        axis.errorbar(values.mean(), at - beside, xerr=values.std() if beside else None, **marker)
 
 
-def band(axis, x, wide, arm: str) -> None:
-    """Mean over seeds, and a band from the lowest to the highest, of a table: seeds × x."""
-    axis.plot(x, wide.mean(), **mark(arm) | {"linestyle": look(arm).line}, markersize=4,
-              label=short(arm))
-    axis.fill_between(x, wide.min(), wide.max(), color=look(arm).colour, alpha=0.12, linewidth=0)
+def interval_bars(axis, table, value: str, group: str = "arm") -> None:
+    """Each row's value with its interval from ``low`` to ``high`` along x; none is drawn where they
+    are NaN: too few seeds."""
+    for at, rows, marker in ticked(axis, table, group):
+        middle, low, high = rows[[value, "low", "high"]].iloc[0]
+        axis.errorbar(middle, at, xerr=[[middle - low], [high - middle]], **marker)
 
 
-def arms_axis(axis, arms) -> None:
-    """The names of arms along x."""
-    axis.set_xticks(range(len(arms)), [short(arm) for arm in arms], ha="right",
-                    rotation=20 if len(arms) < 8 else 50)
-    axis.set_xlim(-0.6, len(arms) - 0.4)
+def seed_lines(axis, table, x: str, value: str) -> None:
+    """Mean over seeds, and a band from the lowest to the highest, of every arm."""
+    for arm, rows in table.groupby("arm", sort=False):
+        wide = rows.pivot(index="seed", columns=x, values=value)
+        wide = wide[[at for at in table[x].unique() if at in wide]]
+        axis.plot(wide.columns, wide.mean(), label=short(arm), **line_mark(arm))
+        axis.fill_between(wide.columns, wide.min(), wide.max(), color=look(arm).colour, alpha=0.12,
+                          linewidth=0)
 
 
 # --- The file ---
