@@ -211,7 +211,7 @@ def test_the_front_of_parameters():
 
 # --- Figures ---
 
-FIGURES = [charts.epochs, charts.chosen, charts.reliability, charts.class_gains, charts.fronts]
+FIGURES = [charts.epochs, charts.chosen, charts.reliability, charts.fronts]
 
 
 def text(figure: Figure) -> str:

@@ -65,8 +65,7 @@ def stored(name: str, seeds: int = 3):
     return reading.table(runs, "small")
 
 
-FIGURES = (gate_figures.gate_stages, gate_figures.gate_classes, gate_figures.gate_maps,
-           gate_figures.swap_lost, gate_figures.probe_levels, gate_figures.probe_causes,
+FIGURES = (gate_figures.gate_maps, gate_figures.swap_lost, gate_figures.probe_causes,
            gate_figures.shortcut_groups)
 TABLES = (tables.gate_statistics, tables.swap_table, tables.probe_table, tables.group_table,
           tables.gate_summary, tables.swap_summary, tables.probe_summary, tables.shortcut_summary)

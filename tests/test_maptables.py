@@ -91,8 +91,8 @@ def test_tables_hold_every_measure_and_map(df):
     assert (sanity.runs == 8).all()
 
 
-FIGURES = (maps.cam_sheet, maps.methods_sheet, maps.metrics, maps.gains, maps.road_curves,
-           maps.sanity, maps.beyond, maps.failures)
+FIGURES = (maps.cam_sheet, maps.methods_sheet, maps.metrics, maps.gains, maps.sanity,
+           maps.failures)
 
 
 def texts(figure) -> list[str]:

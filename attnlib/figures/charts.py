@@ -81,17 +81,6 @@ def reliability(df) -> plt.Figure:
     return style.per_cell(style.cells(df), draw, height=2.7)
 
 
-def class_gains(df) -> plt.Figure:
-    """Gain over ``none`` on each class, with intervals, 95 % for all blocks of a class together."""
-    def draw(axis, rows):
-        style.interval_bars(axis, rows, "gain", "label")
-        style.reference(axis, 0, vertical=True)
-        axis.set_xlabel("gain over none, points")
-    groups = with_rows(calibration.class_table(df), "gain")
-    return style.listed([(title, rows) for title, rows in groups if rows.label.nunique() <= 20],
-                        draw, "label")
-
-
 def fronts(df, cost: str = "params") -> plt.Figure:
     """Mean accuracy with its 95 % interval against a cost of `costs.COSTS`; the line joins the
     arms that no other dominates."""

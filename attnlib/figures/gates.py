@@ -4,14 +4,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.cm import ScalarMappable
 
-from ..data.shapetex import CLASS_NAMES, make_shapetex
+from ..data.shapetex import CLASS_NAMES
 from ..experiments.studies import PROFILES
 from ..explain.cam import inputs
-from ..explain.gatestats import CHANNELS
 from ..explain.interventions import SAYS, own_gates
-from ..explain.probes import LEVELS
-from ..explain.tables import gate_statistics, group_table, probe_table, swap_table
-from ..names import option_defaults, parse
+from ..explain.tables import group_table, probe_table, swap_table
 from ..training.run import Run
 from ..training.trainer import data_of, model_of
 from . import style
@@ -19,20 +16,9 @@ from .maps import COLUMNS, images_behind, looked_at
 from .pictures import map_rows
 from .style import short
 
-# (gates over, statistic) -> how it is called; what a gate has that knows nothing.
-STATISTICS = {("channels", "spread"): ("sd between images", 0),
-              ("channels", "input"): ("share of variance\nbetween images", 0),
-              ("channels", "selectivity"): ("share of that which\nthe class explains", 0),
-              ("channels", "saturated"): ("share saturated", 0),
-              ("places", "spread"): ("sd between images", 0),
-              ("places", "input"): ("share of variance\nbetween images", 0),
-              ("places", "cam_pearson"): ("correlation\nwith Grad-CAM", 0),
-              ("places", "mask_lift"): ("openness on object\n÷ on whole image", 1)}
 CAUSES = {"split=test": "as it is", "swap_background": "background swapped",
           "remove_distractors": "no distractors", "texture_only": "on a half-disc",
           "shape_only": "no texture", "remove_object": "no object"}
-LEVEL_NAMES = {"clutter": "clutter of the background", "contrast": "contrast of the texture",
-               "distractors": "number of distractors"}
 GROUPS = {"accuracy, %": ("aligned", "conflicting"),
           "mass on the object, %": ("object", "object_flip"),
           "mass on neither object nor distractors, %": ("background", "background_flip")}
@@ -54,24 +40,6 @@ def first_cell(table):
 
 
 # --- Gates ---
-
-
-def gate_stages(df) -> plt.Figure:
-    """What the gates of every arm do from stage to stage: channel gates above, gates over places
-    below; mean over sites and seeds, band from the lowest to the highest seed."""
-    heading, cell = first_cell(gate_statistics(df))
-
-    def draw(axis, key):
-        kind, value = key
-        label, nothing = STATISTICS[key]
-        part = cell[(cell.kind == kind) & cell.stage.str.startswith("stage") & cell[value].notna()]
-        sites = part.assign(stage=part.stage.str[5:]).groupby(["arm", "seed", "stage"], sort=False)
-        style.seed_lines(axis, sites[value].mean().reset_index(), "stage", value)
-        style.reference(axis, nothing, style="--")
-        axis.set(xlabel="stage", ylabel=label)
-    groups = [(f"gates over {kind}", (kind, value)) for kind, value in STATISTICS
-              if len(cell) and cell[value][cell.kind == kind].notna().any()]
-    return style.per_cell(groups, draw, height=2, nothing="no gates stored", heading=heading)
 
 
 def stored_pictures(df, key: str) -> dict[str, np.ndarray]:
@@ -99,26 +67,6 @@ def gate_maps(df) -> plt.Figure:
     images, _, _, masks = here
     limits = colour_limits([m[:COLUMNS] for m in maps.values()])
     figure = map_rows(images, maps, masks, limits=limits)
-    gate_bar(figure, limits)
-    return figure
-
-
-def gate_classes(df) -> plt.Figure:
-    """Mean channel gate of every class (rows) at the last site of each stage, channels in the order
-    of their mean; one trained network of each arm, one colour scale for all."""
-    maps = stored_pictures(df, "gate_classes_")
-    if not maps:
-        return style.note("no channel gates stored")
-    limits = colour_limits(maps.values())
-
-    def draw(axis, classes):
-        axis.imshow(classes[:, classes.mean(0).argsort()], aspect="auto", vmin=limits[0],
-                    vmax=limits[1], cmap="viridis", interpolation="nearest")
-        count = classes.shape[1]
-        axis.set(xticks=[], yticks=[], ylabel="classes",
-                 xlabel=("first " if count == CHANNELS else "") + f"{count} channels")
-    stages = len({title.partition(", stage")[2] for title in maps})
-    figure = style.per_cell(maps.items(), draw, style.PAGE / stages, 1.2)
     gate_bar(figure, limits)
     return figure
 
@@ -160,26 +108,6 @@ def swap_lost(df) -> plt.Figure:
     groups = [(f"each gate replaced by {says}", cell[cell["mode"] == mode])
               for mode, says in SAYS.items() if len(cell)]
     return style.listed(groups, draw, "scope", "no interventions stored", heading)
-
-
-def probe_levels(df) -> plt.Figure:
-    """Accuracy, and Grad-CAM's mass on the object over its share of the image, as one property of
-    the images changes; dotted: as in training."""
-    heading, cell = first_cell(probe_table(df))
-
-    def draw(axis, key):
-        option, value, label, known = key
-        levels = {f"{option}={level:g}": level for level in LEVELS[option]}
-        rows = cell.assign(level=cell.probe.map(levels)).dropna(subset="level")
-        style.seed_lines(axis, rows.sort_values("level", kind="stable"), "level", value)
-        trained = option_defaults(make_shapetex) | parse(cell.dataset.iloc[0])[1]
-        style.reference(axis, trained[option], vertical=True, style=":")
-        style.reference(axis, known, style="--")
-        axis.set(xlabel=LEVEL_NAMES[option], ylabel=label)
-    shown = (("accuracy", "accuracy, %", CHANCE),
-             ("lift", "mass on the object\n÷ its share of the image", 1))
-    groups = [("", (option, *measure)) for option in LEVELS for measure in shown if len(cell)]
-    return style.per_cell(groups, draw, height=2.1, nothing="no probes stored", heading=heading)
 
 
 def probe_causes(df) -> plt.Figure:

@@ -7,9 +7,8 @@ from ..analysis.stats import CELL
 from ..data.arrays import DataMissing
 from ..explain.cam import MAPS
 from ..explain.camstore import PICTURES, SANITY, stored_maps
-from ..explain.road import PERCENTILES
-from ..explain.sharper import CLAIMED, METRICS, SHARPNESS, TOLERATED, beyond_accuracy, comparisons
-from ..explain.tables import MEASURES, means, run_table, unpacked
+from ..explain.sharper import CLAIMED, METRICS, SHARPNESS, TOLERATED, comparisons
+from ..explain.tables import MEASURES, means, run_table
 from ..training import store
 from ..training.run import Run
 from ..training.trainer import data_of
@@ -141,22 +140,6 @@ def gains(df) -> plt.Figure:
     return style.listed(style.by_cell(pd.DataFrame(rows)), draw, "measure")
 
 
-def road_curves(df) -> plt.Figure:
-    """The class's probability against the share of pixels kept: the most relevant lost first (full
-    lines), the least relevant first (dotted); means over seeds, correctly classified images."""
-    def rows_of(arrays):
-        return [{order: arrays[f"curve_{order}_{arrays['stages'][0]}"]
-                 for order in ("morf", "lerf")}]
-
-    def draw(axis, rows):
-        for arm, runs in rows.groupby("arm", sort=False):
-            for order, line in (("morf", "-"), ("lerf", ":")):
-                axis.plot(PERCENTILES, np.mean(list(runs[order]), 0), label=short(arm),
-                          **style.line_mark(arm) | {"linestyle": line})
-        axis.set(xlabel="pixels kept, %", ylabel="probability of the class")
-    return style.per_cell(style.by_cell(unpacked(df, rows_of)), draw, style.PAGE, 3, NO_MAPS)
-
-
 def sanity(df) -> plt.Figure:
     """How alike the maps stay while layers are set back from the top: mean over a cell's runs, band
     from the lowest to the highest run."""
@@ -176,21 +159,3 @@ def sanity(df) -> plt.Figure:
         axis.set_ylabel("Spearman's correlation\nwith the trained network's map")
     title = "layers set back to their start, from the top down to …"
     return style.per_cell([(title, df)] if len(df) else [], draw, style.PAGE, 3, NO_MAPS)
-
-
-def beyond(df) -> plt.Figure:
-    """Localisation against accuracy, each run a marker; the line is what accuracy alone explains,
-    from the regression behind `tables.map_beyond`."""
-    def draw(axis, own):
-        for arm, runs in own.groupby("arm", sort=False):
-            axis.plot(runs.accuracy, runs.lift, label=short(arm), **style.mark(arm))
-        slope = beyond_accuracy(own).get("accuracy")
-        if slope:
-            x = np.array([own.accuracy.min(), own.accuracy.max()])
-            base = own[own.arm == "none"]
-            axis.plot(x, base.lift.mean() + slope.value * (x - base.accuracy.mean()), "--",
-                      color=style.GREY, linewidth=1)
-        axis.set(xlabel="test accuracy, %", ylabel=MEASURES["lift"])
-    table = run_table(df)
-    return style.per_cell(style.by_cell(table) if "lift" in table else [], draw, style.PAGE, 3,
-                    f"{NO_MAPS} with masks")

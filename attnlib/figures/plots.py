@@ -1,16 +1,14 @@
 """Accuracy, gains and curves: one function a figure, DataFrame -> Figure. It is also the door to
 what notebooks use of `style` and `pictures`."""
 import matplotlib.pyplot as plt
-import numpy as np
 import seaborn as sns
 
-from ..analysis.calibration import predictions
 from ..analysis.stats import CELL, arms_table
 from . import style
 from .pictures import class_sheet, overlays, pictures
 from .style import PAGE, look, panels, save, short, use_style
 
-__all__ = ["PAGE", "accuracy", "class_sheet", "confusion", "curves", "gain", "look", "overlays",
+__all__ = ["PAGE", "accuracy", "class_sheet", "curves", "gain", "look", "overlays",
            "panels", "pictures", "positions", "save", "short", "use_style"]
 
 
@@ -71,20 +69,3 @@ def curves(history, value: str = "val_accuracy", label: str = "validation accura
         style.seed_lines(axis, rows.assign(shown=scale * rows[value]), "epoch", "shown")
         axis.set(xlabel="epoch", ylabel=label)
     return style.per_cell(style.by_cell(history), draw)
-
-
-def confusion(df) -> plt.Figure:
-    """Confusion matrices of one arm, summed over seeds: percent of each true class (rows)."""
-    def draw(axis, rows):
-        found = list(filter(None, map(predictions, rows.itertuples())))
-        classes = list(found[0]["classes"]) if found else []
-        counts = np.zeros((len(classes), len(classes)))
-        for run in found:
-            np.add.at(counts, (run["label"], run["prediction"]), 1)
-        share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        few = len(classes) <= 10                # more names and numbers cannot be read
-        sns.heatmap(share, ax=axis, cmap="Blues", vmin=0, vmax=100, cbar=False, square=True,
-                    annot=few, fmt=".0f", xticklabels=classes if few else False,
-                    yticklabels=classes if few else False)
-        axis.set(xlabel="predicted (numbers: % of the true class)", ylabel="true")
-    return style.per_cell(style.cells(df), draw, style.PAGE, 5)
