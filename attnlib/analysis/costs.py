@@ -10,7 +10,7 @@ from ..blocks import ATTENTION
 from ..networks import BACKBONES
 from ..networks.build import build_model
 from ..networks.cost import cost
-from .stats import CELL, all_seeds, mean_effect
+from .stats import CELL, all_seeds, each_cell, mean_effect
 
 # column -> (what it is, unit, scale)
 COSTS = {"params": ("parameters", "thousands", 1e-3), "macs": ("multiply-accumulates", "M", 1e-6),
@@ -27,22 +27,24 @@ def front_table(df, times: dict | None = None):
     below three seeds), the mean of each cost, and for each cost whether the arm is on the front.
     ``times``: ``step`` or ``latency`` -> {(network, width, arm): time}, as benchmarks have measured
     them on three channels of 32×32."""
-    rows, runs = [], all_seeds(df)
-    for key, cell in runs[runs.status == "done"].groupby(CELL, sort=False):
+    cells, runs = [], all_seeds(df)
+    for key, cell in each_cell(runs[runs.status == "done"]):
+        rows = []
         for arm, own in cell.groupby("arm", sort=False):
-            first, mean = own.iloc[0], mean_effect(own.accuracy)
-            known = (first.backbone, first.width, arm) if key[0] != "fashionmnist" else None
-            rows.append(dict(zip(CELL, key, strict=True)) | {
+            mean, measured = mean_effect(own.accuracy), (own.backbone.iloc[0], own.width.iloc[0], arm)
+            if key["dataset"] == "fashionmnist":
+                measured = None                         # one channel of 28×28
+            rows.append(key | {
                 "arm": arm, "n": len(own), "accuracy": mean.mean, "low": mean.low,
                 "high": mean.high, "params": own.params.mean(), "macs": own.macs.mean()}
-                | {kind: (times or {}).get(kind, {}).get(known, math.nan)
+                | {kind: (times or {}).get(kind, {}).get(measured, math.nan)
                    for kind in ("step", "latency")})
-    table = pd.DataFrame(rows, columns=[*CELL, "arm", "n", "accuracy", "low", "high", *COSTS])
-    for kind in COSTS:
-        table[f"{kind} front"] = False
-        for _, cell in table.groupby(CELL, sort=False):
-            table.loc[cell.index, f"{kind} front"] = front(cell.accuracy, cell[kind])
-    return table
+        table = pd.DataFrame(rows)
+        cells.append(table.assign(**{f"{kind} front": front(table.accuracy, table[kind])
+                                     for kind in COSTS}))
+    return pd.concat(cells, ignore_index=True) if cells else pd.DataFrame(
+        columns=[*CELL, "arm", "n", "accuracy", "low", "high", *COSTS,
+                 *(f"{kind} front" for kind in COSTS)])
 
 
 def front(accuracy, costs) -> list[bool]:
@@ -58,13 +60,13 @@ def time_table(df):
     seed: median, least and most. The machine may have had other work. Runs that shared a GPU have
     no time of their own."""
     rows, done = [], df[(df.status == "done") & (df.together == 1)]
-    for key, cell in done.groupby(CELL, sort=False):
+    for key, cell in each_cell(done):
         wide = cell.pivot(index="seed", columns="arm", values="seconds")
         for arm in cell.arm.unique() if "none" in wide else ():
             ratio = (wide[arm] / wide["none"]).dropna()
-            rows.append(dict(zip(CELL, key, strict=True)) | {
-                "arm": arm, "seconds": wide[arm].median(), "÷ none's": ratio.median(),
-                "least": ratio.min(), "most": ratio.max()})
+            rows.append(key | {"arm": arm, "seconds": wide[arm].median(),
+                               "÷ none's": ratio.median(), "least": ratio.min(),
+                               "most": ratio.max()})
     return pd.DataFrame(rows)
 
 
@@ -81,9 +83,9 @@ def cost_of(backbone: str, attention: str = "none", placement: str | None = None
         return cost(network, (channels, size, size))
 
 
-def cost_table(backbone: str, arms: list[str], image: tuple[int, int, int] = (3, 32, 32)):
+def cost_table(backbone: str, arms: list[str]):
     """Parameters, the blocks' own, millions of MACs and sites of full-width networks."""
-    found = {arm: cost_of(backbone, arm, None, image[0], image[1]) for arm in arms}
+    found = {arm: cost_of(backbone, arm) for arm in arms}
     return pd.DataFrame([{"backbone": backbone, "arm": arm, "parameters": c["params"],
                           "of the block": c["attention_params"], "M MACs": c["macs"] / 1e6,
                           "sites": c["sites"]} for arm, c in found.items()])
@@ -100,21 +102,19 @@ def networks_table():
 
 
 @cache
-def added(backbone: str, attention: str) -> float:
-    """Parameters, trained or not, that a block in its own place adds to a full-width network; NaN
-    where it has no place there."""
+def parameters(backbone: str, attention: str) -> float:
+    """Parameters, trained or not, of a full-width network with a block in its own place; NaN where
+    that has no place there."""
     try:
         with torch.device("meta"):
-            own, plain = (sum(p.numel() for p in build_model(backbone, block).parameters())
-                          for block in (attention, "none"))
+            return sum(p.numel() for p in build_model(backbone, attention).parameters())
     except ValueError:
         return math.nan
-    return own - plain
 
 
-def added_table(backbones=MOST_USED):
-    """Thousands of parameters that every block, in its own place, adds to these networks; NaN where
-    it has none there."""
+def added_table():
+    """Thousands of parameters that every block, in its own place, adds to the most used networks;
+    NaN where it has none there."""
     return pd.DataFrame([{"block": f"`{block}`"} | {
-        f"`{backbone}`": added(backbone, block) / 1e3 for backbone in backbones}
+        f"`{net}`": (parameters(net, block) - parameters(net, "none")) / 1e3 for net in MOST_USED}
         for block in ATTENTION if block != "none"])

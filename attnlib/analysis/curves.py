@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from ..experiments.reading import histories
-from .stats import CELL, MIN_SEEDS, NOTHING, Effect, all_seeds, compared, mean_effect
+from .stats import CELL, MIN_SEEDS, NOTHING, Effect, all_seeds, compared, each_cell, mean_effect
 
 # Validation accuracies, from the data set and the length of training alone, the same for all
 # networks and blocks.
@@ -79,11 +79,11 @@ def epochs_ratio(epochs, arm: str, base: str = "none") -> Effect:
     return Effect(float(np.median(known)), low, high, n)
 
 
-def order_interval(values, level: float = 0.95) -> tuple[float, float]:
-    """The distribution-free interval of a median: between the k-th smallest and k-th largest value,
-    k as large as the binomial allows; from 0 to infinity where there are too few values."""
+def order_interval(values) -> tuple[float, float]:
+    """The distribution-free 95 % interval of a median: between the k-th smallest and k-th largest
+    value, k as large as the binomial allows; from 0 to infinity where there are too few values."""
     ordered = np.sort(values)
-    k = int(stats.binom.ppf((1 - level) / 2, len(ordered), 0.5))    # P(X < k) <= (1 - level) / 2
+    k = int(stats.binom.ppf(0.025, len(ordered), 0.5))      # P(X < k) <= 0.025
     return (0.0, math.inf) if k == 0 else (float(ordered[k - 1]), float(ordered[-k]))
 
 
@@ -92,13 +92,13 @@ def epochs_table(df):
     runs, how many ``reached`` the level, their median ``epochs``, and the factor ``ratio`` to
     ``none``'s with its interval."""
     history, rows = histories(all_seeds(df)), []
-    for key, cell in history.groupby(CELL, sort=False) if len(history) else ():
+    for key, cell in each_cell(history) if len(history) else ():
         for level in levels_of(cell):
             epochs = reached(cell, level)
             for arm in cell.arm.unique():
                 mine = epochs[arm].dropna()
                 r = epochs_ratio(epochs, arm) if arm != "none" else NOTHING
-                rows.append(dict(zip(CELL, key, strict=True)) | {
+                rows.append(key | {
                     "level": level, "arm": arm, "n": len(mine),
                     "reached": int(np.isfinite(mine).sum()), "epochs": mine.median(),
                     "ratio": r.mean, "low": r.low, "high": r.high})
@@ -111,22 +111,16 @@ def epochs_table(df):
 LAST, ON_VAL, ON_TEST = RULES = ("last epoch", "best on validation", "best on test")
 
 
-def scored(curve) -> dict[str, float]:
-    """The test accuracy, 0..1, of one run by each rule, from its epochs' validation and test
-    accuracies: columns ``val_accuracy`` and ``test_accuracy``; of equal epochs the first."""
-    val, test = curve.val_accuracy.to_numpy(), curve.test_accuracy.to_numpy()
-    return {LAST: test[-1], ON_VAL: test[np.argmax(val)], ON_TEST: test.max()}
-
-
 def selection_table(df):
-    """One row a finished run that recorded its test curve, all seeds of the profile: its accuracy
-    in percent by each rule."""
-    history = histories(all_seeds(df))
-    keys = [*CELL, "arm", "seed"]
-    if "test_accuracy" not in history.columns:
+    """One row a finished run that recorded its test curve, all seeds of the profile: its test
+    accuracy in percent by each rule of choosing the epoch, of equal ones the first."""
+    history, keys = histories(all_seeds(df)), [*CELL, "arm", "seed"]
+    if "test_accuracy" not in history:
         return pd.DataFrame(columns=[*keys, *RULES])
-    rows = [dict(zip(keys, group, strict=True)) | {k: 100 * v for k, v in scored(run).items()}
-            for group, run in history.dropna(subset=["test_accuracy"]).groupby(keys, sort=False)]
+    rows = []
+    for key, run in history.dropna(subset="test_accuracy").groupby(keys, sort=False):
+        val, test = run.val_accuracy.to_numpy(), 100 * run.test_accuracy.to_numpy()
+        rows.append([*key, test[-1], test[val.argmax()], test.max()])
     return pd.DataFrame(rows, columns=[*keys, *RULES])
 
 
@@ -134,12 +128,12 @@ def selection_bias(df):
     """One row a cell and habit: the points that choosing the epoch adds to the same runs, and by
     how much it ``moves`` a block's mean gain at most."""
     rows = []
-    for key, cell in selection_table(df).groupby(CELL, sort=False):
+    for key, cell in each_cell(selection_table(df)):
+        gains = {rule: compared(cell, rule) for rule in RULES}
         for rule, other in ((ON_VAL, LAST), (ON_TEST, LAST), (ON_TEST, ON_VAL)):
-            d, before, after = mean_effect(cell[rule] - cell[other]), compared(cell, other), \
-                compared(cell, rule)
-            moves = [abs(after[arm].mean - effect.mean) for arm, effect in before.items()]
-            rows.append(dict(zip(CELL, key, strict=True)) | {
-                "habit": rule, "in place of": other, "runs": len(cell), "buys": d.mean,
-                "low": d.low, "high": d.high, "moves": np.max(moves, initial=0.0)})
+            d = mean_effect(cell[rule] - cell[other])
+            moves = [abs(gains[rule][arm].mean - gains[other][arm].mean) for arm in gains[rule]]
+            rows.append(key | {"habit": rule, "in place of": other, "runs": len(cell),
+                               "buys": d.mean, "low": d.low, "high": d.high,
+                               "moves": max(moves, default=0.0)})
     return pd.DataFrame(rows)

@@ -1,5 +1,6 @@
 """Statistics of runs: arrays in, numbers out. `stats` applies them to tables of runs."""
 import math
+from bisect import bisect_left
 from functools import cache
 from typing import NamedTuple
 
@@ -11,9 +12,22 @@ from scipy.special import chdtri, ndtr
 MOST_SEEDS = 10_000     # where `seeds_needed` stops counting
 
 
-def t_half_width(sd: float, n: int, level: float = 0.95) -> float:
-    """Half the width of the t interval of a mean: t_{n−1} · sd / √n."""
-    return float(stats.t.ppf(0.5 + level / 2, n - 1) * sd / math.sqrt(n))
+class Effect(NamedTuple):
+    """A difference, or a mean, in the metric's unit: ``mean`` with its 95 % interval ``low`` to
+    ``high`` (NaN where there are too few seeds for one) over ``n`` seeds; two-sided ``p``; ``sd``
+    of a difference of two runs; how many ``arms``' intervals hold together with this one."""
+    mean: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
+    p: float = math.nan
+    sd: float = math.nan
+    arms: int = 1
+
+
+def t_half_width(sd: float, n: int) -> float:
+    """Half the width of the 95 % t interval of a mean: t_{n−1} · sd / √n."""
+    return float(stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n))
 
 
 # --- Many arms against one: Dunnett 1955 ---
@@ -46,21 +60,9 @@ def any_beyond(t: float, counts: tuple[int, ...], base: int) -> float:
 
 
 @cache
-def dunnett_limit(counts: tuple[int, ...], base: int, level: float = 0.95) -> float:
-    """The t beyond which any of the groups of `any_beyond` lies with a probability of 1 − level."""
-    return brentq(lambda t: any_beyond(t, counts, base) - (1 - level), 0, 100, xtol=1e-6)
-
-
-class Effect(NamedTuple):
-    """A difference, or a mean, in the metric's unit: ``mean`` with its 95 % interval ``low`` to
-    ``high`` (NaN where there are too few seeds for one) over ``n`` seeds; two-sided ``p``; ``sd``
-    of a difference of two runs."""
-    mean: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    n: int = 0
-    p: float = math.nan
-    sd: float = math.nan
+def dunnett_limit(counts: tuple[int, ...], base: int) -> float:
+    """The t beyond which any of the groups of `any_beyond` lies with a probability of 5 %."""
+    return brentq(lambda t: any_beyond(t, counts, base) - 0.05, 0, 100, xtol=1e-6)
 
 
 def dunnett(arms: list, base) -> list[Effect]:
@@ -74,9 +76,12 @@ def dunnett(arms: list, base) -> list[Effect]:
     limit, out = dunnett_limit(counts, len(groups[0])), []
     for x in groups[1:]:
         mean, se = x.mean() - groups[0].mean(), sd * math.sqrt(1 / len(x) + 1 / len(groups[0]))
-        t = abs(mean) / se if se else math.inf if mean else 0.0
-        p = any_beyond(t, counts, len(groups[0])) if math.isfinite(t) else 0.0
-        out.append(Effect(mean, mean - limit * se, mean + limit * se, len(x), p, 2 ** 0.5 * sd))
+        if se:
+            p = any_beyond(abs(mean) / se, counts, len(groups[0]))
+        else:
+            p = 0.0 if mean else 1.0
+        out.append(Effect(mean, mean - limit * se, mean + limit * se, len(x), p, 2 ** 0.5 * sd,
+                          len(arms)))
     return out
 
 
@@ -152,8 +157,7 @@ def power_of(n: int, sd_diff: float, delta: float, arms: int = 1) -> float:
     return float(stats.nct.sf(limit, freedom, shift) + wrong_sign)
 
 
-def power_of_equivalence(n: int, sd_diff: float, margin: float, arms: int = 1,
-                         level: float = 0.95) -> float:
+def power_of_equivalence(n: int, sd_diff: float, margin: float, arms: int = 1) -> float:
     """The probability that the interval of one of ``arms`` arms of n seeds lies within ± margin
     where nothing differs: E[(2Φ((margin·√n − limit·s) / sd_diff) − 1)₊] over the pooled s, by its
     quantiles."""
@@ -161,30 +165,15 @@ def power_of_equivalence(n: int, sd_diff: float, margin: float, arms: int = 1,
         return 1.0
     freedom = (arms + 1) * (n - 1)
     s = sd_diff * np.sqrt(stats.chi2.ppf((np.arange(400) + 0.5) / 400, freedom) / freedom)
-    room = margin * math.sqrt(n) - dunnett_limit((n,) * arms, n, level) * s
+    room = margin * math.sqrt(n) - dunnett_limit((n,) * arms, n) * s
     return float(np.maximum(0, 2 * stats.norm.cdf(room / sd_diff) - 1).mean())
 
 
-def seeds_needed(sd_diff: float, delta: float, arms: int = 1, power: float = 0.8) -> int:
-    """The fewest seeds an arm with which `power_of` reaches ``power``. ``MOST_SEEDS`` stands for
+def seeds_needed(sd_diff: float, delta: float, arms: int = 1, power=power_of) -> int:
+    """The fewest seeds an arm with a power of 80 %: to find the difference ``delta``, or by
+    `power_of_equivalence` to call none of it equivalent at that margin. ``MOST_SEEDS`` stands for
     that or more."""
     if not (sd_diff >= 0 and delta):
         raise ValueError(f"sd_diff={sd_diff} should be 0 or more, delta={delta} not 0")
-    return fewest(lambda n: power_of(n, sd_diff, delta, arms) >= power)
-
-
-def seeds_for_equivalence(sd_diff: float, margin: float, arms: int = 1, power: float = 0.8) -> int:
-    """The fewest seeds an arm whose interval lies within ± margin with probability ``power`` where
-    there is no difference at all. ``MOST_SEEDS`` stands for that or more."""
-    if not (sd_diff >= 0 and margin > 0):
-        raise ValueError(f"sd_diff={sd_diff} should be 0 or more, margin={margin} above 0")
-    return fewest(lambda n: power_of_equivalence(n, sd_diff, margin, arms) >= power)
-
-
-def fewest(enough) -> int:
-    """The least n from 2 on that is ``enough``, given that more are enough, too: by bisection."""
-    low, high = 2, MOST_SEEDS
-    while low < high:
-        n = (low + high) // 2
-        low, high = (low, n) if enough(n) else (n + 1, high)
-    return low
+    return 2 + bisect_left(range(2, MOST_SEEDS), True,
+                           key=lambda n: power(n, sd_diff, delta, arms) >= 0.8)

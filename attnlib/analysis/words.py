@@ -62,10 +62,3 @@ def interval(mean: float, low: float, high: float, digits: int = 1) -> str:
     if not math.isnan(low):
         out += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
     return out.replace("-", "−")
-
-
-def items(sentences: list[str], note: str = "") -> str:
-    """Markdown: a single sentence as it is, several as a list, and after them a note to all."""
-    if len(sentences) > 1:
-        return "\n".join(f"- {s}" for s in sentences) + (f"\n\n{note}" if note else "")
-    return " ".join(filter(None, (*sentences, note)))
