@@ -6,13 +6,15 @@ protocol*: a narrow network, trained from scratch at 32 pixels, cannot refute wh
 pretrained one at 224.
 
 claims.csv: ``quote`` and ``source``, the project's words and where they stand; ``read``, the commit
-of that file or the day it was read; ``says``, the same in our words; ``kind``, see KINDS, and the
-``claimed`` number; ``study``, ``dataset``, ``backbone``, ``arm``, ``base`` and ``metric``, what
-decides it; ``own``, the project's recipe; ``than``, the second data set of a contrast; ``ours``,
-that the project names no metric, so that it is ours; ``note``, what its own files show."""
+of that file or the day it was read; ``says``, the same in our words; ``kind``: arm − base is the
+``claimed`` number (*gain*) or percentage (*percent*), arm is better by no stated number (*order*)
+or no better (*no gain*), its own score is the number (*level*), networks as built have it
+(*count*), something that may be (*may*) or that nothing decides (*text*); ``study``, ``dataset``,
+``backbone``, ``arm``, ``base`` and ``metric``, what decides it; ``own``, the project's recipe;
+``than``, the second data set of a contrast; ``ours``, that the project names no metric, so that it
+is ours; ``note``, what its own files show."""
 import math
 from functools import cache
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -30,18 +32,10 @@ from .projects import read_table
 from .stats import NOTHING
 
 SAME, OURS, UNTESTED = "same setting", "our setting", "not tested"
+BEST_FIRST = tuple(reversed(PROFILES))
 COMMITTED = ("full", "real", "pilot")       # the profiles whose records a clone has, best first
 PRETRAINED = ("P0",)                # on ImageNet, at 224 pixels: not repeated here
-KINDS = {
-    "gain": "arm − base is the claimed number",
-    "percent": "arm is the claimed percentage above base",
-    "order": "arm is better than base, by no stated number",
-    "no gain": "arm is not better than base",
-    "level": "arm's own score is the claimed number; judged in the same setting alone",
-    "count": "an exact number, decided by building the networks",
-    "may": "a possibility that the project names: measured, not judged",
-    "text": "no measurement decides it",
-}
+KINDS = ("gain", "percent", "order", "no gain", "level", "count", "may", "text")
 UNJUDGED = ("may", "text")
 # metric -> (unit, +1 where more is better, else -1); of entropy what it is lower is counted
 METRICS = {"accuracy": ("points", 1), "nll": ("nats", -1), "train_accuracy": ("points", 1),
@@ -62,9 +56,6 @@ def read_claims() -> list:
 
 
 CLAIMS = read_claims()
-
-
-# --- What is measured: (claim, the finished runs of its cell) -> an Effect in the metric's unit ---
 
 
 def scores_effect(claim, runs) -> Effect:
@@ -90,6 +81,8 @@ def epochs_effect(claim, runs) -> Effect:
     """Epochs to the hardest level of validation accuracy, as a percentage of the base's, of the
     arms that the study has."""
     history = histories(runs[runs.arm.isin(runs.arm[runs.run.notna()])])
+    if not len(history):
+        return NOTHING
     times = curves.reached(history, curves.levels_of(history)[-1])
     r = curves.epochs_ratio(times, claim.arm, claim.base)
     return Effect(*(100 * (x - 1) for x in r[:3]), r.n)
@@ -107,26 +100,13 @@ def counted(claim) -> tuple[float, bool]:
     return found, math.isclose(found, claim.claimed, rel_tol=off)
 
 
-# --- Where the answer is ---
-
-
-class Answer(NamedTuple):
-    """What was measured to a claim, on what, whether in the project's own setting, and in which
-    profile and by which recipe the runs were trained."""
-    effect: Effect = NOTHING
-    scope: str = ""
-    same: bool = False
-    profile: str = ""
-    recipe: str = ""
-
-
 def study_runs(name: str, profile: str):
     """The planned runs of a study as `collect` has them, each with its ``run``, and every other
     finished one of the profile in the same settings (`cell_runs`), without."""
     return stats.cell_runs(collect(name, profile).assign(run=study(name, profile)))
 
 
-def deciding_cells(claim, profiles=tuple(reversed(PROFILES)), records=study_runs):
+def deciding_cells(claim, profiles=BEST_FIRST, records=study_runs):
     """(profile, recipe, the runs of the cell, those of them that were planned to decide the claim)
     of these profiles, in their order, in which the study has all that it takes: of a profile the
     project's own recipe goes before the profile's."""
@@ -142,11 +122,12 @@ def deciding_cells(claim, profiles=tuple(reversed(PROFILES)), records=study_runs
                 yield profile, recipe, cell, planned
 
 
-def best_answer(claim, profile: str | None, records, measure) -> Answer:
-    """Of the first cell that has three seeds, else of the one that has most. Looked into are the
-    profile that was asked for, and, where that is none by name, those whose records are committed;
-    the same in every clone where none is asked for."""
-    profiles, best = COMMITTED, Answer()
+def best_answer(claim, profile: str | None, records, measure) -> tuple[Effect, dict]:
+    """The effect, and columns of `audit`: where it is from. Of the first cell that has three seeds,
+    else of the one that has most. Looked into are the profile that was asked for, and, where that
+    is none by name, those whose records are committed; the same in every clone where none is asked
+    for."""
+    profiles, best, where = COMMITTED, NOTHING, {}
     if profile not in (None, FOR_READING):
         asked = resolve_profile(profile, claim.study)
         profiles = [asked] if asked == profile else dict.fromkeys((asked, *COMMITTED))
@@ -154,13 +135,14 @@ def best_answer(claim, profile: str | None, records, measure) -> Answer:
         own, run = planned[planned.status == "done"], planned.run.iloc[0]
         if len(own):
             effect = measure(claim, cell[(cell.status == "done") & cell.setting.isin(own.setting)])
-            if effect.n > best.effect.n:
+            if effect.n > best.n:
                 rising = ", still rising" if own.rise.mean() > stats.STILL_RISING else ""
-                best = Answer(effect, scope_of(run) + rising, same_setting(claim, run), name,
-                              recipe)
-        if best.effect.n >= stats.MIN_SEEDS:
+                best, where = effect, {"profile": name, "recipe": recipe,
+                                       "scope": scope_of(run) + rising,
+                                       "setting": SAME if same_setting(claim, run) else OURS}
+        if best.n >= stats.MIN_SEEDS:
             break
-    return best
+    return best, where
 
 
 def same_setting(claim, run) -> bool:
@@ -178,9 +160,6 @@ def scope_of(run) -> str:
             f"width {run.width:g}, {norm}")
 
 
-# --- The verdict ---
-
-
 def verdict_on(claim, effect: Effect, margin: float) -> tuple[str, float]:
     """``holds``, ``not reproduced`` or ``undecided``; and the seeds that would decide with a power
     of 80 %, NaN where it is decided or nothing is known of the scatter.
@@ -194,10 +173,15 @@ def verdict_on(claim, effect: Effect, margin: float) -> tuple[str, float]:
     if numeric:
         sign, edge = math.copysign(1, claim.claimed), abs(claim.claimed) / 2
     low, mean, high = sorted((sign * effect.low, sign * effect.mean, sign * effect.high))
-    yes, no = {"gain": (low >= edge, high < edge), "percent": (low >= edge, high < edge),
-               "order": (low > 0, high <= edge), "no gain": (high <= edge, low > edge),
-               "level": (effect.low <= claim.claimed <= effect.high,
-                         claim.claimed < effect.low or claim.claimed > effect.high)}[claim.kind]
+    if numeric:
+        yes, no = low >= edge, high < edge
+    elif claim.kind == "level":
+        yes = effect.low <= claim.claimed <= effect.high
+        no = claim.claimed < effect.low or claim.claimed > effect.high
+    elif claim.kind == "order":
+        yes, no = low > 0, high <= edge
+    else:
+        yes, no = high <= edge, low > edge
     if yes or no:
         return "holds" if yes else "not reproduced", math.nan
     if math.isnan(effect.sd):
@@ -210,32 +194,30 @@ def verdict_on(claim, effect: Effect, margin: float) -> tuple[str, float]:
 
 def judge_claim(claim, profile: str | None = None, measures=MEASURED, records=study_runs) -> dict:
     """A claim, what is known of it, and the verdict: a row of `audit`."""
-    row = claim._asdict() | {
+    row = claim._asdict() | dict.fromkeys(("estimate", "low", "high", "needs"), math.nan) | {
         "unit": METRICS[claim.metric][0], "profile": "", "recipe": "", "scope": "", "n": 0,
-        "setting": UNTESTED if claim.judged else "", "needs": math.nan, "difference": "",
-        "estimate": math.nan, "low": math.nan, "high": math.nan,
+        "setting": UNTESTED if claim.judged else "", "difference": "",
         "verdict": UNTESTED if claim.judged else "not judged"}
     if claim.kind == "count":
         value, agrees = counted(claim)
         return row | {"estimate": value, "setting": OURS if claim.ours else SAME,
                       "scope": "width 1, built and counted",
                       "verdict": "holds" if agrees else "not reproduced"}
-    found = Answer()
+    effect, where = NOTHING, {}
     if claim.metric == "latency" and "latency" in measures:
-        found = Answer(*measures["latency"](claim))
+        effect, scope = measures["latency"](claim)
+        where = {"scope": scope, "setting": OURS}
     elif claim.study and claim.metric in measures:
-        found = best_answer(claim, profile, records, measures[claim.metric])
-    effect = found.effect
-    if not effect.n or claim.kind == "level" and not found.same:
+        effect, where = best_answer(claim, profile, records, measures[claim.metric])
+    if not effect.n or claim.kind == "level" and where["setting"] != SAME:
         return row
-    row |= {"profile": found.profile, "recipe": found.recipe, "scope": found.scope, "n": effect.n,
-            "estimate": effect.mean, "low": effect.low, "high": effect.high}
-    if claim.judged:
-        margin = margin_of(found.profile, claim.dataset) if claim.metric == "accuracy" else 0.0
-        row["verdict"], row["needs"] = verdict_on(claim, effect, margin)
-        row["setting"] = SAME if found.same else OURS
-        if margin and claim.kind != "level":
-            row["difference"] = stats.verdict(effect, margin)
+    row |= where | {"n": effect.n, "estimate": effect.mean, "low": effect.low, "high": effect.high}
+    if not claim.judged:
+        return row | {"setting": ""}
+    margin = margin_of(row["profile"], claim.dataset) if claim.metric == "accuracy" else 0.0
+    row["verdict"], row["needs"] = verdict_on(claim, effect, margin)
+    if margin and claim.kind != "level":
+        row["difference"] = stats.verdict(effect, margin)
     return row
 
 
@@ -255,6 +237,7 @@ def tally(df):
     a clone can compute. An answer from other records counts as not tested."""
     df = df[~df.kind.isin(UNJUDGED)]
     known = df.profile.isin(("", *COMMITTED))
-    return pd.crosstab(df.setting.where(known, UNTESTED), df.verdict.where(known, UNTESTED)).reindex(
+    found = df[["setting", "verdict"]].where(known, UNTESTED, axis=0)
+    return pd.crosstab(found.setting, found.verdict).reindex(
         index=(SAME, OURS, UNTESTED), columns=("holds", "not reproduced", "undecided", UNTESTED),
         fill_value=0)

@@ -3,6 +3,7 @@ no other is at least as accurate for at most the cost."""
 import math
 from functools import cache
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -19,32 +20,26 @@ COSTS = {"params": ("parameters", "thousands", 1e-3), "macs": ("multiply-accumul
 MOST_USED = ("resnet18", "speednet", "squeezenet", "alexnet", "vgg16")
 
 
-# --- The front ---
-
-
 def front_table(df, times: dict | None = None):
     """One row a cell and arm, of all seeds of the profile: mean accuracy with its t interval (NaN
     below three seeds), the mean of each cost, and for each cost whether the arm is on the front.
     ``times``: ``step`` or ``latency`` -> {(network, width, arm): time}, as benchmarks have measured
     them on three channels of 32×32."""
-    cells, runs = [], all_seeds(df)
+    rows, runs = [], all_seeds(df)
     for key, cell in each_cell(runs[runs.status == "done"]):
-        rows = []
         for arm, own in cell.groupby("arm", sort=False):
-            mean, measured = mean_effect(own.accuracy), (own.backbone.iloc[0], own.width.iloc[0], arm)
+            measured = (key["backbone"], own.width.iloc[0], arm)
             if key["dataset"] == "fashionmnist":
                 measured = None                         # one channel of 28×28
-            rows.append(key | {
-                "arm": arm, "n": len(own), "accuracy": mean.mean, "low": mean.low,
-                "high": mean.high, "params": own.params.mean(), "macs": own.macs.mean()}
-                | {kind: (times or {}).get(kind, {}).get(measured, math.nan)
-                   for kind in ("step", "latency")})
-        table = pd.DataFrame(rows)
-        cells.append(table.assign(**{f"{kind} front": front(table.accuracy, table[kind])
-                                     for kind in COSTS}))
-    return pd.concat(cells, ignore_index=True) if cells else pd.DataFrame(
-        columns=[*CELL, "arm", "n", "accuracy", "low", "high", *COSTS,
-                 *(f"{kind} front" for kind in COSTS)])
+            rows.append([*key.values(), arm, len(own), *mean_effect(own.accuracy)[:3],
+                         own.params.mean(), own.macs.mean(),
+                         *((times or {}).get(kind, {}).get(measured, math.nan)
+                           for kind in ("step", "latency"))])
+    table = pd.DataFrame(rows, columns=[*CELL, "arm", "n", "accuracy", "low", "high", *COSTS])
+    for kind in COSTS:
+        fronts = [front(cell.accuracy, cell[kind]) for _, cell in each_cell(table)]
+        table[f"{kind} front"] = np.concatenate([[], *fronts]).astype(bool)
+    return table
 
 
 def front(accuracy, costs) -> list[bool]:
@@ -64,13 +59,9 @@ def time_table(df):
         wide = cell.pivot(index="seed", columns="arm", values="seconds")
         for arm in cell.arm.unique() if "none" in wide else ():
             ratio = (wide[arm] / wide["none"]).dropna()
-            rows.append(key | {"arm": arm, "seconds": wide[arm].median(),
-                               "÷ none's": ratio.median(), "least": ratio.min(),
-                               "most": ratio.max()})
-    return pd.DataFrame(rows)
-
-
-# --- Networks as they are built ---
+            rows.append([*key.values(), arm, wide[arm].median(), ratio.median(), ratio.min(),
+                         ratio.max()])
+    return pd.DataFrame(rows, columns=[*CELL, "arm", "seconds", "÷ none's", "least", "most"])
 
 
 @cache

@@ -1,13 +1,9 @@
-"""What learning curves say: how fast a network gets where it gets, and what choosing the
-epoch buys.
+"""What learning curves say: how fast a network gets to a level fixed in advance, and what choosing
+the epoch buys.
 
-An early-stopping epoch says when somebody's patience ended; the epoch at which a curve first
-reaches a fixed level can be compared, if all runs follow the same schedule. A run that never
-reaches it is *censored*: it took longer than the schedule lasts, and is not left out.
-
-Many projects report the best test accuracy of a training. That is a maximum over epochs, so it is
-biased upwards, and more so for a noisier curve. Runs with ``track_test`` recorded the test accuracy
-of every epoch, for this comparison alone; no choice of ours reads it."""
+A run that never reaches the level is *censored*: it took longer than the schedule lasts, and is not
+left out. Runs with ``track_test`` recorded the test accuracy of every epoch, to measure the bias of
+reporting the best one; no choice of ours reads it."""
 import math
 
 import numpy as np
@@ -25,9 +21,6 @@ LEVELS = {"pilot": {"cifar10": (0.4, 0.5, 0.6), "fashionmnist": (0.75, 0.8, 0.85
           "full": {"cifar10": (0.8, 0.85, 0.9), "cifar100": (0.5, 0.6, 0.7),
                    "fashionmnist": (0.88, 0.9, 0.92)}}
 ELSEWHERE = (0.3, 0.5, 0.7)
-
-
-# --- Epochs to a level ---
 
 
 def epochs_to(curve, level: float) -> float:
@@ -59,24 +52,19 @@ def epochs_ratio(epochs, arm: str, base: str = "none") -> Effect:
     there. With a censored run of the two it is the median over seeds and its order-statistic
     interval at 95 % (sign test), which an infinite value cannot spoil; a seed in which neither got
     there may have any factor. Below six seeds that interval has no upper end."""
-    if not {arm, base} <= set(epochs.columns):
+    if not {arm, base} <= set(epochs):
         return NOTHING
-    both = epochs[[arm, base]]
-    if not np.isinf(both).any(axis=None):
-        always = epochs.loc[:, ~np.isinf(epochs).any()]
+    always = epochs.loc[:, ~np.isinf(epochs).any()]
+    if {arm, base} <= set(always):
         runs = np.log(always).rename_axis("seed").reset_index().melt("seed", var_name="arm")
-        d = compared(runs.dropna(), "value", base).get(arm, NOTHING)
-        return Effect(math.exp(d.mean), math.exp(d.low), math.exp(d.high), d.n)
-    both = both.dropna()
-    factor = (both[arm] / both[base]).to_numpy()            # ∞ ÷ ∞ is NaN
-    n, known = len(factor), factor[~np.isnan(factor)]
-    if not len(known):
+        d = compared(runs.dropna(), "value", base)[arm]
+        return Effect(*np.exp(d[:3]), d.n)
+    factor = epochs[arm].div(epochs[base])[epochs[[arm, base]].notna().all(axis=1)]
+    n, middle = len(factor), factor.median()                # ∞ ÷ ∞ is NaN, and not counted
+    if math.isnan(middle):
         return NOTHING
-    if n < MIN_SEEDS:
-        return Effect(float(np.median(known)), n=n)
-    low = order_interval(np.nan_to_num(factor, nan=0.0, posinf=math.inf))[0]
-    high = order_interval(np.nan_to_num(factor, nan=math.inf, posinf=math.inf))[1]
-    return Effect(float(np.median(known)), low, high, n)
+    low, high = order_interval(factor.fillna(0.0))[0], order_interval(factor.fillna(math.inf))[1]
+    return Effect(middle, low, high, n) if n >= MIN_SEEDS else Effect(middle, n=n)
 
 
 def order_interval(values) -> tuple[float, float]:
@@ -98,15 +86,11 @@ def epochs_table(df):
             for arm in cell.arm.unique():
                 mine = epochs[arm].dropna()
                 r = epochs_ratio(epochs, arm) if arm != "none" else NOTHING
-                rows.append(key | {
-                    "level": level, "arm": arm, "n": len(mine),
-                    "reached": int(np.isfinite(mine).sum()), "epochs": mine.median(),
-                    "ratio": r.mean, "low": r.low, "high": r.high})
+                rows.append([*key.values(), level, arm, len(mine), np.isfinite(mine).sum(),
+                             mine.median(), *r[:3]])
     return pd.DataFrame(rows, columns=[*CELL, "level", "arm", "n", "reached", "epochs", "ratio",
                                        "low", "high"])
 
-
-# --- Choosing the epoch ---
 
 LAST, ON_VAL, ON_TEST = RULES = ("last epoch", "best on validation", "best on test")
 

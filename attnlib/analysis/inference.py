@@ -30,13 +30,10 @@ def t_half_width(sd: float, n: int) -> float:
     return float(stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n))
 
 
-# --- Many arms against one: Dunnett 1955 ---
-
-
 @cache
 def nodes(df: int):
-    """Where and with what weights s/σ (of ``df`` degrees of freedom) and a standard normal z are
-    summed over: Gauss-Legendre in the probability of s [64, 1], Gauss-Hermite in z [64]."""
+    """Nodes and weights of s/σ (``df`` degrees of freedom): Gauss-Legendre in its probability
+    [64, 1]; and of a standard normal z: Gauss-Hermite [64]."""
     x, s_weights = np.polynomial.legendre.leggauss(64)
     z, z_weights = np.polynomial.hermite_e.hermegauss(64)
     s = np.sqrt(chdtri(df, (1 - x) / 2) / df)[:, None]
@@ -44,13 +41,12 @@ def nodes(df: int):
 
 
 def any_beyond(t: float, counts: tuple[int, ...], base: int) -> float:
-    """P(max_i |T_i| > t) where no group differs: T_i = (x̄_i − x̄_0) / (s √(1/n_i + 1/n_0)) of groups
-    of ``counts`` runs against one of ``base`` runs, s² the variance pooled over all of them.
+    """P(max_i |T_i| > t) where no group differs (Dunnett 1955): T_i = (x̄_i − x̄_0) / (s √(1/n_i +
+    1/n_0)) of groups of ``counts`` runs against one of ``base`` runs, s² pooled over all of them.
 
     Given s and the base's mean z the T_i are independent: 1 − E_s E_z Π_i [Φ((t s − λ_i z) / r_i)
-    − Φ((−t s − λ_i z) / r_i)], λ_i² = n_i / (n_i + n_0), r_i² = 1 − λ_i². Five digits are
-    right; ``scipy.stats.dunnett`` sums it by random draws: three digits, and ten seconds for thirty
-    groups."""
+    − Φ((−t s − λ_i z) / r_i)], λ_i² = n_i / (n_i + n_0), r_i² = 1 − λ_i². Five digits are right;
+    ``scipy.stats.dunnett`` draws at random: three digits, and ten seconds for thirty groups."""
     s, s_weights, z, z_weights = nodes(sum(counts) + base - len(counts) - 1)
     inside = 1.0
     for n, groups in zip(*np.unique(counts, return_counts=True), strict=True):
@@ -69,19 +65,17 @@ def dunnett(arms: list, base) -> list[Effect]:
     """Every arm − base (arrays of runs, two or more each) with simultaneous intervals: the chance
     that any of them misses its true difference is 5 %. p is adjusted alike, the variance pooled
     over all groups."""
-    groups = [np.asarray(x, float) for x in (base, *arms)]
-    counts = tuple(len(x) for x in groups[1:])
-    sd = math.sqrt(sum(((x - x.mean()) ** 2).sum() for x in groups)
-                   / (sum(map(len, groups)) - len(groups)))
-    limit, out = dunnett_limit(counts, len(groups[0])), []
-    for x in groups[1:]:
-        mean, se = x.mean() - groups[0].mean(), sd * math.sqrt(1 / len(x) + 1 / len(groups[0]))
+    base, *arms = groups = [np.asarray(x, float) for x in (base, *arms)]
+    counts, n = tuple(map(len, arms)), len(base)
+    sd = math.sqrt(sum(((x - x.mean()) ** 2).sum() for x in groups) / (n - 1 + sum(counts)
+                                                                       - len(arms)))
+    out = []
+    for x in arms:
+        mean, se = x.mean() - base.mean(), sd * math.sqrt(1 / len(x) + 1 / n)
+        half, p = dunnett_limit(counts, n) * se, 0.0 if mean else 1.0
         if se:
-            p = any_beyond(abs(mean) / se, counts, len(groups[0]))
-        else:
-            p = 0.0 if mean else 1.0
-        out.append(Effect(mean, mean - limit * se, mean + limit * se, len(x), p, 2 ** 0.5 * sd,
-                          len(arms)))
+            p = any_beyond(abs(mean) / se, counts, n)
+        out.append(Effect(mean, mean - half, mean + half, len(x), p, 2 ** 0.5 * sd, len(arms)))
     return out
 
 
@@ -100,24 +94,12 @@ def welch(groups: list, weights: list[float]) -> Effect:
                   float(2 * stats.t.sf(abs(mean) / se, freedom)))
 
 
-# --- One block in several cells ---
-
-
-class Together(NamedTuple):
-    """A mean over ``cells`` with its 95 % interval, in points; ``tau``: the sd of the true gains
-    between cells; ``i2``: the share, in %, of the scatter between cells that is not seed noise."""
-    mean: float
-    low: float
-    high: float
-    tau: float
-    i2: float
-    cells: int
-
-
-def random_effects(gains, errors) -> Together:
-    """The mean of gains that truly differ between cells, from each cell's gain and standard error:
-    weights 1 / (se² + τ²) with DerSimonian and Laird's τ² (1986); t interval of k − 1 degrees of
-    freedom after Hartung and Knapp (2001), never narrower than with a variance factor of 1."""
+def random_effects(gains, errors) -> dict[str, float]:
+    """The ``mean`` of gains that truly differ between cells, from each cell's gain and standard
+    error: weights 1 / (se² + τ²) with DerSimonian and Laird's τ² (1986); its 95 % t interval,
+    ``low`` to ``high``, of k − 1 degrees of freedom after Hartung and Knapp (2001), never narrower
+    than with a variance factor of 1. ``tau``: the sd of the true gains between cells; ``i2``: the
+    share, in %, of the scatter between cells that is not seed noise; ``cells``: k."""
     y, se2 = np.asarray(gains, float), np.asarray(errors, float) ** 2
     k, w = len(y), 1 / se2
     q = (w * (y - np.average(y, weights=w)) ** 2).sum()
@@ -126,23 +108,16 @@ def random_effects(gains, errors) -> Together:
     mean = np.average(y, weights=w)
     factor = max(1.0, (w * (y - mean) ** 2).sum() / (k - 1))
     half = stats.t.ppf(0.975, k - 1) * math.sqrt(factor / w.sum())
-    return Together(float(mean), float(mean - half), float(mean + half), math.sqrt(tau2),
-                    100 * max(0.0, 1 - (k - 1) / q) if q else 0.0, k)
-
-
-# --- Two networks ---
+    return {"mean": mean, "low": mean - half, "high": mean + half, "tau": math.sqrt(tau2),
+            "i2": 100 * max(0.0, 1 - (k - 1) / q) if q else 0.0, "cells": k}
 
 
 def mcnemar(right_a, right_b) -> float:
     """Exact two-sided McNemar test of two given networks on the same images (bool [images]): a
     binomial test of the images on which just one is right. It says nothing about a block, whose
     next seed is another network (Dietterich 1998)."""
-    only_a = int((np.asarray(right_a) & ~np.asarray(right_b)).sum())
-    only_b = int((np.asarray(right_b) & ~np.asarray(right_a)).sum())
-    return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-
-
-# --- How many seeds ---
+    just_one = (right_a != right_b).sum()
+    return float(stats.binomtest((right_a & ~right_b).sum(), just_one).pvalue) if just_one else 1.0
 
 
 def power_of(n: int, sd_diff: float, delta: float, arms: int = 1) -> float:

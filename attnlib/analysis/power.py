@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .calibration import predictions
-from .inference import Together, mcnemar, power_of_equivalence, random_effects, seeds_needed
+from .inference import mcnemar, power_of_equivalence, random_effects, seeds_needed
 from .stats import CELL, all_seeds, arms_table, each_cell
 
 GAINS = (0.2, 0.5, 1.0, 2.0)        # points that `power_table` gives the number of seeds for
@@ -19,10 +19,10 @@ def mean_gains(df):
     plain = table[table.arm == "none"].set_index(CELL).n.rename("base")
     tested = table[table.low.notna()].join(plain, on=CELL).sort_values("family", kind="stable")
     tested["error"] = tested.sd_diff / 2 ** 0.5 * (1 / tested.n + 1 / tested.base) ** 0.5
-    rows = [{"arm": arm, **random_effects(own.gain, own.error)._asdict()}
+    rows = [{"arm": arm} | random_effects(own.gain, own.error)
             for arm, own in tested.groupby("arm", sort=False)
             if len(own) > 1 and (own.error > 0).all()]
-    return pd.DataFrame(rows, columns=["arm", *Together._fields])
+    return pd.DataFrame(rows, columns=["arm", "mean", "low", "high", "tau", "i2", "cells"])
 
 
 def power_table(df):
@@ -40,13 +40,6 @@ def power_table(df):
     return pd.DataFrame(rows)
 
 
-def right_answers(runs) -> dict[int, np.ndarray]:
-    """Seed -> bool [images], whether each finished run of one arm was right on each test image,
-    from the predictions stored beside the records; seeds without them are left out."""
-    return {r.seed: found["prediction"] == found["label"]
-            for r in runs.itertuples() if (found := predictions(r))}
-
-
 def noise_table(df):
     """One row a cell: what seed noise is made of. The lowest and highest accuracy and the sd of
     the plain network over all seeds of the profile, the sd of a difference of two such runs, the
@@ -61,7 +54,8 @@ def noise_table(df):
         row = key | {"seeds": len(runs), "lowest": runs.accuracy.min(),
                      "highest": runs.accuracy.max(), "sd over seeds": sd,
                      "sd of a difference": 2 ** 0.5 * sd}
-        pairs = list(combinations(right_answers(runs).values(), 2))
+        stored = [found for found in map(predictions, runs.itertuples()) if found]
+        pairs = list(combinations([f["prediction"] == f["label"] for f in stored], 2))
         if pairs:
             images, mean = len(pairs[0][0]), runs.accuracy.mean() / 100
             row |= {"test images": images,

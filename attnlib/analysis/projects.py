@@ -31,10 +31,3 @@ def projects_table(*projects: str):
                          "network": f"`{row.backbone}`", "here": f"`{row.attention}`",
                          "placement": f"`{place}`" if place else "", "note": row.note})
     return pd.DataFrame(rows)
-
-
-def networks_of_projects() -> list[tuple[str, str, str | None]]:
-    """`build_model`'s (network, block, placement) of every network of every project."""
-    return [(row.backbone, row.attention, f"{row.placement}@{stage}".rstrip("@") or None)
-            for row in read_table("projects.csv").itertuples()
-            for stage in row.stages.split() or [""]]

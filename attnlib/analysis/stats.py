@@ -23,18 +23,10 @@ def family_of(arm: str) -> str:
     return "controls" if block in (*CONTROLS, *REPLICAS) or arm.endswith(" wider") else "blocks"
 
 
-# --- The runs of a comparison ---
-
-
 def each_cell(df):
     """(cell as a dict, its rows) of every data set, network and recipe of a table."""
     for key, rows in df.groupby(CELL, sort=False):
         yield dict(zip(CELL, key, strict=True)), rows
-
-
-def in_cell(df, dataset: str, backbone: str, recipe: str):
-    """The rows of a table in one cell."""
-    return df[(df[CELL] == [dataset, backbone, recipe]).all(axis=1)]
 
 
 def cell_runs(df):
@@ -64,9 +56,6 @@ def once(runs):
         raise ValueError("a comparison takes the runs of one data set, network and recipe; this "
                          "table has several runs of one arm and seed")
     return runs
-
-
-# --- Effects ---
 
 
 def compared(runs, metric: str = "accuracy", base: str = "none") -> dict[str, Effect]:
@@ -125,9 +114,6 @@ def pairing(df) -> tuple[float, int, int]:
     x, y = np.concatenate([*pairs, np.empty((0, 2))]).T
     size = math.sqrt((x @ x) * (y @ y))
     return (float(x @ y / size) if size else math.nan), len(x), len(pairs)
-
-
-# --- The verdict, and every arm of a table ---
 
 
 def verdict(effect: Effect, margin: float) -> str:

@@ -7,7 +7,7 @@ from IPython.display import Markdown
 
 from ..analysis import claims
 from ..analysis.inference import MOST_SEEDS
-from ..analysis.stats import CELL, MIN_SEEDS, STILL_RISING, arms_table, behind, in_cell
+from ..analysis.stats import CELL, MIN_SEEDS, STILL_RISING, arms_table, behind, own_arms
 from ..analysis.words import interval, name, place, plural, plus_minus
 from ..experiments.planning import resolve_profile, status_line  # noqa: F401, for notebooks
 from ..experiments.reading import collect
@@ -172,7 +172,7 @@ def gains_in_words(df) -> str:
             out.append(f"{text}: no finished runs yet.")
             continue
         base, others = base.iloc[0], cell[cell.arm != "none"]
-        plain = in_cell(df, *first[CELL])[lambda runs: runs.arm == "none"]
+        plain = own_arms(df, cell[cell.arm == "none"])
         sizes = plain[["width", "epochs"]].drop_duplicates()
         size = "" if len(sizes) != 1 else (f" at width {sizes.width.iloc[0]:g} after "
                                            f"{plural(int(sizes.epochs.iloc[0]), 'epoch')}")
