@@ -112,9 +112,10 @@ def test_epochs_from_records():
 
 
 def test_one_run_by_three_rules():
-    curve = pd.DataFrame({"val_accuracy": [0.2, 0.6, 0.6, 0.5],
-                          "test_accuracy": [0.3, 0.5, 0.7, 0.6]})
-    assert list(curves.scored(curve).values()) == [0.6, 0.5, 0.7]
+    """Of epochs that are equal on validation it is the first."""
+    put("none", [[0.2, 0.6, 0.6, 0.5]], test_curve={0: [0.3, 0.5, 0.7, 0.6]})
+    row, = curves.selection_table(runs())[list(curves.RULES)].to_numpy()
+    assert list(row) == pytest.approx([60, 50, 70])
 
 
 def test_selection_bias_from_records():
@@ -148,9 +149,12 @@ def arrays(prediction, confidence, label) -> dict:
 
 def test_calibration_error_by_hand():
     found = arrays([0, 0, 0, 0], [0.5, 0.5, 1.0, 1.0], [0, 1, 0, 1])
-    n, accuracy, confidence = calibration.bins(found, 2)         # 0.5 is in (0, 1/2]
-    assert list(n) == [2, 2] and list(accuracy) == [0.5, 0.5] and list(confidence) == [0.5, 1.0]
-    assert calibration.ece(found, 2) == pytest.approx(0.25)
+    n, accuracy, confidence = calibration.bins(found)
+    assert n.nonzero()[0].tolist() == [7, 14] and list(n[[7, 14]]) == [2, 2]
+    assert list(accuracy[[7, 14]]) == [0.5, 0.5] and list(confidence[[7, 14]]) == [0.5, 1.0]
+    assert calibration.ece(found) == pytest.approx(0.25)
+    edge = arrays([0], [1.0], [0]) | {"confidence": np.array([6 / 15])}
+    assert calibration.bins(edge)[0].nonzero()[0].tolist() == [5]      # (5/15, 6/15] has its end
     assert calibration.ece(arrays([0] * 4, [1.0] * 4, [0] * 4)) == 0.0
 
 
