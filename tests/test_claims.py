@@ -10,7 +10,7 @@ import scipy.stats
 import torch
 from helpers import put_record
 
-from attnlib.analysis import claims, stats
+from attnlib.analysis import claims
 from attnlib.analysis.claims import CLAIMS, KINDS, METRICS
 from attnlib.analysis.costs import cost_of
 from attnlib.analysis.inference import Effect, seeds_needed, t_half_width

@@ -113,23 +113,6 @@ def test_random_effects_cover_where_cells_differ_and_where_they_do_not():
     assert fixed.mean() < 0.6
 
 
-# --- Two networks ---
-
-
-def test_mcnemar_is_the_binomial_test_of_the_discordant():
-    a = np.array([True] * 80 + [True] * 12 + [False] * 3 + [False] * 5)
-    b = np.array([True] * 80 + [False] * 12 + [True] * 3 + [False] * 5)
-    by_hand = 2 * sum(math.comb(15, k) for k in range(4)) / 2 ** 15
-    assert inference.mcnemar(a, b) == pytest.approx(by_hand)
-    assert inference.mcnemar(a, a) == 1.0
-
-
-def test_mcnemar_keeps_its_error_rate():
-    right = np.random.default_rng(9).uniform(size=(1000, 2, 300)) < 0.8
-    rejected = np.mean([inference.mcnemar(a, b) < 0.05 for a, b in right])
-    assert 0.01 < rejected <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)      # exact: conservative
-
-
 # --- How many seeds ---
 
 

@@ -47,15 +47,10 @@ COUNTS = {"parameters": ("params", 1e-6, 5e-4), "added": ("attention_params", 1,
           "flops": ("macs", 2e-9, 0.01)}            # theirs also counts norms and the like
 
 
-def read_claims() -> list:
-    """The rows of claims.csv as named tuples, with ``project`` and whether each is ``judged``."""
-    df = read_table("claims.csv")
-    df = df.assign(claimed=pd.to_numeric(df.claimed), ours=df.ours != "",
-                   project="P" + df.number.str[0], judged=~df.kind.isin(UNJUDGED))
-    return list(df.itertuples(index=False, name="Claim"))
-
-
-CLAIMS = read_claims()
+CLAIMS = list(read_table("claims.csv").assign(
+    claimed=lambda df: pd.to_numeric(df.claimed), ours=lambda df: df.ours != "",
+    project=lambda df: "P" + df.number.str[0], judged=lambda df: ~df.kind.isin(UNJUDGED),
+).itertuples(index=False, name="Claim"))
 
 
 def scores_effect(claim, runs) -> Effect:
@@ -134,7 +129,7 @@ def best_answer(claim, profile: str | None, records, measure) -> tuple[Effect, d
     for name, recipe, cell, planned in deciding_cells(claim, profiles, records):
         own, run = planned[planned.status == "done"], planned.run.iloc[0]
         if len(own):
-            effect = measure(claim, cell[(cell.status == "done") & cell.setting.isin(own.setting)])
+            effect = measure(claim, cell[cell.status == "done"])
             if effect.n > best.n:
                 rising = ", still rising" if own.rise.mean() > stats.STILL_RISING else ""
                 best, where = effect, {"profile": name, "recipe": recipe,

@@ -103,9 +103,9 @@ def parameters(backbone: str, attention: str) -> float:
         return math.nan
 
 
-def added_table():
-    """Thousands of parameters that every block, in its own place, adds to the most used networks;
-    NaN where it has none there."""
+def added_table(backbones=MOST_USED):
+    """Thousands of parameters that every block, in its own place, adds to these networks; NaN where
+    it has none there."""
     return pd.DataFrame([{"block": f"`{block}`"} | {
-        f"`{net}`": (parameters(net, block) - parameters(net, "none")) / 1e3 for net in MOST_USED}
+        f"`{net}`": (parameters(net, block) - parameters(net, "none")) / 1e3 for net in backbones}
         for block in ATTENTION if block != "none"])

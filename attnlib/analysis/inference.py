@@ -112,14 +112,6 @@ def random_effects(gains, errors) -> dict[str, float]:
             "i2": 100 * max(0.0, 1 - (k - 1) / q) if q else 0.0, "cells": k}
 
 
-def mcnemar(right_a, right_b) -> float:
-    """Exact two-sided McNemar test of two given networks on the same images (bool [images]): a
-    binomial test of the images on which just one is right. It says nothing about a block, whose
-    next seed is another network (Dietterich 1998)."""
-    just_one = (right_a != right_b).sum()
-    return float(stats.binomtest((right_a & ~right_b).sum(), just_one).pvalue) if just_one else 1.0
-
-
 def power_of(n: int, sd_diff: float, delta: float, arms: int = 1) -> float:
     """The probability that Dunnett's rule finds the difference ``delta`` of one of ``arms`` arms,
     each and the base of n seeds: that |T| exceeds `dunnett_limit` for T noncentral with δ√n /

@@ -9,7 +9,7 @@ from ..blocks import REPLICAS
 from ..experiments.reading import collect
 from ..experiments.studies import CONTROLS, margin_of
 from ..names import parse
-from .inference import Effect, dunnett, t_half_width, welch
+from .inference import Effect, dunnett, welch
 
 MIN_SEEDS = 3          # below this no interval is given
 CELL = ["dataset", "backbone", "recipe"]        # what is compared runs within one of these
@@ -31,13 +31,18 @@ def each_cell(df):
 
 def cell_runs(df):
     """The runs of a `collect` table and every other finished run of its profile in the same cells
-    and under the same settings, whatever study trained it: all arms, all seeds."""
-    if not len(df):
-        return df
-    every = pd.concat([collect(profile=profile) for profile in df.profile.unique()])
-    more = every[(every.status == "done") & every.setting.isin(df.setting)
-                 & ~every.id.isin(df.id)]
-    return pd.concat([df, more], ignore_index=True) if len(more) else df
+    and under the same settings, whatever study trained it: all arms, all seeds. ``ValueError``
+    where a cell has finished runs of two settings."""
+    for profile in df.profile.unique():
+        every = collect(profile=profile)
+        more = every[(every.status == "done") & every.setting.isin(df.setting)
+                     & ~every.id.isin(df.id)]
+        df = pd.concat([df, more], ignore_index=True) if len(more) else df
+    settings = df[df.status == "done"].groupby(CELL).setting.nunique()
+    if (settings > 1).any():
+        raise ValueError(f"{settings.idxmax()} has runs of several settings, such as epochs: "
+                         "compare them study by study, as `collect` gives them by its name")
+    return df
 
 
 def own_arms(rows, df):
@@ -94,10 +99,7 @@ def paired(df, arm: str, base: str = "none", metric: str = "accuracy") -> Effect
     seed have no noise in common (`pairing`)."""
     done = once(df[df.status == "done"])
     values = {name: done[done.arm == name].set_index("seed")[metric] for name in (arm, base)}
-    gaps = (values[arm] - values[base]).dropna().astype(float)
-    sd, n = gaps.std(ddof=1), len(gaps)
-    half = t_half_width(sd, n) if n >= MIN_SEEDS else math.nan
-    return Effect(gaps.mean(), gaps.mean() - half, gaps.mean() + half, n, sd=float(sd))
+    return mean_effect((values[arm] - values[base]).dropna())
 
 
 def pairing(df) -> tuple[float, int, int]:
@@ -145,13 +147,9 @@ def arms_table(df):
     over the last two epochs, points."""
     rows = []
     for key, cell in each_cell(cell_runs(df)):
-        done = cell[cell.status == "done"]
-        if done.setting.nunique() > 1:
-            raise ValueError(f"{tuple(key.values())} has runs of several settings, such as epochs: "
-                             "compare them study by study, as `collect` gives them by its name")
-        profile = cell.profile.iloc[0]
-        margin = margin_of(profile, key["dataset"])
+        done, profile = cell[cell.status == "done"], cell.profile.iloc[0]
         gains, plain = compared(done), done[done.arm == "none"]
+        margin = margin_of(profile, key["dataset"])
         for arm, planned in cell.groupby("arm", sort=False):
             runs, gain, check, train = done[done.arm == arm], NOTHING, NOTHING, math.nan
             if arm != "none":
