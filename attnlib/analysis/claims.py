@@ -20,7 +20,7 @@ import pandas as pd
 
 from ..data.datasets import DATASETS
 from ..experiments.planning import FOR_READING, resolve_profile, study
-from ..experiments.reading import collect, histories
+from ..experiments.reading import histories, table
 from ..experiments.studies import PROFILES, margin_of
 from ..names import parse
 from ..training.recipes import RECIPES
@@ -98,7 +98,8 @@ def counted(claim) -> tuple[float, bool]:
 def study_runs(name: str, profile: str):
     """The planned runs of a study as `collect` has them, each with its ``run``, and every other
     finished one of the profile in the same settings (`cell_runs`), without."""
-    return stats.cell_runs(collect(name, profile).assign(run=study(name, profile)))
+    planned = study(name, profile)
+    return stats.cell_runs(table(planned, profile).assign(run=planned))
 
 
 def deciding_cells(claim, profiles=BEST_FIRST, records=study_runs):
@@ -108,9 +109,9 @@ def deciding_cells(claim, profiles=BEST_FIRST, records=study_runs):
     arms = {claim.arm} if claim.kind == "level" else {claim.arm, claim.base}
     sets = [dataset for dataset in (claim.dataset, claim.than) if dataset]
     for profile in profiles if claim.study else ():
-        df = records(claim.study, profile)
+        df, usual = records(claim.study, profile), PROFILES[profile].fields.get("recipe", "strong")
         df = df[df.dataset.isin(sets) & (df.backbone == claim.backbone)]
-        for recipe in dict.fromkeys((claim.own, PROFILES[profile].fields.get("recipe", "strong"))):
+        for recipe in dict.fromkeys((claim.own or usual, usual)):
             cell = df[df.recipe == recipe]
             planned = cell[cell.arm.isin(arms) & cell.run.notna()]
             if len(planned[["dataset", "arm"]].drop_duplicates()) == len(sets) * len(arms):
