@@ -136,7 +136,7 @@ def test_without_test_curves_there_is_no_bias():
     assert curves.selection_table(runs()).empty and curves.selection_bias(runs()).empty
 
 
-# --- Calibration and classes ---
+# --- Calibration ---
 
 
 def arrays(prediction, confidence, label) -> dict:
@@ -163,7 +163,7 @@ def test_a_calibrated_network_has_an_error_of_noise_alone():
     assert calibration.ece(arrays(np.zeros(20_000), p**0.5, rng.random(20_000) > p)) > 0.1
 
 
-def test_calibration_and_classes_from_records():
+def test_calibration_from_records():
     label = [0, 0, 0, 0, 1, 1, 1, 1]
     put("none", [[0.5]] * 3, 0.5, arrays([0, 0, 1, 1, 1, 1, 0, 0], [1.0] * 8, label))
     put("se", [[0.5]] * 3, 0.75, arrays([0, 0, 0, 0, 1, 1, 0, 0], [1.0] * 8, label))
@@ -174,8 +174,6 @@ def test_calibration_and_classes_from_records():
     assert table.surplus.to_dict() == pytest.approx({"none": 50, "se": 25})
     assert table.loc["se", ["ece_gain", "ece_gain_low", "ece_gain_high"]].to_list() == \
         pytest.approx([-25] * 3)
-    gains = calibration.class_table(runs()).set_index("label")
-    assert dict(gains.gain) == {"cat": 50.0, "dog": 0.0} and set(gains.n) == {3}
 
 
 def test_intervals_hold_for_all_blocks_of_the_profile_whatever_is_shown():
@@ -183,11 +181,10 @@ def test_intervals_hold_for_all_blocks_of_the_profile_whatever_is_shown():
     for arm, sure in (("none", 0.5), ("se", 0.6), ("sa", 0.7)):
         put(arm, [[0.5]] * 3, 0.5, arrays([0, 0, 1, 1, 1, 1, 0, 0], [sure] * 8, label))
     every, some = runs(), runs()[lambda df: df.arm != "sa"]
-    for make in (calibration.calibration_table, calibration.class_table):
-        shown, whole = make(some), make(every)
-        assert "sa" not in set(shown.arm)
-        pd.testing.assert_frame_equal(shown.reset_index(drop=True),
-                                      whole[whole.arm != "sa"].reset_index(drop=True))
+    shown, whole = (calibration.calibration_table(df) for df in (some, every))
+    assert "sa" not in set(shown.arm)
+    pd.testing.assert_frame_equal(shown.reset_index(drop=True),
+                                  whole[whole.arm != "sa"].reset_index(drop=True))
 
 
 # --- Cost ---
@@ -212,7 +209,7 @@ def test_the_front_of_parameters():
 
 # --- Figures ---
 
-FIGURES = [charts.epochs, charts.chosen, charts.reliability, charts.class_gains, charts.fronts]
+FIGURES = [charts.epochs, charts.chosen, charts.reliability, charts.fronts]
 
 
 def text(figure: Figure) -> str:

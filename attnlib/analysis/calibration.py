@@ -1,4 +1,4 @@
-"""What the stored predictions say beyond accuracy: calibration, and which classes gain.
+"""Whether networks are as often right as they say, from the stored predictions.
 
 Each finished run keeps, for every test image, the predicted class, its probability (the
 *confidence*) and the label."""
@@ -37,49 +37,29 @@ def ece(found: dict) -> float:
     return float(np.nansum(n * np.abs(accuracy - confidence)) / n.sum())
 
 
-def from_predictions(df, rows_of) -> pd.DataFrame:
-    """``rows_of(run, predictions)`` of every finished run with stored predictions in the cells of a
-    `collect` table, from all seeds and arms of the profile: intervals hold for all of them."""
-    rows, runs = [], cell_runs(df)
-    for run in runs[runs.status == "done"].itertuples():
-        found = predictions(run)
-        if found:
-            who = {key: getattr(run, key) for key in (*CELL, "arm", "seed")}
-            rows += [who | row for row in rows_of(run, found)]
-    return pd.DataFrame(rows, columns=None if rows else [*CELL, "arm", "seed", "label"])
+def surplus(found: dict) -> float:
+    """Mean confidence less accuracy, points."""
+    right = found["prediction"] == found["label"]
+    return 100 * (found["confidence"].astype(np.float64).mean() - right.mean())
 
 
 def calibration_table(df):
     """One row a cell and arm: mean and sd of ``nll`` (nats) and ``ece`` (points), their differences
-    to ``none`` with intervals, and the mean of ``surplus``: confidence less accuracy, points."""
-    def rows_of(run, found):
-        right = found["prediction"] == found["label"]
-        surplus = found["confidence"].astype(np.float64).mean() - right.mean()
-        return [{"nll": run.nll, "ece": 100 * ece(found), "surplus": 100 * surplus}]
+    to ``none`` with intervals, and the mean of ``surplus``: confidence less accuracy, points. From
+    all seeds and arms of the profile with stored predictions: intervals hold for all of them."""
+    runs = cell_runs(df)
+    runs = runs[runs.status == "done"]
+    stored = [predictions(run) for run in runs.itertuples()]
+    runs = runs.assign(ece=[100 * ece(f) if f else np.nan for f in stored],
+                       surplus=[surplus(f) if f else np.nan for f in stored]).dropna(subset="ece")
     rows = []
-    for key, cell in each_cell(from_predictions(df, rows_of)):
+    for key, cell in each_cell(runs):
         gains = {value: compared(cell, value) for value in ("nll", "ece")}
-        for arm, runs in cell.groupby("arm", sort=False):
-            row = key | {"arm": arm, "n": len(runs), "surplus": runs.surplus.mean()}
+        for arm, own in cell.groupby("arm", sort=False):
+            row = [*key.values(), arm, len(own), own.surplus.mean()]
             for value, found in gains.items():
-                d = found.get(arm, NOTHING)
-                row |= {value: runs[value].mean(), f"{value}_sd": runs[value].std(),
-                        f"{value}_gain": d.mean, f"{value}_gain_low": d.low,
-                        f"{value}_gain_high": d.high}
+                row += [own[value].mean(), own[value].std(), *found.get(arm, NOTHING)[:3]]
             rows.append(row)
-    return own_arms(pd.DataFrame(rows, columns=None if rows else [*CELL, "arm"]), df)
-
-
-def class_table(df):
-    """One row a cell, class and arm: ``gain``, the difference to ``none`` of the accuracy on that
-    class in points, with its interval, simultaneous over the arms."""
-    def rows_of(run, found):
-        right = found["prediction"] == found["label"]
-        return [{"label": label, "accuracy": 100 * right[found["label"] == k].mean()}
-                for k, label in enumerate(found["classes"])]
-    rows = [dict(zip([*CELL, "label"], key, strict=True)) | {
-                "arm": arm, "gain": d.mean, "low": d.low, "high": d.high, "n": d.n}
-            for key, runs in from_predictions(df, rows_of).groupby([*CELL, "label"], sort=False)
-            for arm, d in compared(runs).items()]
-    return own_arms(pd.DataFrame(rows, columns=[*CELL, "label", "arm", "gain", "low", "high",
-                                                "n"]), df)
+    columns = [f"{value}{part}" for value in ("nll", "ece")
+               for part in ("", "_sd", "_gain", "_gain_low", "_gain_high")]
+    return own_arms(pd.DataFrame(rows, columns=[*CELL, "arm", "n", "surplus", *columns]), df)

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..blocks import ATTENTION
 from ..networks import BACKBONES
 from ..networks.build import build_model
 from ..networks.cost import cost
@@ -17,7 +16,6 @@ from .stats import CELL, all_seeds, each_cell, mean_effect
 COSTS = {"params": ("parameters", "thousands", 1e-3), "macs": ("multiply-accumulates", "M", 1e-6),
          "step": ("training step", "× none's", 1.0),
          "latency": ("inference time", "ms an image", 1.0)}
-MOST_USED = ("resnet18", "speednet", "squeezenet", "alexnet", "vgg16")
 
 
 def front_table(df, times: dict | None = None):
@@ -50,20 +48,6 @@ def front(accuracy, costs) -> list[bool]:
         (b >= a and d <= c) and (b > a or d < c) for b, d in points) for a, c in points]
 
 
-def time_table(df):
-    """One row a cell and arm: median training seconds, and their ratio to ``none``'s of the same
-    seed: median, least and most. The machine may have had other work. Runs that shared a GPU have
-    no time of their own."""
-    rows, done = [], df[(df.status == "done") & (df.together == 1)]
-    for key, cell in each_cell(done):
-        wide = cell.pivot(index="seed", columns="arm", values="seconds")
-        for arm in cell.arm.unique() if "none" in wide else ():
-            ratio = (wide[arm] / wide["none"]).dropna()
-            rows.append([*key.values(), arm, wide[arm].median(), ratio.median(), ratio.min(),
-                         ratio.max()])
-    return pd.DataFrame(rows, columns=[*CELL, "arm", "seconds", "÷ none's", "least", "most"])
-
-
 @cache
 def cost_of(backbone: str, attention: str = "none", placement: str | None = None,
             channels: int = 3, size: int = 32) -> dict:
@@ -90,22 +74,3 @@ def networks_table():
         "sites of `block`": cost_of(key, "se", "block")["sites"],
         "placements": ", ".join(f"`{place}`" for place in row.placements)}
         for key, row in BACKBONES.items()])
-
-
-@cache
-def parameters(backbone: str, attention: str) -> float:
-    """Parameters, trained or not, of a full-width network with a block in its own place; NaN where
-    that has no place there."""
-    try:
-        with torch.device("meta"):
-            return sum(p.numel() for p in build_model(backbone, attention).parameters())
-    except ValueError:
-        return math.nan
-
-
-def added_table(backbones=MOST_USED):
-    """Thousands of parameters that every block, in its own place, adds to these networks; NaN where
-    it has none there."""
-    return pd.DataFrame([{"block": f"`{block}`"} | {
-        f"`{net}`": (parameters(net, block) - parameters(net, "none")) / 1e3 for net in backbones}
-        for block in ATTENTION if block != "none"])

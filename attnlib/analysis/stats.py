@@ -29,6 +29,11 @@ def each_cell(df):
         yield dict(zip(CELL, key, strict=True)), rows
 
 
+def in_cell(df, row):
+    """The rows of a table in the cell of ``row``."""
+    return df[(df[CELL] == [row.dataset, row.backbone, row.recipe]).all(axis=1)]
+
+
 def cell_runs(df):
     """The runs of a `collect` table and every other finished run of its profile in the same cells
     and under the same settings, whatever study trained it: all arms, all seeds. ``ValueError``

@@ -7,8 +7,8 @@ from IPython.display import Markdown
 
 from ..analysis import claims
 from ..analysis.inference import MOST_SEEDS
-from ..analysis.stats import CELL, MIN_SEEDS, STILL_RISING, arms_table, behind, own_arms
-from ..analysis.words import interval, name, place, plural, plus_minus
+from ..analysis.stats import CELL, MIN_SEEDS, STILL_RISING, arms_table, behind, in_cell
+from ..analysis.words import interval, items, name, place, plural, plus_minus
 from ..experiments.planning import resolve_profile, status_line  # noqa: F401, for notebooks
 from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, margin_of
@@ -172,7 +172,7 @@ def gains_in_words(df) -> str:
             out.append(f"{text}: no finished runs yet.")
             continue
         base, others = base.iloc[0], cell[cell.arm != "none"]
-        plain = own_arms(df, cell[cell.arm == "none"])
+        plain = in_cell(df, first)[lambda runs: runs.arm == "none"]
         sizes = plain[["width", "epochs"]].drop_duplicates()
         size = "" if len(sizes) != 1 else (f" at width {sizes.width.iloc[0]:g} after "
                                            f"{plural(int(sizes.epochs.iloc[0]), 'epoch')}")
@@ -183,8 +183,7 @@ def gains_in_words(df) -> str:
             parts.append("no finished runs yet: "
                          + ", ".join(name(arm) for arm in others.arm[others.n == 0]))
         out.append("; ".join(parts) + ".")
-    said = "\n".join(f"- {text}" for text in out) if len(out) > 1 else out[0]
-    return said + ("\n\n" + rule(df) if arms.low.notna().any() else "")
+    return items(out) + ("\n\n" + rule(df) if arms.low.notna().any() else "")
 
 
 def rule(df) -> str:
@@ -203,6 +202,10 @@ def rule(df) -> str:
 def claims_table(audit):
     """`claims.audit`, claim by claim, as text: its words, the number claimed, the number measured
     with its interval, on what, and the verdict."""
+    needs = ["more" if math.isnan(n) else f"about {n:,.0f}" for n in audit.needs]
+    unit = ["repeats" if metric == "latency" else "seeds" for metric in audit.metric]
+    audit = audit.assign(verdict=[f"{word}: needs {n} {u}" if word == "undecided" else word
+                                  for word, n, u in zip(audit.verdict, needs, unit, strict=True)])
     rows = []
     for r in audit.itertuples():
         digits = {"points": 1, "%": 1}.get(r.unit, 3)
@@ -211,9 +214,6 @@ def claims_table(audit):
         ours = ", metric ours" if r.ours else ""
         under = " under our protocol" if r.setting == claims.OURS and r.verdict in (
             "holds", "not reproduced") else ""
-        needs = "" if r.verdict != "undecided" else (
-            f": needs {'more' if math.isnan(r.needs) else f'about {r.needs:,.0f}'} "
-            f"{'repeats' if r.metric == 'latency' else 'seeds'}")
         rows.append({
             "": r.number, "claim": f"“{r.quote}” ({r.source}, {r.read}): {r.says}{ours}",
             "claimed": "" if math.isnan(r.claimed) else
@@ -221,7 +221,7 @@ def claims_table(audit):
             "measured [95 % interval]": "" if math.isnan(r.estimate) else measured,
             "seeds": r.n or "", "measured on": ", ".join(filter(None, (
                 r.profile and f"`{r.profile}`", r.recipe, r.scope))),
-            "verdict": r.verdict + under + needs, "in the project's own files": r.note})
+            "verdict": r.verdict + under, "in the project's own files": r.note})
     return pd.DataFrame(rows)
 
 
