@@ -218,6 +218,15 @@ def test_a_claim_is_answered_by_the_difference_of_its_arms():
     assert "not reproduced under our protocol" in text and "81.22% → 90.71%" in text
 
 
+def test_a_profile_without_an_interval_gives_way_to_one_that_has_it():
+    put("none", [70.0, 71.0, 72.0])
+    put("hybrid", [70.5, 71.0, 72.6])
+    for arm, seeds in (("none", 2), ("hybrid", 4)):
+        for seed in range(seeds):
+            put_record(run_of(plans("hybrid", "real")[0], "real", arm, seed), "real")
+    assert judge("0.1a")["profile"] == "pilot" and judge("0.1a", "real")["n"] == 4
+
+
 def test_a_gain_as_claimed_holds_and_one_seed_decides_nothing():
     put("none", [60.0, 61.0, 62.0])
     put("hybrid", [69.0, 71.0, 71.5])

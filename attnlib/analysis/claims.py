@@ -119,8 +119,8 @@ def deciding_cells(claim, profiles=BEST_FIRST, records=study_runs):
 
 
 def best_answer(claim, profile: str | None, records, measure) -> tuple[Effect, dict]:
-    """The effect, and columns of `audit`: where it is from. Of the first cell that has three seeds,
-    else of the one that has most. Looked into are the profile that was asked for, and, where that
+    """The effect, and columns of `audit`: where it is from. Of the first cell that has an interval,
+    else of the one that has most seeds. Looked into are the profile that was asked for, and, where that
     is none by name, those whose records are committed; the same in every clone where none is asked
     for."""
     profiles, best, where = COMMITTED, NOTHING, {}
@@ -131,12 +131,12 @@ def best_answer(claim, profile: str | None, records, measure) -> tuple[Effect, d
         own, run = planned[planned.status == "done"], planned.run.iloc[0]
         if len(own):
             effect = measure(claim, cell[cell.status == "done"])
-            if effect.n > best.n:
+            if effect.n > best.n or not math.isnan(effect.low):
                 rising = ", still rising" if own.rise.mean() > stats.STILL_RISING else ""
                 best, where = effect, {"profile": name, "recipe": recipe,
                                        "scope": scope_of(run) + rising,
                                        "setting": SAME if same_setting(claim, run) else OURS}
-        if best.n >= stats.MIN_SEEDS:
+        if not math.isnan(best.low):
             break
     return best, where
 
