@@ -60,7 +60,7 @@ def at_its_size(claim) -> tuple[Effect, str]:
 
 
 MEASURED = claims.MEASURED | {"entropy": focus_effect, "lift": focus_effect,
-                                "latency": at_its_size}
+                              "latency": at_its_size}
 
 
 def full_audit(profile: str | None = None, *projects: str):
