@@ -120,9 +120,9 @@ def deciding_cells(claim, profiles=BEST_FIRST, records=study_runs):
 
 def best_answer(claim, profile: str | None, records, measure) -> tuple[Effect, dict]:
     """The effect, and columns of `audit`: where it is from. Of the first cell that has an interval,
-    else of the one that has most seeds. Looked into are the profile that was asked for, and, where that
-    is none by name, those whose records are committed; the same in every clone where none is asked
-    for."""
+    else of the one that has most seeds. Looked into are the profile that was asked for, and, where
+    that is none by name, those whose records are committed; the same in every clone where none is
+    asked for."""
     profiles, best, where = COMMITTED, NOTHING, {}
     if profile not in (None, FOR_READING):
         asked = resolve_profile(profile, claim.study)
