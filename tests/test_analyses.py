@@ -53,13 +53,10 @@ def test_the_epoch_at_which_a_curve_first_reaches_a_level(curve, level, epoch):
     assert curves.epochs_to(curve, level) == pytest.approx(epoch)
 
 
-def test_the_levels_do_not_depend_on_any_curve():
-    for profile, dataset, expected in (("pilot", "cifar10", (0.4, 0.5, 0.6)),
-                                       ("real", "cifar100", (0.3, 0.4, 0.5)),
-                                       ("own", "cifar10", curves.ELSEWHERE)):
-        for end in (0.1, 0.9):
-            history = pd.DataFrame([{"profile": profile, "dataset": dataset, "val_accuracy": end}])
-            assert curves.levels_of(history) == expected
+def test_the_levels_are_those_of_the_profile_and_data_set():
+    for profile, expected in (("real", (0.3, 0.4, 0.5)), ("own", curves.ELSEWHERE)):
+        history = pd.DataFrame([{"profile": profile, "dataset": "cifar100"}])
+        assert curves.levels_of(history) == expected
 
 
 def test_the_ratio_is_of_geometric_means_with_dunnetts_interval_of_the_logarithms():
@@ -112,9 +109,10 @@ def test_epochs_from_records():
 
 
 def test_one_run_by_three_rules():
-    curve = pd.DataFrame({"val_accuracy": [0.2, 0.6, 0.6, 0.5],
-                          "test_accuracy": [0.3, 0.5, 0.7, 0.6]})
-    assert list(curves.scored(curve).values()) == [0.6, 0.5, 0.7]
+    """Of epochs that are equal on validation it is the first."""
+    put("none", [[0.2, 0.6, 0.6, 0.5]], test_curve={0: [0.3, 0.5, 0.7, 0.6]})
+    row, = curves.selection_table(runs())[list(curves.RULES)].to_numpy()
+    assert list(row) == pytest.approx([60, 50, 70])
 
 
 def test_selection_bias_from_records():
@@ -138,7 +136,7 @@ def test_without_test_curves_there_is_no_bias():
     assert curves.selection_table(runs()).empty and curves.selection_bias(runs()).empty
 
 
-# --- Calibration and classes ---
+# --- Calibration ---
 
 
 def arrays(prediction, confidence, label) -> dict:
@@ -148,9 +146,12 @@ def arrays(prediction, confidence, label) -> dict:
 
 def test_calibration_error_by_hand():
     found = arrays([0, 0, 0, 0], [0.5, 0.5, 1.0, 1.0], [0, 1, 0, 1])
-    n, accuracy, confidence = calibration.bins(found, 2)         # 0.5 is in (0, 1/2]
-    assert list(n) == [2, 2] and list(accuracy) == [0.5, 0.5] and list(confidence) == [0.5, 1.0]
-    assert calibration.ece(found, 2) == pytest.approx(0.25)
+    n, accuracy, confidence = calibration.bins(found)
+    assert n.nonzero()[0].tolist() == [7, 14] and list(n[[7, 14]]) == [2, 2]
+    assert list(accuracy[[7, 14]]) == [0.5, 0.5] and list(confidence[[7, 14]]) == [0.5, 1.0]
+    assert calibration.ece(found) == pytest.approx(0.25)
+    edge = arrays([0], [1.0], [0]) | {"confidence": np.array([6 / 15])}
+    assert calibration.bins(edge)[0].nonzero()[0].tolist() == [5]      # (5/15, 6/15] has its end
     assert calibration.ece(arrays([0] * 4, [1.0] * 4, [0] * 4)) == 0.0
 
 
@@ -162,7 +163,7 @@ def test_a_calibrated_network_has_an_error_of_noise_alone():
     assert calibration.ece(arrays(np.zeros(20_000), p**0.5, rng.random(20_000) > p)) > 0.1
 
 
-def test_calibration_and_classes_from_records():
+def test_calibration_from_records():
     label = [0, 0, 0, 0, 1, 1, 1, 1]
     put("none", [[0.5]] * 3, 0.5, arrays([0, 0, 1, 1, 1, 1, 0, 0], [1.0] * 8, label))
     put("se", [[0.5]] * 3, 0.75, arrays([0, 0, 0, 0, 1, 1, 0, 0], [1.0] * 8, label))
@@ -173,8 +174,6 @@ def test_calibration_and_classes_from_records():
     assert table.surplus.to_dict() == pytest.approx({"none": 50, "se": 25})
     assert table.loc["se", ["ece_gain", "ece_gain_low", "ece_gain_high"]].to_list() == \
         pytest.approx([-25] * 3)
-    gains = calibration.class_table(runs()).set_index("label")
-    assert dict(gains.gain) == {"cat": 50.0, "dog": 0.0} and set(gains.n) == {3}
 
 
 def test_intervals_hold_for_all_blocks_of_the_profile_whatever_is_shown():
@@ -182,11 +181,10 @@ def test_intervals_hold_for_all_blocks_of_the_profile_whatever_is_shown():
     for arm, sure in (("none", 0.5), ("se", 0.6), ("sa", 0.7)):
         put(arm, [[0.5]] * 3, 0.5, arrays([0, 0, 1, 1, 1, 1, 0, 0], [sure] * 8, label))
     every, some = runs(), runs()[lambda df: df.arm != "sa"]
-    for make in (calibration.calibration_table, calibration.class_table):
-        shown, whole = make(some), make(every)
-        assert "sa" not in set(shown.arm)
-        pd.testing.assert_frame_equal(shown.reset_index(drop=True),
-                                      whole[whole.arm != "sa"].reset_index(drop=True))
+    shown, whole = (calibration.calibration_table(df) for df in (some, every))
+    assert "sa" not in set(shown.arm)
+    pd.testing.assert_frame_equal(shown.reset_index(drop=True),
+                                  whole[whole.arm != "sa"].reset_index(drop=True))
 
 
 # --- Cost ---

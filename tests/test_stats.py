@@ -62,7 +62,7 @@ def test_the_family_is_dunnetts_of_all_blocks_and_controls_are_another():
     alone, = inference.dunnett([arms["frozen"]], base)
     for arm, c in zip(("se", "cbam", "frozen"), (*blocks, alone), strict=True):
         assert rows.loc[arm, ["gain", "low", "high", "n", "p", "sd_diff"]].to_list() == \
-            pytest.approx(list(c))
+            pytest.approx(list(c[:6]))
     pooled = reference.ttest_ind(arms["frozen"], base)
     assert alone.p == pytest.approx(pooled.pvalue, abs=1e-4)
     welch = reference.ttest_ind(arms["se"], base, equal_var=False).confidence_interval()
@@ -130,7 +130,7 @@ def test_the_interval_of_pairs_is_scipys():
     expected = reference.ttest_rel(a, b).confidence_interval(0.95)
     assert (d.low, d.high) == pytest.approx((expected.low, expected.high))
     assert d.mean == pytest.approx((a - b).mean())
-    assert d.n == 6 and d.sd == pytest.approx((a - b).std(ddof=1))
+    assert d.n == 6
 
 
 def test_pairs_are_by_seed_and_only_finished_ones_count():
@@ -167,38 +167,6 @@ def test_verdicts(low, high, says):
     assert stats.verdict(Effect((low + high) / 2, low, high, 6), 1.0) == says
 
 
-@pytest.mark.parametrize(("low", "high", "says"), [
-    (5.0, 9.0, "holds"), (-1.0, 4.7, "not reproduced"),
-    (4.74, 9.0, "undecided: needs about 3 seeds"),
-    (math.nan, math.nan, "undecided: needs about 3 seeds")])
-def test_claim_verdicts(low, high, says):
-    """A claimed +9.49, so that half of it is 4.745; the differences scatter by 0.9 points."""
-    d = Effect((low + high) / 2, low, high, 2, sd=0.9)
-    assert stats.verdict_by_number(d, 9.49) == says
-    minus = Effect(-d.mean, -high, -low, 2, sd=0.9)
-    assert stats.verdict_by_number(minus, -9.49) == says                # a claimed decrease
-    assert stats.verdict_by_number(d, math.nan) == "not testable"
-
-
-def test_claim_verdict_asks_for_more_seeds_than_there_are():
-    d = Effect(0.6, 0.2, 1.0, 30, sd=0.6)
-    assert stats.verdict_by_number(d, 1.0) == (
-        f"undecided: needs about {inference.seeds_needed(0.6, 0.1)} seeds")
-    assert inference.seeds_needed(0.6, 0.5) < 30 < inference.seeds_needed(0.6, 0.1)
-    assert stats.verdict_by_number(Effect(), 1.0) == "undecided: needs more seeds"
-
-
-def test_lower_is_better_for_losses_and_times():
-    df = frame(none=[60.0, 61.0, 62.0, 63.0], se=[60.0, 61.0, 62.0, 63.0])
-    df["nll"] = [1.0, 1.01, 1.02, 1.03, 0.8, 0.81, 0.82, 0.83]
-    row = stats.arms_table(df, "nll").set_index("arm").loc["se"]
-    assert row.verdict == "better" and row.gain < 0
-    assert math.isnan(row.margin)                       # no margin is set for this metric
-    assert stats.arms_table(df, "nll", margin=0.5).set_index("arm").verdict["se"] == "equivalent"
-    df["nll"] *= -1
-    assert stats.arms_table(df, "nll").set_index("arm").verdict["se"] == "worse"
-
-
 @pytest.mark.parametrize(("train", "behind"), [(85.0, False), (84.0, True), (80.0, True),
                                               (95.0, False)])
 def test_a_block_that_is_behind_in_training_had_not_fitted_as_far(train, behind):
@@ -231,5 +199,6 @@ def test_runs_of_two_settings_are_not_compared():
     """A trial of four epochs is no further seed of a run of sixteen."""
     df = frame(none=[60.0, 61.0, 62.0], se=[61.0, 62.0, 63.0])
     df.loc[df.seed == 2, "setting"] = "another"
-    with pytest.raises(ValueError, match="several settings"):
-        stats.arms_table(df)
+    for call in (stats.arms_table, stats.pairing, stats.all_seeds):
+        with pytest.raises(ValueError, match="'cifar10', 'resnet18', 'strong'.*several settings"):
+            call(df)

@@ -1,136 +1,147 @@
-"""What four public projects claim, as data, and what the records say to each claim.
+"""What four public projects claim, as data (claims.csv), and what the records say to each claim.
 
 A claim is about a procedure, so seeds are the unit. It is judged in the project's *own setting*
 where network, place, recipe, image size and pretraining are the project's, else *under our
 protocol*: a narrow network, trained from scratch at 32 pixels, cannot refute what is said of a
-pretrained one at 224."""
+pretrained one at 224.
+
+claims.csv: ``quote`` and ``source``, the project's words and where they stand; ``read``, the commit
+of that file or the day it was read; ``says``, the same in our words; ``kind``: arm − base is the
+``claimed`` number (*gain*) or percentage (*percent*), arm is better by no stated number (*order*)
+or no better (*no gain*), its own score is the number (*level*), networks as built have it
+(*count*), something that may be (*may*) or that nothing decides (*text*); ``study``, ``dataset``,
+``backbone``, ``arm``, ``base`` and ``metric``, what decides it; ``own``, the project's recipe;
+``than``, the second data set of a contrast; ``ours``, that the project names no metric, so that it
+is ours; ``note``, what its own files show."""
 import math
 from functools import cache
-from typing import NamedTuple
 
 import pandas as pd
 
-from ..experiments.planning import FOR_READING, resolve_profile
-from ..experiments.reading import arm_of, collect
+from ..data.datasets import DATASETS
+from ..experiments.planning import FOR_READING, resolve_profile, study
+from ..experiments.reading import histories, table
 from ..experiments.studies import PROFILES, margin_of
 from ..names import parse
 from ..training.recipes import RECIPES
 from ..training.trainer import about
-from . import stats
-from .evidence import MEASURED, counted, matching, runs_of
-from .projects import read_rows
-from .stats import Effect
+from . import curves, stats
+from .costs import cost_of
+from .inference import Effect, seeds_needed
+from .projects import read_table
+from .stats import NOTHING
 
 SAME, OURS, UNTESTED = "same setting", "our setting", "not tested"
+BEST_FIRST = tuple(reversed(PROFILES))
 COMMITTED = ("full", "real", "pilot")       # the profiles whose records a clone has, best first
 PRETRAINED = ("P0",)                # on ImageNet, at 224 pixels: not repeated here
-KINDS = {
-    "gain": "arm − base is the claimed number",
-    "percent": "arm is the claimed percentage above base",
-    "order": "arm is better than base, by no stated number",
-    "no gain": "arm is not better than base",
-    "level": "arm's own score is the claimed number; judged in the same setting alone",
-    "count": "an exact number, decided by building the networks",
-    "may": "a possibility that the project names: measured, not judged",
-    "text": "no measurement decides it",
-}
+KINDS = ("gain", "percent", "order", "no gain", "level", "count", "may", "text")
 UNJUDGED = ("may", "text")
 # metric -> (unit, +1 where more is better, else -1); of entropy what it is lower is counted
 METRICS = {"accuracy": ("points", 1), "nll": ("nats", -1), "train_accuracy": ("points", 1),
            "loss": ("nats", -1), "epochs": ("%", -1), "latency": ("%", -1), "entropy": ("%", 1),
            "lift": ("%", 1), "parameters": ("million", 1), "flops": ("billion", 1),
            "added": ("parameters", 1), "ms": ("ms", -1)}
+# metric of a count -> (key of `cost_of`, its scale, by what share it may differ)
+COUNTS = {"parameters": ("params", 1e-6, 5e-4), "added": ("attention_params", 1, 0),
+          "flops": ("macs", 2e-9, 0.01)}            # theirs also counts norms and the like
 
 
-class Claim(NamedTuple):
-    """One claim, a row of claims.csv: its number, its own words and where they stand; what it says
-    in ours; how it is decided: by which study, in which cell, between which arms. ``own``: the
-    project's own recipe; ``than``: the second data set of a contrast; ``ours``: the project names
-    no metric, so the one here is ours. ``read``: the commit of the file that is quoted, or the day
-    on which it was read. ``note``: what the project's own files show."""
-    number: str
-    quote: str
-    says: str
-    kind: str
-    claimed: float | None
-    study: str
-    dataset: str
-    backbone: str
-    arm: str
-    base: str
-    metric: str
-    own: str
-    than: str
-    source: str
-    read: str
-    ours: bool
-    note: str
-
-    @property
-    def project(self) -> str:
-        return f"P{self.number[0]}"
-
-    @property
-    def judged(self) -> bool:
-        return self.kind not in UNJUDGED
+CLAIMS = list(read_table("claims.csv").assign(
+    claimed=lambda df: pd.to_numeric(df.claimed), ours=lambda df: df.ours != "",
+    project=lambda df: "P" + df.number.str[0], judged=lambda df: ~df.kind.isin(UNJUDGED),
+).itertuples(index=False, name="Claim"))
 
 
-CLAIMS = [Claim(**row | {"claimed": float(row["claimed"]) if row["claimed"] else None,
-                         "ours": bool(row["ours"])}) for row in read_rows("claims.csv")]
+def scores_effect(claim, runs) -> Effect:
+    """The difference of a column as in every other table, by Dunnett's intervals of all arms that
+    the profile has in the cell; of two blocks it is theirs alone; of a contrast Welch's; of a level
+    the mean with the interval in which another run would end."""
+    if claim.metric == "loss":                          # in training, in the last epoch
+        runs = runs.assign(loss=runs.id.map(histories(runs).groupby("id").loss.last()))
+    two = runs[runs.arm.isin((claim.arm, claim.base))]
+    if claim.kind == "level":
+        d = stats.mean_effect(two.loc[two.arm == claim.arm, claim.metric])
+        half = math.sqrt(d.n + 1) * (d.high - d.mean)
+        return d._replace(low=d.mean - half, high=d.mean + half)
+    if claim.than:
+        return stats.contrast([two.loc[(two.dataset == dataset) & (two.arm == arm), claim.metric]
+                               for dataset in (claim.dataset, claim.than)
+                               for arm in (claim.arm, claim.base)], [1, -1, -1, 1])
+    runs = runs if claim.base == "none" else two
+    return stats.compared(runs, claim.metric, claim.base).get(claim.arm, NOTHING)
 
 
-# --- Where the answer is ---
+def epochs_effect(claim, runs) -> Effect:
+    """Epochs to the hardest level of validation accuracy, as a percentage of the base's, of the
+    arms that the study has."""
+    history = histories(runs[runs.arm.isin(runs.arm[runs.run.notna()])])
+    if not len(history):
+        return NOTHING
+    times = curves.reached(history, curves.levels_of(history)[-1])
+    r = curves.epochs_ratio(times, claim.arm, claim.base)
+    return Effect(*(100 * (x - 1) for x in r[:3]), r.n)
 
 
-@cache
-def planned(name: str, profile: str) -> frozenset:
-    """The (data set, network, recipe, arm) that a study has in a profile."""
-    return frozenset((r.dataset, r.backbone, r.recipe, arm_of(r)) for r in runs_of(name, profile))
+MEASURED = dict.fromkeys(("accuracy", "nll", "train_accuracy", "loss"), scores_effect) | {
+    "epochs": epochs_effect}
 
 
-def deciding_cells(claim: Claim) -> list[tuple[str, str]]:
-    """The (profile, recipe), best first, in which the claim's study has all that decides it: of a
-    profile the project's own recipe goes before the profile's."""
+def counted(claim) -> tuple[float, bool]:
+    """The exact number a claim is about, in its block's network, and whether it agrees."""
+    key, scale, off = COUNTS[claim.metric]
+    images = DATASETS[claim.dataset]
+    found = scale * cost_of(claim.backbone, claim.arm, "block", images.channels, images.size)[key]
+    return found, math.isclose(found, claim.claimed, rel_tol=off)
+
+
+def study_runs(name: str, profile: str):
+    """The planned runs of a study as `collect` has them, each with its ``run``, and every other
+    finished one of the profile in the same settings (`cell_runs`), without."""
+    planned = study(name, profile)
+    return stats.cell_runs(table(planned, profile).assign(run=planned))
+
+
+def deciding_cells(claim, profiles=BEST_FIRST, records=study_runs):
+    """(profile, recipe, the runs of the cell, those of them that were planned to decide the claim)
+    of these profiles, in their order, in which the study has all that it takes: of a profile the
+    project's own recipe goes before the profile's."""
     arms = {claim.arm} if claim.kind == "level" else {claim.arm, claim.base}
-    sets = filter(None, (claim.dataset, claim.than))
-    wanted = [(dataset, arm) for dataset in sets for arm in arms]
-    return [(p, recipe) for p in reversed(PROFILES) if claim.study
-            for recipe in dict.fromkeys((claim.own, PROFILES[p].fields.get("recipe", "strong")))
-            if recipe and all((dataset, claim.backbone, recipe, arm) in planned(claim.study, p)
-                              for dataset, arm in wanted)]
+    sets = [dataset for dataset in (claim.dataset, claim.than) if dataset]
+    for profile in profiles if claim.study else ():
+        df, usual = records(claim.study, profile), PROFILES[profile].fields.get("recipe", "strong")
+        df = df[df.dataset.isin(sets) & (df.backbone == claim.backbone)]
+        for recipe in dict.fromkeys((claim.own or usual, usual)):
+            cell = df[df.recipe == recipe]
+            planned = cell[cell.arm.isin(arms) & cell.run.notna()]
+            if len(planned[["dataset", "arm"]].drop_duplicates()) == len(sets) * len(arms):
+                yield profile, recipe, cell, planned
 
 
-class Answer(NamedTuple):
-    """What the runs of a profile, trained by a recipe, say to a claim; ``rise``: by how many points
-    their validation accuracy still rose over the last two epochs."""
-    profile: str = ""
-    recipe: str = ""
-    effect: Effect = stats.NOTHING
-    rise: float = math.nan
-    run: object = None
+def best_answer(claim, profile: str | None, records, measure) -> tuple[Effect, dict]:
+    """The effect, and columns of `audit`: where it is from. Of the first cell that has an interval,
+    else of the one that has most seeds. Looked into are the profile that was asked for, and, where
+    that is none by name, those whose records are committed; the same in every clone where none is
+    asked for."""
+    profiles, best, where = COMMITTED, NOTHING, {}
+    if profile not in (None, FOR_READING):
+        asked = resolve_profile(profile, claim.study)
+        profiles = [asked] if asked == profile else dict.fromkeys((asked, *COMMITTED))
+    for name, recipe, cell, planned in deciding_cells(claim, profiles, records):
+        own, run = planned[planned.status == "done"], planned.run.iloc[0]
+        if len(own):
+            effect = measure(claim, cell[cell.status == "done"])
+            if effect.n > best.n or not math.isnan(effect.low):
+                rising = ", still rising" if own.rise.mean() > stats.STILL_RISING else ""
+                best, where = effect, {"profile": name, "recipe": recipe,
+                                       "scope": scope_of(run) + rising,
+                                       "setting": SAME if same_setting(claim, run) else OURS}
+        if not math.isnan(best.low):
+            break
+    return best, where
 
 
-def best_answer(claim: Claim, profile: str | None, records, measures: dict) -> Answer:
-    """Of the first cell that has three seeds, else of the one that has most. Looked into are the
-    profile that was asked for, and, where that is none by name, those whose records are committed;
-    the same in every clone where none is asked for. ``records``: profile -> its `collect` table."""
-    asked = [] if profile in (None, FOR_READING) or not claim.study else [
-        resolve_profile(profile, claim.study)]
-    names, best = asked if profile in PROFILES else [*asked, *COMMITTED], Answer()
-    for p, recipe in sorted(deciding_cells(claim), key=lambda cell: cell[0] not in asked):
-        if p in names and best.effect.n < stats.MIN_SEEDS:
-            df = records(p)
-            runs = matching(claim, p, recipe) if len(df) else []
-            own = df[(df.status == "done") & df.id.isin([run.id for run in runs])]
-            if len(own):
-                cell = df[(df.status == "done") & df.setting.isin(own.setting)]
-                effect = measures[claim.metric](claim, cell, recipe)
-                if effect.n > best.effect.n:
-                    best = Answer(p, recipe, effect, own.rise.mean(), runs[0])
-    return best
-
-
-def same_setting(claim: Claim, run) -> bool:
+def same_setting(claim, run) -> bool:
     """Whether a run is what the project ran: its recipe, whole, at full width on all images, and
     judged by a metric that it names itself. What a project pretrained is never met here."""
     return (run.recipe == claim.own and run.how == RECIPES[claim.own] and run.width == 1
@@ -145,87 +156,75 @@ def scope_of(run) -> str:
             f"width {run.width:g}, {norm}")
 
 
-# --- The verdict ---
+def verdict_on(claim, effect: Effect, margin: float) -> tuple[str, float]:
+    """``holds``, ``not reproduced`` or ``undecided``; and the seeds that would decide with a power
+    of 80 %, NaN where it is decided or nothing is known of the scatter.
 
-
-def verdict_on(claim: Claim, effect: Effect, margin: float, sign: int = 1) -> str:
-    """``holds``, ``not reproduced`` or ``undecided: needs about n seeds``.
-
-    With a claimed number, by half of it (`stats.verdict_by_number`). Without one: a claim of
-    *better* holds where the whole interval is on its side, and is not reproduced where no gain
-    beyond the margin is left in it; a claim of *no better* holds where none is left, and is not
-    reproduced where the whole interval lies beyond the margin. A level holds where it is one that
-    another run would have (`evidence.level`)."""
-    if claim.kind in ("gain", "percent"):
-        return stats.verdict_by_number(effect, claim.claimed)
-    low, high = sorted((sign * effect.low, sign * effect.high))
-    if claim.kind == "level":
+    A claimed number, by half of it: it holds where the interval lies at or beyond that half, and is
+    not reproduced where it falls short of it. Without one a claim of *better* holds where the whole
+    interval is on its side, and is not reproduced where no gain beyond the margin is left in it; a
+    claim of *no better* holds where none is left, and is not reproduced where the whole interval
+    lies beyond the margin. A level holds where it is one that another run would have."""
+    numeric, sign, edge = claim.kind in ("gain", "percent"), METRICS[claim.metric][1], margin
+    if numeric:
+        sign, edge = math.copysign(1, claim.claimed), abs(claim.claimed) / 2
+    low, mean, high = sorted((sign * effect.low, sign * effect.mean, sign * effect.high))
+    if numeric:
+        yes, no = low >= edge, high < edge
+    elif claim.kind == "level":
         yes = effect.low <= claim.claimed <= effect.high
         no = claim.claimed < effect.low or claim.claimed > effect.high
-    elif claim.kind == "no gain":
-        yes, no = high <= margin, low > margin
+    elif claim.kind == "order":
+        yes, no = low > 0, high <= edge
     else:
-        yes, no = low > 0, high <= margin
+        yes, no = high <= edge, low > edge
     if yes or no:
-        return "holds" if yes else "not reproduced"
+        return "holds" if yes else "not reproduced", math.nan
     if math.isnan(effect.sd):
-        return "undecided: needs more seeds"
-    needed = stats.seeds_needed(effect.sd, margin or effect.mean or 1.0)
-    return f"undecided: needs about {max(needed, effect.n + 1, stats.MIN_SEEDS):,} seeds"
+        return "undecided", math.nan
+    needed = seeds_needed(effect.sd, edge or mean or 1.0, effect.arms)
+    if numeric and needed <= effect.n and mean != edge:                 # it is near that half
+        needed = seeds_needed(effect.sd, mean - edge, effect.arms)
+    return "undecided", max(needed, effect.n + 1, stats.MIN_SEEDS)
 
 
-def judge_claim(claim: Claim, profile: str | None = None, records=None, measures=MEASURED) -> dict:
-    """What is known of one claim: where from, the difference with its interval, the verdict.
-    ``measures``: metric -> a function (claim, the profile's runs, recipe) -> `Effect`; a function
-    (claim) -> (`Effect`, where it was measured) for ``latency``, which has no runs."""
-    unit, sign = METRICS[claim.metric]
-    row = {field: getattr(claim, field) for field in (
-        "number", "project", "quote", "source", "read", "says", "kind", "study", "dataset",
-        "backbone", "arm", "base", "metric", "ours", "note")} | {
-        "unit": unit, "claimed": math.nan if claim.claimed is None else claim.claimed,
-        "profile": "", "recipe": "", "setting": UNTESTED if claim.judged else "", "scope": "",
-        "n": 0, "estimate": math.nan, "low": math.nan, "high": math.nan,
-        "verdict": UNTESTED if claim.judged else "not judged", "difference": ""}
+def judge_claim(claim, profile: str | None = None, measures=MEASURED, records=study_runs) -> dict:
+    """A claim, what is known of it, and the verdict: a row of `audit`."""
+    row = claim._asdict() | dict.fromkeys(("estimate", "low", "high", "needs"), math.nan) | {
+        "unit": METRICS[claim.metric][0], "profile": "", "recipe": "", "scope": "", "n": 0,
+        "setting": UNTESTED if claim.judged else "", "difference": "",
+        "verdict": UNTESTED if claim.judged else "not judged"}
     if claim.kind == "count":
         value, agrees = counted(claim)
         return row | {"estimate": value, "setting": OURS if claim.ours else SAME,
                       "scope": "width 1, built and counted",
                       "verdict": "holds" if agrees else "not reproduced"}
-    found, scope, same = Answer(), "", False
-    if claim.metric == "latency":
-        effect, scope = measures["latency"](claim) if "latency" in measures else (stats.NOTHING, "")
-        found = Answer(effect=effect)
-    elif claim.metric in measures:
-        found = best_answer(claim, profile, records or profile_runs, measures)
-    if found.run:
-        same = same_setting(claim, found.run)
-        scope = scope_of(found.run) + (", still rising" if found.rise > stats.STILL_RISING else "")
-    effect = found.effect
-    if not effect.n or claim.kind == "level" and not same:
+    effect, where = NOTHING, {}
+    if claim.metric == "latency" and "latency" in measures:
+        effect, scope = measures["latency"](claim)
+        where = {"scope": scope, "setting": OURS}
+    elif claim.study and claim.metric in measures:
+        effect, where = best_answer(claim, profile, records, measures[claim.metric])
+    if not effect.n or claim.kind == "level" and where["setting"] != SAME:
         return row
-    margin = margin_of(found.profile, claim.dataset) if claim.metric == "accuracy" else 0.0
-    row |= {"profile": found.profile, "recipe": found.recipe, "scope": scope, "n": effect.n,
-            "estimate": effect.mean, "low": effect.low, "high": effect.high}
+    row |= where | {"n": effect.n, "estimate": effect.mean, "low": effect.low, "high": effect.high}
     if not claim.judged:
-        return row
-    says = verdict_on(claim, effect, margin, sign)
-    return row | {
-        "setting": SAME if same else OURS,
-        "verdict": says.replace("seeds", "repeats") if claim.metric == "latency" else says,
-        "difference": stats.verdict(effect, margin) if margin and claim.kind != "level" else ""}
-
-
-def profile_runs(profile: str):
-    return collect(profile=profile)
+        return row | {"setting": ""}
+    margin = margin_of(row["profile"], claim.dataset) if claim.metric == "accuracy" else 0.0
+    row["verdict"], row["needs"] = verdict_on(claim, effect, margin)
+    if margin and claim.kind != "level":
+        row["difference"] = stats.verdict(effect, margin)
+    return row
 
 
 def audit(profile: str | None = None, *projects: str, measures=MEASURED):
     """One row a claim of these projects (``"P0"`` …), or of all, as a DataFrame: the claim, where
     the answer is from, the difference of its arms with the 95 % interval, and the verdict.
-    ``profile``: as for `resolve_profile`; without one what a clone has. ``measures``: as for
-    `judge_claim`."""
-    records = cache(profile_runs)
-    return pd.DataFrame([judge_claim(claim, profile, records, measures) for claim in CLAIMS
+    ``profile``: as for `resolve_profile`; without one what a clone has. ``measures``: metric ->
+    (claim, the finished runs of its cell) -> `Effect`; (claim) -> (`Effect`, where it was measured)
+    for ``latency``, which has no runs."""
+    records = cache(study_runs)
+    return pd.DataFrame([judge_claim(claim, profile, measures, records) for claim in CLAIMS
                          if not projects or claim.project in projects])
 
 
@@ -234,7 +233,7 @@ def tally(df):
     a clone can compute. An answer from other records counts as not tested."""
     df = df[~df.kind.isin(UNJUDGED)]
     known = df.profile.isin(("", *COMMITTED))
-    word = df.verdict.str.partition(":")[0]
-    return pd.crosstab(df.setting.where(known, UNTESTED), word.where(known, UNTESTED)).reindex(
+    found = df[["setting", "verdict"]].where(known, UNTESTED, axis=0)
+    return pd.crosstab(found.setting, found.verdict).reindex(
         index=(SAME, OURS, UNTESTED), columns=("holds", "not reproduced", "undecided", UNTESTED),
         fill_value=0)

@@ -3,23 +3,19 @@ no other is at least as accurate for at most the cost."""
 import math
 from functools import cache
 
+import numpy as np
 import pandas as pd
 import torch
 
-from ..blocks import ATTENTION
 from ..networks import BACKBONES
 from ..networks.build import build_model
 from ..networks.cost import cost
-from .stats import CELL, all_seeds, mean_effect
+from .stats import CELL, all_seeds, each_cell, mean_effect
 
 # column -> (what it is, unit, scale)
 COSTS = {"params": ("parameters", "thousands", 1e-3), "macs": ("multiply-accumulates", "M", 1e-6),
          "step": ("training step", "× none's", 1.0),
          "latency": ("inference time", "ms an image", 1.0)}
-MOST_USED = ("resnet18", "speednet", "squeezenet", "alexnet", "vgg16")
-
-
-# --- The front ---
 
 
 def front_table(df, times: dict | None = None):
@@ -28,20 +24,19 @@ def front_table(df, times: dict | None = None):
     ``times``: ``step`` or ``latency`` -> {(network, width, arm): time}, as benchmarks have measured
     them on three channels of 32×32."""
     rows, runs = [], all_seeds(df)
-    for key, cell in runs[runs.status == "done"].groupby(CELL, sort=False):
+    for key, cell in each_cell(runs[runs.status == "done"]):
         for arm, own in cell.groupby("arm", sort=False):
-            first, mean = own.iloc[0], mean_effect(own.accuracy)
-            known = (first.backbone, first.width, arm) if key[0] != "fashionmnist" else None
-            rows.append(dict(zip(CELL, key, strict=True)) | {
-                "arm": arm, "n": len(own), "accuracy": mean.mean, "low": mean.low,
-                "high": mean.high, "params": own.params.mean(), "macs": own.macs.mean()}
-                | {kind: (times or {}).get(kind, {}).get(known, math.nan)
-                   for kind in ("step", "latency")})
+            measured = (key["backbone"], own.width.iloc[0], arm)
+            if key["dataset"] == "fashionmnist":
+                measured = None                         # one channel of 28×28
+            rows.append([*key.values(), arm, len(own), *mean_effect(own.accuracy)[:3],
+                         own.params.mean(), own.macs.mean(),
+                         *((times or {}).get(kind, {}).get(measured, math.nan)
+                           for kind in ("step", "latency"))])
     table = pd.DataFrame(rows, columns=[*CELL, "arm", "n", "accuracy", "low", "high", *COSTS])
     for kind in COSTS:
-        table[f"{kind} front"] = False
-        for _, cell in table.groupby(CELL, sort=False):
-            table.loc[cell.index, f"{kind} front"] = front(cell.accuracy, cell[kind])
+        fronts = [front(cell.accuracy, cell[kind]) for _, cell in each_cell(table)]
+        table[f"{kind} front"] = np.concatenate([[], *fronts]).astype(bool)
     return table
 
 
@@ -51,24 +46,6 @@ def front(accuracy, costs) -> list[bool]:
     points = list(zip(accuracy, costs, strict=True))
     return [not math.isnan(c) and not any(
         (b >= a and d <= c) and (b > a or d < c) for b, d in points) for a, c in points]
-
-
-def time_table(df):
-    """One row a cell and arm: median training seconds, and their ratio to ``none``'s of the same
-    seed: median, least and most. The machine may have had other work. Runs that shared a GPU have
-    no time of their own."""
-    rows, done = [], df[(df.status == "done") & (df.together == 1)]
-    for key, cell in done.groupby(CELL, sort=False):
-        wide = cell.pivot(index="seed", columns="arm", values="seconds")
-        for arm in cell.arm.unique() if "none" in wide else ():
-            ratio = (wide[arm] / wide["none"]).dropna()
-            rows.append(dict(zip(CELL, key, strict=True)) | {
-                "arm": arm, "seconds": wide[arm].median(), "÷ none's": ratio.median(),
-                "least": ratio.min(), "most": ratio.max()})
-    return pd.DataFrame(rows)
-
-
-# --- Networks as they are built ---
 
 
 @cache
@@ -81,9 +58,9 @@ def cost_of(backbone: str, attention: str = "none", placement: str | None = None
         return cost(network, (channels, size, size))
 
 
-def cost_table(backbone: str, arms: list[str], image: tuple[int, int, int] = (3, 32, 32)):
+def cost_table(backbone: str, arms: list[str]):
     """Parameters, the blocks' own, millions of MACs and sites of full-width networks."""
-    found = {arm: cost_of(backbone, arm, None, image[0], image[1]) for arm in arms}
+    found = {arm: cost_of(backbone, arm) for arm in arms}
     return pd.DataFrame([{"backbone": backbone, "arm": arm, "parameters": c["params"],
                           "of the block": c["attention_params"], "M MACs": c["macs"] / 1e6,
                           "sites": c["sites"]} for arm, c in found.items()])
@@ -97,24 +74,3 @@ def networks_table():
         "sites of `block`": cost_of(key, "se", "block")["sites"],
         "placements": ", ".join(f"`{place}`" for place in row.placements)}
         for key, row in BACKBONES.items()])
-
-
-@cache
-def added(backbone: str, attention: str) -> float:
-    """Parameters, trained or not, that a block in its own place adds to a full-width network; NaN
-    where it has no place there."""
-    try:
-        with torch.device("meta"):
-            own, plain = (sum(p.numel() for p in build_model(backbone, block).parameters())
-                          for block in (attention, "none"))
-    except ValueError:
-        return math.nan
-    return own - plain
-
-
-def added_table(backbones=MOST_USED):
-    """Thousands of parameters that every block, in its own place, adds to these networks; NaN where
-    it has none there."""
-    return pd.DataFrame([{"block": f"`{block}`"} | {
-        f"`{backbone}`": added(backbone, block) / 1e3 for backbone in backbones}
-        for block in ATTENTION if block != "none"])

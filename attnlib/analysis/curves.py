@@ -1,13 +1,9 @@
-"""What learning curves say: how fast a network gets where it gets, and what choosing the
-epoch buys.
+"""What learning curves say: how fast a network gets to a level fixed in advance, and what choosing
+the epoch buys.
 
-An early-stopping epoch says when somebody's patience ended; the epoch at which a curve first
-reaches a fixed level can be compared, if all runs follow the same schedule. A run that never
-reaches it is *censored*: it took longer than the schedule lasts, and is not left out.
-
-Many projects report the best test accuracy of a training. That is a maximum over epochs, so it is
-biased upwards, and more so for a noisier curve. Runs with ``track_test`` recorded the test accuracy
-of every epoch, for this comparison alone; no choice of ours reads it."""
+A run that never reaches the level is *censored*: it took longer than the schedule lasts, and is not
+left out. Runs with ``track_test`` recorded the test accuracy of every epoch, to measure the bias of
+reporting the best one; no choice of ours reads it."""
 import math
 
 import numpy as np
@@ -15,7 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from ..experiments.reading import histories
-from .stats import CELL, MIN_SEEDS, NOTHING, Effect, all_seeds, compared, mean_effect
+from .stats import CELL, MIN_SEEDS, NOTHING, Effect, all_seeds, compared, each_cell, mean_effect
 
 # Validation accuracies, from the data set and the length of training alone, the same for all
 # networks and blocks.
@@ -25,9 +21,6 @@ LEVELS = {"pilot": {"cifar10": (0.4, 0.5, 0.6), "fashionmnist": (0.75, 0.8, 0.85
           "full": {"cifar10": (0.8, 0.85, 0.9), "cifar100": (0.5, 0.6, 0.7),
                    "fashionmnist": (0.88, 0.9, 0.92)}}
 ELSEWHERE = (0.3, 0.5, 0.7)
-
-
-# --- Epochs to a level ---
 
 
 def epochs_to(curve, level: float) -> float:
@@ -59,31 +52,26 @@ def epochs_ratio(epochs, arm: str, base: str = "none") -> Effect:
     there. With a censored run of the two it is the median over seeds and its order-statistic
     interval at 95 % (sign test), which an infinite value cannot spoil; a seed in which neither got
     there may have any factor. Below six seeds that interval has no upper end."""
-    if not {arm, base} <= set(epochs.columns):
+    if not {arm, base} <= set(epochs):
         return NOTHING
-    both = epochs[[arm, base]]
-    if not np.isinf(both).any(axis=None):
-        always = epochs.loc[:, ~np.isinf(epochs).any()]
+    always = epochs.loc[:, ~np.isinf(epochs).any()]
+    if {arm, base} <= set(always):
         runs = np.log(always).rename_axis("seed").reset_index().melt("seed", var_name="arm")
-        d = compared(runs.dropna(), "value", base).get(arm, NOTHING)
-        return Effect(math.exp(d.mean), math.exp(d.low), math.exp(d.high), d.n)
-    both = both.dropna()
-    factor = (both[arm] / both[base]).to_numpy()            # ∞ ÷ ∞ is NaN
-    n, known = len(factor), factor[~np.isnan(factor)]
-    if not len(known):
+        d = compared(runs.dropna(), "value", base)[arm]
+        return Effect(*np.exp(d[:3]), d.n)
+    factor = epochs[arm].div(epochs[base])[epochs[[arm, base]].notna().all(axis=1)]
+    n, middle = len(factor), factor.median()                # ∞ ÷ ∞ is NaN, and not counted
+    if math.isnan(middle):
         return NOTHING
-    if n < MIN_SEEDS:
-        return Effect(float(np.median(known)), n=n)
-    low = order_interval(np.nan_to_num(factor, nan=0.0, posinf=math.inf))[0]
-    high = order_interval(np.nan_to_num(factor, nan=math.inf, posinf=math.inf))[1]
-    return Effect(float(np.median(known)), low, high, n)
+    low, high = order_interval(factor.fillna(0.0))[0], order_interval(factor.fillna(math.inf))[1]
+    return Effect(middle, low, high, n) if n >= MIN_SEEDS else Effect(middle, n=n)
 
 
-def order_interval(values, level: float = 0.95) -> tuple[float, float]:
-    """The distribution-free interval of a median: between the k-th smallest and k-th largest value,
-    k as large as the binomial allows; from 0 to infinity where there are too few values."""
+def order_interval(values) -> tuple[float, float]:
+    """The distribution-free 95 % interval of a median: between the k-th smallest and k-th largest
+    value, k as large as the binomial allows; from 0 to infinity where there are too few values."""
     ordered = np.sort(values)
-    k = int(stats.binom.ppf((1 - level) / 2, len(ordered), 0.5))    # P(X < k) <= (1 - level) / 2
+    k = int(stats.binom.ppf(0.025, len(ordered), 0.5))      # P(X < k) <= 0.025
     return (0.0, math.inf) if k == 0 else (float(ordered[k - 1]), float(ordered[-k]))
 
 
@@ -92,41 +80,31 @@ def epochs_table(df):
     runs, how many ``reached`` the level, their median ``epochs``, and the factor ``ratio`` to
     ``none``'s with its interval."""
     history, rows = histories(all_seeds(df)), []
-    for key, cell in history.groupby(CELL, sort=False) if len(history) else ():
+    for key, cell in each_cell(history) if len(history) else ():
         for level in levels_of(cell):
             epochs = reached(cell, level)
             for arm in cell.arm.unique():
                 mine = epochs[arm].dropna()
                 r = epochs_ratio(epochs, arm) if arm != "none" else NOTHING
-                rows.append(dict(zip(CELL, key, strict=True)) | {
-                    "level": level, "arm": arm, "n": len(mine),
-                    "reached": int(np.isfinite(mine).sum()), "epochs": mine.median(),
-                    "ratio": r.mean, "low": r.low, "high": r.high})
+                rows.append([*key.values(), level, arm, len(mine), np.isfinite(mine).sum(),
+                             mine.median(), *r[:3]])
     return pd.DataFrame(rows, columns=[*CELL, "level", "arm", "n", "reached", "epochs", "ratio",
                                        "low", "high"])
 
 
-# --- Choosing the epoch ---
-
 LAST, ON_VAL, ON_TEST = RULES = ("last epoch", "best on validation", "best on test")
 
 
-def scored(curve) -> dict[str, float]:
-    """The test accuracy, 0..1, of one run by each rule, from its epochs' validation and test
-    accuracies: columns ``val_accuracy`` and ``test_accuracy``; of equal epochs the first."""
-    val, test = curve.val_accuracy.to_numpy(), curve.test_accuracy.to_numpy()
-    return {LAST: test[-1], ON_VAL: test[np.argmax(val)], ON_TEST: test.max()}
-
-
 def selection_table(df):
-    """One row a finished run that recorded its test curve, all seeds of the profile: its accuracy
-    in percent by each rule."""
-    history = histories(all_seeds(df))
-    keys = [*CELL, "arm", "seed"]
-    if "test_accuracy" not in history.columns:
+    """One row a finished run that recorded its test curve, all seeds of the profile: its test
+    accuracy in percent by each rule of choosing the epoch, of equal ones the first."""
+    history, keys = histories(all_seeds(df)), [*CELL, "arm", "seed"]
+    if "test_accuracy" not in history:
         return pd.DataFrame(columns=[*keys, *RULES])
-    rows = [dict(zip(keys, group, strict=True)) | {k: 100 * v for k, v in scored(run).items()}
-            for group, run in history.dropna(subset=["test_accuracy"]).groupby(keys, sort=False)]
+    rows = []
+    for key, run in history.dropna(subset="test_accuracy").groupby(keys, sort=False):
+        val, test = run.val_accuracy.to_numpy(), 100 * run.test_accuracy.to_numpy()
+        rows.append([*key, test[-1], test[val.argmax()], test.max()])
     return pd.DataFrame(rows, columns=[*keys, *RULES])
 
 
@@ -134,12 +112,12 @@ def selection_bias(df):
     """One row a cell and habit: the points that choosing the epoch adds to the same runs, and by
     how much it ``moves`` a block's mean gain at most."""
     rows = []
-    for key, cell in selection_table(df).groupby(CELL, sort=False):
+    for key, cell in each_cell(selection_table(df)):
+        gains = {rule: compared(cell, rule) for rule in RULES}
         for rule, other in ((ON_VAL, LAST), (ON_TEST, LAST), (ON_TEST, ON_VAL)):
-            d, before, after = mean_effect(cell[rule] - cell[other]), compared(cell, other), \
-                compared(cell, rule)
-            moves = [abs(after[arm].mean - effect.mean) for arm, effect in before.items()]
-            rows.append(dict(zip(CELL, key, strict=True)) | {
-                "habit": rule, "in place of": other, "runs": len(cell), "buys": d.mean,
-                "low": d.low, "high": d.high, "moves": np.max(moves, initial=0.0)})
+            d = mean_effect(cell[rule] - cell[other])
+            moves = [abs(gains[rule][arm].mean - gains[other][arm].mean) for arm in gains[rule]]
+            rows.append(key | {"habit": rule, "in place of": other, "runs": len(cell),
+                               "buys": d.mean, "low": d.low, "high": d.high,
+                               "moves": max(moves, default=0.0)})
     return pd.DataFrame(rows)

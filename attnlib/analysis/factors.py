@@ -10,9 +10,6 @@ import pandas as pd
 from ..experiments.studies import margin_of
 from .stats import CELL, Effect, all_seeds, arms_table, contrast, verdict
 
-COLUMNS = ["dataset", "backbone", "kind", "arm", "under", "base", "mean", "low", "high", "n",
-           "verdict"]
-
 
 def crossed(df):
     """((data set, network), {(recipe, arm): accuracies of the finished runs, %}, recipes, arms) of
@@ -33,25 +30,20 @@ def factor_table(df):
     ``under`` and the one that is the ``base``, the difference in points with its 95 % interval,
     ``n``, the fewest seeds behind it, and the verdict."""
     gains, rows = arms_table(df).set_index([*CELL, "arm"]), []
-    profile = df.profile.iloc[0] if len(df) else ""
-
-    def add(where, kind, arm, recipe, base, effect):
-        row = {"dataset": where[0], "backbone": where[1], "kind": kind, "arm": arm,
-               "under": recipe, "base": base}
-        numbers = {key: getattr(effect, key) for key in ("mean", "low", "high", "n")}
-        rows.append(row | numbers | {"verdict": verdict(effect, margin_of(profile, where[0]))})
-
     for where, runs, (base, *_), _ in crossed(df):
+        margin = margin_of(df.profile.iloc[0], where[0])
         for (recipe, arm), mine in runs.items():
-            plain = runs.get((recipe, "none"), ())
+            found, plain = {}, runs.get((recipe, "none"), ())
             if arm == "none" and recipe != base:
-                add(where, "recipe", arm, recipe, base,
-                    contrast([mine, runs[base, arm]], [1, -1]))
+                found["recipe"] = contrast([mine, runs[base, arm]], [1, -1])
             elif arm != "none" and len(plain):
                 gain = gains.loc[(*where, recipe, arm)]
-                add(where, "block", arm, recipe, base, Effect(
-                    gain.gain, gain.low, gain.high, min(len(mine), len(plain))))
+                n = min(len(mine), len(plain))
+                found["block"] = Effect(gain.gain, gain.low, gain.high, n)
                 if recipe != base and (base, arm) in runs:
-                    add(where, "interaction", arm, recipe, base, contrast(
-                        [mine, plain, runs[base, arm], runs[base, "none"]], [1, -1, -1, 1]))
-    return pd.DataFrame(rows, columns=COLUMNS)
+                    found["interaction"] = contrast(
+                        [mine, plain, runs[base, arm], runs[base, "none"]], [1, -1, -1, 1])
+            rows += [[*where, kind, arm, recipe, base, *effect[:4], verdict(effect, margin)]
+                     for kind, effect in found.items()]
+    return pd.DataFrame(rows, columns=["dataset", "backbone", "kind", "arm", "under", "base",
+                                       "mean", "low", "high", "n", "verdict"])

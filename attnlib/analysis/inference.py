@@ -1,5 +1,6 @@
 """Statistics of runs: arrays in, numbers out. `stats` applies them to tables of runs."""
 import math
+from bisect import bisect_left
 from functools import cache
 from typing import NamedTuple
 
@@ -11,18 +12,28 @@ from scipy.special import chdtri, ndtr
 MOST_SEEDS = 10_000     # where `seeds_needed` stops counting
 
 
-def t_half_width(sd: float, n: int, level: float = 0.95) -> float:
-    """Half the width of the t interval of a mean: t_{n−1} · sd / √n."""
-    return float(stats.t.ppf(0.5 + level / 2, n - 1) * sd / math.sqrt(n))
+class Effect(NamedTuple):
+    """A difference, or a mean, in the metric's unit: ``mean`` with its 95 % interval ``low`` to
+    ``high`` (NaN where there are too few seeds for one) over ``n`` seeds; two-sided ``p``; ``sd``
+    of a difference of two runs; how many ``arms``' intervals hold together with this one."""
+    mean: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
+    p: float = math.nan
+    sd: float = math.nan
+    arms: int = 1
 
 
-# --- Many arms against one: Dunnett 1955 ---
+def t_half_width(sd: float, n: int) -> float:
+    """Half the width of the 95 % t interval of a mean: t_{n−1} · sd / √n."""
+    return float(stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n))
 
 
 @cache
 def nodes(df: int):
-    """Where and with what weights s/σ (of ``df`` degrees of freedom) and a standard normal z are
-    summed over: Gauss-Legendre in the probability of s [64, 1], Gauss-Hermite in z [64]."""
+    """Nodes and weights of s/σ (``df`` degrees of freedom): Gauss-Legendre in its probability
+    [64, 1]; and of a standard normal z: Gauss-Hermite [64]."""
     x, s_weights = np.polynomial.legendre.leggauss(64)
     z, z_weights = np.polynomial.hermite_e.hermegauss(64)
     s = np.sqrt(chdtri(df, (1 - x) / 2) / df)[:, None]
@@ -30,13 +41,12 @@ def nodes(df: int):
 
 
 def any_beyond(t: float, counts: tuple[int, ...], base: int) -> float:
-    """P(max_i |T_i| > t) where no group differs: T_i = (x̄_i − x̄_0) / (s √(1/n_i + 1/n_0)) of groups
-    of ``counts`` runs against one of ``base`` runs, s² the variance pooled over all of them.
+    """P(max_i |T_i| > t) where no group differs (Dunnett 1955): T_i = (x̄_i − x̄_0) / (s √(1/n_i +
+    1/n_0)) of groups of ``counts`` runs against one of ``base`` runs, s² pooled over all of them.
 
     Given s and the base's mean z the T_i are independent: 1 − E_s E_z Π_i [Φ((t s − λ_i z) / r_i)
-    − Φ((−t s − λ_i z) / r_i)], λ_i² = n_i / (n_i + n_0), r_i² = 1 − λ_i². Five digits are
-    right; ``scipy.stats.dunnett`` sums it by random draws: three digits, and ten seconds for thirty
-    groups."""
+    − Φ((−t s − λ_i z) / r_i)], λ_i² = n_i / (n_i + n_0), r_i² = 1 − λ_i². Five digits are right;
+    ``scipy.stats.dunnett`` draws at random: three digits, and ten seconds for thirty groups."""
     s, s_weights, z, z_weights = nodes(sum(counts) + base - len(counts) - 1)
     inside = 1.0
     for n, groups in zip(*np.unique(counts, return_counts=True), strict=True):
@@ -46,37 +56,26 @@ def any_beyond(t: float, counts: tuple[int, ...], base: int) -> float:
 
 
 @cache
-def dunnett_limit(counts: tuple[int, ...], base: int, level: float = 0.95) -> float:
-    """The t beyond which any of the groups of `any_beyond` lies with a probability of 1 − level."""
-    return brentq(lambda t: any_beyond(t, counts, base) - (1 - level), 0, 100, xtol=1e-6)
-
-
-class Effect(NamedTuple):
-    """A difference, or a mean, in the metric's unit: ``mean`` with its 95 % interval ``low`` to
-    ``high`` (NaN where there are too few seeds for one) over ``n`` seeds; two-sided ``p``; ``sd``
-    of a difference of two runs."""
-    mean: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    n: int = 0
-    p: float = math.nan
-    sd: float = math.nan
+def dunnett_limit(counts: tuple[int, ...], base: int) -> float:
+    """The t beyond which any of the groups of `any_beyond` lies with a probability of 5 %."""
+    return brentq(lambda t: any_beyond(t, counts, base) - 0.05, 0, 100, xtol=1e-6)
 
 
 def dunnett(arms: list, base) -> list[Effect]:
     """Every arm − base (arrays of runs, two or more each) with simultaneous intervals: the chance
     that any of them misses its true difference is 5 %. p is adjusted alike, the variance pooled
     over all groups."""
-    groups = [np.asarray(x, float) for x in (base, *arms)]
-    counts = tuple(len(x) for x in groups[1:])
-    sd = math.sqrt(sum(((x - x.mean()) ** 2).sum() for x in groups)
-                   / (sum(map(len, groups)) - len(groups)))
-    limit, out = dunnett_limit(counts, len(groups[0])), []
-    for x in groups[1:]:
-        mean, se = x.mean() - groups[0].mean(), sd * math.sqrt(1 / len(x) + 1 / len(groups[0]))
-        t = abs(mean) / se if se else math.inf if mean else 0.0
-        p = any_beyond(t, counts, len(groups[0])) if math.isfinite(t) else 0.0
-        out.append(Effect(mean, mean - limit * se, mean + limit * se, len(x), p, 2 ** 0.5 * sd))
+    base, *arms = groups = [np.asarray(x, float) for x in (base, *arms)]
+    counts, n = tuple(map(len, arms)), len(base)
+    sd = math.sqrt(sum(((x - x.mean()) ** 2).sum() for x in groups) / (n - 1 + sum(counts)
+                                                                       - len(arms)))
+    out = []
+    for x in arms:
+        mean, se = x.mean() - base.mean(), sd * math.sqrt(1 / len(x) + 1 / n)
+        half, p = dunnett_limit(counts, n) * se, 0.0 if mean else 1.0
+        if se:
+            p = any_beyond(abs(mean) / se, counts, n)
+        out.append(Effect(mean, mean - half, mean + half, len(x), p, 2 ** 0.5 * sd, len(arms)))
     return out
 
 
@@ -95,24 +94,12 @@ def welch(groups: list, weights: list[float]) -> Effect:
                   float(2 * stats.t.sf(abs(mean) / se, freedom)))
 
 
-# --- One block in several cells ---
-
-
-class Together(NamedTuple):
-    """A mean over ``cells`` with its 95 % interval, in points; ``tau``: the sd of the true gains
-    between cells; ``i2``: the share, in %, of the scatter between cells that is not seed noise."""
-    mean: float
-    low: float
-    high: float
-    tau: float
-    i2: float
-    cells: int
-
-
-def random_effects(gains, errors) -> Together:
-    """The mean of gains that truly differ between cells, from each cell's gain and standard error:
-    weights 1 / (se² + τ²) with DerSimonian and Laird's τ² (1986); t interval of k − 1 degrees of
-    freedom after Hartung and Knapp (2001), never narrower than with a variance factor of 1."""
+def random_effects(gains, errors) -> dict[str, float]:
+    """The ``mean`` of gains that truly differ between cells, from each cell's gain and standard
+    error: weights 1 / (se² + τ²) with DerSimonian and Laird's τ² (1986); its 95 % t interval,
+    ``low`` to ``high``, of k − 1 degrees of freedom after Hartung and Knapp (2001), never narrower
+    than with a variance factor of 1. ``tau``: the sd of the true gains between cells; ``i2``: the
+    share, in %, of the scatter between cells that is not seed noise; ``cells``: k."""
     y, se2 = np.asarray(gains, float), np.asarray(errors, float) ** 2
     k, w = len(y), 1 / se2
     q = (w * (y - np.average(y, weights=w)) ** 2).sum()
@@ -121,23 +108,8 @@ def random_effects(gains, errors) -> Together:
     mean = np.average(y, weights=w)
     factor = max(1.0, (w * (y - mean) ** 2).sum() / (k - 1))
     half = stats.t.ppf(0.975, k - 1) * math.sqrt(factor / w.sum())
-    return Together(float(mean), float(mean - half), float(mean + half), math.sqrt(tau2),
-                    100 * max(0.0, 1 - (k - 1) / q) if q else 0.0, k)
-
-
-# --- Two networks ---
-
-
-def mcnemar(right_a, right_b) -> float:
-    """Exact two-sided McNemar test of two given networks on the same images (bool [images]): a
-    binomial test of the images on which just one is right. It says nothing about a block, whose
-    next seed is another network (Dietterich 1998)."""
-    only_a = int((np.asarray(right_a) & ~np.asarray(right_b)).sum())
-    only_b = int((np.asarray(right_b) & ~np.asarray(right_a)).sum())
-    return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-
-
-# --- How many seeds ---
+    return {"mean": mean, "low": mean - half, "high": mean + half, "tau": math.sqrt(tau2),
+            "i2": 100 * max(0.0, 1 - (k - 1) / q) if q else 0.0, "cells": k}
 
 
 def power_of(n: int, sd_diff: float, delta: float, arms: int = 1) -> float:
@@ -152,8 +124,7 @@ def power_of(n: int, sd_diff: float, delta: float, arms: int = 1) -> float:
     return float(stats.nct.sf(limit, freedom, shift) + wrong_sign)
 
 
-def power_of_equivalence(n: int, sd_diff: float, margin: float, arms: int = 1,
-                         level: float = 0.95) -> float:
+def power_of_equivalence(n: int, sd_diff: float, margin: float, arms: int = 1) -> float:
     """The probability that the interval of one of ``arms`` arms of n seeds lies within ± margin
     where nothing differs: E[(2Φ((margin·√n − limit·s) / sd_diff) − 1)₊] over the pooled s, by its
     quantiles."""
@@ -161,30 +132,15 @@ def power_of_equivalence(n: int, sd_diff: float, margin: float, arms: int = 1,
         return 1.0
     freedom = (arms + 1) * (n - 1)
     s = sd_diff * np.sqrt(stats.chi2.ppf((np.arange(400) + 0.5) / 400, freedom) / freedom)
-    room = margin * math.sqrt(n) - dunnett_limit((n,) * arms, n, level) * s
+    room = margin * math.sqrt(n) - dunnett_limit((n,) * arms, n) * s
     return float(np.maximum(0, 2 * stats.norm.cdf(room / sd_diff) - 1).mean())
 
 
-def seeds_needed(sd_diff: float, delta: float, arms: int = 1, power: float = 0.8) -> int:
-    """The fewest seeds an arm with which `power_of` reaches ``power``. ``MOST_SEEDS`` stands for
+def seeds_needed(sd_diff: float, delta: float, arms: int = 1, power=power_of) -> int:
+    """The fewest seeds an arm with a power of 80 %: to find the difference ``delta``, or by
+    `power_of_equivalence` to call none of it equivalent at that margin. ``MOST_SEEDS`` stands for
     that or more."""
     if not (sd_diff >= 0 and delta):
         raise ValueError(f"sd_diff={sd_diff} should be 0 or more, delta={delta} not 0")
-    return fewest(lambda n: power_of(n, sd_diff, delta, arms) >= power)
-
-
-def seeds_for_equivalence(sd_diff: float, margin: float, arms: int = 1, power: float = 0.8) -> int:
-    """The fewest seeds an arm whose interval lies within ± margin with probability ``power`` where
-    there is no difference at all. ``MOST_SEEDS`` stands for that or more."""
-    if not (sd_diff >= 0 and margin > 0):
-        raise ValueError(f"sd_diff={sd_diff} should be 0 or more, margin={margin} above 0")
-    return fewest(lambda n: power_of_equivalence(n, sd_diff, margin, arms) >= power)
-
-
-def fewest(enough) -> int:
-    """The least n from 2 on that is ``enough``, given that more are enough, too: by bisection."""
-    low, high = 2, MOST_SEEDS
-    while low < high:
-        n = (low + high) // 2
-        low, high = (low, n) if enough(n) else (n + 1, high)
-    return low
+    return 2 + bisect_left(range(2, MOST_SEEDS), True,
+                           key=lambda n: power(n, sd_diff, delta, arms) >= 0.8)

@@ -4,10 +4,11 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from .calibration import predictions
-from .inference import mcnemar, random_effects, seeds_for_equivalence, seeds_needed
-from .stats import CELL, all_seeds, arms_table
+from .inference import power_of_equivalence, random_effects, seeds_needed
+from .stats import CELL, all_seeds, arms_table, each_cell
 
 GAINS = (0.2, 0.5, 1.0, 2.0)        # points that `power_table` gives the number of seeds for
 
@@ -16,14 +17,12 @@ def mean_gains(df):
     """One row an arm that was tested in two cells or more, blocks first: `random_effects` of its
     gains over all of them, points."""
     table = arms_table(df)
-    plain = table[table.arm == "none"].set_index(CELL).n
-    rows = []
-    tested = table[table.low.notna()].sort_values("family", kind="stable")
-    for arm, own in tested.groupby("arm", sort=False):
-        base = own[CELL].apply(lambda cell: plain[tuple(cell)], axis=1)
-        errors = own.sd_diff / 2 ** 0.5 * (1 / own.n + 1 / base) ** 0.5
-        if len(own) > 1 and (errors > 0).all():
-            rows.append({"arm": arm, **random_effects(own.gain, errors)._asdict()})
+    plain = table[table.arm == "none"].set_index(CELL).n.rename("base")
+    tested = table[table.low.notna()].join(plain, on=CELL).sort_values("family", kind="stable")
+    tested["error"] = tested.sd_diff / 2 ** 0.5 * (1 / tested.n + 1 / tested.base) ** 0.5
+    rows = [{"arm": arm} | random_effects(own.gain, own.error)
+            for arm, own in tested.groupby("arm", sort=False)
+            if len(own) > 1 and (own.error > 0).all()]
     return pd.DataFrame(rows, columns=["arm", "mean", "low", "high", "tau", "i2", "cells"])
 
 
@@ -32,22 +31,14 @@ def power_table(df):
     and how many seeds an arm it takes to see a gain (80 % power, all blocks together at 5 %) or to
     call none of it equivalent."""
     arms, rows = arms_table(df), []
-    tested = arms[arms.low.notna() & (arms.family == "blocks")]
-    for key, cell in tested.groupby(CELL, sort=False):
+    for key, cell in each_cell(arms[arms.low.notna() & (arms.family == "blocks")]):
         sd, margin, blocks = cell.sd_diff.iloc[0], cell.margin.iloc[0], len(cell)
-        rows.append(dict(zip(CELL, key, strict=True)) | {
+        rows.append(key | {
             "blocks": blocks, "most seeds": int(cell.n.max()), "sd of a difference": sd}
             | {f"seeds to see {gain:g}": seeds_needed(sd, gain, blocks) for gain in GAINS}
-            | {"margin": margin,
-               "seeds to call equivalent": seeds_for_equivalence(sd, margin, blocks)})
+            | {"margin": margin, "seeds to call equivalent": seeds_needed(
+                sd, margin, blocks, power_of_equivalence)})
     return pd.DataFrame(rows)
-
-
-def right_answers(runs) -> dict[int, np.ndarray]:
-    """Seed -> bool [images], whether each finished run of one arm was right on each test image,
-    from the predictions stored beside the records; seeds without them are left out."""
-    return {r.seed: found["prediction"] == found["label"]
-            for r in runs.itertuples() if (found := predictions(r))}
 
 
 def noise_table(df):
@@ -55,22 +46,26 @@ def noise_table(df):
     the plain network over all seeds of the profile, the sd of a difference of two such runs, the
     sampling error that so many test images give any one network; of the pairs of seeds of the
     *same* network the mean share of images on which one is right and the other wrong, and how many
-    McNemar's test calls different at 5 %."""
+    McNemar's exact test calls different at 5 %: it says nothing about a block, whose next seed is
+    another network (Dietterich 1998)."""
     rows, plain = [], all_seeds(df[df.arm == "none"])
-    for key, runs in plain[plain.status == "done"].groupby(CELL, sort=False):
+    for key, runs in each_cell(plain[plain.status == "done"]):
         if len(runs) < 2:
             continue
-        row = dict(zip(CELL, key, strict=True)) | {
-            "seeds": len(runs), "lowest": runs.accuracy.min(), "highest": runs.accuracy.max(),
-            "sd over seeds": runs.accuracy.std(ddof=1),
-            "sd of a difference": 2 ** 0.5 * runs.accuracy.std(ddof=1)}
-        pairs = list(combinations(right_answers(runs).values(), 2))
+        sd = runs.accuracy.std(ddof=1)
+        row = key | {"seeds": len(runs), "lowest": runs.accuracy.min(),
+                     "highest": runs.accuracy.max(), "sd over seeds": sd,
+                     "sd of a difference": 2 ** 0.5 * sd}
+        stored = [found for found in map(predictions, runs.itertuples()) if found]
+        pairs = list(combinations([f["prediction"] == f["label"] for f in stored], 2))
         if pairs:
             images, mean = len(pairs[0][0]), runs.accuracy.mean() / 100
             row |= {"test images": images,
                     "sampling error": 100 * math.sqrt(mean * (1 - mean) / images),
                     "pairs": len(pairs),
                     "differ on, %": 100 * np.mean([(a != b).mean() for a, b in pairs]),
-                    "McNemar calls different": sum(mcnemar(a, b) < 0.05 for a, b in pairs)}
+                    "McNemar calls different": sum(
+                        binomtest((a & ~b).sum(), (a != b).sum()).pvalue < 0.05
+                        for a, b in pairs if (a != b).any())}
         rows.append(row)
     return pd.DataFrame(rows)

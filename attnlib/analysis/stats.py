@@ -9,12 +9,10 @@ from ..blocks import REPLICAS
 from ..experiments.reading import collect
 from ..experiments.studies import CONTROLS, margin_of
 from ..names import parse
-from .inference import Effect, dunnett, seeds_needed, t_half_width, welch
+from .inference import Effect, dunnett, welch
 
 MIN_SEEDS = 3          # below this no interval is given
 CELL = ["dataset", "backbone", "recipe"]        # what is compared runs within one of these
-IN_POINTS = ("accuracy", "val_accuracy")        # the metrics that a profile's margin is for
-LOWER_IS_BETTER = ("nll", "ece", "seconds", "peak_memory", "params", "macs")
 STILL_RISING = 0.5     # points of validation accuracy over the last two epochs
 NOTHING = Effect()
 
@@ -25,35 +23,41 @@ def family_of(arm: str) -> str:
     return "controls" if block in (*CONTROLS, *REPLICAS) or arm.endswith(" wider") else "blocks"
 
 
-# --- The runs of a comparison ---
-
-
-def cell_runs(df):
-    """The runs of a `collect` table and every other finished run of its profile in the same cells
-    and under the same settings, whatever study trained it: all arms, all seeds."""
-    if not len(df):
-        return df
-    every = pd.concat([collect(profile=profile) for profile in df.profile.unique()])
-    more = every[(every.status == "done") & every.setting.isin(df.setting)
-                 & ~every.id.isin(df.id)]
-    return pd.concat([df, more], ignore_index=True) if len(more) else df
-
-
-def all_seeds(df):
-    """The runs of a `collect` table, and the other finished seeds of its own arms."""
-    return own_arms(cell_runs(df), df)
-
-
-def own_arms(rows, df):
-    """The rows of a table whose cell and arm a `collect` table has."""
-    arms = set(df[[*CELL, "arm"]].itertuples(index=False, name=None))
-    keys = rows[[*CELL, "arm"]].itertuples(index=False, name=None)
-    return rows[np.array([key in arms for key in keys], bool)]
+def each_cell(df):
+    """(cell as a dict, its rows) of every data set, network and recipe of a table."""
+    for key, rows in df.groupby(CELL, sort=False):
+        yield dict(zip(CELL, key, strict=True)), rows
 
 
 def in_cell(df, row):
     """The rows of a table in the cell of ``row``."""
     return df[(df[CELL] == [row.dataset, row.backbone, row.recipe]).all(axis=1)]
+
+
+def cell_runs(df):
+    """The runs of a `collect` table and every other finished run of its profile in the same cells
+    and under the same settings, whatever study trained it: all arms, all seeds. ``ValueError``
+    where a cell has finished runs of two settings."""
+    for profile in df.profile.unique():
+        every = collect(profile=profile)
+        more = every[(every.status == "done") & every.setting.isin(df.setting)
+                     & ~every.id.isin(df.id)]
+        df = pd.concat([df, more], ignore_index=True) if len(more) else df
+    settings = df[df.status == "done"].groupby(CELL).setting.nunique()
+    if (settings > 1).any():
+        raise ValueError(f"{settings.idxmax()} has runs of several settings, such as epochs: "
+                         "compare them study by study, as `collect` gives them by its name")
+    return df
+
+
+def own_arms(rows, df):
+    """The rows of a table whose cell and arm a `collect` table has."""
+    return rows.merge(df[[*CELL, "arm"]].drop_duplicates(), on=[*CELL, "arm"])
+
+
+def all_seeds(df):
+    """The runs of a `collect` table, and the other finished seeds of its own arms."""
+    return own_arms(cell_runs(df), df)
 
 
 def once(runs):
@@ -62,9 +66,6 @@ def once(runs):
         raise ValueError("a comparison takes the runs of one data set, network and recipe; this "
                          "table has several runs of one arm and seed")
     return runs
-
-
-# --- Effects ---
 
 
 def compared(runs, metric: str = "accuracy", base: str = "none") -> dict[str, Effect]:
@@ -103,111 +104,72 @@ def paired(df, arm: str, base: str = "none", metric: str = "accuracy") -> Effect
     seed have no noise in common (`pairing`)."""
     done = once(df[df.status == "done"])
     values = {name: done[done.arm == name].set_index("seed")[metric] for name in (arm, base)}
-    gaps = (values[arm] - values[base]).dropna().astype(float)
-    sd, n = gaps.std(ddof=1), len(gaps)
-    half = t_half_width(sd, n) if n >= MIN_SEEDS else math.nan
-    return Effect(gaps.mean(), gaps.mean() - half, gaps.mean() + half, n, sd=float(sd))
+    return mean_effect((values[arm] - values[base]).dropna())
 
 
-def pairing(df, metric: str = "accuracy") -> tuple[float, int, int]:
-    """(r, pairs, arms): the correlation between an arm's and the plain network's runs of one seed,
-    each less its mean over the shared seeds, over all arms and cells; NaN without pairs."""
-    x, y, arms = [], [], 0
-    for _, cell in cell_runs(df).groupby(CELL, sort=False):
+def pairing(df) -> tuple[float, int, int]:
+    """(r, pairs, arms): the correlation between an arm's and the plain network's accuracies of one
+    seed, each less its mean over the shared seeds, over all arms and cells; NaN without pairs."""
+    pairs = []
+    for _, cell in each_cell(cell_runs(df)):
         done = once(cell[cell.status == "done"])
-        wide = done.pivot(index="seed", columns="arm", values=metric)
+        wide = done.pivot(index="seed", columns="arm", values="accuracy")
         for arm in wide.columns.drop("none") if "none" in wide else ():
             both = wide[[arm, "none"]].dropna()
             if len(both) > 1:
-                centred = both - both.mean()
-                x, y, arms = [*x, *centred[arm]], [*y, *centred["none"]], arms + 1
-    size = math.sqrt(np.dot(x, x) * np.dot(y, y))
-    return (float(np.dot(x, y) / size) if size else math.nan), len(x), arms
+                pairs.append(both - both.mean())
+    x, y = np.concatenate([*pairs, np.empty((0, 2))]).T
+    size = math.sqrt((x @ x) * (y @ y))
+    return (float(x @ y / size) if size else math.nan), len(x), len(pairs)
 
 
-# --- Verdicts ---
-
-
-def verdict(effect: Effect, margin: float, lower_is_better: bool = False) -> str:
-    """``better``, ``worse``, ``equivalent`` (the interval lies within ± margin; never, where that
-    is NaN), ``undecided``, or ``too few seeds`` where there is no interval."""
+def verdict(effect: Effect, margin: float) -> str:
+    """``better``, ``worse``, ``equivalent`` (the interval lies within ± margin), ``undecided``, or
+    ``too few seeds`` where there is no interval."""
     if math.isnan(effect.low):
         return "too few seeds" if effect.n else ""
     if -margin <= effect.low and effect.high <= margin:
         return "equivalent"
     if effect.low <= 0 <= effect.high:
         return "undecided"
-    return "better" if (effect.low > 0) != lower_is_better else "worse"
+    return "better" if effect.low > 0 else "worse"
 
-
-def verdict_by_number(effect: Effect, claimed: float) -> str:
-    """What the records say to a claimed gain (or, below zero, a claimed decrease), in the metric's
-    unit: ``holds`` (the interval lies at or beyond half of it), ``not reproduced`` (it falls short
-    of that half), else ``undecided`` with the seeds that would do, or ``not testable`` where there
-    is no number to test.
-
-    The seeds: so many that, with differences of standard deviation ``effect.sd``, half the claimed
-    gain is told from none and from the whole with a power of 80 %. Where there are as many already,
-    the gain is near that half, and its own distance from there counts."""
-    if not claimed or math.isnan(claimed):
-        return "not testable"
-    half, sign = abs(claimed) / 2, math.copysign(1, claimed)
-    low, mean, high = sorted((sign * effect.low, sign * effect.mean, sign * effect.high))
-    if low >= half:
-        return "holds"
-    if high < half:
-        return "not reproduced"
-    if math.isnan(effect.sd):
-        return "undecided: needs more seeds"
-    needed = seeds_needed(effect.sd, half)
-    if needed <= effect.n and abs(mean - half) > 0:
-        needed = max(seeds_needed(effect.sd, mean - half), effect.n + 1)
-    return f"undecided: needs about {max(needed, MIN_SEEDS):,} seeds"
-
-
-# --- Every arm of a table ---
 
 ARMS = ["attention", "arm", "family", "n", "planned", "mean", "sd", "gain", "low", "high", "p",
         "verdict", "train", "welch_low", "welch_high", "welch", "sd_diff", "margin", "rise",
         "profile"]
 
 
-def arms_table(df, metric: str = "accuracy", margin: float | None = None):
+def arms_table(df):
     """One row per data set, network, recipe and arm of a `collect` table, from all seeds that its
     profile has (`cell_runs`), so that a comparison is the same in every study's table:
 
-    ``n``, ``mean``, ``sd`` of the finished runs; ``gain`` over ``none`` with its simultaneous
-    interval ``low`` to ``high`` and adjusted ``p``; ``verdict`` of that interval at ``margin``, by
-    default the profile's for accuracies and none for other metrics; ``welch``: the verdict of
-    Welch's interval, each block taken alone; ``train``: the arm's training accuracy in the last
-    epoch less that of ``none``, points; ``sd_diff`` of a difference of two runs; ``rise`` of the
-    plain network's validation accuracy over the last two epochs, points."""
-    rows, lower = [], metric in LOWER_IS_BETTER
-    shown = set(df[[*CELL, "arm"]].itertuples(index=False, name=None))
-    for key, cell in cell_runs(df).groupby(CELL, sort=False):
-        profile, done = cell.profile.iloc[0], cell[cell.status == "done"]
-        own = margin_of(profile, key[0]) if metric in IN_POINTS else math.nan
-        own = own if margin is None else margin
-        if done.setting.nunique() > 1:
-            raise ValueError(f"{key} has runs of several settings, such as epochs: compare them "
-                             "study by study, as `collect` gives them by its name")
-        found, plain = compared(done, metric), done[done.arm == "none"]
+    ``n``, ``mean``, ``sd`` of the finished runs' test accuracy, %; ``gain`` over ``none`` with its
+    simultaneous interval ``low`` to ``high`` and adjusted ``p``; ``verdict`` of that interval at
+    the profile's ``margin``; ``welch``: the verdict of Welch's interval, each block taken alone;
+    ``train``: the arm's training accuracy in the last epoch less that of ``none``, points;
+    ``sd_diff`` of a difference of two runs; ``rise`` of the plain network's validation accuracy
+    over the last two epochs, points."""
+    rows = []
+    for key, cell in each_cell(cell_runs(df)):
+        done, profile = cell[cell.status == "done"], cell.profile.iloc[0]
+        gains, plain = compared(done), done[done.arm == "none"]
+        margin = margin_of(profile, key["dataset"])
         for arm, planned in cell.groupby("arm", sort=False):
-            if (*key, arm) not in shown:
-                continue
-            runs, gain = done[done.arm == arm], found.get(arm, NOTHING)
-            check = NOTHING._replace(n=gain.n) if math.isnan(gain.low) else welch(
-                [runs[metric].dropna(), plain[metric].dropna()], [1, -1])
-            ahead = runs.train_accuracy.mean() - plain.train_accuracy.mean()
-            rows.append(dict(zip(CELL, key, strict=True)) | {
+            runs, gain, check, train = done[done.arm == arm], NOTHING, NOTHING, math.nan
+            if arm != "none":
+                gain = gains.get(arm, NOTHING)
+                check = contrast([runs.accuracy.dropna(), plain.accuracy.dropna()], [1, -1])
+                train = runs.train_accuracy.mean() - plain.train_accuracy.mean()
+            rows.append(key | {
                 "attention": planned.attention.iloc[0], "arm": arm, "family": family_of(arm),
-                "n": len(runs), "planned": len(planned), "mean": runs[metric].mean(),
-                "sd": runs[metric].std(ddof=1), "gain": gain.mean, "low": gain.low,
-                "high": gain.high, "p": gain.p, "verdict": verdict(gain, own, lower),
-                "train": ahead if arm != "none" else math.nan, "welch_low": check.low,
-                "welch_high": check.high, "welch": verdict(check, own, lower), "sd_diff": gain.sd,
-                "margin": own, "rise": plain.rise.mean(), "profile": profile})
-    return pd.DataFrame(rows, columns=[*CELL, *ARMS])
+                "n": len(runs), "planned": len(planned), "mean": runs.accuracy.mean(),
+                "sd": runs.accuracy.std(ddof=1), "gain": gain.mean, "low": gain.low,
+                "high": gain.high, "p": gain.p, "verdict": verdict(gain, margin), "train": train,
+                "welch_low": check.low, "welch_high": check.high, "welch": verdict(check, margin),
+                "sd_diff": gain.sd, "margin": margin, "rise": plain.rise.mean(),
+                "profile": profile})
+    return own_arms(pd.DataFrame(rows, columns=[*CELL, *ARMS]), df)
 
 
 def behind(row) -> bool:

@@ -64,8 +64,6 @@ def interval(mean: float, low: float, high: float, digits: int = 1) -> str:
     return out.replace("-", "−")
 
 
-def items(sentences: list[str], note: str = "") -> str:
-    """Markdown: a single sentence as it is, several as a list, and after them a note to all."""
-    if len(sentences) > 1:
-        return "\n".join(f"- {s}" for s in sentences) + (f"\n\n{note}" if note else "")
-    return " ".join(filter(None, (*sentences, note)))
+def items(sentences: list[str]) -> str:
+    """Markdown: a single sentence as it is, several as a list."""
+    return sentences[0] if len(sentences) == 1 else "\n".join(f"- {s}" for s in sentences)

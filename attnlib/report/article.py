@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..analysis import claims, evidence
+from ..analysis import claims
 from ..analysis.curves import order_interval
 from ..analysis.inference import Effect, t_half_width
 from ..analysis.stats import (
@@ -32,10 +32,9 @@ CONTROLS = ("layerscale", "shuffled", "frozen", "none wider")
 # --- The claims, with what other rooms measure ---
 
 
-def focus_effect(claim, df, recipe: str) -> Effect:
+def focus_effect(claim, cell) -> Effect:
     """How much sharper the arm's maps are than the base's, or how much more of them lies on the
     object, in % of the base's: `sharper.comparisons`, at the finest stored stage."""
-    cell = evidence.cell_of(df, claim.dataset, claim.backbone, recipe)
     for found in comparisons(cell[cell.arm.isin((claim.arm, claim.base))], base=claim.base):
         if claim.metric in found.gain:
             gain, n = found.gain[claim.metric], found.seeds
@@ -60,8 +59,8 @@ def at_its_size(claim) -> tuple[Effect, str]:
     return NOTHING, ""
 
 
-MEASURED = evidence.MEASURED | {"entropy": focus_effect, "lift": focus_effect,
-                                "latency": at_its_size}
+MEASURED = claims.MEASURED | {"entropy": focus_effect, "lift": focus_effect,
+                              "latency": at_its_size}
 
 
 def full_audit(profile: str | None = None, *projects: str):

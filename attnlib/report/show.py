@@ -202,6 +202,10 @@ def rule(df) -> str:
 def claims_table(audit):
     """`claims.audit`, claim by claim, as text: its words, the number claimed, the number measured
     with its interval, on what, and the verdict."""
+    needs = ["more" if math.isnan(n) else f"about {n:,.0f}" for n in audit.needs]
+    unit = ["repeats" if metric == "latency" else "seeds" for metric in audit.metric]
+    audit = audit.assign(verdict=[f"{word}: needs {n} {u}" if word == "undecided" else word
+                                  for word, n, u in zip(audit.verdict, needs, unit, strict=True)])
     rows = []
     for r in audit.itertuples():
         digits = {"points": 1, "%": 1}.get(r.unit, 3)
