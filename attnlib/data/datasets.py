@@ -15,6 +15,7 @@ from ..settings import shown
 from . import shapetex
 from .arrays import (
     SPLITS,
+    DataBad,
     DataMissing,
     Row,
     check_arrays,
@@ -30,7 +31,6 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker",
            "Bag", "Ankle boot")
 VAL_SHARE = 0.1                     # of the training file: 45,000/5,000 and 54,000/6,000
-
 
 DATASETS = {
     "shapetex": Row("synthetic: one textured shape, distractors, clutter, and its mask", 32, 3, 10,
@@ -117,11 +117,11 @@ def load_dataset(name: str, data_dir: str | Path | None = None, download: bool =
         return load_shapetex(name, options, {**SHAPETEX_SIZES, **(sizes or {})})
     file = folder / f"{base}.npz"
     if file.is_file():
-        arrays = read_npz(file)
+        arrays = read_npz(file, "`make data` fetches it again where it lies there no more")
         check_arrays(arrays, row, shown(file))
     else:
         arrays = from_torchvision(base, row, folder, download)
-    return with_splits(base, row, arrays)
+    return with_splits(base, row, arrays, base)
 
 
 def load_own(name: str, base: str, options: dict, folder: Path) -> Dataset:
@@ -130,7 +130,7 @@ def load_own(name: str, base: str, options: dict, folder: Path) -> Dataset:
     arrays = OWN[base].read(options, folder)
     row = described(arrays, options["path"])
     check_arrays(arrays, row, options["path"], whole=("train",))
-    data = with_splits(options["content"], row, arrays)
+    data = with_splits(options["content"], row, arrays, options["path"])
     mean, std = measured(data.images["train"])
     return replace(data, name=name, mean=tuple(mean.round(6).tolist()),
                    std=tuple(std.clip(1 / 255).round(6).tolist()))
@@ -185,23 +185,27 @@ def missing(name: str, folder: Path, error) -> str:
             "train_labels, test_images, test_labels). ShapeTex needs no file: --dataset shapetex")
 
 
-def with_splits(name: str, row: Row, arrays: dict) -> Dataset:
+def with_splits(name: str, row: Row, arrays: dict, where: str) -> Dataset:
     """Train and validation parts of the training file, unless the file brings a validation split;
     each in its stratified order, which depends on the data set's name alone."""
-    raw = {}
+    images, labels, order = {}, {}, {}
     for split in SPLITS:
         if f"{split}_images" in arrays:
-            x = arrays[f"{split}_images"]
-            y = arrays[f"{split}_labels"].reshape(-1).astype(np.int64)
-            order = stratified_order(y, derive("split", name, split))
-            raw[split] = (x if x.ndim == 4 else x[..., None], y, order)
-    if "val" not in raw:
-        x, y, order = raw["train"]
-        cut = len(order) - round(VAL_SHARE * len(order))
-        raw["train"], raw["val"] = (x, y, order[:cut]), (x, y, order[cut:])
+            x, y = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+            images[split] = x if x.ndim == 4 else x[..., None]
+            labels[split] = y.reshape(-1).astype(np.int64)
+            order[split] = stratified_order(labels[split], derive("split", name, split))
+    if "val" not in images:
+        images["val"], labels["val"], both = images["train"], labels["train"], order["train"]
+        cut = len(both) - max(1, round(VAL_SHARE * len(both)))
+        order["train"], order["val"] = both[:cut], both[cut:]
+        kept = len(np.unique(labels["train"][both[:cut]]))
+        if kept < row.num_classes:
+            raise DataBad(f"{where}: {len(both)} training images are too few to cut a validation "
+                          f"split out of them, as {kept} of {row.num_classes} classes would be "
+                          "left: more images, or val_images and val_labels, are wanted")
     classes = arrays.get("class_names", {"cifar10": CIFAR10, "fashionmnist": FASHION}.get(
         name, [f"class {k}" for k in range(row.num_classes)]))
     return Dataset(name, tuple(map(str, classes)), row.mean, row.std,
-                   {split: x[order] for split, (x, _, order) in raw.items()},
-                   {split: y[order] for split, (_, y, order) in raw.items()})
-
+                   {split: images[split][k] for split, k in order.items()},
+                   {split: labels[split][k] for split, k in order.items()})

@@ -1,11 +1,6 @@
-"""Pictures in a folder for each class: found, checked, decoded.
-
-``PATH/train/<class>/…`` and ``PATH/test/<class>/…``, and ``PATH/val/<class>/…`` if there is one; or
-``PATH/<class>/…``."""
+"""A folder of pictures: known by its content, split, decoded."""
 import hashlib
 import os
-import unicodedata
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,152 +8,125 @@ from pathlib import Path
 import numpy as np
 
 from ..files import sha256_of
-from .arrays import SIDES, SPLITS, DataBad
-from .pictures import endings, read_picture
+from ..names import derive
+from .arrays import SPLITS, DataBad, cut
+from .layout import Found, name_in, readable, survey
+from .pictures import common_levels, extremes, read_picture
 
-SPLIT_FOLDERS = {"train": ("train", "training"), "test": ("test", "testing"),
-                 "val": ("val", "valid", "validation")}
-
-
-def listing(root: Path) -> list[tuple[str, str, Path]]:
-    """(split, class, path) of every picture, splits and classes in order. ``DataBad`` lists the
-    class folders without pictures or beside those of train, and then the unreadable pictures, too,
-    so that one look finds all."""
-    parts = {split: d for d in folders(root) for split, names in SPLIT_FOLDERS.items()
-             if d.name.lower() in names and folders(d)} or {"train": root}
-    if "train" not in parts:
-        raise DataBad(f"{root.name} has {' and '.join(parts)} but no train")
-    classes = {composed(d.name) for d in folders(parts["train"])}
-    if len(classes) < 2:
-        raise DataBad(f"{root.name} has {len(classes)} class folders, and two are the least: "
-                      f"{root.name}/<class>/<picture>, or {root.name}/train/<class>/<picture>")
-    found, empty, strange = [], [], []
-    for split in filter(parts.get, SPLITS):
-        for d in folders(parts[split]):
-            paths, name = pictures(d), composed(d.name)
-            found += [(split, name, path) for path in paths]
-            if not paths:
-                empty.append(d.relative_to(root).as_posix())
-            if name not in classes:
-                strange.append(f"{split}/{name}")
-    refuse_classes(root, found, empty, strange)
-    refuse_few(root, found, [split for split in SPLITS if split not in parts])
-    return found
-
-
-def composed(name: str) -> str:
-    """One spelling of composed characters, whatever the file system makes of them."""
-    return unicodedata.normalize("NFC", name)
-
-
-def refuse_classes(root: Path, found: list, empty: list[str], strange: list[str]) -> None:
-    """`DataBad` where class folders are empty or unknown; unreadable pictures are named, too."""
-    wrong = []
-    if empty:
-        wrong.append(f"no pictures in {', '.join(empty)}")
-    if strange:
-        wrong.append(f"not among the classes of train: {', '.join(strange)}")
-    if wrong:
-        words = f"{root.name}: {'; '.join(wrong)}. Pictures end in .jpg, .png and the like"
-        paths = [path for *_, path in found]
-        torn = [r for r in attempts(root, paths, SIDES[0], 1) if isinstance(r, str)]
-        raise DataBad(f"{words}\n{refusal(root, torn, len(paths))}" if torn else words)
-
-
-def refuse_few(root: Path, found: list, absent: list[str]) -> None:
-    """Every split that is cut out of the training pictures needs one of each class."""
-    least = 1 + len(absent)
-    counts = Counter(name for split, name, _ in found if split == "train")
-    few = [f"{name} ({n})" for name, n in counts.items() if n < least]
-    if few:
-        raise DataBad(f"{root.name}: every class needs {least} training pictures at least, as "
-                      f"{' and '.join(absent)} are cut out of them; too few of {', '.join(few)}")
-
-
-def folders(root: Path) -> list[Path]:
-    """The folders in a folder, in order of their names; links count, hidden ones do not."""
-    if not root.is_dir():
-        raise DataBad(f"{root.name} is no folder")
-    entries = [Path(root, e.name) for e in os.scandir(root)
-               if e.is_dir() and not e.name.startswith((".", "__"))]
-    return sorted(entries, key=lambda path: composed(path.name))
-
-
-def pictures(folder: Path) -> list[Path]:
-    """The files below a folder whose endings are those of pictures; a link is followed once."""
-    out, seen = [], set()
-    for place, within, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            within.clear()
-            continue
-        seen.add(real)
-        out += [Path(place, name) for name in names
-                if Path(name).suffix.lower() in endings() and not name.startswith(".")]
-    return sorted(out)
-
-
-def left_out(found: list) -> list[Path]:
-    """The files beside the pictures that are none, by their endings."""
-    used = {path for *_, path in found}
-    return sorted(Path(e.path) for folder in {path.parent for path in used}
-                  for e in os.scandir(folder)
-                  if e.is_file() and not e.name.startswith(".") and Path(e.path) not in used)
+SHARES = {"test": 0.2, "val": 0.1}      # of the training pictures that there are at that moment
 
 
 def folder_digest(root: Path) -> str:
     """SHA-256 of the pictures' names within the folder, and their bytes."""
-    lines, wrong = [], []
-    for _, _, path in listing(root):
-        name = path.relative_to(root).as_posix()
+    found = usable(root)
+    digests = checksums(root, found)
+    paths = [*(path for *_, path in found.pictures), *found.tables]
+    lines = sorted(f"{name_in(root, path)}\0{digest}\n"
+                   for path, digest in zip(paths, digests, strict=True))
+    first_copies(root, found, digests)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def usable(root: Path) -> Found:
+    """What is found below a folder, or a `DataBad` with all that is wrong with its classes and,
+    too, its pictures: one look finds all."""
+    found = survey(root)
+    if found.wrong:
+        torn = [r for r in attempts(root, found, 28, 1) if isinstance(r, str)]
+        raise DataBad("\n".join([found.wrong] + [refusal(root, found, torn)] * bool(torn)))
+    return found
+
+
+def refusal(root: Path, found: Found, wrong: list[str]) -> str:
+    return "\n  ".join([f"{root.name}: {len(wrong)} of {len(found.pictures)} pictures cannot be "
+                        "used:", *wrong]) + "\nReplace or remove them and start again."
+
+
+def checksums(root: Path, found: Found) -> list[str]:
+    """SHA-256 of each picture and table."""
+    out, wrong = [], []
+    for path in [*(path for *_, path in found.pictures), *found.tables]:
         try:
-            lines.append(f"{composed(name)}\0{sha256_of(path)}\n")
+            out.append(sha256_of(path))
         except OSError as error:
-            wrong.append(f"{name}: {error.strerror}")
+            wrong.append(f"{name_in(root, path)}: {error.strerror}")
     if wrong:
-        raise refusal(root, wrong, len(wrong) + len(lines))
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+        raise DataBad(refusal(root, found, wrong))
+    return out
 
 
-def refusal(root: Path, wrong: list[str], n: int) -> DataBad:
-    return DataBad("\n  ".join([f"{root.name}: {len(wrong)} of {n} pictures cannot be used:",
-                                *wrong]) + "\nReplace or remove them and start again.")
+def first_copies(root: Path, found: Found, digests: list[str]) -> np.ndarray:
+    """The index of the first picture with the same bytes, for each. `DataBad` where the copies were
+    put into two splits: what is tested on must not have been seen."""
+    _, first, same = np.unique(digests[:len(found.pictures)], return_index=True,
+                               return_inverse=True)
+    first = first[same]
+    pairs = [(path, found.pictures[k][2]) for (split, _, path), k in zip(
+        found.pictures, first, strict=True) if split != found.pictures[k][0]]
+    if pairs:
+        one, other = (name_in(root, path) for path in pairs[0])
+        raise DataBad(f"{root.name}: {len(pairs)} pictures are in two splits, byte for byte, such "
+                      f"as {one} and {other}: remove them from one")
+    return first
 
 
-def attempts(root: Path, paths: list[Path], size: int, channels: int) -> Iterator[np.ndarray | str]:
+def attempts(root: Path, found: Found, size: int, channels: int,
+             levels: dict | None = None) -> Iterator[np.ndarray | str]:
     """Each picture as an array, or in words why it cannot be one."""
     def attempt(path):
         try:
-            return read_picture(path, size, channels)
+            return read_picture(path, size, channels, levels)
         except ValueError as error:
-            return f"{path.relative_to(root).as_posix()}: {error}"
+            return f"{name_in(root, path)}: {readable(str(error))}"
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(attempt, paths)
+        yield from pool.map(attempt, [path for *_, path in found.pictures])
 
 
-def decode(root: Path, size: int, channels: int | None) -> dict[str, np.ndarray]:
-    """Every picture of a folder as arrays. `DataBad` names all that cannot be used."""
-    found, wrong = listing(root), []
-    if others := left_out(found):
-        print(f"{root.name}: left out, of no type that Pillow reads: {len(others)} files, such as "
-              f"{others[0].name}", flush=True)
-    classes = sorted({name for _, name, _ in found})
-    images = np.zeros((len(found), size, size, channels or 3), np.uint8)
-    for k, result in enumerate(attempts(root, [path for *_, path in found], size, channels or 3)):
+def decode(root: Path, size: int, channels: int | None, content: str) -> dict[str, np.ndarray]:
+    """Every picture of a folder as arrays in splits, with ``notes`` on what was done to them.
+    `DataBad` names all that cannot be used."""
+    found, notes, wrong = usable(root), [], []
+    first = first_copies(root, found, checksums(root, found))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        deep = [e for e in pool.map(extremes, [path for *_, path in found.pictures]) if e]
+    levels = common_levels(deep)
+    for low, high in levels.values():
+        notes.append(f"of {len(deep)} pictures with more than 8 bits, levels {low:g} to {high:g} "
+                     "become 0 to 255")
+    images = np.zeros((len(first), size, size, channels or 3), np.uint8)
+    for k, result in enumerate(attempts(root, found, size, channels or 3, levels)):
         if isinstance(result, str):
             wrong.append(result)
         else:
             images[k] = result
         if k % 2000 == 1999:
-            print(f"{root.name}: {k + 1:,} of {len(found):,} pictures decoded", flush=True)
+            print(f"{root.name}: {k + 1:,} of {len(first):,} pictures decoded", flush=True)
     if wrong:
-        raise refusal(root, wrong, len(found))
+        raise DataBad(refusal(root, found, wrong))
     if channels is None and (images == images[..., :1]).all():
         images = np.ascontiguousarray(images[..., :1])
-    labels = np.array([classes.index(name) for _, name, _ in found])
-    split = np.array([split for split, *_ in found])
-    arrays = {"class_names": np.array(classes)}
-    for name in np.unique(split):
+    classes, labels = np.unique([name for _, name, _ in found.pictures], return_inverse=True)
+    given = np.array([split for split, *_ in found.pictures])
+    split = cut_missing(given, labels, first, content)
+    copies = int((first != np.arange(len(first))).sum())
+    if copies and (split != given).any():
+        notes.append(f"{copies} pictures are copies of others, byte for byte: copies are kept in "
+                     "one split")
+    arrays = {"class_names": classes, "notes": np.array(notes)}
+    for name in SPLITS:
         arrays |= {f"{name}_images": images[split == name],
                    f"{name}_labels": labels[split == name]}
     return arrays
+
+
+def cut_missing(split: np.ndarray, labels: np.ndarray, first: np.ndarray,
+                content: str) -> np.ndarray:
+    """The split of each picture, what is missing of test and val cut out of train, class by class:
+    of copies the first is drawn, and the others follow."""
+    split = split.copy()
+    for part, share in SHARES.items():
+        if part not in split:
+            train = np.flatnonzero((split == "train") & (first == np.arange(len(first))))
+            _, out = cut(labels[train], share, derive("cut", content, part))
+            split[np.isin(first, train[out])] = part
+    return split

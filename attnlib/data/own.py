@@ -7,6 +7,7 @@ there is one channel.
 
 Both are known by their ``content``, a SHA-256: the path is how they are found, no part of what they
 are. So a run keeps its id when its data are moved, and gets another when one picture changes."""
+import contextlib
 import io
 import os
 from collections.abc import Callable
@@ -16,12 +17,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..files import Unwritable, set_aside, sha256_of, write_atomic
-from ..names import derive, form, take_options
+from ..names import form, take_options
 from ..settings import shown
-from .arrays import SIDES, DataBad, DataMissing, cut, read_npz
+from .arrays import SIDES, DataBad, DataMissing, read_npz
 from .folders import decode, folder_digest
-
-SHARES = {"test": 0.2, "val": 0.1}      # of the training pictures that there are at that moment
+from .layout import survey
 
 
 def canonical(base: str, given: dict, folder: Path) -> str:
@@ -80,34 +80,36 @@ def content_of(base: str, path: Path) -> str:
 
 
 def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
-    """The arrays of a folder: from the cache, or decoded and cached."""
+    """The arrays of a folder, from the cache, or decoded and cached. What is to be said of the
+    folder and its pictures is said each time."""
     options = OWN["folder"].options | options
     name = "-".join(str(options[key]) for key in ("content", "size", "channels"))
     store_at = folder / "own" / f"{name}-v{OWN['folder'].version}.npz"
+    arrays = cached(store_at)
+    if arrays is None:
+        root = place_of("folder", options, folder)
+        arrays = decode(root, options["size"], options["channels"], options["content"])
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        try:
+            write_atomic(store_at, buffer.getvalue())
+        except Unwritable as error:
+            print(f"the decoded pictures are not kept: {error}", flush=True)
+    notes = arrays.pop("notes").tolist()
+    with contextlib.suppress(DataMissing, DataBad):         # a run needs the folder no more
+        notes = survey(places(options["path"], folder)[0]).notes + notes
+    for note in notes:
+        print(f"{Path(options['path']).name or 'folder'}: {note}", flush=True)
+    return arrays
+
+
+def cached(store_at: Path) -> dict[str, np.ndarray] | None:
+    """The arrays in a file of ours; a torn one is set aside."""
     if store_at.is_file():
         try:
             return read_npz(store_at)
         except DataBad as error:
             set_aside(store_at, str(error))
-    arrays = decode(place_of("folder", options, folder), options["size"], options["channels"])
-    split_up(arrays, options["content"])
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    try:
-        write_atomic(store_at, buffer.getvalue())
-    except Unwritable as error:
-        print(f"the decoded pictures are not kept: {error}", flush=True)
-    return arrays
-
-
-def split_up(arrays: dict, content: str) -> None:
-    """Cut what is missing of test and val out of the training pictures."""
-    for part, share in SHARES.items():
-        if f"{part}_images" not in arrays:
-            x, y = arrays["train_images"], arrays["train_labels"]
-            rest, out = cut(y, share, derive("cut", content, part))
-            arrays |= {"train_images": x[rest], "train_labels": y[rest],
-                       f"{part}_images": x[out], f"{part}_labels": y[out]}
 
 
 def npz_digest(path: Path) -> str:
@@ -133,7 +135,8 @@ class Kind(NamedTuple):
 
 OWN = {
     "folder": Kind("pictures in a folder for each class", "photos",
-                   {"content": "", "size": 32, "channels": None}, folder_digest, read_folder),
+                   {"content": "", "size": 32, "channels": None}, folder_digest, read_folder,
+                   version=2),
     "npz": Kind("a file in MedMNIST's layout", "pathmnist.npz", {"content": ""}, npz_digest,
                 read_own_npz),
 }
