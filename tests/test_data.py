@@ -122,7 +122,7 @@ BAD = [                             # more of them are in tests/faults
     ("train_images", None, r"no array 'train_images'"),
     ("test_images", lambda x: x[..., None].repeat(3, -1), r"test_images is uint8.*28, 28, 1\]"),
     ("test_labels", lambda y: y[:0], r"100 test_images, 0 test_labels"),
-    ("test_labels", lambda y: np.eye(10, dtype=np.uint8)[y], r"100 test_images, 1000 test_labels"),
+    ("test_labels", lambda y: np.eye(10, dtype=np.uint8)[y], r"\[100, 10\], several"),
     ("val_images", lambda _: np.zeros((10, 28, 28), np.uint8), r"no array 'val_labels'"),
     ("class_names", lambda _: np.array(["a", "b"]), r"2 class_names, not 10"),
 ]
@@ -146,13 +146,13 @@ def test_a_torn_file_is_refused_by_name(tmp_path, tear):
     file = tmp_path / "fashionmnist.npz"
     np.savez(file, **good())
     file.write_bytes(tear(file.read_bytes()))
-    with pytest.raises(ValueError, match="fashionmnist.npz is not a readable npz.*fetch it again"):
+    with pytest.raises(ValueError, match="fashionmnist.npz is .*`make data` fetches it again"):
         load_dataset("fashionmnist", tmp_path, download=False)
 
 
 def test_nothing_pickled_is_read(tmp_path):
     arrays = good() | {"class_names": np.array([object()] * 10)}
-    with pytest.raises(ValueError, match="not a readable npz"):
+    with pytest.raises(ValueError, match="not a readable npz.*class_names holds Python objects"):
         load(tmp_path, arrays)
 
 

@@ -73,7 +73,7 @@ def test_a_folder_of_pictures_is_trained_on_at_the_first_attempt(here, capsys):
     assert main("train --dataset folder:photos --attention cbam --width 0.125 --epochs 2 "
                 "--batch-size 8 --backbone resnet18".split()) == 0
     out = capsys.readouterr().out
-    assert "photos: left out, of no type that Pillow reads: 1 files, such as notes.txt\n" in out
+    assert "photos: left out, of no type that Pillow reads: 1 files (.txt), such as notes" in out
     assert "24 train, 3 val, 6 test images of 3 classes, 32×32×3; 2 epochs on " in out
     assert "about 1 min\nonly 6 steps" in out
     run = Run(dataset="folder:photos", attention="cbam", width=0.125, epochs=2, batch_size=8)
@@ -359,7 +359,7 @@ def test_a_folder_that_cannot_be_says_why(here, given, words):
     ("folder", "folder needs a path, as in folder:photos"), ("npz:", "npz needs a path"),
     ("folder:nowhere", "no data at 'nowhere'"), ("npz(size=32):x", "valid: content"),
     ("folder(width=3):x", "valid: content, size, channels"),
-    ("folder(size=20):x", "size=20 should be 28 to 64"),
+    ("folder(size=20):x", "size=20 should be 28 to 224"),
     ("folder(size=big):x", "should be like 32"),
     ("folder(channels=2):x", "channels=2 should be 1 or 3"), ("npz:.", "folder:"),
     ("photos", "folder:PATH, npz:PATH"),
@@ -371,8 +371,8 @@ def test_a_name_that_cannot_be_says_what_can(here, name, words):
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"train_images": lambda x: x[:, :20]}, ["train_images is (40, 20, 28), not", "28 to 64"]),
-    ({"train_images": lambda x: np.zeros((40, 128, 128), np.uint8)}, ["(40, 128, 128), not"]),
+    ({"train_images": lambda x: x[:, :20]}, ["train_images is (40, 20, 28), not", "28 to 224"]),
+    ({"train_images": lambda x: np.zeros((40, 225, 225), np.uint8)}, ["(40, 225, 225), not"]),
     ({"train_images": lambda x: np.zeros((40, 3, 28, 28), np.uint8)}, ["(40, 3, 28, 28), not"]),
     ({"train_images": None}, ["train_images is missing"]),
     ({"test_images": None, "val_labels": None},
@@ -381,7 +381,7 @@ def test_a_name_that_cannot_be_says_what_can(here, name, words):
      ["train_labels[0] is -1, not within 0 to", "(nor are 13 others)", "test_labels is float64"]),
     ({"train_labels": lambda y: y + 1}, ["no image of class 0 in train_labels"]),
     ({"train_labels": lambda y: np.eye(3, dtype=np.uint8)[y[:, 0]]},
-     ["40 train_images, 120 train_labels (one label an image is wanted)"]),
+     ["train_labels is [40, 3], several labels an image"]),
     ({"val_images": lambda x: x[:-1], "test_images": lambda x: x.astype(float)},
      ["9 val_images, 10 val_labels", "test_images is float64"]),
     ({"train_labels": lambda y: y * 0, "val_labels": lambda y: y * 0, "test_labels":

@@ -11,12 +11,10 @@ SIDES = range(28, 225)              # pixels a side that the networks take
 WANTED = ("wanted is a file of numpy.savez with train_images, train_labels, test_images, "
           "test_labels: see docs/own-data.md")
 KINDS = {                           # what files begin with that are called npz and are none
-    b"\x93NUMPY": "one array (.npy)", b"\x80": "a pickle",
     b"version https://git-lfs": "a pointer of Git LFS, which `git lfs pull` replaces by the file",
-    b"<": "a web page (HTML or XML), as a download behind a login or consent page gives",
-    b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture", b"GIF8": "a GIF picture",
-    b"RIFF": "a WebP picture or a sound", b"\x89HDF": "an HDF5 file", b"MATLAB": "a MATLAB file",
-    b"\x1f\x8b": "a gzip archive"}
+    b"<": "a web page, as a download behind a login or a form gives", b"\x80": "a pickle",
+    b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture", b"MATLAB": "a MATLAB file",
+    b"\x89HDF": "an HDF5 file", b"\x93NUMPY": "a single array", b"\x1f\x8b": "a gzip archive"}
 
 
 class DataMissing(FileNotFoundError):
@@ -50,7 +48,7 @@ def read_npz(file: Path, advice: str = WANTED) -> dict[str, np.ndarray]:
     """The arrays of an npz file, nothing pickled. `DataBad` says what another file is."""
     try:
         with np.load(file, allow_pickle=False) as archive:
-            arrays = {key: array_in(archive, key) for key in archive.files}
+            return {key: array_in(archive, key) for key in archive.files}
     except Exception as error:
         with open(file, "rb") as opened:
             head = opened.read(32).lstrip()
@@ -58,7 +56,6 @@ def read_npz(file: Path, advice: str = WANTED) -> dict[str, np.ndarray]:
                     "of a kind unknown here" if head else "empty")
         what = f"not a readable npz file ({error})" if head[:2] == b"PK" else f"{kind}, no npz file"
         raise DataBad(f"{shown(file)} is {what}; {advice}") from error
-    return arrays
 
 
 def array_in(archive, key: str) -> np.ndarray:
@@ -66,34 +63,31 @@ def array_in(archive, key: str) -> np.ndarray:
     try:
         array = archive[key]
     except ValueError as error:
-        raise ValueError(f"{key}: {error}" if "pickle" not in str(error) else
-                         f"{key} holds Python objects, which can hide code: numbers, or text for "
-                         "class_names, are read") from error
+        words = "holds Python objects, which can hide code: numbers and text are read"
+        raise ValueError(f"{key} {words if 'pickle' in str(error) else error}") from error
     if not isinstance(array, np.ndarray):
-        raise ValueError(f"{key} in it is no array; pictures in a zip are to be unpacked, for "
-                         "folder:PATH")
+        raise ValueError(f"{key} in it is no array; pictures in a zip: unpack it, for folder:PATH")
     return array
 
 
 def described(arrays: dict, where: str) -> Row:
     """The row of a data set that has none, from its own arrays, without mean and deviation.
-    `DataBad` where no network here could take its images, or its labels are no numbers."""
-    y = arrays.get("train_labels", np.zeros(1, int))
-    if label_faults("train_labels", y):
-        raise DataBad(f"{where}: {label_faults('train_labels', y)}")
-    x = arrays.get("train_images", np.empty(0))
+    `DataBad` where its labels are none, or no network here could take its images."""
+    x, names = arrays.get("train_images", np.empty(0)), arrays.get("class_names")
     channels = x.shape[3] if x.ndim == 4 else 1
-    if x.ndim not in (3, 4) or channels not in (1, 3) or not (
-            x.shape[1] == x.shape[2] in SIDES):
-        raise DataBad(
-            f"{where}: train_images is {'missing' if not x.ndim or not x.size else x.shape}, not "
-            f"[N, S, S], [N, S, S, 1] or [N, S, S, 3] with S from {SIDES[0]} to {SIDES[-1]}; "
-            f"the file holds {', '.join(arrays)}")
-    if "class_names" in arrays and not name_faults(arrays["class_names"]):
-        classes = len(arrays["class_names"])
+    wrong = label_fault("train_labels", arrays.get("train_labels", np.zeros(1, int)))
+    if not wrong and (x.ndim not in (3, 4) or channels not in (1, 3) or not (
+            x.shape[1] == x.shape[2] in SIDES)):
+        wrong = (f"train_images is {x.shape if x.size else 'missing'}, not [N, S, S], [N, S, S, 1] "
+                 f"or [N, S, S, 3] with S from {SIDES[0]} to {SIDES[-1]}; the file holds "
+                 f"{', '.join(arrays)}")
+    if wrong:
+        raise DataBad(f"{where}: {wrong}")
+    if names is not None and not names_fault(names):
+        classes = len(names)
     else:                           # each has an image: a wild label makes no more of them
-        top = max((int(y.max()) for split in SPLITS if (y := arrays.get(f"{split}_labels"))
-                   is not None and y.size and y.dtype.kind in "iu"), default=0)
+        labels = [arrays[key] for split in SPLITS if (key := f"{split}_labels") in arrays]
+        top = max((int(y.max()) for y in labels if y.size and y.dtype.kind in "iu"), default=0)
         classes = min(top, len(x)) + 1
     if classes < 2:
         raise DataBad(f"{where}: one class alone; two are the least that can be told apart")
@@ -107,28 +101,27 @@ def check_arrays(arrays: dict, row: Row, where: str, whole=SPLITS) -> None:
              for words in split_faults(arrays, row, split, split in whole)]
     if "class_names" in arrays:
         names = arrays["class_names"]
-        words = name_faults(names) or (f"{len(names)} class_names, not {row.num_classes}"
-                                       if len(names) != row.num_classes else "")
-        wrong += [words] * bool(words)
+        fault = names_fault(names)
+        if not fault and len(names) != row.num_classes:
+            fault = f"{len(names)} class_names, not {row.num_classes}"
+        wrong += [fault] if fault else []
     if wrong:
         raise DataBad(f"{where}: {'; '.join(wrong)}")
 
 
-def name_faults(names: np.ndarray) -> str:
+def names_fault(names: np.ndarray) -> str:
     """Why an array can be no list of class names, or ""."""
     if names.dtype.kind != "U" or names.ndim != 1:
         return f"class_names is {names.dtype} {list(names.shape)}, not text [classes]"
-    kept, counts = np.unique(names, return_counts=True)
-    if (counts > 1).any():
-        return f"class_names has {str(kept[counts > 1][0])!r} more than once"
-    return ""
+    twice = [str(name) for name in np.unique(names) if (names == name).sum() > 1]
+    return f"class_names has {twice[0]!r} more than once" if twice else ""
 
 
-def label_faults(key: str, y: np.ndarray) -> str:
-    """Why an array can be no labels at all, or ""."""
+def label_fault(key: str, y: np.ndarray) -> str:
+    """Why an array can be no labels, or ""."""
     if y.dtype.kind not in "iu":
         return f"{key} is {y.dtype}, not integer"
-    if y.ndim > 1 and y.shape[1:] != (1,):
+    if y.shape[1:] not in ((), (1,)):
         return (f"{key} is {list(y.shape)}, several labels an image (multi-label or one-hot); one "
                 "an image is supported: [N] or [N, 1], numbers from 0 on")
     return ""
@@ -141,15 +134,13 @@ def split_faults(arrays: dict, row: Row, split: str, whole: bool):
         yield from (f"no array {key!r}; it holds {', '.join(arrays)}" for key in absent)
         return
     x, y = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-    unfit = label_faults(f"{split}_labels", y)
-    if unfit:
-        yield unfit
-    grey = (row.size, row.size)
-    shapes = [(*grey, row.channels)] + [grey] * (row.channels == 1)
-    if x.dtype != np.uint8 or x.shape[1:] not in shapes:
-        yield (f"{split}_images is {x.dtype} {x.shape}, not uint8 "
-               f"[N, {', '.join(map(str, shapes[0]))}]")
-    if unfit:
+    fault = label_fault(f"{split}_labels", y)
+    if fault:
+        yield fault
+    shape = (row.size, row.size, row.channels)
+    if x.dtype != np.uint8 or shape not in (x.shape[1:], (*x.shape[1:], 1)):
+        yield f"{split}_images is {x.dtype} {x.shape}, not uint8 [N, {', '.join(map(str, shape))}]"
+    if fault:
         return
     y = y.reshape(-1)
     if len(x) != len(y) or not len(x):

@@ -25,11 +25,11 @@ from .arrays import (
     stratified_order,
 )
 from .download import SOURCES, download
-from .own import OWN, canonical, without_place
+from .own import OWN, canonical
 
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker",
-           "Bag", "Ankle boot")
+NAMES = {"cifar10": "airplane automobile bird cat deer dog frog horse ship truck".split(),
+         "fashionmnist": ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt",
+                          "Sneaker", "Bag", "Ankle boot")}
 VAL_SHARE = 0.1                     # of the training file: 45,000/5,000 and 54,000/6,000
 
 DATASETS = {
@@ -85,9 +85,8 @@ def canonical_dataset(name: str, data_dir: str | Path | None = None) -> str:
     if base not in SETS:
         choose("data set", base, [*DATASETS, *(f"{kind}:PATH" for kind in OWN)])
     if base in OWN:
-        return canonical(base, given, Path(data_dir) if data_dir else default_data_dir())
-    defaults = SHAPETEX_OPTIONS if base == "shapetex" else {}
-    options = take_options("data set", base, given, defaults)
+        return canonical(base, given, Path(data_dir or default_data_dir()))
+    options = take_options("data set", base, given, SHAPETEX_OPTIONS if base == "shapetex" else {})
     for key, value in options.items():
         shapetex.check_option(key, value)
     return form(base, options)
@@ -95,7 +94,8 @@ def canonical_dataset(name: str, data_dir: str | Path | None = None) -> str:
 
 def identity(name: str) -> str:
     """A canonical name without the path at which your own files lie."""
-    return without_place(name, *parse(name))
+    base, options = parse(name)
+    return form(base, {key: value for key, value in options.items() if key != "path"})
 
 
 def load_dataset(name: str, data_dir: str | Path | None = None, download: bool = True,
@@ -107,20 +107,19 @@ def load_dataset(name: str, data_dir: str | Path | None = None, download: bool =
     ``sizes`` limits how many ShapeTex images are made a split (they are made on the spot; a prefix
     of fewer is a prefix of more). Raises ``ValueError`` for an unknown name, `DataBad` for a file
     that does not hold what it should, `DataMissing` where none is and none could be downloaded."""
-    folder = Path(data_dir) if data_dir else default_data_dir()
+    folder = Path(data_dir or default_data_dir())
     name = canonical_dataset(name, folder)
     base, options = parse(name)
     if base in OWN:
         return load_own(name, base, options, folder)
-    row = DATASETS[base]
     if base == "shapetex":
         return load_shapetex(name, options, {**SHAPETEX_SIZES, **(sizes or {})})
-    file = folder / f"{base}.npz"
+    row, file = DATASETS[base], folder / f"{base}.npz"
     if file.is_file():
-        arrays = read_npz(file, "`make data` fetches it again where it lies there no more")
-        check_arrays(arrays, row, shown(file))
+        arrays = read_npz(file, "take it away, and `make data` fetches it again")
     else:
         arrays = from_torchvision(base, row, folder, download)
+    check_arrays(arrays, row, shown(file))
     return with_splits(base, row, arrays, base)
 
 
@@ -139,8 +138,9 @@ def load_own(name: str, base: str, options: dict, folder: Path) -> Dataset:
 def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:
     parts = {split: shapetex.make_shapetex(n, split=split, **options)
              for split, n in sizes.items() if n}
-    styles = tuple(f"style {k}" for k in range(10))
-    classes = styles if options.get("label") == "bg" else tuple(shapetex.CLASS_NAMES)
+    classes = shapetex.CLASS_NAMES
+    if options.get("label") == "bg":
+        classes = tuple(f"style {k}" for k in range(10))
     row = DATASETS["shapetex"]
     return Dataset(name, classes, row.mean, row.std,
                    {split: part.images for split, part in parts.items()},
@@ -151,38 +151,34 @@ def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:
 
 def from_torchvision(name: str, row: Row, folder: Path, may_fetch: bool) -> dict[str, np.ndarray]:
     """The arrays in torchvision's files, fetched where they are not there or not whole."""
-    if not row.torchvision:
-        raise DataMissing(missing(name, folder, "no source is known"))
     import torchvision  # here: the import takes a second
-    make = getattr(torchvision.datasets, row.torchvision)
 
-    def read():
-        return {split: make(folder, train=split == "train") for split in ("train", "test")}
+    def read() -> dict[str, np.ndarray]:
+        arrays = {}
+        for split in ("train", "test"):
+            part = getattr(torchvision.datasets, row.torchvision)(folder, train=split == "train")
+            arrays |= {f"{split}_images": np.asarray(part.data, dtype=np.uint8),
+                       f"{split}_labels": np.asarray(part.targets, dtype=np.int64),
+                       "class_names": np.array(part.classes)}
+        return arrays
     try:
-        parts = read()
+        return read()
     except Exception:       # RuntimeError is its word for "not there"; a half file raises any other
-        try:
-            if not may_fetch or name not in SOURCES:
-                raise OSError("download=False" if not may_fetch else "no source is known") from None
-            download(name, folder)
-            parts = read()
-        except (RuntimeError, OSError) as error:
-            raise DataMissing(missing(name, folder, error)) from None
-    arrays = {"class_names": np.array(parts["train"].classes)}
-    for split, part in parts.items():
-        arrays[f"{split}_images"] = np.asarray(part.data, dtype=np.uint8)
-        arrays[f"{split}_labels"] = np.asarray(part.targets, dtype=np.int64)
-    check_arrays(arrays, row, f"torchvision's files of {name}")
-    return arrays
-
-
-def missing(name: str, folder: Path, error) -> str:
-    files = " and ".join(f"{s.file} (SHA-256 {s.sha256})" for s in SOURCES.get(name, ())
-                         if not (folder / s.file).is_file())
-    return (f"no data for {name!r} in {shown(folder)} (ATTNLIB_DATA sets the folder), and fetching "
+        pass
+    try:
+        if not may_fetch or name not in SOURCES:
+            raise OSError("no source is known" if may_fetch else "download=False")
+        download(name, folder)
+        return read()
+    except (RuntimeError, OSError) as error:
+        files = " and ".join(f"{s.file} (SHA-256 {s.sha256})" for s in SOURCES.get(name, ())
+                             if not (folder / s.file).is_file())
+        raise DataMissing(
+            f"no data for {name!r} in {shown(folder)} (ATTNLIB_DATA sets the folder), and fetching "
             f"failed: {' '.join(str(error).split())[:1000]}. With a network `make data` tries "
             f"again. By hand, put there {files or 'its files'}; or {name}.npz (train_images, "
-            "train_labels, test_images, test_labels). ShapeTex needs no file: --dataset shapetex")
+            "train_labels, test_images, test_labels). ShapeTex needs no file: --dataset shapetex"
+        ) from None
 
 
 def with_splits(name: str, row: Row, arrays: dict, where: str) -> Dataset:
@@ -204,7 +200,7 @@ def with_splits(name: str, row: Row, arrays: dict, where: str) -> Dataset:
             raise DataBad(f"{where}: {len(both)} training images are too few to cut a validation "
                           f"split out of them, as {kept} of {row.num_classes} classes would be "
                           "left: more images, or val_images and val_labels, are wanted")
-    classes = arrays.get("class_names", {"cifar10": CIFAR10, "fashionmnist": FASHION}.get(
+    classes = arrays.get("class_names", NAMES.get(
         name, [f"class {k}" for k in range(row.num_classes)]))
     return Dataset(name, tuple(map(str, classes)), row.mean, row.std,
                    {split: images[split][k] for split, k in order.items()},

@@ -1,7 +1,6 @@
 """A folder of pictures: known by its content, split, decoded."""
 import hashlib
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,108 +10,85 @@ from ..files import sha256_of
 from ..names import derive
 from .arrays import SPLITS, DataBad, cut
 from .layout import Found, name_in, readable, survey
-from .pictures import common_levels, extremes, read_picture
+from .pictures import attempts, common_levels, extremes
 
 SHARES = {"test": 0.2, "val": 0.1}      # of the training pictures that there are at that moment
 
 
 def folder_digest(root: Path) -> str:
     """SHA-256 of the pictures' names within the folder, and their bytes."""
-    found = usable(root)
-    digests = checksums(root, found)
-    paths = [*(path for *_, path in found.pictures), *found.tables]
+    found, digests, _ = read_bytes(root)
     lines = sorted(f"{name_in(root, path)}\0{digest}\n"
-                   for path, digest in zip(paths, digests, strict=True))
-    first_copies(root, found, digests)
+                   for path, digest in zip(found.files, digests, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def usable(root: Path) -> Found:
-    """What is found below a folder, or a `DataBad` with all that is wrong with its classes and,
-    too, its pictures: one look finds all."""
-    found = survey(root)
+def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
+    """What is found below a folder, the SHA-256 of each file, and for each picture the index of the
+    first one with the same bytes. `DataBad` names all that is wrong with classes and files, and
+    copies that were put into two splits: what is tested on must not have been seen."""
+    found, digests, wrong = survey(root), [], []
     if found.wrong:
-        torn = [r for r in attempts(root, found, 28, 1) if isinstance(r, str)]
+        torn = named(root, found, attempts(found.paths, 28, 1))
         raise DataBad("\n".join([found.wrong] + [refusal(root, found, torn)] * bool(torn)))
-    return found
-
-
-def refusal(root: Path, found: Found, wrong: list[str]) -> str:
-    return "\n  ".join([f"{root.name}: {len(wrong)} of {len(found.pictures)} pictures cannot be "
-                        "used:", *wrong]) + "\nReplace or remove them and start again."
-
-
-def checksums(root: Path, found: Found) -> list[str]:
-    """SHA-256 of each picture and table."""
-    out, wrong = [], []
-    for path in [*(path for *_, path in found.pictures), *found.tables]:
+    for path in found.files:
         try:
-            out.append(sha256_of(path))
+            digests.append(sha256_of(path))
         except OSError as error:
             wrong.append(f"{name_in(root, path)}: {error.strerror}")
     if wrong:
         raise DataBad(refusal(root, found, wrong))
-    return out
-
-
-def first_copies(root: Path, found: Found, digests: list[str]) -> np.ndarray:
-    """The index of the first picture with the same bytes, for each. `DataBad` where the copies were
-    put into two splits: what is tested on must not have been seen."""
-    _, first, same = np.unique(digests[:len(found.pictures)], return_index=True,
-                               return_inverse=True)
+    _, first, same = np.unique(digests[:len(found.paths)], return_index=True, return_inverse=True)
     first = first[same]
-    pairs = [(path, found.pictures[k][2]) for (split, _, path), k in zip(
-        found.pictures, first, strict=True) if split != found.pictures[k][0]]
-    if pairs:
-        one, other = (name_in(root, path) for path in pairs[0])
-        raise DataBad(f"{root.name}: {len(pairs)} pictures are in two splits, byte for byte, such "
+    seen = np.flatnonzero(found.splits != found.splits[first])
+    if len(seen):
+        one, other = (name_in(root, found.paths[k]) for k in (seen[0], first[seen[0]]))
+        raise DataBad(f"{root.name}: {len(seen)} pictures are in two splits, byte for byte, such "
                       f"as {one} and {other}: remove them from one")
-    return first
+    return found, digests, first
 
 
-def attempts(root: Path, found: Found, size: int, channels: int,
-             levels: dict | None = None) -> Iterator[np.ndarray | str]:
-    """Each picture as an array, or in words why it cannot be one."""
-    def attempt(path):
-        try:
-            return read_picture(path, size, channels, levels)
-        except ValueError as error:
-            return f"{name_in(root, path)}: {readable(str(error))}"
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(attempt, [path for *_, path in found.pictures])
+def named(root: Path, found: Found, results) -> list[str]:
+    """Of the results of `attempts` those that are words, with the pictures' names."""
+    return [f"{name_in(root, path)}: {readable(why)}"
+            for path, why in zip(found.paths, results, strict=True) if isinstance(why, str)]
+
+
+def refusal(root: Path, found: Found, wrong: list[str]) -> str:
+    return "\n  ".join([f"{root.name}: {len(wrong)} of {len(found.paths)} pictures cannot be used:",
+                        *wrong]) + "\nReplace or remove them and start again."
 
 
 def decode(root: Path, size: int, channels: int | None, content: str) -> dict[str, np.ndarray]:
     """Every picture of a folder as arrays in splits, with ``notes`` on what was done to them.
     `DataBad` names all that cannot be used."""
-    found, notes, wrong = usable(root), [], []
-    first = first_copies(root, found, checksums(root, found))
+    (found, _, first), notes = read_bytes(root), []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        deep = [e for e in pool.map(extremes, [path for *_, path in found.pictures]) if e]
+        deep = [levels for levels in pool.map(extremes, found.paths) if levels]
     levels = common_levels(deep)
     for low, high in levels.values():
-        notes.append(f"of {len(deep)} pictures with more than 8 bits, levels {low:g} to {high:g} "
+        notes.append(f"{len(deep)} pictures have more than 8 bits: levels {low:g} to {high:g} "
                      "become 0 to 255")
-    images = np.zeros((len(first), size, size, channels or 3), np.uint8)
-    for k, result in enumerate(attempts(root, found, size, channels or 3, levels)):
+    images, wrong = np.zeros((len(first), size, size, channels or 3), np.uint8), {}
+    for k, result in enumerate(attempts(found.paths, size, channels or 3, levels)):
         if isinstance(result, str):
-            wrong.append(result)
+            wrong[k] = result
         else:
             images[k] = result
         if k % 2000 == 1999:
             print(f"{root.name}: {k + 1:,} of {len(first):,} pictures decoded", flush=True)
     if wrong:
-        raise DataBad(refusal(root, found, wrong))
+        words = named(root, found, (wrong.get(k) for k in range(len(first))))
+        raise DataBad(refusal(root, found, words))
     if channels is None and (images == images[..., :1]).all():
         images = np.ascontiguousarray(images[..., :1])
-    classes, labels = np.unique([name for _, name, _ in found.pictures], return_inverse=True)
-    given = np.array([split for split, *_ in found.pictures])
-    split = cut_missing(given, labels, first, content)
+    classes, labels = np.unique(found.classes, return_inverse=True)
+    split = cut_missing(found.splits, labels, first, content)
     copies = int((first != np.arange(len(first))).sum())
-    if copies and (split != given).any():
+    if copies and (split != found.splits).any():
         notes.append(f"{copies} pictures are copies of others, byte for byte: copies are kept in "
                      "one split")
-    arrays = {"class_names": classes, "notes": np.array(notes)}
+    arrays = {"class_names": classes, "notes": np.array(notes, str)}
     for name in SPLITS:
         arrays |= {f"{name}_images": images[split == name],
                    f"{name}_labels": labels[split == name]}

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from .arrays import SPLITS, DataBad
 from .pictures import endings
 
@@ -37,13 +39,18 @@ class Folder(NamedTuple):
 
 
 class Found(NamedTuple):
-    """``pictures``: (split, class, path), splits and classes in order; ``tables``: the files that
-    name classes; ``notes``: what was guessed and what is not used; ``wrong``: why the classes can
-    be none, "" where they can. Both in words, without the folder's name."""
-    pictures: list[tuple[str, str, Path]]
+    """Pictures in the order of splits and classes, ``tables`` that name classes. In words:
+    ``notes`` on what was guessed or is not used, and in ``wrong`` why this can be no data set."""
+    splits: np.ndarray
+    classes: list[str]
+    paths: list[Path]
     tables: list[Path]
     notes: list[str]
     wrong: str
+
+    @property
+    def files(self) -> list[Path]:
+        return self.paths + self.tables
 
 
 def readable(name: str) -> str:
@@ -89,7 +96,7 @@ def survey(root: Path) -> Found:
         raise DataBad(f"{root.name} is no folder")
     every = scan(root)
     parts = splits_in(root, looked_through(every, split_of))
-    classes, guessed, tables = {}, [], {}
+    classes, guessed, tables = {}, [], []
     for split in filter(parts.get, SPLITS):
         part, table = looked_through(parts[split]), table_in(parts[split])
         refuse_layout(root, part)
@@ -101,15 +108,17 @@ def survey(root: Path) -> Found:
             guessed.append(f"{name_in(root, part.path)} is {split}"
                            + (f", its classes from {table.name}" if table else ""))
         if table:
-            tables[split] = table
-    pictures = [(split, name, path) for split, found in classes.items()
-                for name, paths in found.items() for path in paths]
+            tables.append(table)
+    rows = [(split, name, path) for split, found in classes.items()
+            for name, paths in found.items() for path in paths]
+    splits, names, paths = map(list, zip(*rows, strict=True)) if rows else ([], [], [])
     guessed += [f"{name} is a class, as it holds pictures itself"
                 for name in classes["train"] if split_of(name)]
     notes = [f"taken as it looks: {'; '.join(guessed)}"] * bool(guessed)
-    notes += left_over(root, every, [path for *_, path in pictures])
+    notes += left_over(root, every, paths)
     prefix = len(parts) > 1 or parts["train"].path != root
-    return Found(pictures, list(tables.values()), notes, faults_of(root.name, classes, prefix))
+    wrong = faults_of(root.name, classes, prefix)
+    return Found(np.array(splits), names, paths, tables, notes, wrong)
 
 
 def split_of(name: str) -> str | None:

@@ -125,7 +125,6 @@ def read_own_npz(options: dict, folder: Path) -> dict[str, np.ndarray]:
 
 class Kind(NamedTuple):
     """``digest(path)`` is the content's SHA-256, ``read(options, data folder)`` the arrays."""
-    says: str
     example: str
     options: dict
     digest: Callable
@@ -134,15 +133,7 @@ class Kind(NamedTuple):
 
 
 OWN = {
-    "folder": Kind("pictures in a folder for each class", "photos",
-                   {"content": "", "size": 32, "channels": None}, folder_digest, read_folder,
-                   version=2),
-    "npz": Kind("a file in MedMNIST's layout", "pathmnist.npz", {"content": ""}, npz_digest,
-                read_own_npz),
+    "folder": Kind("photos", {"content": "", "size": 32, "channels": None}, folder_digest,
+                   read_folder, version=2),
+    "npz": Kind("pathmnist.npz", {"content": ""}, npz_digest, read_own_npz),
 }
-
-
-def without_place(name: str, base: str, options: dict) -> str:
-    """What of a name makes two runs the same: all but where the files lie."""
-    return form(base, {k: v for k, v in options.items() if k != "path"}) if base in OWN else name
-

@@ -1,4 +1,7 @@
 """Picture files as the arrays that networks take: any type that Pillow reads, any size."""
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -60,11 +63,17 @@ def read_picture(path: str | Path, size: int, channels: int, levels: dict | None
     return np.array(image).reshape(size, size, channels)
 
 
+def deep_levels(image) -> np.ndarray | None:
+    """Levels that are whole numbers of 16 or 32 bits (mode I…) or floats (mode F), else None."""
+    if image.mode[0] in "IF":
+        return np.nan_to_num(np.asarray(image).astype(np.float64), nan=0, posinf=0, neginf=0)
+
+
 def eight_bits(image, levels: dict | None):
     """A Pillow image in one of the modes that converts to grey or colour without a surprise."""
     from PIL import Image
-    if is_deep(image):                                          # Pillow would clip these at 255
-        x = numbers_in(image)
+    x = deep_levels(image)
+    if x is not None:                                           # Pillow would clip these at 255
         levels = levels or common_levels([(image.mode[0], x.min(), x.max())])
         low, high = levels[image.mode[0]]
         x = (x - low) * (255 / (high - low))
@@ -75,25 +84,15 @@ def eight_bits(image, levels: dict | None):
     return image
 
 
-def is_deep(image) -> bool:
-    """Whether its levels are whole numbers of 16 or 32 bits (mode I…) or floats (mode F)."""
-    return image.mode[0] in "IF"
-
-
-def numbers_in(image) -> np.ndarray:
-    return np.nan_to_num(np.asarray(image).astype(np.float64), nan=0, posinf=0, neginf=0)
-
-
 def extremes(path: Path) -> tuple[str, float, float] | None:
     """(I or F, lowest, highest level) of a picture whose levels are no bytes, None of others."""
     from PIL import Image
     try:
         with Image.open(path, formats=formats()) as image:
-            if is_deep(image):
-                x = numbers_in(image)
-                return image.mode[0], x.min(), x.max()
+            x = deep_levels(image)
     except Exception:                       # `read_picture` says what is wrong with it
-        pass
+        return None
+    return None if x is None else (image.mode[0], x.min(), x.max())
 
 
 def common_levels(found: list[tuple[str, float, float]]) -> dict[str, tuple[float, float]]:
@@ -109,13 +108,19 @@ def common_levels(found: list[tuple[str, float, float]]) -> dict[str, tuple[floa
     return out
 
 
-def read_pictures(paths, size: int, channels: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """(path -> its array, path -> what is wrong) of many files, in their order: every bad file is
-    found in one go."""
-    good, bad = {}, {}
-    for path in map(str, paths):
+def attempts(paths, size: int, channels: int, levels: dict | None = None) -> Iterator:
+    """Of each picture its array, or in words why there is none."""
+    def attempt(path):
         try:
-            good[path] = read_picture(path, size, channels)
+            return read_picture(path, size, channels, levels)
         except ValueError as error:
-            bad[path] = str(error)
-    return good, bad
+            return str(error)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(attempt, paths)
+
+
+def read_pictures(paths, size: int, channels: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """(path -> its array, path -> what is wrong) of many files, in their order."""
+    found = dict(zip(map(str, paths), attempts(paths, size, channels), strict=True))
+    return ({path: x for path, x in found.items() if not isinstance(x, str)},
+            {path: words for path, words in found.items() if isinstance(words, str)})
