@@ -103,7 +103,7 @@ def medmnist(n=(40, 10, 20), size=28, channels=1, classes=3) -> dict:
     return arrays
 
 
-@pytest.mark.parametrize(("size", "channels"), [(28, 1), (64, 3)])
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (64, 3), (128, 1)])
 def test_a_medmnist_file_is_trained_on_at_the_first_attempt(here, size, channels):
     arrays = medmnist(size=size, channels=channels)
     np.savez_compressed(here / "bloodmnist.npz", **arrays)
@@ -126,7 +126,7 @@ def test_what_is_learnt_from_a_folder_can_be_seen(here):
 
 
 @pytest.mark.parametrize(("backbone", "size"), [
-    ("resnet18", 30), ("vgg16", 64), ("alexnet", 30), ("squeezenet", 64), ("cnn3", 30)])
+    ("resnet18", 30), ("vgg16", 64), ("alexnet", 224), ("squeezenet", 64), ("cnn3", 128)])
 def test_other_sizes_go_through_every_network(here, backbone, size):
     tree(here / "photos", {"a": 3, "b": 3})
     run = Run(dataset=f"folder(size={size}):photos", backbone=backbone, width=0.125)
@@ -434,6 +434,18 @@ def test_the_pages_python_trains_and_loads(here, monkeypatch):
     names = {}
     exec(code, names)
     assert names["record"]["status"] == "done" and names["model"].classes == ["a", "b"]
+
+
+def test_the_pages_example_says_what_it_shows(here, capsys):
+    for folder, n in (("train", 12), ("val", 2), ("test", 4)):
+        tree(here / "chest_xray" / "chest_xray" / folder, {"NORMAL": n, "PNEUMONIA": n})
+    tree(here / "chest_xray" / "__MACOSX", {"chest_xray": 1})
+    shown = blocks("console")[0].splitlines()
+    command = shlex.split(shown[0].removeprefix("$ "))
+    assert command[:3] == [".venv/bin/python", "-m", "attnlib"] and main(command[3:]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == shown[1]
+    assert said[1] == re.sub(r"\d+ train.*test", "24 train, 4 val, 8 test", shown[2])
 
 
 def test_a_new_data_set_is_one_row_and_a_file(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ SYNONYMS = {"train": "train", "training": "train", "trn": "train",
             "val": "val", "valid": "val", "validate": "val", "validation": "val", "dev": "val",
             "test": "test", "testing": "test", "tst": "test", "eval": "test", "evaluation": "test"}
 SPLIT_NAME = re.compile(r"(?:seg_)?([a-z]+?)[ _-]?(?:set|data|dataset|images|split)?\d*")
+WANTED = "<class>/<picture>, or train/<class>/<picture>, is wanted in it"
 TOOLS = ("thumbs", "thumbnails", "lost+found", "#recycle", "system volume information")
 PLAIN = ("images", "imgs", "pictures")              # a folder so called is no class
 OF_BOXES = {"annotations", "imagesets", "jpegimages", "segmentationclass"}      # VOC, COCO
@@ -164,23 +165,22 @@ def refuse_layout(root: Path, part: Folder) -> None:
     lower = {name.lower() for name in part.folders}
     if lower & OF_BOXES or {"images", "labels"} <= lower:
         raise DataBad(f"{root.name} has {', '.join(part.folders)}: pictures with boxes or outlines "
-                      f"(detection, segmentation); one class a picture is supported: "
-                      f"{wanted(root.name)}")
-    bare = {name: d for name, d in part.folders.items() if d.folders and not d.pictures}
-    counts = Counter(name for d in bare.values() for name in d.folders)
+                      f"(detection, segmentation); one class a picture is supported: {WANTED}")
+    bare = {name: inner.folders for name, folder in part.folders.items()
+            if not (inner := looked_through(folder)).pictures}
+    counts = Counter(name for folders in bare.values() for name in folders)
     shared = [name for name, n in counts.items() if n > 1]
     if len(shared) > 1 or any(map(split_of, shared)):
         raise DataBad(f"{root.name}: {', '.join(bare)} hold no pictures of their own but the same "
-                      f"folders, {', '.join(shared)}: only one of the two levels can be the class. "
-                      f"Wanted: {wanted(root.name)}")
+                      f"folders, {', '.join(shared)}: only one of the two levels can be the class: "
+                      + WANTED)
 
 
 def faults_of(name: str, classes: dict, prefix: bool) -> str:
     """Why classes are too few, empty, unknown, or too small to cut the other splits out of; or "".
     """
     if len(classes["train"]) < 2:
-        return (f"{name} has {len(classes['train'])} class folders, and two are the least: "
-                f"{wanted(name)}")
+        return f"{name} has {len(classes['train'])} class folders, and two are the least: {WANTED}"
     empty = [f"{split}/{label}" if prefix else label for split, found in classes.items()
              for label, paths in found.items() if not paths]
     strange = [f"{split}/{label}" for split, found in classes.items() for label in found
@@ -196,10 +196,6 @@ def faults_of(name: str, classes: dict, prefix: bool) -> str:
         return ""
     return (f"{name}: every class needs {1 + len(absent)} training pictures at least, as "
             f"{' and '.join(absent)} are cut out of them; too few of {', '.join(few)}")
-
-
-def wanted(name: str) -> str:
-    return f"{name}/<class>/<picture>, or {name}/train/<class>/<picture>"
 
 
 def left_over(root: Path, every: Folder, used: list[Path]) -> list[str]:

@@ -1,9 +1,5 @@
 """Your own pictures as a data set: ``folder:PATH``, a folder for each class, and ``npz:PATH``, a
-file in MedMNIST's layout.
-
-What is missing of test and val is cut out of the training pictures, class by class, always in the
-same way. Pictures become squares of ``size`` pixels; where red, green and blue agree in every one
-there is one channel.
+file in MedMNIST's layout; docs/own-data.md has the rules.
 
 Both are known by their ``content``, a SHA-256: the path is how they are found, no part of what they
 are. So a run keeps its id when its data are moved, and gets another when one picture changes."""
@@ -21,7 +17,7 @@ from ..names import form, take_options
 from ..settings import shown
 from .arrays import SIDES, DataBad, DataMissing, read_npz
 from .folders import decode, folder_digest
-from .layout import survey
+from .layout import readable, survey
 
 
 def canonical(base: str, given: dict, folder: Path) -> str:
@@ -38,7 +34,9 @@ def canonical(base: str, given: dict, folder: Path) -> str:
     if "content" not in options:
         path = places(place, folder)[0]
         options["content"] = content_of(base, path)
-        place = kept(path, place, folder)
+        inside = [root for root in (folder, Path.cwd()) if path.is_relative_to(root)]
+        if inside:                                  # no record is to name a machine's folders
+            place = path.relative_to(inside[0]).as_posix()
     return form(base, options | {"path": place})
 
 
@@ -52,15 +50,6 @@ def places(place: str, folder: Path) -> list[Path]:
         raise DataMissing(f"no data at {place!r}: looked from the working directory and from the "
                           f"data folder {shown(folder)} (ATTNLIB_DATA sets it)")
     return found
-
-
-def kept(path: Path, given: str, folder: Path) -> str:
-    """A path as a run keeps it: relative to the data folder or the working directory where it lies
-    in one, so that no record names a machine's folders; else as it was given."""
-    for base in (folder, Path.cwd()):
-        if path.is_relative_to(base):
-            return path.relative_to(base).as_posix()
-    return given
 
 
 def place_of(base: str, options: dict, folder: Path) -> Path:
@@ -85,7 +74,12 @@ def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
     options = OWN["folder"].options | options
     name = "-".join(str(options[key]) for key in ("content", "size", "channels"))
     store_at = folder / "own" / f"{name}-v{OWN['folder'].version}.npz"
-    arrays = cached(store_at)
+    arrays = None
+    if store_at.is_file():
+        try:
+            arrays = read_npz(store_at)
+        except DataBad as error:
+            set_aside(store_at, str(error))
     if arrays is None:
         root = place_of("folder", options, folder)
         arrays = decode(root, options["size"], options["channels"], options["content"])
@@ -99,17 +93,8 @@ def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
     with contextlib.suppress(DataMissing, DataBad):         # a run needs the folder no more
         notes = survey(places(options["path"], folder)[0]).notes + notes
     for note in notes:
-        print(f"{Path(options['path']).name or 'folder'}: {note}", flush=True)
+        print(f"{readable(Path(options['path']).name) or 'folder'}: {note}", flush=True)
     return arrays
-
-
-def cached(store_at: Path) -> dict[str, np.ndarray] | None:
-    """The arrays in a file of ours; a torn one is set aside."""
-    if store_at.is_file():
-        try:
-            return read_npz(store_at)
-        except DataBad as error:
-            set_aside(store_at, str(error))
 
 
 def npz_digest(path: Path) -> str:
@@ -117,10 +102,6 @@ def npz_digest(path: Path) -> str:
     if not path.is_file():
         raise DataBad(f"{path.name} is no file; for a folder of pictures: folder:{path.name}")
     return sha256_of(path)
-
-
-def read_own_npz(options: dict, folder: Path) -> dict[str, np.ndarray]:
-    return read_npz(place_of("npz", options, folder))
 
 
 class Kind(NamedTuple):
@@ -135,5 +116,6 @@ class Kind(NamedTuple):
 OWN = {
     "folder": Kind("photos", {"content": "", "size": 32, "channels": None}, folder_digest,
                    read_folder, version=2),
-    "npz": Kind("pathmnist.npz", {"content": ""}, npz_digest, read_own_npz),
+    "npz": Kind("pathmnist.npz", {"content": ""}, npz_digest,
+                lambda options, folder: read_npz(place_of("npz", options, folder))),
 }
