@@ -208,7 +208,7 @@ def test_shapetex_is_what_its_maker_makes():
 
 def test_shapetex_labelled_by_its_background():
     data = load_dataset("shapetex(label=bg)", sizes=SMALL)
-    assert np.array_equal(data.labels["test"], data.extras["test"]["background"])
+    assert np.array_equal(data.labels["test"], make_shapetex(30, "test").background)
     assert data.classes[3] == "style 3"
 
 

@@ -159,10 +159,9 @@ def measured(*parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each channel of uint8 images [N, H, W, C], on the 0..1 scale:
     from counts of levels, so exactly and in little memory."""
     counts = np.zeros((parts[0].shape[-1], 256))
-    for images in parts:
-        for some in np.array_split(images, max(1, len(images) // 2000)):
-            for c in range(len(counts)):
-                counts[c] += np.bincount(some[..., c].reshape(-1), minlength=256)
+    for some in (x for part in parts for x in np.array_split(part, max(1, len(part) // 2000))):
+        for c in range(len(counts)):
+            counts[c] += np.bincount(some[..., c].reshape(-1), minlength=256)
     share, level = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
     mean = share @ level
     return mean, np.sqrt(np.maximum(share @ level**2 - mean**2, 0))

@@ -44,7 +44,7 @@ DATASETS = {
 }
 SETS = ChainMap(OWN, DATASETS)          # lists those of DATASETS first
 SHAPETEX_OPTIONS = {k: v for k, v in option_defaults(shapetex.make_shapetex).items()
-                    if k in ("rho", "distractors", "contrast", "clutter", "label")}
+                    if k not in ("split", "intervene")}
 SHAPETEX_SIZES = {"train": 20_000, "val": 5_000, "test": 5_000}
 
 
@@ -136,17 +136,15 @@ def load_own(name: str, base: str, options: dict, folder: Path) -> Dataset:
 
 
 def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:
-    parts = {split: shapetex.make_shapetex(n, split=split, **options)
-             for split, n in sizes.items() if n}
-    classes = shapetex.CLASS_NAMES
+    row, classes = DATASETS["shapetex"], shapetex.CLASS_NAMES
     if options.get("label") == "bg":
         classes = tuple(f"style {k}" for k in range(10))
-    row = DATASETS["shapetex"]
-    return Dataset(name, classes, row.mean, row.std,
-                   {split: part.images for split, part in parts.items()},
-                   {split: part.labels for split, part in parts.items()},
-                   {split: {"mask": part.mask, "distractor_mask": part.distractor_mask,
-                            "background": part.background} for split, part in parts.items()})
+    data = Dataset(name, classes, row.mean, row.std, {}, {})
+    for split, n in ((split, n) for split, n in sizes.items() if n):
+        part = shapetex.make_shapetex(n, split, **options)
+        data.images[split], data.labels[split] = part.images, part.labels
+        data.extras[split] = {"mask": part.mask, "distractor_mask": part.distractor_mask}
+    return data
 
 
 def from_torchvision(name: str, row: Row, folder: Path, may_fetch: bool) -> dict[str, np.ndarray]:

@@ -29,7 +29,7 @@ def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
     copies that were put into two splits: what is tested on must not have been seen."""
     found, digests, wrong = survey(root), [], []
     if found.wrong:
-        torn = named(root, found, attempts(found.paths, 28, 1))
+        torn = [words for _, words in tried(root, found, 28, 1) if words]
         raise DataBad("\n".join([found.wrong] + [refusal(root, found, torn)] * bool(torn)))
     for path in found.files:
         try:
@@ -48,10 +48,12 @@ def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
     return found, digests, first
 
 
-def named(root: Path, found: Found, results) -> list[str]:
-    """Of the results of `attempts` those that are words, with the pictures' names."""
-    return [f"{name_in(root, path)}: {readable(why)}"
-            for path, why in zip(found.paths, results, strict=True) if isinstance(why, str)]
+def tried(root: Path, found: Found, size: int, channels: int, levels: dict | None = None):
+    """Each picture as (array, ""), or (None, why it cannot be one, behind its name)."""
+    results = attempts(found.paths, size, channels, levels)
+    for path, result in zip(found.paths, results, strict=True):
+        bad = isinstance(result, str)
+        yield (None, f"{name_in(root, path)}: {readable(result)}") if bad else (result, "")
 
 
 def refusal(root: Path, found: Found, wrong: list[str]) -> str:
@@ -69,17 +71,16 @@ def decode(root: Path, size: int, channels: int | None, content: str) -> dict[st
     for low, high in levels.values():
         notes.append(f"{len(deep)} pictures have more than 8 bits: levels {low:g} to {high:g} "
                      "become 0 to 255")
-    images, wrong = np.zeros((len(first), size, size, channels or 3), np.uint8), {}
-    for k, result in enumerate(attempts(found.paths, size, channels or 3, levels)):
-        if isinstance(result, str):
-            wrong[k] = result
+    images, wrong = np.zeros((len(first), size, size, channels or 3), np.uint8), []
+    for k, (image, words) in enumerate(tried(root, found, size, channels or 3, levels)):
+        if words:
+            wrong.append(words)
         else:
-            images[k] = result
+            images[k] = image
         if k % 2000 == 1999:
             print(f"{root.name}: {k + 1:,} of {len(first):,} pictures decoded", flush=True)
     if wrong:
-        words = named(root, found, (wrong.get(k) for k in range(len(first))))
-        raise DataBad(refusal(root, found, words))
+        raise DataBad(refusal(root, found, wrong))
     if channels is None and (images == images[..., :1]).all():
         images = np.ascontiguousarray(images[..., :1])
     classes, labels = np.unique(found.classes, return_inverse=True)

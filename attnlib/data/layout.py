@@ -40,18 +40,14 @@ class Folder(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Pictures in the order of splits and classes, ``tables`` that name classes. In words:
-    ``notes`` on what was guessed or is not used, and in ``wrong`` why this can be no data set."""
+    """Pictures in the order of splits and classes, and ``files``: they, and tables of classes. In
+    words: what was guessed or is not used (``notes``), and why this is no data set (``wrong``)."""
     splits: np.ndarray
     classes: list[str]
     paths: list[Path]
-    tables: list[Path]
+    files: list[Path]
     notes: list[str]
     wrong: str
-
-    @property
-    def files(self) -> list[Path]:
-        return self.paths + self.tables
 
 
 def readable(name: str) -> str:
@@ -119,7 +115,7 @@ def survey(root: Path) -> Found:
     notes += left_over(root, every, paths)
     prefix = len(parts) > 1 or parts["train"].path != root
     wrong = faults_of(root.name, classes, prefix)
-    return Found(np.array(splits), names, paths, tables, notes, wrong)
+    return Found(np.array(splits), names, paths, paths + tables, notes, wrong)
 
 
 def split_of(name: str) -> str | None:
