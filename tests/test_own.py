@@ -228,15 +228,6 @@ def test_a_moved_folder_keeps_the_id_and_one_changed_picture_changes_it(here, tm
     assert len(others | {run.id}) == 5
 
 
-def test_the_id_of_an_npz_is_that_of_its_bytes(here, tmp_path):
-    np.savez(here / "a.npz", **medmnist())
-    shutil.copy(here / "a.npz", tmp_path / "b.npz")
-    run = Run(dataset="npz:a.npz")
-    assert Run(dataset=f"npz:{tmp_path / 'b.npz'}").id == run.id
-    np.savez(here / "a.npz", **medmnist())                             # other noise
-    assert Run(dataset="npz:a.npz").id != run.id
-
-
 def test_ids_and_records_hold_no_path_of_the_machine(here, tmp_path):
     """Where the pictures lie below the working directory or the data folder."""
     tree(tmp_path / "data" / "sets" / "photos", {"a": 4, "b": 4})

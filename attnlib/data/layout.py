@@ -1,8 +1,5 @@
 """Which pictures below a folder are of which split and class, as people's folders are: with tools'
-folders in them, doubled by unpacking, split under many names. What is guessed or left is told.
-
-``<class>/…``, or ``train/<class>/…`` and perhaps ``val/<class>/…`` and ``test/<class>/…``; or as in
-Tiny ImageNet, where ``val_annotations.txt`` has the classes of the files in ``val/images``."""
+folders in them, doubled by unpacking, split under many names. What is guessed or left is told."""
 import os
 import re
 import unicodedata
@@ -63,11 +60,9 @@ def name_in(root: Path, path: Path) -> str:
 def scan(path: Path, above: tuple[str, ...] = ()) -> Folder:
     """A folder with all in it but what is hidden or made by tools. Links count, circles end."""
     above, out = (*above, os.path.realpath(path)), Folder(path, [], [], {})
-    for entry in sorted(os.scandir(path), key=lambda e: readable(e.name)):
-        name, inner = entry.name, Path(path, entry.name)
-        if name.startswith("."):
-            continue
-        if not entry.is_dir():
+    for name in sorted((n for n in os.listdir(path) if not n.startswith(".")), key=readable):
+        inner = Path(path, name)
+        if not inner.is_dir():
             kind = out.pictures if inner.suffix.lower() in endings() else out.others
             kind.append(inner)
         elif not (name.startswith(("__", "@", "$")) or name.lower() in TOOLS
@@ -130,18 +125,17 @@ def table_in(folder: Folder) -> Path | None:
 
 def splits_in(root: Path, top: Folder) -> dict[str, Folder]:
     """The folder of each split; a folder without any is its own training part."""
-    named = defaultdict(dict)
+    out = {}
     for name, folder in top.folders.items():
-        if split_of(name) and (folder.folders or table_in(folder)):
-            named[split_of(name)][name] = folder
-    for split, folders in named.items():
-        if len(folders) > 1:
-            raise DataBad(f"{root.name}: {' and '.join(folders)} would both be {split}: put them "
-                          "together, or name one otherwise (train, val or test)")
-    if named and "train" not in named:
-        raise DataBad(f"{root.name} has {' and '.join(named)} but no train")
-    return {split: folder for split, folders in named.items() for folder in folders.values()} or {
-        "train": top}
+        split = split_of(name) if folder.folders or table_in(folder) else None
+        if split in out:
+            raise DataBad(f"{root.name}: {out[split].path.name} and {name} would both be {split}: "
+                          "put them together, or name one otherwise (train, val or test)")
+        if split:
+            out[split] = folder
+    if out and "train" not in out:
+        raise DataBad(f"{root.name} has {' and '.join(out)} but no train")
+    return out or {"train": top}
 
 
 def from_table(root: Path, table: Path, part: Folder) -> dict[str, list[Path]]:

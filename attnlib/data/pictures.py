@@ -27,14 +27,15 @@ def endings() -> frozenset[str]:
     return frozenset(end for end, name in Image.registered_extensions().items() if name in known)
 
 
-def read_picture(path: str | Path, size: int, channels: int, levels: dict | None = None):
+def read_picture(path: str | Path, size: int, channels: int,
+                 levels: dict | None = None) -> np.ndarray:
     """The picture in a file as uint8 [size, size, channels], ``channels`` 3 (colour) or 1 (grey).
 
     It is turned as its camera says (EXIF), laid on white where it is transparent, and the largest
     square in its middle is resized; one that has that size already is left as it is, pixel for
-    pixel. Levels that are no bytes are brought to bytes by the `common_levels` of its set, else by
-    its own; of an animation the first frame is read. ``ValueError`` says what is wrong with the
-    file, without its name."""
+    pixel. More than 8 bits are brought to 8 by the ``levels`` of `common_levels`, else by its own;
+    of an animation the first frame is read. ``ValueError`` says what is wrong with the file,
+    without its name."""
     from PIL import Image, ImageOps
     try:
         with Image.open(path, formats=formats()) as opened:
@@ -55,18 +56,11 @@ def read_picture(path: str | Path, size: int, channels: int, levels: dict | None
     except IsADirectoryError:
         raise ValueError("it is a folder; name the pictures in it") from None
     except Image.UnidentifiedImageError:
-        if not Path(path).stat().st_size:
-            raise ValueError("the file is empty") from None
-        raise ValueError("it is not a picture of a type that Pillow reads") from None
+        words = "it is not a picture of a type that Pillow reads"
+        raise ValueError(words if Path(path).stat().st_size else "the file is empty") from None
     except Exception as error:              # a torn or hostile file makes Pillow raise many kinds
         raise ValueError(f"it cannot be read: {error}") from error
     return np.array(image).reshape(size, size, channels)
-
-
-def deep_levels(image) -> np.ndarray | None:
-    """Levels that are whole numbers of 16 or 32 bits (mode I…) or floats (mode F), else None."""
-    if image.mode[0] in "IF":
-        return np.nan_to_num(np.asarray(image).astype(np.float64), nan=0, posinf=0, neginf=0)
 
 
 def eight_bits(image, levels: dict | None):
@@ -74,8 +68,8 @@ def eight_bits(image, levels: dict | None):
     from PIL import Image
     x = deep_levels(image)
     if x is not None:                                           # Pillow would clip these at 255
-        levels = levels or common_levels([(image.mode[0], x.min(), x.max())])
-        low, high = levels[image.mode[0]]
+        mode = image.mode[0]
+        low, high = levels[mode] if levels else span(mode, x.min(), x.max())
         x = (x - low) * (255 / (high - low))
         return Image.fromarray(x.round().clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
@@ -84,8 +78,35 @@ def eight_bits(image, levels: dict | None):
     return image
 
 
+def deep_levels(image) -> np.ndarray | None:
+    """Levels that are whole numbers of 16 or 32 bits (mode I…) or floats (mode F), else None."""
+    if image.mode[0] in "IF":
+        return np.nan_to_num(np.asarray(image).astype(np.float64), nan=0, posinf=0, neginf=0)
+
+
+def span(mode: str, low: float, top: float) -> tuple[float, float]:
+    """The levels that become 0 and 255: from 0, or the lowest below it, to the largest number of as
+    many bits as the highest needs, 8 at least; or to 1 where floats stay below."""
+    high = 2.0 ** max(8, int(top).bit_length()) - 1
+    return min(0.0, low), 1.0 if mode == "F" and top <= 1 else high
+
+
+def common_levels(paths) -> tuple[dict[str, tuple[float, float]], list[str]]:
+    """The `span` of all pictures of mode I and of mode F, that the same level be the same grey in
+    the whole set; and in words how many there are. {} where all have 8 bits."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        deep = list(filter(None, pool.map(extremes, paths)))
+    out, notes = {}, []
+    for mode in sorted({mode for mode, *_ in deep}):
+        lows, tops = zip(*(ends for kind, *ends in deep if kind == mode), strict=True)
+        low, high = out[mode] = span(mode, min(lows), max(tops))
+        notes.append(f"{len(lows)} pictures have more than 8 bits: levels {low:g} to {high:g} "
+                     "become 0 to 255")
+    return out, notes
+
+
 def extremes(path: Path) -> tuple[str, float, float] | None:
-    """(I or F, lowest, highest level) of a picture whose levels are no bytes, None of others."""
+    """(I or F, lowest, highest level) of a picture of more than 8 bits, None of others."""
     from PIL import Image
     try:
         with Image.open(path, formats=formats()) as image:
@@ -95,32 +116,19 @@ def extremes(path: Path) -> tuple[str, float, float] | None:
     return None if x is None else (image.mode[0], x.min(), x.max())
 
 
-def common_levels(found: list[tuple[str, float, float]]) -> dict[str, tuple[float, float]]:
-    """The levels that become 0 and 255, for all pictures of mode I and of mode F: from 0, or the
-    lowest below it, to the largest number of as many bits as the highest needs, 8 at least, or to 1
-    where floats stay below. One scale for a set: the same level is the same grey in all of it."""
-    out = {}
-    for mode in sorted({mode for mode, *_ in found}):
-        low = min(0.0, *(low for kind, low, _ in found if kind == mode))
-        top = max(top for kind, _, top in found if kind == mode)
-        bits = max(8, int(top).bit_length())
-        out[mode] = low, 1.0 if mode == "F" and top <= 1 else 2.0**bits - 1
-    return out
-
-
-def attempts(paths, size: int, channels: int, levels: dict | None = None) -> Iterator:
-    """Of each picture its array, or in words why there is none."""
+def attempts(paths, size: int, channels: int, levels: dict | None = None) -> Iterator[tuple]:
+    """(path, array, "") of each picture, or (path, None, why there is no array)."""
     def attempt(path):
         try:
-            return read_picture(path, size, channels, levels)
+            return path, read_picture(path, size, channels, levels), ""
         except ValueError as error:
-            return str(error)
+            return path, None, str(error)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(attempt, paths)
 
 
 def read_pictures(paths, size: int, channels: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """(path -> its array, path -> what is wrong) of many files, in their order."""
-    found = dict(zip(map(str, paths), attempts(paths, size, channels), strict=True))
-    return ({path: x for path, x in found.items() if not isinstance(x, str)},
-            {path: words for path, words in found.items() if isinstance(words, str)})
+    found = list(attempts(map(str, paths), size, channels))
+    return ({path: x for path, x, why in found if not why},
+            {path: why for path, _, why in found if why})
