@@ -12,18 +12,8 @@ import numpy as np
 from ..names import choose, derive, form, option_defaults, parse, take_options
 from ..settings import data_dir as default_data_dir
 from ..settings import shown
-from . import shapetex
-from .arrays import (
-    SPLITS,
-    DataBad,
-    DataMissing,
-    Row,
-    check_arrays,
-    described,
-    measured,
-    read_npz,
-    stratified_order,
-)
+from . import arrays, shapetex
+from .arrays import SPLITS, DataBad, DataMissing, Row
 from .download import SOURCES, download
 from .own import OWN, canonical
 
@@ -116,21 +106,21 @@ def load_dataset(name: str, data_dir: str | Path | None = None, download: bool =
         return load_shapetex(name, options, {**SHAPETEX_SIZES, **(sizes or {})})
     row, file = DATASETS[base], folder / f"{base}.npz"
     if file.is_file():
-        arrays = read_npz(file, "take it away, and `make data` fetches it again")
+        raw = arrays.read_npz(file, "take it away, and `make data` fetches it again")
     else:
-        arrays = from_torchvision(base, row, folder, download)
-    check_arrays(arrays, row, shown(file))
-    return with_splits(base, row, arrays, base)
+        raw = from_torchvision(base, row, folder, download)
+    arrays.check_arrays(raw, row, shown(file))
+    return with_splits(base, row, raw, base)
 
 
 def load_own(name: str, base: str, options: dict, folder: Path) -> Dataset:
     """Your own files. They are split by their content alone, so that resizing moves no picture
     from one split to another; normalised by what their training part is."""
-    arrays = OWN[base].read(options, folder)
-    row = described(arrays, options["path"])
-    check_arrays(arrays, row, options["path"], whole=("train",))
-    data = with_splits(options["content"], row, arrays, options["path"])
-    mean, std = measured(data.images["train"])
+    raw = OWN[base].read(options, folder)
+    row = arrays.described(raw, options["path"])
+    arrays.check_arrays(raw, row, options["path"], whole=("train",))
+    data = with_splits(options["content"], row, raw, options["path"])
+    mean, std = arrays.measured(data.images["train"])
     return replace(data, name=name, mean=tuple(mean.round(6).tolist()),
                    std=tuple(std.clip(1 / 255).round(6).tolist()))
 
@@ -151,14 +141,14 @@ def from_torchvision(name: str, row: Row, folder: Path, may_fetch: bool) -> dict
     """The arrays in torchvision's files, fetched where they are not there or not whole."""
     import torchvision  # here: the import takes a second
 
-    def read() -> dict[str, np.ndarray]:
-        arrays = {}
+    def read():
+        raw = {}
         for split in ("train", "test"):
             part = getattr(torchvision.datasets, row.torchvision)(folder, train=split == "train")
-            arrays |= {f"{split}_images": np.asarray(part.data, dtype=np.uint8),
-                       f"{split}_labels": np.asarray(part.targets, dtype=np.int64),
-                       "class_names": np.array(part.classes)}
-        return arrays
+            raw |= {f"{split}_images": np.asarray(part.data, dtype=np.uint8),
+                    f"{split}_labels": np.asarray(part.targets, dtype=np.int64),
+                    "class_names": np.array(part.classes)}
+        return raw
     try:
         return read()
     except Exception:       # RuntimeError is its word for "not there"; a half file raises any other
@@ -179,16 +169,17 @@ def from_torchvision(name: str, row: Row, folder: Path, may_fetch: bool) -> dict
         ) from None
 
 
-def with_splits(name: str, row: Row, arrays: dict, where: str) -> Dataset:
+def with_splits(name: str, row: Row, raw: dict, where: str) -> Dataset:
     """Train and validation parts of the training file, unless the file brings a validation split;
     each in its stratified order, which depends on the data set's name alone."""
     images, labels, order = {}, {}, {}
     for split in SPLITS:
-        if f"{split}_images" in arrays:
-            x, y = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        if f"{split}_images" in raw:
+            x, y = raw[f"{split}_images"], raw[f"{split}_labels"]
             images[split] = x if x.ndim == 4 else x[..., None]
             labels[split] = y.reshape(-1).astype(np.int64)
-            order[split] = stratified_order(labels[split], derive("split", name, split))
+            seed = derive("split", name, split)
+            order[split] = arrays.stratified_order(labels[split], seed)
     if "val" not in images:
         images["val"], labels["val"], both = images["train"], labels["train"], order["train"]
         cut = len(both) - max(1, round(VAL_SHARE * len(both)))
@@ -198,8 +189,8 @@ def with_splits(name: str, row: Row, arrays: dict, where: str) -> Dataset:
             raise DataBad(f"{where}: {len(both)} training images are too few to cut a validation "
                           f"split out of them, as {kept} of {row.num_classes} classes would be "
                           "left: more images, or val_images and val_labels, are wanted")
-    classes = arrays.get("class_names", NAMES.get(
-        name, [f"class {k}" for k in range(row.num_classes)]))
+    numbered = [f"class {k}" for k in range(row.num_classes)]
+    classes = raw.get("class_names", NAMES.get(name, numbered))
     return Dataset(name, tuple(map(str, classes)), row.mean, row.std,
                    {split: images[split][k] for split, k in order.items()},
                    {split: labels[split][k] for split, k in order.items()})

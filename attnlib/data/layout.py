@@ -82,7 +82,7 @@ def looked_through(folder: Folder, stop: Callable = lambda name: False) -> Folde
     return folder
 
 
-def survey(root: Path) -> Found:
+def find_pictures(root: Path) -> Found:
     """What is found below a folder. ``DataBad`` where it is of no layout that is known here."""
     if not root.is_dir():
         raise DataBad(f"{root.name} is no folder")

@@ -17,7 +17,7 @@ from ..files import Unwritable, set_aside, sha256_of, write_atomic
 from ..names import derive, form, take_options
 from ..settings import shown
 from .arrays import SIDES, SPLITS, DataBad, DataMissing, cut, read_npz
-from .layout import Found, name_in, readable, survey
+from .layout import Found, find_pictures, name_in, readable
 from .pictures import attempts, common_levels
 
 SHARES = {"test": 0.2, "val": 0.1}      # of the training pictures that there are at that moment
@@ -69,21 +69,11 @@ def content_of(base: str, path: Path) -> str:
     return "x" + OWN[base].digest(path)[:12]
 
 
-# --- npz ---
-
-
 def npz_digest(path: Path) -> str:
     """SHA-256 of the file's bytes."""
     if not path.is_file():
         raise DataBad(f"{path.name} is no file; for a folder of pictures: folder:{path.name}")
     return sha256_of(path)
-
-
-def read_own_npz(options: dict, folder: Path) -> dict[str, np.ndarray]:
-    return read_npz(place_of("npz", options, folder))
-
-
-# --- A folder of pictures ---
 
 
 def folder_digest(root: Path) -> str:
@@ -98,15 +88,15 @@ def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
     """What is found below a folder, the SHA-256 of each file, and for each picture the index of the
     first one with the same bytes. `DataBad` names all that is wrong with classes and files, and
     copies that were put into two splits: what is tested on must not have been seen."""
-    found, digests, wrong = survey(root), [], []
+    found, digests, wrong = find_pictures(root), [], []
     if found.wrong:
-        torn = [reason(root, path, why) for path, _, why in attempts(found.paths, 28, 1) if why]
+        torn = [said_of(root, path, why) for path, _, why in attempts(found.paths, 28, 1) if why]
         raise DataBad("\n".join([found.wrong] + [refusal(root, found, torn)] * bool(torn)))
     for path in found.files:
         try:
             digests.append(sha256_of(path))
         except OSError as error:
-            wrong.append(reason(root, path, error.strerror))
+            wrong.append(said_of(root, path, error.strerror))
     if wrong:
         raise DataBad(refusal(root, found, wrong))
     _, first, same = np.unique(digests[:len(found.paths)], return_index=True, return_inverse=True)
@@ -119,7 +109,7 @@ def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
     return found, digests, first
 
 
-def reason(root: Path, path: Path, why: str) -> str:
+def said_of(root: Path, path: Path, why: str) -> str:
     return f"{name_in(root, path)}: {readable(why)}"
 
 
@@ -150,7 +140,7 @@ def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
             print(f"the decoded pictures are not kept: {error}", flush=True)
     notes = arrays.pop("notes").tolist()
     with contextlib.suppress(DataMissing, DataBad):         # a run needs the folder no more
-        notes = survey(places(options["path"], folder)[0]).notes + notes
+        notes = find_pictures(places(options["path"], folder)[0]).notes + notes
     for note in notes:
         print(f"{readable(Path(options['path']).name) or 'folder'}: {note}", flush=True)
     return arrays
@@ -164,7 +154,7 @@ def decode(root: Path, size: int, channels: int | None, content: str) -> dict[st
     images, wrong = np.zeros((len(first), size, size, channels or 3), np.uint8), []
     for k, (path, image, why) in enumerate(attempts(found.paths, size, channels or 3, levels)):
         if why:
-            wrong.append(reason(root, path, why))
+            wrong.append(said_of(root, path, why))
         else:
             images[k] = image
         if k % 2000 == 1999:
@@ -202,5 +192,6 @@ class Kind(NamedTuple):
 OWN = {
     "folder": Kind("photos", {"content": "", "size": 32, "channels": None}, folder_digest,
                    read_folder, version=2),
-    "npz": Kind("pathmnist.npz", {"content": ""}, npz_digest, read_own_npz),
+    "npz": Kind("pathmnist.npz", {"content": ""}, npz_digest,
+                lambda options, folder: read_npz(place_of("npz", options, folder))),
 }
