@@ -198,15 +198,6 @@ def test_what_moves_in_is_the_fill():
         assert levels == {(0.0, 0.0, 0.0), (120.0, 110.0, 100.0)}, name
 
 
-def test_each_image_has_its_own_operation():
-    x = images(len(OPERATIONS))
-    strength = torch.full((len(x),), 0.3)
-    mixed = operate(x, torch.arange(len(x)), strength, FILL)
-    for k in range(len(x)):
-        assert torch.equal(mixed[k:k + 1],
-                           operate(x[k:k + 1], torch.tensor([k]), strength[:1], FILL))
-
-
 def test_randaugment_is_two_operations_drawn_alike():
     n = 4200
     x = torch.arange(256.0).repeat(4).reshape(1, 1, SIDE, SIDE).expand(n, 1, SIDE, SIDE)
@@ -262,8 +253,3 @@ def test_evaluation_is_not_augmented():
     one = next(loader(augment=AMOUNT | {"cutout": 4}).ordered(40))
     other = next(loader().ordered(40))
     assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
-
-
-def test_an_unknown_augmentation_lists_the_known_ones():
-    with pytest.raises(ValueError, match="cutmix"):
-        loader(augment={"augmix": 1})

@@ -69,17 +69,6 @@ def test_no_augmentation_gives_the_images_themselves():
         assert np.array_equal(pixels(x), IMAGES[y])
 
 
-def test_flip_alone_and_crop_alone():
-    flips, crops = cuts(loader(flip=True), 0), cuts(loader(crop=CROP), 0)
-    assert {cut[:2] for cut in flips.values()} == {(CROP, CROP)}
-    assert {cut[2] for cut in flips.values()} == {True, False}
-    assert {cut[2] for cut in crops.values()} == {False} and len(set(crops.values())) > 10
-
-
-def test_an_epoch_shows_every_image_once():
-    assert sorted(order(loader(), 0)) == INDEX.tolist()
-
-
 def test_order_depends_on_seed_and_epoch_and_on_nothing_else():
     first = order(loader(seed=1), 5)
     torch.manual_seed(99)

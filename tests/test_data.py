@@ -45,14 +45,6 @@ def test_every_prefix_of_a_stratified_order_is_balanced():
         assert (abs(counts - n * np.bincount(labels) / 200) <= 2.5).all(), n
 
 
-def test_a_stratified_order_shuffles_within_classes_and_follows_its_seed():
-    labels = np.repeat(np.arange(2), 50)
-    one = stratified_order(labels, 1)
-    assert np.array_equal(one, stratified_order(labels, 1))
-    assert not np.array_equal(one, stratified_order(labels, 2))
-    assert not np.array_equal(np.sort(one[labels[one] == 0]), one[labels[one] == 0])
-
-
 def test_validation_is_a_tenth_of_the_training_file(tmp_path):
     data = load(tmp_path, good())
     assert {s: len(data.labels[s]) for s in SPLITS} == {"train": 180, "val": 20, "test": 100}
@@ -84,11 +76,6 @@ def test_more_images_than_there_are_is_refused(tmp_path, n):
         load(tmp_path, good()).split("test", n)
 
 
-def test_an_unknown_split_lists_the_splits(tmp_path):
-    with pytest.raises(ValueError, match="dev.*train, val, test"):
-        load_dataset("shapetex", sizes=SMALL).split("dev")
-
-
 # --- MedMNIST's layout ---
 
 
@@ -100,14 +87,6 @@ def test_labels_of_one_column_and_a_brought_validation_split(tmp_path):
                                                          "test": (100,)}
     assert data.labels["train"].dtype == np.int64
     assert (numbers(data, "val") % 2 == 0).all()
-
-
-def test_images_and_constants_have_four_axes_and_the_right_channels(tmp_path):
-    grey = load(tmp_path, good())
-    colour = load(tmp_path, good(32, 3), "cifar10")
-    assert grey.images["train"].shape == (180, 28, 28, 1) and len(grey.mean) == 1
-    assert colour.images["train"].shape == (180, 32, 32, 3) and len(colour.mean) == 3
-    assert grey.classes[0] == "T-shirt/top" and colour.classes[0] == "airplane"
 
 
 def test_class_names_of_the_file_are_used(tmp_path):
@@ -122,7 +101,7 @@ BAD = [                             # more of them are in tests/faults
     ("train_images", None, r"no array 'train_images'"),
     ("test_images", lambda x: x[..., None].repeat(3, -1), r"test_images is uint8.*28, 28, 1\]"),
     ("test_labels", lambda y: y[:0], r"100 test_images, 0 test_labels"),
-    ("test_labels", lambda y: np.eye(10, dtype=np.uint8)[y], r"100 test_images, 1000 test_labels"),
+    ("test_labels", lambda y: np.eye(10, dtype=np.uint8)[y], r"\[100, 10\], several"),
     ("val_images", lambda _: np.zeros((10, 28, 28), np.uint8), r"no array 'val_labels'"),
     ("class_names", lambda _: np.array(["a", "b"]), r"2 class_names, not 10"),
 ]
@@ -146,14 +125,8 @@ def test_a_torn_file_is_refused_by_name(tmp_path, tear):
     file = tmp_path / "fashionmnist.npz"
     np.savez(file, **good())
     file.write_bytes(tear(file.read_bytes()))
-    with pytest.raises(ValueError, match="fashionmnist.npz is not a readable npz.*fetch it again"):
+    with pytest.raises(ValueError, match="fashionmnist.npz is .*`make data` fetches it again"):
         load_dataset("fashionmnist", tmp_path, download=False)
-
-
-def test_nothing_pickled_is_read(tmp_path):
-    arrays = good() | {"class_names": np.array([object()] * 10)}
-    with pytest.raises(ValueError, match="not a readable npz"):
-        load(tmp_path, arrays)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashionmnist"])
@@ -208,7 +181,7 @@ def test_shapetex_is_what_its_maker_makes():
 
 def test_shapetex_labelled_by_its_background():
     data = load_dataset("shapetex(label=bg)", sizes=SMALL)
-    assert np.array_equal(data.labels["test"], data.extras["test"]["background"])
+    assert np.array_equal(data.labels["test"], make_shapetex(30, "test").background)
     assert data.classes[3] == "style 3"
 
 

@@ -1,10 +1,9 @@
 """Batched augmentation on the device: each image gets its own, in a few operations a batch.
 
-Between the crop and the normalisation images are float32 [B, C, H, W] with levels 0..255. ``fill``
-[C, 1, 1] is the training set's mean colour (as in the crop's padding), which normalises to 0. All
-chance comes in as ``u``, uniform numbers in 0..1, one row an image: the functions are pure, an
-image is treated alike in any batch (but for the partner it is mixed with: the one before it in the
-shuffled batch), and nothing waits for the device. ``y`` [B, classes] are the labels' weights."""
+Images ``x`` are float32 [B, C, H, W] with levels 0..255, ``y`` [B, classes] the labels' weights,
+``fill`` [C, 1, 1] the mean colour. All chance comes in as ``u``, uniform in 0..1, one row an image:
+the functions are pure, an image is treated alike in any batch (but for the partner it is mixed
+with, the one before it in the shuffled batch), and nothing waits for the device."""
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,9 +20,6 @@ def crop_flip(images, chosen, offset, mirror, size: int) -> torch.Tensor:
     across = torch.where(mirror[chosen, None], ahead.flip(0), ahead)
     columns = across + offset[1, chosen, None]                                  # [B, W]
     return images[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
-
-
-# --- Rectangles ---
 
 
 def box(x, top, left, height, width) -> torch.Tensor:
@@ -49,9 +45,8 @@ def cutout(x, y, u, side: int, fill):
 def erasing(x, y, u, share: float, fill):
     """In a ``share`` of images a rectangle of 2 to 40 % of the area is filled (Zhong et al. 2020).
 
-    The aspect, 0.3 to 1/0.3, is log-uniform as in torchvision, so that tall is as likely as wide; a
-    side longer than the image's is cut where the paper draws again; the mean colour (their RE-M)
-    stands in for random levels."""
+    As in torchvision the aspect, 0.3 to 1/0.3, is log-uniform: tall is as likely as wide. A side
+    longer than the image's is cut where the paper draws again; filled with the mean (RE-M)."""
     high, wide = x.shape[2:]
     area, aspect = high * wide * (0.02 + 0.38 * u[:, 1]), 0.3 ** (1 - 2 * u[:, 2])
     height = (area * aspect).sqrt().round().clamp(1, high)
@@ -61,30 +56,23 @@ def erasing(x, y, u, share: float, fill):
     return torch.where(erased, fill, x), y
 
 
-# --- Mixing two images and their labels ---
-
-
 def mixup(x, y, u, share: float, fill):
-    """λ x + (1-λ) partner for images and labels, λ ~ U(0, 1) = Beta(1, 1), the paper's on CIFAR, in
-    a ``share`` of images (Zhang et al. 2018). One λ an image where the paper has one a batch."""
+    """λ x + (1-λ) partner for images and labels of a ``share`` of images, λ ~ U(0, 1), the paper's
+    on CIFAR (Zhang et al. 2018). One λ an image where the paper has one a batch."""
     other = torch.where(u[:, 0] < share, u[:, 1], 0.0)
     return (torch.lerp(x, x.roll(1, 0), other[:, None, None, None]),
             torch.lerp(y, y.roll(1, 0), other[:, None]))
 
 
 def cutmix(x, y, u, share: float, fill):
-    """A rectangle of the partner, of area 1-λ and the image's shape, λ ~ U(0, 1), about any pixel,
-    in a ``share`` of images; the labels weigh as the pixels do (Yun et al. 2019, their CIFAR
-    values). One rectangle an image where the paper has one a batch."""
-    high, wide = x.shape[2:]
-    root = u[:, 1].sqrt()
-    pasted = box_about(x, u[:, 2:], (high * root).floor(), (wide * root).floor())
-    pasted = pasted & (u[:, 0] < share)[:, None, None, None]
+    """A rectangle of the partner, of area 1-λ, λ ~ U(0, 1), about any pixel, in a ``share`` of
+    images; the labels weigh as the pixels do (Yun et al. 2019, their values on CIFAR). One
+    rectangle an image where the paper has one a batch."""
+    high, wide = ((side * u[:, 1].sqrt()).floor() for side in x.shape[2:])
+    pasted = box_about(x, u[:, 2:], high, wide) & (u[:, 0] < share)[:, None, None, None]
     other = pasted.float().mean((1, 2, 3))
     return torch.where(pasted, x.roll(1, 0), x), torch.lerp(y, y.roll(1, 0), other[:, None])
 
-
-# --- RandAugment ---
 
 OPERATIONS = ("identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate",
               "brightness", "color", "contrast", "sharpness", "posterize", "solarize",
@@ -96,12 +84,10 @@ BLEND, BITS = 0.9, 4                # factors 0.1 to 1.9; bits dropped. All five
 
 
 def randaugment(x, y, u, magnitude: int, fill):
-    """Two of 14 operations an image, each of the same ``magnitude`` (Cubuk et al. 2020).
-
-    Operations and strengths are torchvision's, whose tests ours are held to. Differences from it:
-    what moves in from outside is the mean colour, solarising starts at 256 and not at 255 (so that
-    magnitude 0 changes nothing). From the paper: the sampling is nearest, and crop and mirror come
-    before."""
+    """Two of 14 operations an image, each of the same ``magnitude`` (Cubuk et al. 2020), as
+    torchvision has them. Differences from it: what moves in is the mean colour, solarising starts
+    at 256 and not at 255 (magnitude 0 changes nothing); from the paper: nearest sampling, and crop
+    and mirror come before."""
     for step in range(AN_IMAGE):
         operation = (u[:, 2 * step] * len(OPERATIONS)).long()
         sign = torch.where(u[:, 2 * step + 1] < 0.5, -1.0, 1.0)
@@ -184,12 +170,9 @@ def moved(x, picked: dict, strength, fill) -> torch.Tensor:
     return F.grid_sample(x - fill, grid, "nearest", "zeros", align_corners=False) + fill
 
 
-# --- The table ---
-
-
 class Augmentation(NamedTuple):
-    """``apply(x, y, u, amount, fill) -> (x, y)``, with ``draws`` uniform numbers an image. The
-    ``amount`` is the recipe's value of that name."""
+    """``apply(x, y, u, amount, fill) -> (x, y)``, with ``draws`` uniform numbers an image and the
+    recipe's ``amount`` of that name."""
     draws: int
     apply: Callable
     mixes: bool = False             # labels too

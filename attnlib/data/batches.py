@@ -1,5 +1,4 @@
-"""The loader: a split lives on the device as uint8; batches are cut, shuffled and augmented there.
-"""
+"""The loader: a split lives on the device as uint8; there batches are cut, mixed and augmented."""
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -64,42 +63,34 @@ class Batches:
         rng = torch.Generator().manual_seed(derive("epoch", self.seed, epoch))
         order = torch.randperm(n, generator=rng).to(self.device)
         offset = torch.randint(2 * self.crop + 1, (2, n), generator=rng).to(self.device)
-        mirror = torch.randint(2, (n,), generator=rng).bool().to(self.device) & self.flip
-        if self.alternate:
-            mirror = self.mirrored_first() ^ bool(epoch % 2)
-        return {"order": order, "offset": offset, "mirror": mirror,
-                **{name: self.chances(name, epoch) for name in self.augment}}
+        mirror = torch.randint(2, (n,), generator=rng).bool() & self.flip
+        if self.alternate:                      # half of the images in epochs 0, 2, 4 …, by chance
+            once = torch.Generator().manual_seed(derive("mirror", self.seed))
+            mirror = torch.randint(2, (n,), generator=once).bool() ^ bool(epoch % 2)
+        plan = {"order": order, "offset": offset, "mirror": mirror.to(self.device)}
+        for name in self.augment:
+            rng = torch.Generator().manual_seed(derive(name, self.seed, epoch))
+            u = torch.rand(n, AUGMENTATIONS[name].draws, generator=rng)
+            plan[name] = u.to(self.device)
+        return plan
 
     def cut(self, chosen, plan: dict, side: int | None = None):
         """The batch of the ``chosen`` images [B] under an epoch's `plan`."""
         x = crop_flip(self.images, chosen, plan["offset"], plan["mirror"], self.size)
         y = self.labels[chosen]
         if self.augment:
-            x, y = self.augmented(x, y, {name: plan[name][chosen] for name in self.augment})
+            x = x.permute(0, 3, 1, 2).float()
+            y = y if self.weights is None else self.weights[y]
+            for name, amount in self.augment.items():
+                x, y = AUGMENTATIONS[name].apply(x, y, plan[name][chosen], amount, self.fill)
+            x = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
         x = self.normalise(x)
         return (x if side in (None, self.size) else shrunk(x, side)), y
 
-    def mirrored_first(self) -> torch.Tensor:
-        """Which images [N] are mirrored in epochs 0, 2, 4 …: half of them, by chance."""
-        rng = torch.Generator().manual_seed(derive("mirror", self.seed))
-        return torch.randint(2, (len(self.labels),), generator=rng).bool().to(self.device)
-
-    def chances(self, name: str, epoch: int) -> torch.Tensor:
-        """The uniform numbers [N, draws] of one augmentation in one epoch."""
-        rng = torch.Generator().manual_seed(derive(name, self.seed, epoch))
-        n = len(self.labels), AUGMENTATIONS[name].draws
-        return torch.rand(n, generator=rng).to(self.device)
-
-    def augmented(self, x, y, chances: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """Levels 0..255 [B, H, W, C] as they came, and labels, which mixing turns to weights."""
-        x = x.permute(0, 3, 1, 2).float()
-        y = y if self.weights is None else self.weights[y]
-        for name, u in chances.items():
-            x, y = AUGMENTATIONS[name].apply(x, y, u, self.augment[name], self.fill)
-        return x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1), y
-
-    def ordered(self, batch_size: int = 500):
-        """All images as they are, in their order: for evaluation."""
+    def ordered(self, batch_size: int | None = None):
+        """All images as they are, in their order: for evaluation. 500 at once, or as many as give
+        no more pixels than 500 of 64 × 64."""
+        batch_size = batch_size or min(500, max(1, 500 * 64**2 // self.size**2))
         inner = slice(self.crop, self.crop + self.size)
         for x, y in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True):
             yield self.normalise(x[:, inner, inner]), y

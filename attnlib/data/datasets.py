@@ -12,25 +12,15 @@ import numpy as np
 from ..names import choose, derive, form, option_defaults, parse, take_options
 from ..settings import data_dir as default_data_dir
 from ..settings import shown
-from . import shapetex
-from .arrays import (
-    SPLITS,
-    DataMissing,
-    Row,
-    check_arrays,
-    described,
-    measured,
-    read_npz,
-    stratified_order,
-)
+from . import arrays, shapetex
+from .arrays import SPLITS, DataBad, DataMissing, Row
 from .download import SOURCES, download
-from .own import OWN, canonical, without_place
+from .own import OWN, canonical
 
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker",
-           "Bag", "Ankle boot")
+NAMES = {"cifar10": "airplane automobile bird cat deer dog frog horse ship truck".split(),
+         "fashionmnist": ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt",
+                          "Sneaker", "Bag", "Ankle boot")}
 VAL_SHARE = 0.1                     # of the training file: 45,000/5,000 and 54,000/6,000
-
 
 DATASETS = {
     "shapetex": Row("synthetic: one textured shape, distractors, clutter, and its mask", 32, 3, 10,
@@ -44,7 +34,7 @@ DATASETS = {
 }
 SETS = ChainMap(OWN, DATASETS)          # lists those of DATASETS first
 SHAPETEX_OPTIONS = {k: v for k, v in option_defaults(shapetex.make_shapetex).items()
-                    if k in ("rho", "distractors", "contrast", "clutter", "label")}
+                    if k not in ("split", "intervene")}
 SHAPETEX_SIZES = {"train": 20_000, "val": 5_000, "test": 5_000}
 
 
@@ -85,9 +75,8 @@ def canonical_dataset(name: str, data_dir: str | Path | None = None) -> str:
     if base not in SETS:
         choose("data set", base, [*DATASETS, *(f"{kind}:PATH" for kind in OWN)])
     if base in OWN:
-        return canonical(base, given, Path(data_dir) if data_dir else default_data_dir())
-    defaults = SHAPETEX_OPTIONS if base == "shapetex" else {}
-    options = take_options("data set", base, given, defaults)
+        return canonical(base, given, Path(data_dir or default_data_dir()))
+    options = take_options("data set", base, given, SHAPETEX_OPTIONS if base == "shapetex" else {})
     for key, value in options.items():
         shapetex.check_option(key, value)
     return form(base, options)
@@ -95,7 +84,8 @@ def canonical_dataset(name: str, data_dir: str | Path | None = None) -> str:
 
 def identity(name: str) -> str:
     """A canonical name without the path at which your own files lie."""
-    return without_place(name, *parse(name))
+    base, options = parse(name)
+    return form(base, {key: value for key, value in options.items() if key != "path"})
 
 
 def load_dataset(name: str, data_dir: str | Path | None = None, download: bool = True,
@@ -107,101 +97,100 @@ def load_dataset(name: str, data_dir: str | Path | None = None, download: bool =
     ``sizes`` limits how many ShapeTex images are made a split (they are made on the spot; a prefix
     of fewer is a prefix of more). Raises ``ValueError`` for an unknown name, `DataBad` for a file
     that does not hold what it should, `DataMissing` where none is and none could be downloaded."""
-    folder = Path(data_dir) if data_dir else default_data_dir()
+    folder = Path(data_dir or default_data_dir())
     name = canonical_dataset(name, folder)
     base, options = parse(name)
     if base in OWN:
         return load_own(name, base, options, folder)
-    row = DATASETS[base]
     if base == "shapetex":
         return load_shapetex(name, options, {**SHAPETEX_SIZES, **(sizes or {})})
-    file = folder / f"{base}.npz"
+    row, file = DATASETS[base], folder / f"{base}.npz"
     if file.is_file():
-        arrays = read_npz(file)
-        check_arrays(arrays, row, shown(file))
+        raw = arrays.read_npz(file, "take it away, and `make data` fetches it again")
     else:
-        arrays = from_torchvision(base, row, folder, download)
-    return with_splits(base, row, arrays)
+        raw = from_torchvision(base, row, folder, download)
+    arrays.check_arrays(raw, row, shown(file))
+    return with_splits(base, row, raw, base)
 
 
 def load_own(name: str, base: str, options: dict, folder: Path) -> Dataset:
     """Your own files. They are split by their content alone, so that resizing moves no picture
     from one split to another; normalised by what their training part is."""
-    arrays = OWN[base].read(options, folder)
-    row = described(arrays, options["path"])
-    check_arrays(arrays, row, options["path"], whole=("train",))
-    data = with_splits(options["content"], row, arrays)
-    mean, std = measured(data.images["train"])
+    raw = OWN[base].read(options, folder)
+    row = arrays.described(raw, options["path"])
+    arrays.check_arrays(raw, row, options["path"], whole=("train",))
+    data = with_splits(options["content"], row, raw, options["path"])
+    mean, std = arrays.measured(data.images["train"])
     return replace(data, name=name, mean=tuple(mean.round(6).tolist()),
                    std=tuple(std.clip(1 / 255).round(6).tolist()))
 
 
 def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:
-    parts = {split: shapetex.make_shapetex(n, split=split, **options)
-             for split, n in sizes.items() if n}
-    styles = tuple(f"style {k}" for k in range(10))
-    classes = styles if options.get("label") == "bg" else tuple(shapetex.CLASS_NAMES)
-    row = DATASETS["shapetex"]
-    return Dataset(name, classes, row.mean, row.std,
-                   {split: part.images for split, part in parts.items()},
-                   {split: part.labels for split, part in parts.items()},
-                   {split: {"mask": part.mask, "distractor_mask": part.distractor_mask,
-                            "background": part.background} for split, part in parts.items()})
+    row, classes = DATASETS["shapetex"], shapetex.CLASS_NAMES
+    if options.get("label") == "bg":
+        classes = tuple(f"style {k}" for k in range(10))
+    data = Dataset(name, classes, row.mean, row.std, {}, {})
+    for split, n in ((split, n) for split, n in sizes.items() if n):
+        part = shapetex.make_shapetex(n, split, **options)
+        data.images[split], data.labels[split] = part.images, part.labels
+        data.extras[split] = {"mask": part.mask, "distractor_mask": part.distractor_mask}
+    return data
 
 
 def from_torchvision(name: str, row: Row, folder: Path, may_fetch: bool) -> dict[str, np.ndarray]:
     """The arrays in torchvision's files, fetched where they are not there or not whole."""
-    if not row.torchvision:
-        raise DataMissing(missing(name, folder, "no source is known"))
     import torchvision  # here: the import takes a second
-    make = getattr(torchvision.datasets, row.torchvision)
 
     def read():
-        return {split: make(folder, train=split == "train") for split in ("train", "test")}
+        raw = {}
+        for split in ("train", "test"):
+            part = getattr(torchvision.datasets, row.torchvision)(folder, train=split == "train")
+            raw |= {f"{split}_images": np.asarray(part.data, dtype=np.uint8),
+                    f"{split}_labels": np.asarray(part.targets, dtype=np.int64),
+                    "class_names": np.array(part.classes)}
+        return raw
     try:
-        parts = read()
+        return read()
     except Exception:       # RuntimeError is its word for "not there"; a half file raises any other
-        try:
-            if not may_fetch or name not in SOURCES:
-                raise OSError("download=False" if not may_fetch else "no source is known") from None
-            download(name, folder)
-            parts = read()
-        except (RuntimeError, OSError) as error:
-            raise DataMissing(missing(name, folder, error)) from None
-    arrays = {"class_names": np.array(parts["train"].classes)}
-    for split, part in parts.items():
-        arrays[f"{split}_images"] = np.asarray(part.data, dtype=np.uint8)
-        arrays[f"{split}_labels"] = np.asarray(part.targets, dtype=np.int64)
-    check_arrays(arrays, row, f"torchvision's files of {name}")
-    return arrays
-
-
-def missing(name: str, folder: Path, error) -> str:
-    files = " and ".join(f"{s.file} (SHA-256 {s.sha256})" for s in SOURCES.get(name, ())
-                         if not (folder / s.file).is_file())
-    return (f"no data for {name!r} in {shown(folder)} (ATTNLIB_DATA sets the folder), and fetching "
+        pass
+    try:
+        if not may_fetch or name not in SOURCES:
+            raise OSError("no source is known" if may_fetch else "download=False")
+        download(name, folder)
+        return read()
+    except (RuntimeError, OSError) as error:
+        files = " and ".join(f"{s.file} (SHA-256 {s.sha256})" for s in SOURCES.get(name, ())
+                             if not (folder / s.file).is_file())
+        raise DataMissing(
+            f"no data for {name!r} in {shown(folder)} (ATTNLIB_DATA sets the folder), and fetching "
             f"failed: {' '.join(str(error).split())[:1000]}. With a network `make data` tries "
             f"again. By hand, put there {files or 'its files'}; or {name}.npz (train_images, "
-            "train_labels, test_images, test_labels). ShapeTex needs no file: --dataset shapetex")
+            "train_labels, test_images, test_labels). ShapeTex needs no file: --dataset shapetex"
+        ) from None
 
 
-def with_splits(name: str, row: Row, arrays: dict) -> Dataset:
+def with_splits(name: str, row: Row, raw: dict, where: str) -> Dataset:
     """Train and validation parts of the training file, unless the file brings a validation split;
     each in its stratified order, which depends on the data set's name alone."""
-    raw = {}
+    images, labels, order = {}, {}, {}
     for split in SPLITS:
-        if f"{split}_images" in arrays:
-            x = arrays[f"{split}_images"]
-            y = arrays[f"{split}_labels"].reshape(-1).astype(np.int64)
-            order = stratified_order(y, derive("split", name, split))
-            raw[split] = (x if x.ndim == 4 else x[..., None], y, order)
-    if "val" not in raw:
-        x, y, order = raw["train"]
-        cut = len(order) - round(VAL_SHARE * len(order))
-        raw["train"], raw["val"] = (x, y, order[:cut]), (x, y, order[cut:])
-    classes = arrays.get("class_names", {"cifar10": CIFAR10, "fashionmnist": FASHION}.get(
-        name, [f"class {k}" for k in range(row.num_classes)]))
+        if f"{split}_images" in raw:
+            x, y = raw[f"{split}_images"], raw[f"{split}_labels"]
+            images[split] = x if x.ndim == 4 else x[..., None]
+            labels[split] = y.reshape(-1).astype(np.int64)
+            seed = derive("split", name, split)
+            order[split] = arrays.stratified_order(labels[split], seed)
+    if "val" not in images:
+        images["val"], labels["val"], both = images["train"], labels["train"], order["train"]
+        cut = len(both) - max(1, round(VAL_SHARE * len(both)))
+        order["train"], order["val"] = both[:cut], both[cut:]
+        kept = len(np.unique(labels["train"][both[:cut]]))
+        if kept < row.num_classes:
+            raise DataBad(f"{where}: {len(both)} training images are too few to cut a validation "
+                          f"split out of them, as {kept} of {row.num_classes} classes would be "
+                          "left: more images, or val_images and val_labels, are wanted")
+    numbered = [f"class {k}" for k in range(row.num_classes)]
+    classes = raw.get("class_names", NAMES.get(name, numbered))
     return Dataset(name, tuple(map(str, classes)), row.mean, row.std,
-                   {split: x[order] for split, (x, _, order) in raw.items()},
-                   {split: y[order] for split, (_, y, order) in raw.items()})
-
+                   {split: images[split][k] for split, k in order.items()},
+                   {split: labels[split][k] for split, k in order.items()})

@@ -1,12 +1,10 @@
 """Your own pictures as a data set: ``folder:PATH``, a folder for each class, and ``npz:PATH``, a
-file in MedMNIST's layout.
-
-What is missing of test and val is cut out of the training pictures, class by class, always in the
-same way. Pictures become squares of ``size`` pixels; where red, green and blue agree in every one
-there is one channel.
+file in MedMNIST's layout; docs/own-data.md has the rules.
 
 Both are known by their ``content``, a SHA-256: the path is how they are found, no part of what they
 are. So a run keeps its id when its data are moved, and gets another when one picture changes."""
+import contextlib
+import hashlib
 import io
 import os
 from collections.abc import Callable
@@ -18,8 +16,9 @@ import numpy as np
 from ..files import Unwritable, set_aside, sha256_of, write_atomic
 from ..names import derive, form, take_options
 from ..settings import shown
-from .arrays import SIDES, DataBad, DataMissing, cut, read_npz
-from .folders import decode, folder_digest
+from .arrays import SIDES, SPLITS, DataBad, DataMissing, cut, read_npz
+from .layout import Found, find_pictures, name_in, readable
+from .pictures import attempts, common_levels
 
 SHARES = {"test": 0.2, "val": 0.1}      # of the training pictures that there are at that moment
 
@@ -38,13 +37,14 @@ def canonical(base: str, given: dict, folder: Path) -> str:
     if "content" not in options:
         path = places(place, folder)[0]
         options["content"] = content_of(base, path)
-        place = kept(path, place, folder)
+        inside = [root for root in (folder, Path.cwd()) if path.is_relative_to(root)]
+        if inside:                                  # no record is to name a machine's folders
+            place = path.relative_to(inside[0]).as_posix()
     return form(base, options | {"path": place})
 
 
 def places(place: str, folder: Path) -> list[Path]:
-    """Where a path may lead, of which something is there: from the working directory, and from the
-    data folder."""
+    """Where a path leads from the working directory and from the data folder: once at least."""
     path = Path(place).expanduser()
     tried = [Path.cwd() / path, folder / path]
     found = [Path(os.path.normpath(p)) for p in tried if p.exists()]
@@ -54,60 +54,19 @@ def places(place: str, folder: Path) -> list[Path]:
     return found
 
 
-def kept(path: Path, given: str, folder: Path) -> str:
-    """A path as a run keeps it: relative to the data folder or the working directory where it lies
-    in one, so that no record names a machine's folders; else as it was given."""
-    for base in (folder, Path.cwd()):
-        if path.is_relative_to(base):
-            return path.relative_to(base).as_posix()
-    return given
-
-
 def place_of(base: str, options: dict, folder: Path) -> Path:
     """The path at which the content is the one named, or a `DataBad`."""
-    found = {path: content_of(base, path) for path in places(options["path"], folder)}
-    for path, content in found.items():
-        if content == options["content"]:
-            return path
-    raise DataBad(f"{options['path']} has other content ({', '.join(found.values())}) than the run "
-                  f"was made with ({options['content']}): bring the old files back, or start a new "
-                  f"run with --dataset {base}:{options['path']}")
+    found = {content_of(base, path): path for path in places(options["path"], folder)}
+    if options["content"] not in found:
+        raise DataBad(f"{options['path']} has other content ({', '.join(found)}) than the run was "
+                      f"made with ({options['content']}): bring the old files back, or start a new "
+                      f"run with --dataset {base}:{options['path']}")
+    return found[options["content"]]
 
 
 def content_of(base: str, path: Path) -> str:
     """48 bits of the content's SHA-256, behind a letter: always read back as text."""
     return "x" + OWN[base].digest(path)[:12]
-
-
-def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
-    """The arrays of a folder: from the cache, or decoded and cached."""
-    options = OWN["folder"].options | options
-    name = "-".join(str(options[key]) for key in ("content", "size", "channels"))
-    store_at = folder / "own" / f"{name}-v{OWN['folder'].version}.npz"
-    if store_at.is_file():
-        try:
-            return read_npz(store_at)
-        except DataBad as error:
-            set_aside(store_at, str(error))
-    arrays = decode(place_of("folder", options, folder), options["size"], options["channels"])
-    split_up(arrays, options["content"])
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    try:
-        write_atomic(store_at, buffer.getvalue())
-    except Unwritable as error:
-        print(f"the decoded pictures are not kept: {error}", flush=True)
-    return arrays
-
-
-def split_up(arrays: dict, content: str) -> None:
-    """Cut what is missing of test and val out of the training pictures."""
-    for part, share in SHARES.items():
-        if f"{part}_images" not in arrays:
-            x, y = arrays["train_images"], arrays["train_labels"]
-            rest, out = cut(y, share, derive("cut", content, part))
-            arrays |= {"train_images": x[rest], "train_labels": y[rest],
-                       f"{part}_images": x[out], f"{part}_labels": y[out]}
 
 
 def npz_digest(path: Path) -> str:
@@ -117,13 +76,112 @@ def npz_digest(path: Path) -> str:
     return sha256_of(path)
 
 
-def read_own_npz(options: dict, folder: Path) -> dict[str, np.ndarray]:
-    return read_npz(place_of("npz", options, folder))
+def folder_digest(root: Path) -> str:
+    """SHA-256 of the pictures' names within the folder, and their bytes."""
+    found, digests, _ = read_bytes(root)
+    lines = [f"{name_in(root, path)}\0{digest}\n"
+             for path, digest in zip(found.files, digests, strict=True)]
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
+    """What is found below a folder, the SHA-256 of each file, and for each picture the index of the
+    first one with the same bytes. `DataBad` names all that is wrong with classes and files, and
+    copies that were put into two splits: what is tested on must not have been seen."""
+    found, digests, wrong = find_pictures(root), [], []
+    if found.wrong:
+        torn = [said_of(root, path, why) for path, _, why in attempts(found.paths, 28, 1) if why]
+        raise DataBad("\n".join([found.wrong] + [refusal(root, found, torn)] * bool(torn)))
+    for path in found.files:
+        try:
+            digests.append(sha256_of(path))
+        except OSError as error:
+            wrong.append(said_of(root, path, error.strerror))
+    if wrong:
+        raise DataBad(refusal(root, found, wrong))
+    _, first, same = np.unique(digests[:len(found.paths)], return_index=True, return_inverse=True)
+    first = first[same]
+    seen = np.flatnonzero(found.splits != found.splits[first])
+    if len(seen):
+        one, other = (name_in(root, found.paths[k]) for k in (seen[0], first[seen[0]]))
+        raise DataBad(f"{root.name}: {len(seen)} pictures are in two splits, byte for byte, such "
+                      f"as {one} and {other}: remove them from one")
+    return found, digests, first
+
+
+def said_of(root: Path, path: Path, why: str) -> str:
+    return f"{name_in(root, path)}: {readable(why)}"
+
+
+def refusal(root: Path, found: Found, wrong: list[str]) -> str:
+    return "\n  ".join([f"{root.name}: {len(wrong)} of {len(found.paths)} pictures cannot be used:",
+                        *wrong]) + "\nReplace or remove them and start again."
+
+
+def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of a folder, from the cache, or decoded and cached. What is to be said of the
+    folder and its pictures is said each time."""
+    options = OWN["folder"].options | options
+    size, channels, content = (options[key] for key in ("size", "channels", "content"))
+    store_at = folder / "own" / f"{content}-{size}-{channels}-v{OWN['folder'].version}.npz"
+    arrays = None
+    if store_at.is_file():
+        try:
+            arrays = read_npz(store_at)
+        except DataBad as error:
+            set_aside(store_at, str(error))
+    if arrays is None:
+        arrays = decode(place_of("folder", options, folder), size, channels, content)
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        try:
+            write_atomic(store_at, buffer.getvalue())
+        except Unwritable as error:
+            print(f"the decoded pictures are not kept: {error}", flush=True)
+    notes = arrays.pop("notes").tolist()
+    with contextlib.suppress(DataMissing, DataBad):         # a run needs the folder no more
+        notes = find_pictures(places(options["path"], folder)[0]).notes + notes
+    for note in notes:
+        print(f"{readable(Path(options['path']).name) or 'folder'}: {note}", flush=True)
+    return arrays
+
+
+def decode(root: Path, size: int, channels: int | None, content: str) -> dict[str, np.ndarray]:
+    """Every picture of a folder as arrays in splits, with ``notes`` on what was done to them.
+    `DataBad` names all that cannot be used."""
+    found, _, first = read_bytes(root)
+    levels, notes = common_levels(found.paths)
+    images, wrong = np.zeros((len(first), size, size, channels or 3), np.uint8), []
+    for k, (path, image, why) in enumerate(attempts(found.paths, size, channels or 3, levels)):
+        if why:
+            wrong.append(said_of(root, path, why))
+        else:
+            images[k] = image
+        if k % 2000 == 1999:
+            print(f"{root.name}: {k + 1:,} of {len(first):,} pictures decoded", flush=True)
+    if wrong:
+        raise DataBad(refusal(root, found, wrong))
+    if channels is None and (images == images[..., :1]).all():
+        images = np.ascontiguousarray(images[..., :1])
+    classes, labels = np.unique(found.classes, return_inverse=True)
+    split, alone = found.splits.copy(), first == np.arange(len(first))
+    for part, share in SHARES.items():      # class by class; of copies the first is drawn, and the
+        if part not in found.splits:        # others follow it
+            train = np.flatnonzero((split == "train") & alone)
+            _, out = cut(labels[train], share, derive("cut", content, part))
+            split[np.isin(first, train[out])] = part
+    if not alone.all() and (split != found.splits).any():
+        notes.append(f"{(~alone).sum()} pictures are copies of others, byte for byte: copies are "
+                     "kept in one split")
+    arrays = {"class_names": classes, "notes": np.array(notes, str)}
+    for name in SPLITS:
+        arrays |= {f"{name}_images": images[split == name],
+                   f"{name}_labels": labels[split == name]}
+    return arrays
 
 
 class Kind(NamedTuple):
     """``digest(path)`` is the content's SHA-256, ``read(options, data folder)`` the arrays."""
-    says: str
     example: str
     options: dict
     digest: Callable
@@ -132,14 +190,8 @@ class Kind(NamedTuple):
 
 
 OWN = {
-    "folder": Kind("pictures in a folder for each class", "photos",
-                   {"content": "", "size": 32, "channels": None}, folder_digest, read_folder),
-    "npz": Kind("a file in MedMNIST's layout", "pathmnist.npz", {"content": ""}, npz_digest,
-                read_own_npz),
+    "folder": Kind("photos", {"content": "", "size": 32, "channels": None}, folder_digest,
+                   read_folder, version=2),
+    "npz": Kind("pathmnist.npz", {"content": ""}, npz_digest,
+                lambda options, folder: read_npz(place_of("npz", options, folder))),
 }
-
-
-def without_place(name: str, base: str, options: dict) -> str:
-    """What of a name makes two runs the same: all but where the files lie."""
-    return form(base, {k: v for k, v in options.items() if k != "path"}) if base in OWN else name
-

@@ -1,4 +1,5 @@
 """What 01_data shows of the data sets: tables as Markdown, pictures as arrays."""
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,10 @@ MADE = {"train": 2000, "val": 500, "test": 1000}          # of ShapeTex, to look
 
 def at_hand() -> dict[str, Dataset | None]:
     """Every data set whose files are here; None for one that is not. Downloads nothing."""
-    out = {}
+    out = dict.fromkeys(DATASETS)
     for name in DATASETS:
-        try:
+        with suppress(DataMissing):
             out[name] = load_dataset(name, download=False, sizes=MADE)
-        except DataMissing:
-            out[name] = None
     return out
 
 
@@ -41,16 +40,13 @@ def constants(found: dict) -> str:
     """The constants we normalise with beside the training images' own."""
     rows = []
     for name, data in found.items():
-        if data is not None:
+        if data:
             mean, std = measured(data.images["train"], data.images["val"])
-            rows.append({"data set": name, "mean used": triple(data.mean),
-                         "mean measured": triple(mean), "std used": triple(data.std),
-                         "std measured": triple(std)})
+            values = {"mean used": data.mean, "mean measured": mean, "std used": data.std,
+                      "std measured": std}
+            rows.append({"data set": name} | {
+                key: ", ".join(f"{v:.4f}" for v in three) for key, three in values.items()})
     return markdown(rows)
-
-
-def triple(values) -> str:
-    return ", ".join(f"{v:.4f}" for v in values)
 
 
 def splits(found: dict) -> str:
@@ -58,13 +54,11 @@ def splits(found: dict) -> str:
     rows = []
     for name, data in found.items():
         for split, y in (data.labels if data else {}).items():
-            share = np.bincount(y, minlength=len(data.classes)) / len(y)
-            tenth = max(1, len(y) // 10)
-            prefix = np.bincount(y[:tenth], minlength=len(data.classes)) / tenth
-            rows.append({"data set": name, "split": split, "images": f"{len(y):,}",
-                         "class shares": f"{100 * share.min():.1f} to {100 * share.max():.1f} %",
-                         "in its first tenth":
-                             f"{100 * prefix.min():.1f} to {100 * prefix.max():.1f} %"})
+            row = {"data set": name, "split": split, "images": f"{len(y):,}"}
+            for key, n in (("class shares", len(y)), ("in its first tenth", len(y) // 10 or 1)):
+                share = 100 * np.bincount(y[:n], minlength=len(data.classes)) / n
+                row[key] = f"{share.min():.1f} to {share.max():.1f} %"
+            rows.append(row)
     return markdown(rows)
 
 
@@ -112,9 +106,8 @@ def augmented(data: Dataset, n: int = 8, epochs: int = 4) -> np.ndarray:
     """The first images of the training split as four epochs show them: uint8 [4 n, H, W, C]."""
     images, _ = data.split("train", n)
     out = []
+    batches = Batches(images, np.arange(n), data.mean, data.std, batch_size=n, crop=4, flip=True)
     for epoch in range(epochs):
-        batches = Batches(images, np.arange(n), data.mean, data.std, batch_size=n, crop=4,
-                          flip=True)
         x, order = next(batches.epoch(epoch))
         pixels = x.permute(0, 2, 3, 1) / batches.scale + batches.mean
         out.append(pixels[order.argsort()].round().clamp(0, 255).byte().numpy())

@@ -1,17 +1,20 @@
 """Textured shapes from signed distances, placed and painted: what ShapeTex's pictures consist of.
 
-Lengths are in 1/32 of the image's side (pixels at the default size), grey levels in 0..1."""
+Lengths are in pixels, grey levels in 0..1."""
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+
+SIDE = 32
+PIXELS = np.arange(SIDE) + 0.5
 
 
 def length(x, y):
     return np.sqrt(x * x + y * y)
 
 
-def box(x, y, half_x, half_y):
+def box_sdf(x, y, half_x, half_y):
     x, y = abs(x) - half_x, abs(y) - half_y
     return length(np.maximum(x, 0), np.maximum(y, 0)) + np.minimum(np.maximum(x, y), 0)
 
@@ -30,12 +33,13 @@ class Shape(NamedTuple):
 # by the border most) to 12.0 % (ring).
 SHAPES = {
     "disc": Shape(lambda x, y, r: length(x, y) - r, 0.92, 1.0),
-    "square": Shape(lambda x, y, r: box(x, y, r, r), 0.815, 1.415),
+    "square": Shape(lambda x, y, r: box_sdf(x, y, r, r), 0.815, 1.415),
     "triangle": Shape(                                  # r is the inradius
         lambda x, y, r: np.maximum(y, 0.75**0.5 * abs(x) - 0.5 * y) - r, 0.716, 2.0),
     "ring": Shape(lambda x, y, r: abs(length(x, y) - 0.75 * r) - 0.25 * r, 1.062, 1.0),
-    "plus": Shape(lambda x, y, r: np.minimum(box(x, y, r, 0.36 * r), box(x, y, 0.36 * r, r)),
-                  1.061, 1.063),
+    "plus": Shape(
+        lambda x, y, r: np.minimum(box_sdf(x, y, r, 0.36 * r), box_sdf(x, y, 0.36 * r, r)),
+        1.061, 1.063),
     "half_disc": Shape(                                 # never a target; centred on its centroid
         lambda x, y, r: np.maximum(length(x, y + 0.4244 * r) - r, -0.4244 * r - y), 1.301, 1.087),
 }
@@ -56,10 +60,6 @@ class Sprite(NamedTuple):
     centre: np.ndarray
     phase: np.ndarray
     colour: np.ndarray
-
-
-def pixels(size: int) -> np.ndarray:
-    return (np.arange(size) + 0.5) * 32 / size
 
 
 def column(values: np.ndarray, like: np.ndarray) -> np.ndarray:
@@ -83,25 +83,24 @@ def distance(thing: Sprite, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return out
 
 
-def texture_at(thing: Sprite, x: np.ndarray, y: np.ndarray, scale: float) -> np.ndarray:
+def texture_at(thing: Sprite, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Stripes or checker at local points, -1..1 with edges one pixel wide."""
     period = column(np.array(list(TEXTURES.values()))[thing.texture], x)
     waves = []
     for t, phase in ((x, thing.phase[:, 0]), (y, thing.phase[:, 1])):
         t = t / period + column(phase, t)
         triangle = 4 * abs(t - np.floor(t) - np.float32(0.5)) - 1
-        waves.append(np.clip(triangle * (period * np.float32(scale / 2)), -1, 1))
+        waves.append(np.clip(triangle * period / 2, -1, 1))
     return np.where(column(thing.texture == 1, x) > 0, waves[0] * waves[1], waves[1])
 
 
-def paint(image: np.ndarray, thing: Sprite, shown: np.ndarray) -> np.ndarray:
-    """Paint the sprites of the rows `shown` [n] on image [n, size, size, 3], in place; the mask."""
-    size = image.shape[1]
-    at = pixels(size).astype(np.float32)
+def paint_sprites(image: np.ndarray, thing: Sprite, shown: np.ndarray) -> np.ndarray:
+    """Paint the sprites of the rows `shown` [n] on image [n, 32, 32, 3], in place; the mask."""
+    at = PIXELS.astype(np.float32)
     x, y = local(thing, at[None, None, :], at[None, :, None])
-    alpha = np.clip(0.5 - distance(thing, x, y) * np.float32(size / 32), 0, 1) * column(shown, x)
+    alpha = np.clip(0.5 - distance(thing, x, y), 0, 1) * column(shown, x)
     alpha = alpha[..., None]
-    grey = column(thing.amplitude, x) * texture_at(thing, x, y, size / 32)
+    grey = column(thing.amplitude, x) * texture_at(thing, x, y)
     colour = thing.colour.astype(np.float32)[:, None, None]
     # This form, unlike image + alpha * (paint - image), is exact where alpha is 1: what lies below
     # a thing cannot turn over a rounding.

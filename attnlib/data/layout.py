@@ -1,0 +1,209 @@
+"""Which pictures below a folder are of which split and class, as people's folders are: with tools'
+folders in them, doubled by unpacking, split under many names. What is guessed or left is told."""
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .arrays import SPLITS, DataBad
+from .pictures import endings
+
+SYNONYMS = {"train": "train", "training": "train", "trn": "train",
+            "val": "val", "valid": "val", "validate": "val", "validation": "val", "dev": "val",
+            "test": "test", "testing": "test", "tst": "test", "eval": "test", "evaluation": "test"}
+SPLIT_NAME = re.compile(r"(?:seg_)?([a-z]+?)[ _-]?(?:set|data|dataset|images|split)?\d*")
+WANTED = "<class>/<picture>, or train/<class>/<picture>, is wanted in it"
+TOOLS = ("thumbs", "thumbnails", "lost+found", "#recycle", "system volume information")
+PLAIN = ("images", "imgs", "pictures")              # a folder so called is no class
+OF_BOXES = {"annotations", "imagesets", "jpegimages", "segmentationclass"}      # VOC, COCO
+
+
+class Folder(NamedTuple):
+    """What is in a folder: files that are pictures by their endings, others, folders by name."""
+    path: Path
+    pictures: list[Path]
+    others: list[Path]
+    folders: dict
+
+    def below(self, kind: str = "pictures") -> list[Path]:
+        """All files of a kind in it and in the folders in it, in order."""
+        return sorted(getattr(self, kind) + [path for inner in self.folders.values()
+                                             for path in inner.below(kind)])
+
+
+class Found(NamedTuple):
+    """Pictures in the order of splits and classes, and ``files``: they, and tables of classes. In
+    words: what was guessed or is not used (``notes``), and why this is no data set (``wrong``)."""
+    splits: np.ndarray
+    classes: list[str]
+    paths: list[Path]
+    files: list[Path]
+    notes: list[str]
+    wrong: str
+
+
+def readable(name: str) -> str:
+    """A file's name as text: composed characters in one spelling, bytes that are no text as \\x…"""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return unicodedata.normalize("NFC", text)
+
+
+def name_in(root: Path, path: Path) -> str:
+    return readable(path.relative_to(root).as_posix())
+
+
+def scan(path: Path, above: tuple[str, ...] = ()) -> Folder:
+    """A folder with all in it but what is hidden or made by tools. Links count, circles end."""
+    above, out = (*above, os.path.realpath(path)), Folder(path, [], [], {})
+    for name in sorted((n for n in os.listdir(path) if not n.startswith(".")), key=readable):
+        inner = Path(path, name)
+        if not inner.is_dir():
+            kind = out.pictures if inner.suffix.lower() in endings() else out.others
+            kind.append(inner)
+        elif not (name.startswith(("__", "@", "$")) or name.lower() in TOOLS
+                  or os.path.realpath(inner) in above):
+            out.folders[readable(name)] = scan(inner, above)
+    return out
+
+
+def looked_through(folder: Folder, stop: Callable = lambda name: False) -> Folder:
+    """The folder, or the one in it where it holds nothing else and that one is no class."""
+    while not folder.pictures and len(folder.folders) == 1:
+        (name, inner), = folder.folders.items()
+        is_class = name.lower() not in PLAIN and (inner.pictures or not inner.folders)
+        if is_class or stop(name):
+            break
+        folder = inner
+    return folder
+
+
+def find_pictures(root: Path) -> Found:
+    """What is found below a folder. ``DataBad`` where it is of no layout that is known here."""
+    if not root.is_dir():
+        raise DataBad(f"{root.name} is no folder")
+    every = scan(root)
+    parts = splits_in(root, looked_through(every, split_of))
+    classes, guessed, tables = {}, [], []
+    for split in filter(parts.get, SPLITS):
+        part, table = looked_through(parts[split]), table_in(parts[split])
+        refuse_layout(root, part)
+        found = (from_table(root, table, part) if table else
+                 {name: inner.below() for name, inner in part.folders.items()})
+        if found or split == "train":
+            classes[split] = found
+        if found and (table or part.path not in (root, root / split)):
+            guessed.append(f"{name_in(root, part.path)} is {split}"
+                           + (f", its classes from {table.name}" if table else ""))
+        if table:
+            tables.append(table)
+    rows = [(split, name, path) for split, found in classes.items()
+            for name, paths in found.items() for path in paths]
+    splits, names, paths = map(list, zip(*rows, strict=True)) if rows else ([], [], [])
+    guessed += [f"{name} is a class, as it holds pictures itself"
+                for name in classes["train"] if split_of(name)]
+    notes = [f"taken as it looks: {'; '.join(guessed)}"] * bool(guessed)
+    notes += left_over(root, every, paths)
+    prefix = len(parts) > 1 or parts["train"].path != root
+    wrong = faults_of(root.name, classes, prefix)
+    return Found(np.array(splits), names, paths, paths + tables, notes, wrong)
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder's name means: ``Training_Set`` -> ``train``."""
+    match = SPLIT_NAME.fullmatch(name.lower())
+    return SYNONYMS.get(match[1]) if match else None
+
+
+def table_in(folder: Folder) -> Path | None:
+    return next((p for p in folder.others if p.name.lower().endswith("annotations.txt")), None)
+
+
+def splits_in(root: Path, top: Folder) -> dict[str, Folder]:
+    """The folder of each split; a folder without any is its own training part."""
+    out = {}
+    for name, folder in top.folders.items():
+        split = split_of(name) if folder.folders or table_in(folder) else None
+        if split in out:
+            raise DataBad(f"{root.name}: {out[split].path.name} and {name} would both be {split}: "
+                          "put them together, or name one otherwise (train, val or test)")
+        if split:
+            out[split] = folder
+    if out and "train" not in out:
+        raise DataBad(f"{root.name} has {' and '.join(out)} but no train")
+    return out or {"train": top}
+
+
+def from_table(root: Path, table: Path, part: Folder) -> dict[str, list[Path]]:
+    """Class -> pictures, from lines of ``file<tab>class<tab>…``."""
+    rows = [line.split("\t") for line in table.read_text("utf-8", "replace").splitlines()]
+    class_of = {row[0]: row[1].strip() for row in rows if len(row) > 1}
+    out = defaultdict(list)
+    for path in part.below():
+        if path.name not in class_of:
+            raise DataBad(f"{name_in(root, table)} has no class for {name_in(root, path)}")
+        out[class_of[path.name]].append(path)
+    return dict(sorted(out.items()))
+
+
+def refuse_layout(root: Path, part: Folder) -> None:
+    """`DataBad` where the folders in a split are no classes."""
+    lower = {name.lower() for name in part.folders}
+    if lower & OF_BOXES or {"images", "labels"} <= lower:
+        raise DataBad(f"{root.name} has {', '.join(part.folders)}: pictures with boxes or outlines "
+                      f"(detection, segmentation); one class a picture is supported: {WANTED}")
+    bare = {name: inner.folders for name, folder in part.folders.items()
+            if not (inner := looked_through(folder)).pictures}
+    counts = Counter(name for folders in bare.values() for name in folders)
+    shared = [name for name, n in counts.items() if n > 1]
+    if len(shared) > 1 or any(map(split_of, shared)):
+        raise DataBad(f"{root.name}: {', '.join(bare)} hold no pictures of their own but the same "
+                      f"folders, {', '.join(shared)}: only one of the two levels can be the class: "
+                      + WANTED)
+
+
+def faults_of(name: str, classes: dict, prefix: bool) -> str:
+    """Why classes are too few, empty, unknown, or too small to cut the other splits out of; or "".
+    """
+    if len(classes["train"]) < 2:
+        return f"{name} has {len(classes['train'])} class folders, and two are the least: {WANTED}"
+    empty = [f"{split}/{label}" if prefix else label for split, found in classes.items()
+             for label, paths in found.items() if not paths]
+    strange = [f"{split}/{label}" for split, found in classes.items() for label in found
+               if label not in classes["train"]]
+    wrong = [f"no pictures in {', '.join(empty)}"] * bool(empty)
+    wrong += [f"not among the classes of train: {', '.join(strange)}"] * bool(strange)
+    if wrong:
+        return f"{name}: {'; '.join(wrong)}. Pictures end in .jpg, .png and the like"
+    absent = [split for split in SPLITS if split not in classes]
+    few = [f"{label} ({len(paths)})" for label, paths in classes["train"].items()
+           if len(paths) <= len(absent)]
+    if not few:
+        return ""
+    return (f"{name}: every class needs {1 + len(absent)} training pictures at least, as "
+            f"{' and '.join(absent)} are cut out of them; too few of {', '.join(few)}")
+
+
+def left_over(root: Path, every: Folder, used: list[Path]) -> list[str]:
+    """In words: folders of which nothing is used, pictures in no class, files that are none."""
+    within, classes = {p for path in used for p in path.parents}, {path.parent for path in used}
+    folders, loose, others = Counter(), set(every.below()) - set(used), []
+    for path in every.below() + every.below("others"):
+        outside = next((p for p in reversed(path.parents) if p not in within), None)
+        if outside:
+            folders[name_in(root, outside)] += 1
+            loose.discard(path)
+        elif path.parent in classes and path.suffix.lower() not in endings():
+            others.append(path)
+    unused = [f"{name} ({n} files)" for name, n in folders.items()]
+    unused += [f"{len(loose)} pictures in no class folder"] * bool(loose)
+    notes = [f"not used: {', '.join(unused)}"] * bool(unused)
+    if others:
+        kinds = sorted({readable(path.suffix.lower()) or "without ending" for path in others})
+        notes.append(f"left out, of no type that Pillow reads: {len(others)} files "
+                     f"({', '.join(kinds)}), such as {readable(others[0].name)}")
+    return notes
