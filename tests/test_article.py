@@ -49,8 +49,8 @@ def test_abstract_counts_the_verdicts_and_names_the_ends(hybrid, audit):
     assert rows.verdict[["se", "cbam", "hybrid"]].to_list() == ["better", "worse", "undecided"]
     assert "Of 3 tested gains: " in said and "1 better" in said and "1 worse" in said
     low, high = (interval(r.gain, r.low, r.high) for r in (rows.loc["cbam"], rows.loc["se"]))
-    assert f"from CBAM {low} points over 3 seeds, worse (training +0.0), ResNet-18 on CIFAR" in said
-    assert f"to SE {high} points over 3 seeds, better (training +0.0), ResNet-18 on CIF" in said
+    assert (f"highest: CBAM {low} points over 3 seeds, worse (training +0.0), ResNet-18 on CIFAR-10"
+            f"; SE {high} points over 3 seeds, better (training +0.0), ResNet-18 on CIF") in said
     assert show.claims_headline(audit) in said
     assert "Recommended, where its cost fits: SE +6.0" in said
 
