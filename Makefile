@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PROFILE ?= auto
 SEEDS ?=
 JOBS ?= auto
-MINUTES ?= 12
+MINUTES ?= 9
 TORCH_INDEX ?=
 export PYTHONUNBUFFERED := 1
 

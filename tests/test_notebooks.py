@@ -249,9 +249,10 @@ def spoil(nb, what: str):
 
 @pytest.mark.parametrize(("what", "says"), [
     ("changed", "code cells have changed"), ("unpublished", "never published"),
-    ("unexecuted", "cell 3 was not executed"), ("uncounted", "cell 3 was not exec"), ("widgets", "stores widgets"),
-    ("widget", "stores widgets"), ("error", "cell 3 ended in KeyError"), ("large", "95. kB"),
-    ("untagged", "no cell tagged `parameters` that"), ("derived", "no cell tagged `parameters` that"),
+    ("unexecuted", "cell 3 was not executed"), ("uncounted", "cell 3 was not exec"),
+    ("widgets", "stores widgets"), ("widget", "stores widgets"),
+    ("error", "cell 3 ended in KeyError"), ("large", "95. kB"),
+    ("untagged", "no cell tagged `parameters`"), ("derived", "no cell tagged `parameters` that"),
     ("kernel", "kernel is not python3"),
 ])
 def test_check_finds(home, capsys, what, says):
