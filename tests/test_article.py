@@ -135,6 +135,6 @@ def test_the_abstract_of_a_thousand_records_takes_less_than_a_second(audit):
                 "layerscale")})
             parts.append(own.assign(backbone=net, dataset=data, id=own.id + net + data))
     df = pd.concat(parts, ignore_index=True)
-    started = time.perf_counter()
+    started = time.process_time()             # of the processor: others may compute, too
     said = show.abstract(df, audit).data
-    assert time.perf_counter() - started < 1 and "1000 networks were trained" in said
+    assert time.process_time() - started < 1 and "1000 networks were trained" in said

@@ -30,7 +30,7 @@ FORMATS = {                 # of the others: ``+.1f`` with an interval, else ``.
     "i2": ".0f", "seconds": ".0f", "p": ".3f", "accuracy": ".1f", "train": "+.1f",
     "surplus": "+.1f"}
 NAMED = ("arm", "base", "dataset", "backbone", "over")      # columns of names
-SHORT = ("none", "se", "cbam", "hybrid", "cbam(gate_init=open)", "hybrid(gate_init=open)")
+SHORT = ("se", "cbam", "hybrid", "cbam(gate_init=open)", "hybrid(gate_init=open)")
 
 
 # --- Tables ---
@@ -136,18 +136,22 @@ def short_answer(profile: str | None = None) -> str:
     """A few sentences for each data set: whether any block is better, the blocks of the network
     with the most seeds, with open gates too, and what ``pilot`` would have said."""
     profile = profile or resolve_profile("best", "headline")
-    df = collect("headline", profile)
-    arms = arms_table(df)
+    arms = arms_table(collect("headline", profile))
     tested = arms[arms.low.notna() & (arms.family == "blocks")]
     if not len(tested):
         return f"No block has {MIN_SEEDS} finished seeds in profile `{profile}` yet."
     early, out = arms_table(collect("hybrid", "pilot")), []
     for dataset, rows in tested.groupby("dataset", sort=False):
         claim = "; ".join(map(placed, rows[rows.verdict == "better"].itertuples()))
-        most = in_cell(arms, rows.loc[rows.n.idxmax()])
+        plain = arms[(arms.arm == "none") & (arms.dataset == dataset) & (arms.n > 0)]
+        networks = " and ".join(f"{name(r.backbone)} ({r.n} seeds, {plus_minus(r.mean, r.sd)} %)"
+                                for r in plain.itertuples())
+        most = in_cell(rows, rows.loc[rows.n.idxmax()])
+        gains = "; ".join(f"{gain_of(row)}, {verdict_of(row)}" for row in most.itertuples()
+                          if row.arm in SHORT)
         text = (f"**On {name(dataset)}: "
-                f"{claim or 'no block is shown to raise the test accuracy'}.** "
-                + cell_in_words(df, most[most.arm.isin(SHORT)]))
+                f"{claim or 'no block is shown to raise the test accuracy'}.** The plain networks "
+                f"are {networks}. In {name(most.backbone.iloc[0])}, in points: {gains}.")
         before = early[(early.dataset == dataset) & early.low.notna()]
         if len(before) and profile != "pilot":
             text += (" A shorter training on fewer images, with another recipe (`pilot`), said "
