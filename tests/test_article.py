@@ -96,15 +96,6 @@ def test_provenance_states_splits_and_code(hybrid):
     assert table["train / validation / test images, cifar10"] == "10,000 / 2,000 / 400"
 
 
-def test_csv_is_the_table(hybrid, out):
-    article.write_csv(out / "arms.csv")
-    rows = pd.read_csv(out / "arms.csv").query("profile == 'pilot' and backbone == 'resnet18'")
-    table = stats.arms_table(collect("hybrid", "pilot"))
-    for arm in ("se", "cbam", "hybrid"):
-        assert rows[rows.arm == arm].gain.item() == pytest.approx(
-            table[(table.arm == arm) & (table.n > 0)].gain.item(), rel=1e-5)
-
-
 def test_positions_are_the_gains():
     df = frame(none=BASE, se=[b + 2 for b in BASE], **{"se head": [b - 1 for b in BASE]})
     df["attention"] = df.arm.str.split().str[0]

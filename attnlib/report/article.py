@@ -1,6 +1,5 @@
 """The tables of the report, 07_report, from the records of the studies' chosen profiles."""
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,17 +12,15 @@ from ..analysis.stats import (
     MIN_SEEDS,
     NOTHING,
     all_seeds,
-    arms_table,
     cell_runs,
     compared,
     verdict,
 )
 from ..bench.speed import largest_first, rows
-from ..experiments.planning import resolve_profile, study
+from ..experiments.planning import study
 from ..experiments.reading import collect
 from ..experiments.studies import STUDIES, margin_of
 from ..explain.sharper import comparisons
-from ..files import write_atomic
 from ..training import store
 
 # they cost as much as a block and look at nothing, or at another image
@@ -170,16 +167,3 @@ def failures_table(chosen: dict[str, str]):
     bad = df[df.what.isin(("diverged", "failed", "near chance"))]
     return bad.groupby(["profile", *CELL, "arm", "what"], sort=False).size().reset_index(
         name="runs")
-
-
-def write_csv(path: Path) -> None:
-    """What every table here is made from, for other programs: `arms_table` of each profile's own
-    studies, one row an arm, in six digits."""
-    chosen = {key: resolve_profile("best", key) for key in STUDIES if STUDIES[key].compare}
-    parts = []
-    for profile in dict.fromkeys(chosen.values()):
-        runs = pd.concat([collect(key, p) for key, p in chosen.items() if p == profile])
-        parts.append(arms_table(runs.drop_duplicates("id", ignore_index=True)))
-    arms = pd.concat(parts)
-    text = arms[arms.n > 0].to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    write_atomic(path, text.encode())

@@ -20,7 +20,6 @@ from .. import settings
 from ..experiments.studies import PROFILES
 from ..files import write_atomic
 from ..names import choose, coerce, literal
-from . import article
 from .colab import addressed
 from .page import last_line, listed, notebooks_dir, outputs, profile_of, read, report
 
@@ -190,14 +189,12 @@ def run(names=None, profile: str = "auto", seeds: int | None = None,
 
 
 def publish(names=None) -> int:
-    """Execute the stored notebooks from the records alone and replace them, then render the report
-    and write ``arms.csv`` beside it. One that fails, or that `check` would object to, stays as it
-    was. Returns the exit code."""
+    """Execute the stored notebooks from the records alone and replace them, then render the
+    report. One that fails, or that `check` would object to, stays as it was. Returns the exit code.
+    """
     code = each(chosen(names), publish_one)
     if code <= 1:
-        page = report()
-        article.write_csv(page.parent / "arms.csv")
-        print(f"report: {settings.shown(page)}", flush=True)
+        print(f"report: {settings.shown(report())}", flush=True)
     return code
 
 

@@ -53,32 +53,29 @@ def results() -> str:
 
 def profile_costs() -> str:
     """What each profile trains and about how long that takes."""
-    rows = []
-    for profile, row in PROFILES.items():
-        runs = list(dict.fromkeys(r for name in STUDIES for r in study(name, profile)))
-        rows.append({"profile": f"`{profile}`", "what it is": row.says, "runs": len(runs),
-                     "training on two CPU cores without bf16, about":
-                         duration(runs, "cpu") if profile != "full" else "not on a CPU"})
-    return as_markdown(pd.DataFrame(rows))
+    return as_markdown(pd.DataFrame([{
+        "profile": f"`{profile}`", "what it is": row.says,
+        "training on two CPU cores without bf16, about": training_of(
+            dict.fromkeys(run for name in STUDIES for run in study(name, profile)), profile)}
+        for profile, row in PROFILES.items()]))
 
 
 def study_costs(profiles: tuple[str, ...] = ("small", "pilot", "real", "full")):
-    """Every study, its question, and for each profile its runs and about how long they train, if no
-    other study has trained them yet: on two CPU cores, ``full`` on one large GPU (a guess)."""
-    rows = []
-    for name, row in STUDIES.items():
-        cells = {"study": f"`{name}`", "question": row.question}
-        for profile in profiles:
-            runs, device = study(name, profile), "cuda" if profile == "full" else "cpu"
-            cells[f"`{profile}`"] = f"{len(runs)} runs, {duration(runs, device)}" if runs else "–"
-        rows.append(cells)
-    return pd.DataFrame(rows)
+    """Every study, its question, and what each profile trains for it, if no other study has trained
+    it yet."""
+    return pd.DataFrame([{"study": f"`{name}`", "question": row.question} | {
+        f"`{profile}`": training_of(study(name, profile), profile) for profile in profiles}
+        for name, row in STUDIES.items()])
 
 
-def duration(runs, device: str) -> str:
-    """``33 min`` or ``47 h`` of training."""
-    minutes = sum(estimate_seconds(r, device) for r in runs) / 60
-    return f"{max(1, minutes):.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+def training_of(runs, profile: str) -> str:
+    """``61 runs, 9 min``, on two CPU cores or, of ``full``, on one large GPU (a guess)."""
+    if not runs:
+        return "–"
+    device, where = ("cuda", " on a GPU") if profile == "full" else ("cpu", "")
+    minutes = max(1, sum(estimate_seconds(run, device) for run in runs) / 60)
+    took = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+    return f"{len(runs)} runs, {took}{where}"
 
 
 def blocks() -> str:
