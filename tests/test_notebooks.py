@@ -70,11 +70,12 @@ def test_run_succeeds_and_fails_by_notebook(home, capfd, monkeypatch):
     monkeypatch.chdir(home)
     monkeypatch.setenv("ATTNLIB_OUT", ".")          # relative: a kernel works in another folder
     monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")       # in which a kernel does not listen to children
     good = store(home, "01_good", make(
-        "import os\nfrom pathlib import Path",
+        "import os, subprocess\nfrom pathlib import Path",
         "print('steps', steps, 'widths', widths, flush=True)",
         "print(os.environ['ATTNLIB_OUT'], 'inline' in os.environ['MPLBACKEND'], Path.cwd().name)",
-        "import attnlib"))
+        "import attnlib", "_ = subprocess.run(['echo', 'a child'])"))
     bad = store(home, "02_bad", make("# a remark\n1 / 0", "print('never')"))
     before = good.read_bytes(), bad.read_bytes()
     out = home / "results" / "executed"
@@ -83,6 +84,7 @@ def test_run_succeeds_and_fails_by_notebook(home, capfd, monkeypatch):
 
     said = capfd.readouterr().out
     assert said.count("steps 3 widths [1, 2]") == 1         # live; parameters of their own kind
+    assert said.count("a child") == 1
     assert re.search(r"01_good … \d+ s\n", said)
     assert re.search(r"02_bad … \d+ s: failed: In \[3\] `# a remark`: ZeroDivisionError: division "
                      r"by zero; see results/executed/02_bad\.failed\.ipynb", said)

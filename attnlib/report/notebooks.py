@@ -9,6 +9,7 @@ import os
 import re
 import time
 from pathlib import Path
+from subprocess import DEVNULL
 
 import nbformat
 from nbclient import NotebookClient
@@ -99,6 +100,16 @@ def kernel_environment(**own: str) -> dict[str, str]:
     return environment
 
 
+class Client(NotebookClient):
+    """Shows what cells print when they print it: the kernel and its worker processes tell us, so
+    their own standard output is not wanted."""
+
+    def output(self, outs, msg, display_id, cell_index):
+        if msg["msg_type"] == "stream" and msg["content"]["name"] == "stdout":
+            print(msg["content"]["text"], end="", flush=True)
+        return super().output(outs, msg, display_id, cell_index)
+
+
 def execute(book: Path, parameters: dict, folder: Path, **environment: str) -> Path:
     """Execute a notebook into ``folder`` and return the file. Raises `Failed` and leaves what
     there is as ``NN_x.failed.ipynb``, also on Ctrl-C. However we end, the kernel ends with us."""
@@ -109,15 +120,14 @@ def execute(book: Path, parameters: dict, folder: Path, **environment: str) -> P
     if parameters:
         lines = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
         nb.cells.insert(parameters_cell(nb) + 1, new_code_cell(lines))
-    client = NotebookClient(
+    client = Client(
         nb, kernel_name="python3", resources={"metadata": {"path": str(notebooks_dir())}},
         record_timing=False, coalesce_streams=True, shutdown_kernel="immediate",
         startup_timeout=300, iopub_timeout=120,             # the defaults fail on a busy machine
-        extra_arguments=["--IPKernelApp.quiet=False"],      # what is printed is seen here, too
         config=Config({"KernelManager": {"transport_encryption": "auto"}}))     # else a warning
     done, failed = folder / book.name, folder / f"{book.stem}.failed.ipynb"
     try:
-        with client.setup_kernel(env=kernel_environment(**environment)):
+        with client.setup_kernel(env=kernel_environment(**environment), stdout=DEVNULL):
             for k, cell in enumerate(nb.cells):
                 client.execute_cell(cell, k)
     except BaseException as error:

@@ -174,10 +174,10 @@ def cell_in_words(df, cell) -> str:
     where = f"In {place(first)} (profile `{first.profile}`)"
     if "none" not in set(begun.arm):
         return f"{where}: no finished runs yet."
-    base, runs = begun[begun.arm == "none"].iloc[0], in_cell(df, first)
+    base, runs = begun[begun.arm == "none"].iloc[0], in_cell(df, first).query("arm == 'none'")
     size = ""
-    for width, epochs in set(zip(runs.width, runs.epochs, strict=True)):
-        size = f" at width {width:g} after {plural(int(epochs), 'epoch')}"
+    if len(runs[["width", "epochs"]].drop_duplicates()) == 1:
+        size = f" at width {runs.width.iloc[0]:g} after {plural(runs.epochs.iloc[0], 'epoch')}"
     parts = [f"{where}, `none` reaches {plus_minus(base['mean'], base.sd)} % over "
              f"{plural(base.n, 'seed')}{size}",
              *map(sentence, begun[begun.arm != "none"].itertuples())]
