@@ -3,6 +3,7 @@ and whether both loops learn the same. One JSON file a kind of machine, saved af
 import json
 import os
 import re
+import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,8 @@ from ..experiments.workers import cores
 from ..settings import out_dir, shown
 from ..training import environment, store
 from ..training.environment import machine
-from .rows import KINDS
+from . import rows as measuring
+from .measure import seconds_of
 
 ARMS = ("none", "se", "cbam", "hybrid")
 NETWORKS = ("resnet18", "squeezenet", "vgg16")
@@ -130,3 +132,18 @@ def images() -> Dataset:
         return load_dataset("cifar10", download=False)
     except DataMissing:
         return load_dataset("shapetex", sizes={"train": 10_240, "val": 500, "test": 2_000})
+
+
+def notebook(data: Dataset, seconds: float, name: str) -> dict:
+    """Wall seconds of a notebook whose records are there: it reads and draws, and trains nothing.
+    """
+    from ..report import notebooks as books
+    book, = books.chosen([name])
+    with tempfile.TemporaryDirectory() as folder:
+        took = seconds_of(lambda: books.execute(book, {}, Path(folder), ATTNLIB_TRAIN="0",
+                                                ATTNLIB_PROFILE="best"))
+        profile = books.profile_of(books.read(Path(folder) / book.name))
+    return {"notebook": name, "profile": profile, "wall_seconds": took}
+
+
+KINDS = measuring.KINDS | {"notebook": notebook}

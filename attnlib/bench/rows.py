@@ -1,10 +1,8 @@
 """What measures the rows of the benchmark: ``function(data, seconds, **options) -> dict``, each
 within about so many seconds."""
 import hashlib
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +15,7 @@ from ..training import store
 from ..training.environment import machine
 from ..training.run import Run, canonical_json, versions
 from ..training.trainer import Trainer
-from .measure import fresh, in_turns, matrix_rate, peak_bytes, seconds_of, spread
+from .measure import fresh, in_turns, matrix_rate, peak_bytes, spread
 from .plainloop import PlainLoop, loader
 from .road import road_speed
 
@@ -141,7 +139,7 @@ def matrix(data: Dataset, seconds: float, sizes=()) -> dict:
                                  for dtype in {how.autocast or torch.float32, torch.float32}}}
 
 
-# --- Importing, reading, running a notebook ---
+# --- Importing, reading ---
 
 IMPORT = """
 import time
@@ -197,18 +195,6 @@ def synthetic_records(n: int) -> None:
         path.write_text(f'{{"body":{text},"sha256":"{digest}"}}\n')
 
 
-def notebook(data: Dataset, seconds: float, name: str) -> dict:
-    """Wall seconds of a notebook whose records are there: it reads and draws, and trains nothing.
-    """
-    from ..report import notebooks as books
-    book, = books.chosen([name])
-    with tempfile.TemporaryDirectory() as folder:
-        took = seconds_of(lambda: books.execute(book, {}, Path(folder), ATTNLIB_TRAIN="0",
-                                                ATTNLIB_PROFILE="best"))
-        profile = books.profile_of(books.read(Path(folder) / book.name))
-    return {"notebook": name, "profile": profile, "wall_seconds": took}
-
-
 # --- Do both loops learn the same? ---
 
 
@@ -234,4 +220,4 @@ def agreement(data: Dataset, seconds: float, backbone: str, width: float = 0.125
 KINDS: dict[str, Callable] = {
     "training": training, "pipeline": pipeline, "inference": inference, "claimed": claimed,
     "memory": memory, "matrix": matrix, "import": imports, "records": records,
-    "notebook": notebook, "agreement": agreement, "road": road_speed}
+    "agreement": agreement, "road": road_speed}
