@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PROFILE ?= auto
 SEEDS ?=
 JOBS ?= auto
-MINUTES ?= 12
+MINUTES ?=
 TORCH_INDEX ?=
 export PYTHONUNBUFFERED := 1
 
@@ -55,10 +55,10 @@ publish: setup ## refresh the stored notebooks, the report and the README table;
 	$(PY) -m attnlib readme
 
 verify: setup ## check the committed records, train a sample of them again: MINUTES=12
-	$(PY) -m attnlib verify --minutes $(MINUTES)
+	$(PY) -m attnlib verify --minutes $(or $(MINUTES),12)
 
-bench: setup ## speed side by side with the plain loop: MINUTES=12
-	$(PY) -m attnlib bench --minutes $(MINUTES) --notebook 03_se
+bench: setup ## speed side by side with the plain loop: MINUTES=9
+	$(PY) -m attnlib bench --minutes $(or $(MINUTES),9) --notebook 03_se
 	$(PY) -m attnlib readme
 
 clean: setup ## remove weights and executed notebooks; records stay

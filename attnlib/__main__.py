@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0, help="another sample (default: 0)")
 
     sub = command("bench", bench, "measure speed side by side with the plain loop")
-    sub.add_argument("--minutes", type=float, help="about so long (default: 12; quick: 1)")
+    sub.add_argument("--minutes", type=float, help="about so long (default: 9; quick: 1)")
     sub.add_argument("--quick", action="store_true", help="everything once, tiny")
     sub.add_argument("--full", action="store_true", help="full width too (a GPU: always)")
     sub.add_argument("--notebook", default="", metavar="NAME", help="time this one, too: 03_se")
@@ -361,7 +361,7 @@ def verify(args) -> int:
 def bench(args) -> None:
     from .bench import bench as benches
     from .training.environment import machine
-    minutes = args.minutes or (1 if args.quick else 12)
+    minutes = args.minutes or (1 if args.quick else 9)
     if minutes <= 0:
         raise ValueError(f"--minutes {minutes:g} should be above 0")
     if args.quick:

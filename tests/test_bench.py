@@ -1,6 +1,5 @@
 """The bench measures, stores and is read. What it measures is the machine's business: nothing here
 looks at how long anything took."""
-import json
 import platform
 import re
 
@@ -8,7 +7,7 @@ import pytest
 from helpers import CPU
 
 from attnlib.__main__ import main
-from attnlib.bench import bench, measure, plainloop, speed, targets
+from attnlib.bench import bench, measure, plainloop, rows, speed
 from attnlib.data.datasets import load_dataset
 from attnlib.report import readme
 from attnlib.settings import REPO
@@ -25,21 +24,20 @@ def data():
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch, data):
-    for module in (bench, plainloop):
+    for module in (bench, plainloop, rows):
         monkeypatch.setattr(module, "machine", lambda: CPU)
     monkeypatch.setattr(bench, "images", lambda: data)
-    monkeypatch.setattr(bench, "BATCH", 16)
-    monkeypatch.setattr(bench, "LEAST_STEPS", 1)
+    monkeypatch.setattr(rows, "BATCH", 16)
 
 
-def invented(**rows) -> dict:
+def invented(**own) -> dict:
     """A stored benchmark with round numbers."""
     rates = {"ours": {"none": [40, 20, 30], "se": [20, 10, 10]},
              "plain": {"none": [20, 10, 10], "se": [10, 10, 10]}}
-    rows = rows or {"training": {"kind": "training", "steps": 1, "images_per_second": rates,
-                                 "macs": {"none": 1000, "se": 1000}} | NET,
-                    "matrix": {"kind": "matrix", "flops_per_second": {"float32": 1e6}}}
-    return {"schema": store.SCHEMA, "id": "here", "data": "shapetex", "minutes": 1, "rows": rows,
+    own = own or {"training": {"kind": "training", "steps": 1, "images_per_second": rates,
+                                "macs": {"none": 1000, "se": 1000}} | NET,
+                   "matrix": {"kind": "matrix", "flops_per_second": {"float32": 1e6}}}
+    return {"schema": store.SCHEMA, "id": "here", "data": "shapetex", "minutes": 1, "rows": own,
             "env": {"device": "a processor", "cores": 2, "threads": 1, "torch": "2",
                     "precision": "float32", "channels_last": True, "load": [0.0, 0.0, 0.0]}}
 
@@ -49,11 +47,11 @@ def test_the_plain_loop_learns(data):
     loop = plainloop.PlainLoop(run, data)
     losses = [loop.epoch(k)["loss"] for k in range(3)]
     assert losses[-1] < losses[0]
-    assert 0 <= loop.accuracy("test") <= 1
+    assert 0 <= loop.score("test")["accuracy"] <= 1
 
 
 def test_both_loops_start_from_the_same_weights_and_take_as_many_steps(data):
-    pair = bench.contestants([("ours", "se"), ("plain", "se")], data, 3, **NET)
+    pair = rows.contestants([("ours", "se"), ("plain", "se")], data, 3, **NET)
     ours, plain = pair.values()
     assert len(ours.batches["train"]) == len(plain.batches)
     states = [t.model.state_dict() for t in (ours, plain)]
@@ -63,7 +61,7 @@ def test_both_loops_start_from_the_same_weights_and_take_as_many_steps(data):
 def test_the_plain_images_are_normalised_as_ours(data):
     run = Run("shapetex", n_test=20)
     x, y = next(iter(plainloop.loader(run, data, "test")))
-    ours, labels = next(bench.Batches(*data.split("test", 20), data.mean, data.std).ordered(20))
+    ours, labels = next(rows.Batches(*data.split("test", 20), data.mean, data.std).ordered(20))
     assert (x - ours).abs().max() < 1e-5 and (y == labels).all()
 
 
@@ -77,7 +75,7 @@ def test_a_quick_bench_is_stored_and_read(monkeypatch, out):
     text = path.read_text()
     assert platform.node() not in text and str(REPO) not in text and "/tmp" not in text
     assert not re.search(r"/(root|home|Users)\b", text)
-    assert "SE" in speed.training_table(body) and body["env"]["device"] in speed.reading(body)
+    assert list(speed.training_table(body).block) == ["none", "SE"]
     assert len(speed.figure([body]).axes) == 2
     assert speed.stored() == [] and speed.summary() == speed.NOTHING    # a quick one is not shown
 
@@ -85,18 +83,20 @@ def test_a_quick_bench_is_stored_and_read(monkeypatch, out):
 def test_the_other_rows_measure(data):
     kinds = {"claimed": {"arms": ("none", "cbam head_post"), "batch": 2, "width": 0.125},
              "pipeline": {"batches": 2}, "matrix": {"sizes": (128,)},
-             "inference": NET | {"arms": ("none", "se"), "batches": (1, 4),
-                               "warm": 0},
+             "inference": NET | {"arms": ("none", "se"), "batches": (1, 4)},
              "agreement": {"backbone": "squeezenet", "n_train": 32, "n_test": 20, "epochs": 1},
-             "road": NET | {"images": 1}}
-    found = {name: bench.KINDS[name](data, 0, **options) for name, options in kinds.items()}
-    rows = {name: {"kind": name} | result for name, result in found.items()}
-    body = invented(**json.loads(json.dumps(bench.rounded(rows))))
-    words = speed.reading(body)
+             "road": NET | {"images": 1}, "import": {"repeats": 1},
+             "records": {"counts": (40,)}}
+    found = {name: rows.KINDS[name](data, 0, **options) for name, options in kinds.items()}
+    body = invented(**bench.rounded({k: {"kind": k} | result for k, result in found.items()}))
     assert found["road"]["difference"] < found["road"]["noise"] / 10
-    assert "ROAD: filling in the removed pixels" in words
-    assert "input pipeline" in words and "over 3 seeds" in words and "TFLOP/s" in words
-    assert "batch 4" in speed.inference_table(body)
+    assert measure.fresh(rows.PEAK, loop="ours", attention="none", steps=1, **NET)[0] > 1e8
+    read = speed.targets_table(body).set_index("what").measured
+    for what in ("input pipeline ÷ the plain one", "`import attnlib` beyond torch, s",
+                 "from 40 records to the abstract, s", "its peak memory with 40, MiB"):
+        assert float(read[what].replace(",", "")) > 0
+    assert "accuracy − the plain loop's, points, 3 seeds" in read
+    assert len(speed.road_table(body)) == 2 and "ms/image, batch 4" in speed.inference_table(body)
 
 
 def test_ratios_are_taken_repeat_by_repeat():
@@ -107,7 +107,9 @@ def test_ratios_are_taken_repeat_by_repeat():
 
 
 def test_turns_go_back_and_forth():
-    assert list(measure.turns(["a", "b"], 3)) == ["a", "b", "b", "a", "a", "b"]
+    calls = []
+    took = measure.in_turns({name: lambda name=name: calls.append(name) for name in "ab"}, 0)
+    assert "".join(calls) == "ab" + "abbaab" and len(took["a"]) == len(took["b"]) == 3
 
 
 def test_a_new_process_gives_its_numbers():
@@ -120,11 +122,11 @@ def test_a_row_that_fails_leaves_the_others(monkeypatch):
     def full(data, seconds):
         raise RuntimeError("out of memory")
     monkeypatch.setitem(bench.KINDS, "matrix", full)
-    rows = [bench.Row("matrix", "matrix", 0, {}), bench.Row("pipeline", "pipeline", 1, {
+    plan = [bench.Row("matrix", "matrix", 0, {}), bench.Row("pipeline", "pipeline", 1, {
         "batches": 1})]
-    body = store.read_sealed(bench.run(rows, 0.001, "here"))
+    body = store.read_sealed(bench.run(plan, 0.001, "here"))
     assert body["rows"]["matrix"]["failed"] == "RuntimeError"
-    assert "Not measured, for an error: matrix" in speed.summary()
+    assert "matrix failed." in speed.summary()
 
 
 def test_a_short_bench_keeps_what_was_measured_for_longer(monkeypatch):
@@ -161,21 +163,18 @@ def test_targets_are_judged_row_by_row():
                                               "plain": {"none": [10] * 3, "cbam": [10] * 3}}
 
     def lines(body):
-        found = [[part.strip() for part in line.split("|")[1:-1]]
-                 for line in targets.targets_table(body).splitlines()[2:]]
-        return {line[0]: line[1:] for line in found}
+        found = speed.targets_table(body).set_index("what")
+        return {what: list(row) for what, row in found.iterrows()}
 
     found = lines(body)
-    step = found["CBAM's and the hybrid's step ÷ none's"]
-    assert step[0] == "1.20 to 2.00×" and step[1] == "at most 1.5×"
-    assert step[2] == "in 1 of 2; not SqueezeNet, width 0.125, CBAM 2.00"
-    assert found["`import attnlib` beyond torch"] == ["0.70 s", "at most 0.5 s", "**no**"]
-    assert found["training rate ÷ the plain loop's"][2] == "not for this machine"
-    assert found["a notebook whose records are there"][0] == "not measured"
+    assert found["CBAM's and the hybrid's step ÷ none's"] == ["1.2 to 2", "at most 1.5", "1 of 2"]
+    assert found["`import attnlib` beyond torch, s"] == ["0.7", "at most 0.5", "0 of 1"]
+    assert found["training rate ÷ the plain loop's"] == ["1.5 to 3", "", ""]
+    assert found["a notebook whose records are there, s"] == ["", "", ""]
     body["env"] |= {"precision": "bfloat16", "channels_last": False}
-    assert lines(body)["training rate ÷ the plain loop's"][2].startswith("in 3 of 4; not")
+    assert lines(body)["training rate ÷ the plain loop's"][1:] == ["at least 2", "3 of 4"]
     body["env"]["channels_last"] = True
-    assert targets.kind_of(body) == "cuda"
+    assert speed.kind_of(body) == "cuda"
 
 
 def test_the_readme_shows_what_is_stored(out, tmp_path):

@@ -1,12 +1,12 @@
 """The first cell of the notebooks, on a Colab that is none: a faked module, git and pip."""
 import os
+import re
 import subprocess
 import sys
 import types
 
 import pytest
 
-from attnlib.experiments import planning
 from attnlib.report import colab
 from attnlib.report.notebooks import listed, notebooks_dir, read
 from attnlib.settings import REPO, runs_dir
@@ -22,7 +22,7 @@ if {colab}: import google.colab
 source = {cell!r}
 if {address!r}: source = source.replace('REPOSITORY = ""', 'REPOSITORY = ' + {address!r})
 for _ in range({times}): exec(source, globals())
-if {colab}: import attnlib; print("IMPORTED", os.path.realpath(attnlib.__file__))
+{after}
 """
 GIT = """#!/bin/sh
 echo "git $*" >> "{log}"
@@ -51,14 +51,15 @@ def machine(tmp_path):
     return tmp_path
 
 
-def run_cell(machine, colab=True, address="https://example.org/a.git", times=1):
+def run_cell(machine, colab=True, address="https://example.org/a.git", times=1,
+             after="if 'google.colab' in sys.modules: import attnlib; print('IMPORTED')"):
     """Run the cell in a fresh process; its output, errors, exit code and the logged calls."""
     where = machine / "content"
     where.mkdir(exist_ok=True)
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     env |= {"PATH": f"{machine / 'bin'}{os.pathsep}{env['PATH']}", "PYTHONPATH":
             str(machine / "stubs"), "ATTNLIB_OUT": str(machine / "out"), "CUDA_VISIBLE_DEVICES": ""}
-    text = HARNESS.format(cell=CELL, colab=colab, times=times,
+    text = HARNESS.format(cell=CELL, colab=colab, times=times, after=after,
                           address=repr(address) if address else "")
     done = subprocess.run([sys.executable, "-c", text], cwd=where, env=env, capture_output=True,
                           text=True, timeout=300)
@@ -82,19 +83,62 @@ def test_on_colab_it_fetches_reports_and_may_be_run_again(machine):
     assert calls == ["git clone -q --depth 1 https://example.org/a.git compendium"]
     assert done.stdout.count("no GPU") == 2 and "IMPORTED" in done.stdout
     assert "torch 2." in done.stdout and "profile smoke" in done.stdout
-    # The kernel is restarted: the clone is there, and grad-cam is missing.
+    # The kernel is restarted: the clone is there, and two packages are missing.
     hide = machine / "stubs" / "sitecustomize.py"
-    hide.write_text("import importlib.util as u\nfind = u.find_spec\n"
-                    "u.find_spec = lambda n, p=None: None if n == 'pytorch_grad_cam' "
-                    "else find(n, p)\n")
+    hide.write_text("import importlib.metadata as m\nfind = m.version\ndef version(name):\n"
+                    "    if name in ('grad-cam', 'pooch'): raise m.PackageNotFoundError(name)\n"
+                    "    return find(name)\nm.version = version\n")
     done, calls = run_cell(machine)
     assert done.returncode == 0, done.stderr
-    assert calls[1:] == ["pip install -q grad-cam"]                             # and no torch
+    assert calls[1:] == ["pip install -q pooch grad-cam"]                       # and no torch
 
 
 def test_without_an_address_it_says_what_to_set(machine):
-    done, calls = run_cell(machine, address="")
-    assert done.returncode and "set REPOSITORY" in done.stderr and calls == []
+    done, calls = run_cell(machine, address="", after="")
+    assert (done.returncode, done.stderr, calls) == (0, "", [])
+    assert "set REPOSITORY above" in done.stdout
+
+
+def test_what_colab_installs_is_every_requirement_but_tools():
+    lines = (REPO / "requirements.txt").read_text().splitlines()
+    wanted = {re.match(r"[\w-]+", line)[0] for line in lines if not line.startswith("#")}
+    tools = {"jupyterlab", "ipykernel", "nbclient", "nbconvert", "nbformat", "latex2mathml",
+             "nbval", "pytest", "pytest-xdist", "ruff", "import-linter"}
+    assert wanted - tools == set(colab.NEEDED)
+
+
+# --- Where the cell gets the project ---
+
+
+@pytest.mark.parametrize(("remote", "found"), [
+    ("https://github.com/ann/attention.git", "https://github.com/ann/attention"),
+    ("https://ann:secret@github.com/ann/attention/", "https://github.com/ann/attention"),
+    ("git@gitlab.com:lab/ann/attention.git", "https://gitlab.com/lab/ann/attention"),
+    ("ssh://git@github.com/ann/attention", "https://github.com/ann/attention"),
+    ("/srv/attention.git", "https://cited.org/a/b"), ("", "https://cited.org/a/b")])
+def test_the_address_is_the_remotes_or_the_cited_one(tmp_path, monkeypatch, remote, found):
+    monkeypatch.setattr(colab, "REPO", tmp_path)
+    (tmp_path / "CITATION.cff").write_text('title: "x"\nrepository-code: "https://cited.org/a/b"\n')
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    if remote:
+        subprocess.run(["git", "remote", "add", "origin", remote], cwd=tmp_path, check=True)
+    assert colab.address() == found
+
+
+def test_published_notebooks_know_where_they_come_from(monkeypatch):
+    def published(where):
+        monkeypatch.setattr(colab, "address", lambda: where)
+        return colab.addressed(nb, "01_data").cells
+    nb = read(notebooks_dir() / "01_data.ipynb")
+    before = [cell.source for cell in nb.cells]
+    assert [cell.source for cell in published("")] == before
+    for where in ("https://github.com/ann/a", "https://github.com/ben/b"):      # a fork of it
+        title, _, badge, *rest = published(where)[0].source.splitlines()
+        assert title.startswith("# 01") and rest == before[0].splitlines()[1:]
+        assert badge.endswith(where.removeprefix("https://github.com/")
+                              + "/blob/main/notebooks/01_data.ipynb)")
+        assert f'REPOSITORY = "{where}"  # the address' in nb.cells[1].source
+    assert "colab-badge" not in published("https://gitlab.com/ann/a")[1].source
 
 
 # --- What it says ---
@@ -113,50 +157,18 @@ def test_on_drive_results_begin_with_the_records_of_the_repository(monkeypatch, 
     mine = tmp_path / "MyDrive/attnlib/results/runs/pilot/mine.json"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    assert "kept in MyDrive" in colab.use_drive() and mounted == [str(tmp_path)]
+    colab.use_drive()
+    assert mounted == [str(tmp_path)]
     there = {p.name for p in (REPO / "results/runs/pilot").iterdir()}
     assert {p.name for p in runs_dir("pilot").iterdir()} == there | {"mine.json"}
     assert os.environ["ATTNLIB_OUT"] == str(tmp_path / "MyDrive" / "attnlib")
 
 
-def test_a_drive_that_is_refused_is_said_and_not_used(monkeypatch):
+def test_a_drive_that_is_refused_is_said_and_not_used(monkeypatch, capsys):
     def refuse(where):
         raise RuntimeError("credential propagation was unsuccessful")
     fake_drive(monkeypatch, refuse)
     before = os.environ["ATTNLIB_OUT"]
-    assert "not used (credential" in colab.use_drive()
+    colab.use_drive()
+    assert "not used (credential" in capsys.readouterr().out
     assert os.environ["ATTNLIB_OUT"] == before
-
-
-def test_minutes_are_those_of_each_notebooks_studies(monkeypatch):
-    monkeypatch.setenv("ATTNLIB_PROFILE", "small")
-    found = colab.minutes()
-    assert list(found) == list(CELLS) and found["01_data"] == found["07_report"] == 0
-    seconds = sum(map(planning.estimate_seconds, planning.study("se", "small")))
-    assert found["03_se"] >= seconds / 60 > 0
-    assert "03_se" in colab.minutes_words() and "01_data" not in colab.minutes_words()
-    monkeypatch.setattr(colab, "minutes", dict)
-    assert "nothing to train" in colab.minutes_words()
-
-
-def test_the_profile_and_its_reason(monkeypatch, tmp_path):
-    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
-    assert "profile smoke" in colab.profile_words() and "says so" in colab.profile_words()
-    monkeypatch.delenv("ATTNLIB_PROFILE")
-    assert "data get cifar10 fashionmnist" in colab.profile_words()
-    (tmp_path / "cifar10.npz").touch()
-    assert not planning.real_is_here()
-    (tmp_path / "FashionMNIST" / "raw").mkdir(parents=True)
-    (tmp_path / "FashionMNIST" / "raw" / "t10k-labels-idx1-ubyte").touch()
-    assert planning.real_is_here() and "there is no GPU" in colab.profile_words()
-    monkeypatch.setattr(planning, "machine", lambda: types.SimpleNamespace(device="cuda"))
-    assert colab.profile_words().startswith("profile pilot") and "are here" in colab.profile_words()
-
-
-def test_a_gpu_is_named(monkeypatch):
-    import torch
-    monkeypatch.setattr(colab, "machine", lambda: types.SimpleNamespace(device="cuda"))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
-    monkeypatch.setattr(torch.cuda, "get_device_properties",
-                        lambda k: types.SimpleNamespace(total_memory=15 * 2**30))
-    assert colab.gpu_words() == "GPU: Tesla T4, 15 GiB"

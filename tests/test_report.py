@@ -1,6 +1,5 @@
-"""What the report adds to its notebooks: words for pictures, files of tables."""
+"""What the report adds to its notebooks: words for pictures."""
 import base64
-import csv
 import io
 
 import matplotlib.pyplot as plt
@@ -31,16 +30,13 @@ def figure():
 
 @pytest.fixture
 def book(tmp_path, figure):
-    """A folder with one notebook: a saved figure's output as a kernel makes it, and two tables."""
+    """A folder with one notebook: a saved figure's output as a kernel makes it."""
     as_shown = DisplayFormatter(active_types=["image/png", "text/plain"])
     as_shown.formatters["image/png"].for_type(
         plt.Figure, lambda f: print_figure(f, "png", base64=True))
     data, metadata = as_shown.format(plots.save(figure, "one", "pilot"))
-    table = "| block | gain |\n|:--|:--|\n| SE | −0.2 [−1.9, +1.4] |\n| a, b | – |"
-    outputs = [new_output("execute_result", data=data, metadata=metadata, execution_count=1),
-               *(new_output("display_data", data={"text/markdown": table}) for _ in range(2))]
-    nb = new_notebook(cells=[new_markdown_cell("# T\n\n## Every gain\n\n| typed |\n|--|\n| x |"),
-                             new_code_cell("1", outputs=outputs)])
+    shown = new_output("execute_result", data=data, metadata=metadata, execution_count=1)
+    nb = new_notebook(cells=[new_markdown_cell("# T"), new_code_cell("1", outputs=[shown])])
     nbformat.write(nb, tmp_path / f"{report.ARTICLE}.ipynb")
     return tmp_path
 
@@ -53,18 +49,6 @@ def test_a_figures_own_words_become_the_alternative_text(book, figure):
     assert describe(figure) in (figures_dir("pilot") / "one.svg").read_text()
     png = Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2])))
     assert png.mode == "P", "few colours: the kernel's own drawing has three times the size"
-
-
-def test_tables_of_the_article_become_files(book):
-    (book / "tables").mkdir()
-    (book / "tables" / "of-old.csv").write_text("")
-    report.report(book, book / "index.html")
-    names = sorted(p.name for p in (book / "tables").iterdir())
-    assert names == ["every-gain-2.csv", "every-gain-2.md", "every-gain.csv", "every-gain.md"]
-    rows = list(csv.reader((book / "tables" / "every-gain.csv").open()))
-    assert rows == [["block", "gain"], ["SE", "-0.2 [-1.9, +1.4]"], ["a, b", "–"]]
-    assert (book / "tables" / "every-gain.md").read_text().splitlines() == [
-        "| block | gain |", "| --- | --- |", "| SE | −0.2 [−1.9, +1.4] |", "| a, b | – |"]
 
 
 def test_words_of_pictures_and_of_nothing():

@@ -3,11 +3,10 @@
 Everything is timed in turns (a, b, c, then c, b, a, …), so that a machine that slows down slows all
 contestants alike; and a spread stands beside every median, never a best run."""
 import json
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -30,22 +29,17 @@ def seconds_of(work: Callable, device: str = "cpu") -> float:
     return time.perf_counter() - started
 
 
-def warm_up(work: Callable, calls: int, seconds: float, device: str = "cpu") -> float:
-    """Call ``work()`` untimed up to ``calls`` times, but at least once and no longer than
-    ``seconds``; returns the last call's seconds."""
-    end, took = time.perf_counter() + seconds, 0.0
-    for _ in range(calls):
-        took = seconds_of(work, device)
-        if time.perf_counter() > end:
-            break
+def in_turns(works: dict, seconds: float, device: str = "cpu", least: int = 3, most: int = 50,
+             warm: int = 1) -> dict[object, list[float]]:
+    """Seconds of every call of each piece of work, called in turns, every second turn backwards,
+    ``least`` to ``most`` times as fits ``seconds``; first ``warm`` times untimed."""
+    once = sum([seconds_of(work, device) for _ in range(warm) for work in works.values()]
+               [-len(works):])
+    took = {name: [] for name in works}
+    for turn in range(int(min(max(seconds / once, least), most))):
+        for name in works if turn % 2 == 0 else reversed(works):
+            took[name].append(seconds_of(works[name], device))
     return took
-
-
-def turns(names: list, repeats: int) -> Iterator:
-    """The names ``repeats`` times over, every second time backwards: a steady drift then falls on
-    all of them alike."""
-    for k in range(repeats):
-        yield from names if k % 2 == 0 else reversed(names)
 
 
 def spread(values) -> dict[str, float]:
@@ -59,18 +53,15 @@ def ratio(top, bottom) -> dict[str, float]:
     return spread([a / b for a, b in zip(top, bottom, strict=True)])
 
 
-def matrix_rate(device: str, dtype: torch.dtype, sizes=(512, 1024, 2048), seconds: float = 0.5,
-                ) -> float:
+def matrix_rate(device: str, dtype: torch.dtype, sizes=(512, 1024, 2048)) -> float:
     """The machine's matrix products in FLOP/s: 2 n³ over the median time of an n×n product, the
     best of several n. What training could reach if it did nothing but multiply large matrices."""
-    best = 0.0
+    rates = []
     for n in sizes:
         a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-        took = warm_up(lambda a=a, b=b: a @ b, 3, seconds, device)
-        calls = int(min(max(seconds / max(took, 1e-9), 3), 200))
-        times = [seconds_of(lambda a=a, b=b: a @ b, device) for _ in range(calls)]
-        best = max(best, 2 * n ** 3 / statistics.median(times))
-    return best
+        took, = in_turns({n: lambda a=a, b=b: a @ b}, 0.5, device, warm=3).values()
+        rates.append(2 * n ** 3 / spread(took)["median"])
+    return max(rates)
 
 
 def fresh(code: str, **inputs) -> list[float]:
@@ -95,22 +86,3 @@ def peak_bytes(device: str) -> int:
     except (OSError, StopIteration):
         from ..training.environment import peak_memory
         return peak_memory()
-
-
-IMPORT = """
-import time
-import numpy, torch
-started = time.perf_counter()
-import attnlib
-bare = time.perf_counter()
-for name in attnlib.HOME:
-    getattr(attnlib, name)
-print(bare - started, time.perf_counter() - started)
-"""
-
-
-def import_seconds(repeats: int = 5) -> tuple[list[float], list[float]]:
-    """Seconds of ``import attnlib`` in new processes that have torch and numpy already: the bare
-    import, and with every name of its interface, which are else imported when first used."""
-    bare, whole = zip(*(fresh(IMPORT) for _ in range(repeats)), strict=True)
-    return list(bare), list(whole)

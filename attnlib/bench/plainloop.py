@@ -9,8 +9,10 @@ import time
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
+from torchvision import transforms as T
 
 from ..data.datasets import Dataset
 from ..names import derive
@@ -33,22 +35,22 @@ class Images(TorchDataset):
         return len(self.labels)
 
     def __getitem__(self, index: int):
-        from PIL import Image
         image = self.images[index]
         picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
         return self.transform(picture), int(self.labels[index])
 
 
-def loader(run: Run, data: Dataset, split: str) -> DataLoader:
+def loader(run: Run, data: Dataset, split: str = "train") -> DataLoader:
     """The usual loader of a split: the training split shuffled and augmented as the recipe says.
     Its workers stay from epoch to epoch, which is kinder to it than the default."""
-    from torchvision import transforms as T
     training, how = split == "train", run.how
-    size = data.images[split].shape[1]
     fill = tuple(round(255 * level) for level in data.mean)
-    steps = [T.RandomCrop(size, padding=how.crop, fill=fill)] * (training and how.crop > 0) \
-        + [T.RandomHorizontalFlip()] * (training and how.flip) \
-        + [T.ToTensor(), T.Normalize(data.mean, data.std)]
+    steps = [T.ToTensor(), T.Normalize(data.mean, data.std)]
+    if training and how.flip:
+        steps.insert(0, T.RandomHorizontalFlip())
+    if training and how.crop:
+        size = data.images[split].shape[1]
+        steps.insert(0, T.RandomCrop(size, padding=how.crop, fill=fill))
     images, labels = data.split(split, getattr(run, f"n_{split}"))
     return DataLoader(Images(images, labels, T.Compose(steps)), how.batch_size, shuffle=training,
                       drop_last=training and len(labels) >= how.batch_size, num_workers=WORKERS,
@@ -57,13 +59,13 @@ def loader(run: Run, data: Dataset, split: str) -> DataLoader:
 
 
 class PlainLoop:
-    """`train.Trainer`'s counterpart: the same `epoch`, its history row and an accuracy."""
+    """`Trainer`'s counterpart: the same `epoch`, its history row and an accuracy."""
 
-    def __init__(self, run: Run, data: Dataset, batches: DataLoader | None = None):
+    def __init__(self, run: Run, data: Dataset):
         self.run, self.how, self.data, self.device = run, run.how, data, machine().device
         self.model = model_of(run, data).to(self.device)
         self.optimizer = make_optimizer(self.model, self.how)
-        self.batches = batches or loader(run, data, "train")
+        self.batches = loader(run, data)
 
     def epoch(self, epoch: int) -> dict:
         """One pass over the training split: mean ``loss`` and wall ``seconds``."""
@@ -83,11 +85,9 @@ class PlainLoop:
         return {"loss": total / len(self.batches), "seconds": time.perf_counter() - started}
 
     @torch.no_grad()
-    def accuracy(self, split: str) -> float:
-        """The share of a split that is classified correctly, 0..1."""
+    def score(self, split: str) -> dict:
+        """``accuracy``: the share of a split that is classified correctly, 0..1."""
         self.model.eval()
-        right = seen = 0
-        for x, y in loader(self.run, self.data, split):
-            right += (self.model(x.to(self.device)).argmax(1).cpu() == y).sum().item()
-            seen += len(y)
-        return right / seen
+        right = [self.model(x.to(self.device)).argmax(1).cpu() == y
+                 for x, y in loader(self.run, self.data, split)]
+        return {"accuracy": torch.cat(right).float().mean().item()}

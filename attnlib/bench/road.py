@@ -7,7 +7,7 @@ from ..explain.cam import enlarged
 from ..explain.road import NOISE, PERCENTILES, impute, kept_pixels, ranks, road, surprise
 from ..networks.build import build_model
 from ..training.environment import machine
-from . import measure
+from .measure import in_turns
 
 
 def road_speed(data, seconds: float, backbone: str = "resnet18", width: float = 0.25,
@@ -37,15 +37,12 @@ def road_speed(data, seconds: float, backbone: str = "resnet18", width: float = 
     def ours():
         off = surprise(light)
         return [impute(light, known, off) for known in holes]
-    works = {"ours": ours, "theirs": theirs,
-             "ours_whole": lambda: road(model, on_device, maps, classes.numpy()),
-             "theirs_whole": lambda: ROADCombined(list(PERCENTILES))(on_device, maps, targets,
-                                                                     model)}
-    once = sum(measure.warm_up(work, 1, 0, device) for work in works.values())
-    took = {name: [] for name in works}
-    for name in measure.turns(list(works), int(min(max(seconds / once, 3), 9))):
-        took[name].append(measure.seconds_of(works[name], device) / n)
+    took = in_turns({"ours": ours, "theirs": theirs,
+                     "ours_whole": lambda: road(model, on_device, maps, classes.numpy()),
+                     "theirs_whole": lambda: ROADCombined(list(PERCENTILES))(
+                         on_device, maps, targets, model)}, seconds, device, most=9)
     gap = max(np.abs(mine - torch.stack(other).numpy()).max()
               for mine, other in zip(ours(), theirs(), strict=True))
-    return took | {"backbone": backbone, "width": width, "images": n, "noise": NOISE,
-                   "difference": float(gap)}
+    return {name: [t / n for t in times] for name, times in took.items()} | {
+        "backbone": backbone, "width": width, "images": n, "noise": NOISE,
+        "difference": float(gap)}

@@ -1,10 +1,13 @@
-"""What the stored benchmarks say: sentences, tables and the figure. Ratios are taken repeat by
-repeat, then their median and quartiles: [low, high] is the middle half of the repeats."""
+"""What the stored benchmarks say, as tables and a figure. Ratios are taken repeat by repeat, then
+their median and quartiles: [low, high] is the middle half of the repeats."""
 import math
-import os
-from typing import NamedTuple
 
-from ..analysis.words import interval, name, plural
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from ..analysis.stats import mean_effect
+from ..analysis.words import interval, name
 from ..blocks import ATTENTION
 from ..figures import plots
 from ..training import store
@@ -16,60 +19,43 @@ NOTHING = "No benchmark is stored yet: `make bench` measures this machine."
 
 def stored() -> list[dict]:
     """Every stored benchmark, one a kind of machine; `--quick` ones are left out."""
-    folder = bench_dir()
-    files = sorted(e.name for e in os.scandir(folder)) if folder.is_dir() else []
-    read = (store.read_sealed(folder / f) for f in files
-            if f.endswith(".json") and f != "quick.json")
-    return [body for body in read if body]
+    found = (store.read_sealed(path) for path in sorted(bench_dir().glob("*.json"))
+             if path.name != "quick.json")
+    return [body for body in found if body]
 
 
 def rows(body: dict, kind: str) -> list[dict]:
     return [r for r in body["rows"].values() if r["kind"] == kind and "failed" not in r]
 
 
-def in_order(arms) -> list[str]:
-    """As in the table of blocks, none first: files sort their keys."""
-    return sorted(arms, key=list(ATTENTION).index)
-
-
-def middle(s: dict, digits: int = 2) -> str:
-    """``2.10 [2.05, 2.14]``"""
-    return f"{s['median']:.{digits}f} [{s['low']:.{digits}f}, {s['high']:.{digits}f}]"
-
-
-def share(body: dict, rate: float, macs: int) -> float:
-    """The part of the machine's matrix products that training at ``rate`` images/s makes use of:
-    a multiply-accumulate is two operations, a backward pass twice a forward pass."""
-    found = rows(body, "matrix")
-    peak = found[0]["flops_per_second"].get(body["env"]["precision"]) if found else None
-    return 2 * 3 * macs * rate / peak if peak else math.nan
-
-
-def table(body: dict):
-    """One row a network and block, as a DataFrame: `spread`s of images/s and of the two ratios, and
-    the share of the matrix rate."""
-    import pandas as pd
-    out = []
-    for r in rows(body, "training"):
-        ours, plain = r["images_per_second"]["ours"], r["images_per_second"]["plain"]
-        for arm in in_order(ours):
-            rate = spread(ours[arm])
-            out.append({"backbone": r["backbone"], "width": r["width"], "attention": arm,
-                        "ours": rate, "plain": spread(plain[arm]),
-                        "faster": ratio(ours[arm], plain[arm]),
-                        "step": ratio(ours["none"], ours[arm]),
-                        "share": share(body, rate["median"], r["macs"][arm])})
-    return pd.DataFrame(out)
-
-
-def markdown(out: list[dict]) -> str:
-    import pandas as pd
-    return pd.DataFrame(out).to_markdown(index=False, disable_numparse=True)
-
-
 def largest_first() -> list[dict]:
     """The stored benchmarks, those of GPUs first."""
     return sorted(stored(), key=lambda body: "cores" in body["id"])
+
+
+def table(body: dict):
+    """One row a network and block, as a DataFrame: `spread`s of images/s and of the two ratios, of
+    the plain loop where it was measured; the share of the machine's matrix products that training
+    makes use of (a multiply-accumulate is two operations, a backward pass twice a forward pass);
+    and the peak memory in MiB."""
+    matrix = next((r["flops_per_second"] for r in rows(body, "matrix")), {})
+    peak = matrix.get(body["env"]["precision"], math.nan)
+    memory = {(r["backbone"], r["width"]): r["peak_bytes"] for r in rows(body, "memory")}
+    out = []
+    for r in rows(body, "training"):
+        ours, plain = r["images_per_second"]["ours"], r["images_per_second"]["plain"]
+        bytes_of = memory.get((r["backbone"], r["width"]), {})
+        for arm in sorted(ours, key=list(ATTENTION).index):
+            rate = spread(ours[arm])
+            out.append({
+                "backbone": r["backbone"], "width": r["width"], "attention": arm, "ours": rate,
+                "plain": spread(plain[arm]) if arm in plain else None,
+                "faster": ratio(ours[arm], plain[arm]) if arm in plain else None,
+                "step": ratio(ours["none"], ours[arm]),
+                "share": 2 * 3 * r["macs"][arm] * rate["median"] / peak,
+                **{f"{loop}_memory": bytes_of.get(f"{loop} {arm}", math.nan) / 2**20
+                   for loop in ("ours", "plain")}})
+    return pd.DataFrame(out)
 
 
 def latencies(batch: str = "64") -> dict[tuple, float]:
@@ -85,209 +71,183 @@ def steps() -> dict[tuple, float]:
             for body in reversed(largest_first()) for r in table(body).itertuples()}
 
 
-def training_table(body: dict) -> str:
-    """Markdown: training in both loops, and what each block adds to a step."""
-    return markdown([{
-        "network": f"{name(r['backbone'])}, width {r['width']:g}", "block": name(r["attention"]),
-        "images/s": f"{r['ours']['median']:,.0f}",
-        "plain loop": f"{r['plain']['median']:,.0f}", "ratio": middle(r["faster"]),
+# --- Tables as text ---
+
+
+def middle(s: dict | None, digits: int = 2) -> str:
+    """``2.10 [2.05, 2.14]``"""
+    if s is None:
+        return ""
+    return f"{s['median']:.{digits}f} [{s['low']:.{digits}f}, {s['high']:.{digits}f}]"
+
+
+def number(value: float) -> str:
+    """Three digits, or all before the point."""
+    if math.isnan(value):
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def network_of(r: dict) -> str:
+    return f"{name(r['backbone'])}, width {r['width']:g}"
+
+
+def training_table(body: dict):
+    """Training in both loops, and what each block adds to a step."""
+    return pd.DataFrame([{
+        "network": network_of(r), "block": name(r["attention"]),
+        "images/s": number(r["ours"]["median"]),
+        "plain loop": number(r["plain"]["median"]) if r["plain"] else "",
+        "ratio": middle(r["faster"]),
         "step ÷ none's": middle(r["step"]) if r["attention"] != "none" else "",
-        "of the matrix rate": f"{100 * r['share']:.0f} %",
-        "peak memory, MiB": memory_cell(body, r)}
+        "of the matrix rate, %": number(100 * r["share"]),
+        "peak memory, MiB": number(r["ours_memory"]), "plain loop's": number(r["plain_memory"])}
         for r in table(body).to_dict("records")])
 
 
-def inference_table(body: dict) -> str:
-    """Markdown: ms an image in eval mode, and as a ratio to none's in the same repeats."""
+def inference_table(body: dict):
+    """ms an image in eval mode, and as a ratio to none's in the same repeats."""
     out = []
     for r in rows(body, "inference"):
-        for arm in in_order(r["ms_per_image"]["1"]):
-            row = {"network": f"{name(r['backbone'])}, width {r['width']:g}", "block": name(arm)}
+        for arm in sorted(r["ms_per_image"]["1"], key=list(ATTENTION).index):
+            row = {"network": network_of(r), "block": name(arm)}
             for size, times in r["ms_per_image"].items():
                 again = r["repeats"][size]
-                row |= {f"ms/image, batch {size}": middle(times[arm]),
-                        f"÷ none's, batch {size}": "" if arm == "none" else
-                        middle(ratio(again[arm], again["none"]))}
+                row[f"ms/image, batch {size}"] = middle(times[arm])
+                row[f"÷ none's, batch {size}"] = "" if arm == "none" else \
+                    middle(ratio(again[arm], again["none"]))
             out.append(row)
-    return markdown(out)
+    return pd.DataFrame(out)
 
 
-def reading(body: dict) -> str:
-    """Sentences: the machine, the headline ratio, and everything that has no row in the table."""
-    parts = [machine_words(body), *(SAYS[k](r) for k in SAYS for r in rows(body, k)[:1])]
-    found = table(body)
-    if len(found):
-        medians = [s["median"] for s in found.faster]
-        parts.insert(1, f"Training is {min(medians):.2f} to {max(medians):.2f} times as fast as "
-                        f"the plain loop over {plural(len(found), 'pair')} of network and block.")
-    if of := next((r["of"] for r in rows(body, "memory")), ""):
-        parts.append(f"Peak memory is that of {of}.")
-    failed = [key for key, r in body["rows"].items() if "failed" in r]
-    if failed:
-        parts.append("Not measured, for an error: " + ", ".join(failed) + ".")
-    return " ".join(parts)
+def road_table(body: dict | None = None):
+    """How long ROAD takes, ours and pytorch-grad-cam's, on every machine that measured it."""
+    out = []
+    for b in [body] if body else stored():
+        out += [{"machine": b["env"]["device"], "ROAD": what,
+                 "ours, ms an image": number(1e3 * spread(r["ours" + end])["median"]),
+                 "pytorch-grad-cam's": number(1e3 * spread(r["theirs" + end])["median"]),
+                 "ratio": middle(ratio(r["theirs" + end], r["ours" + end]), 1),
+                 "largest difference of filled images": f"{r['difference']:.1g}",
+                 "sd of the noise that both add": f"{r['noise']:g}"}
+                for r in rows(b, "road")
+                for what, end in (("filling in", ""), ("with the network's answers", "_whole"))]
+    return pd.DataFrame(out)
 
 
-TIMED = ("training", "inference", "pipeline", "matrix", "road")
+TARGETS = {         # set before anything was measured, for each kind of machine
+    "training rate ÷ the plain loop's": ("at least", {"cpu with bfloat16": 2, "cuda": 3}),
+    "input pipeline ÷ the plain one": ("at least", {"cpu": 5, "cpu with bfloat16": 5}),
+    "SE's step ÷ none's": ("at most", {"cuda": 1.1}),
+    "CBAM's and the hybrid's step ÷ none's": (
+        "at most", {"cpu": 1.5, "cpu with bfloat16": 1.5, "cuda": 1.25}),
+    "`import attnlib` beyond torch, s": (
+        "at most", {"cpu": 0.5, "cpu with bfloat16": 0.5, "cuda": 0.5}),
+    "a notebook whose records are there, s": (
+        "at most", {"cpu": 15, "cpu with bfloat16": 15, "cuda": 15})}
 
 
-def machine_words(body: dict) -> str:
-    env = body["env"]
-    peaks = [f"{rate / 1e12:.3g} TFLOP/s in {kind}" for r in rows(body, "matrix")
-             for kind, rate in r["flops_per_second"].items()]
-    cores = f"{env['cores']} cores, {plural(env['threads'], 'thread')}"
-    loads = [r["load"][0] for kind in TIMED for r in rows(body, kind) if r.get("load")]
-    return (f"**{env['device']}** ({cores}; torch {env['torch']}, training in {env['precision']}"
-            + (f"; matrix products reach {' and '.join(peaks)}" if peaks else "")
-            + f"; load average before the start {max(loads, default=math.nan):.2f}), "
-            f"on {name(body['data'])} images.")
+def kind_of(body: dict) -> str:
+    """Only CUDA computes in half precision with channels_last (`environment.machine`)."""
+    if body["env"]["precision"] == "float32":
+        return "cpu"
+    return "cuda" if body["env"]["channels_last"] else "cpu with bfloat16"
 
 
-def pipeline_words(r: dict) -> str:
-    rate = r["images_per_second"]
-    ours, plain = (spread(rate[k])["median"] for k in ("ours", "plain"))
-    return (f"The input pipeline alone gives {ours:,.0f} images/s, the plain one {plain:,.0f} "
-            f"(ratio {middle(ratio(rate['ours'], rate['plain']), 1)}).")
+def readings(body: dict) -> dict[str, list[float]]:
+    """Everything that has a target or no table of its own -> what was measured of it."""
+    found = table(body).to_dict("records")
+    step = {arm: [r["step"]["median"] for r in found if r["attention"] == arm] for arm in ATTENTION}
+    out = {
+        "training rate ÷ the plain loop's": [r["faster"]["median"] for r in found if r["faster"]],
+        "input pipeline ÷ the plain one": [
+            ratio(r["images_per_second"]["ours"], r["images_per_second"]["plain"])["median"]
+            for r in rows(body, "pipeline")],
+        "SE's step ÷ none's": step["se"],
+        "CBAM's and the hybrid's step ÷ none's": step["cbam"] + step["hybrid"],
+        "`import attnlib` beyond torch, s": [
+            spread(r["seconds_beyond_torch"]["bare"])["median"] for r in rows(body, "import")],
+        "a notebook whose records are there, s": [
+            r["wall_seconds"] for r in rows(body, "notebook")]}
+    for r in rows(body, "records"):
+        for n, cost in r["records"].items():
+            out[f"from {int(n):,} records to the abstract, s"] = [cost["seconds"]]
+            out[f"its peak memory with {int(n):,}, MiB"] = [cost["peak_bytes"] / 2**20]
+    return out
 
 
-class SameAccuracy(NamedTuple):
-    """The paired difference of the two loops over seeds, in points: in words, and whether it lies
-    ``inside`` what seeds alone do, whose sd ``noise`` is that of the noisier loop."""
-    ours: float
-    plain: float
-    gap: str
-    noise: float
-    inside: bool
+def targets_table(body: dict):
+    """Every reading, its target on this kind of machine, and of how many it is met."""
+    out = []
+    for what, found in readings(body).items():
+        word, bounds = TARGETS.get(what, ("", {}))
+        bound = bounds.get(kind_of(body))
+        row = {"what": what, "measured": "", "target": "", "met": ""}
+        if found:
+            row["measured"] = " to ".join(dict.fromkeys(map(number, (min(found), max(found)))))
+        if found and bound is not None:
+            met = [x >= bound if word == "at least" else x <= bound for x in found]
+            row |= {"target": f"{word} {bound:g}", "met": f"{sum(met)} of {len(met)}"}
+        out.append(row)
+    return pd.DataFrame(out + [agreement_row(r) for r in rows(body, "agreement")])
 
 
-def same_accuracy(r: dict) -> SameAccuracy:
-    import numpy as np
-
-    from ..analysis.inference import t_half_width
-    from ..analysis.stats import MIN_SEEDS
-    ours, plain = (100 * np.array(r["accuracy"][k]) for k in ("ours", "plain"))
-    gaps, n = ours - plain, len(ours)
-    half = t_half_width(gaps.std(ddof=1), n) if n >= MIN_SEEDS else math.nan
-    noise = max(ours.std(ddof=1), plain.std(ddof=1)) if n > 1 else math.nan
-    return SameAccuracy(ours.mean(), plain.mean(),
-                        interval(gaps.mean(), gaps.mean() - half, gaps.mean() + half), noise,
-                        bool(abs(gaps.mean()) <= half and abs(gaps.mean()) <= 2 * noise))
-
-
-def agreement_words(r: dict) -> str:
-    """The paired difference of the two loops over seeds, against how far seeds alone move one."""
-    found, n = same_accuracy(r), len(r["accuracy"]["ours"])
-    verdict = ("within seed noise, which is not yet shown to be equal" if found.inside
-               else "**more than seed noise**")
-    return (f"Same accuracy? After {plural(r['epochs'], 'epoch')} of {r['n_train']:,} "
-            f"images (`{r['recipe']}`, {name(r['backbone'])}, width {r['width']:g}) ours reaches "
-            f"{found.ours:.1f} %, the plain loop {found.plain:.1f} %; the paired difference over "
-            f"{plural(n, 'seed')} is {found.gap} points, {verdict} (sd over seeds "
-            f"{found.noise:.1f}).")
-
-
-def import_words(r: dict) -> str:
-    took = {key: spread(times)["median"] for key, times in r["seconds_beyond_torch"].items()}
-    return (f"`import attnlib` adds {took['bare']:.3f} s to torch and numpy, "
-            f"{took['whole']:.2f} s with every name of its interface.")
-
-
-def notebook_words(r: dict) -> str:
-    return (f"`{r['notebook']}` with its records at hand (profile `{r['profile']}`) runs in "
-            f"{r['wall_seconds']:.0f} s.")
-
-
-def memory_cell(body: dict, row: dict) -> str:
-    """Peak memory in training of one network and block, of none also in the plain loop, MiB."""
-    found = next((r["peak_bytes"] for r in rows(body, "memory")
-                  if (r["backbone"], r["width"]) == (row["backbone"], row["width"])), {})
-    ours, plain = (f"{found[key] / 2**20:,.0f}" if key in found else ""
-                   for key in (f"ours {row['attention']}", f"plain {row['attention']}"))
-    return f"{ours} (plain loop {plain})" if plain else ours
-
-
-ROAD_NOTHING = "ROAD's speed has not been measured here: `python -m attnlib bench` does."
-
-
-def road_words() -> str:
-    """How much faster ROAD is than pytorch-grad-cam's, on every machine that measured it."""
-    found = [(body, r) for body in stored() for r in rows(body, "road")]
-    return " ".join(road_row(r, body) for body, r in found) or ROAD_NOTHING
-
-
-def road_row(r: dict, body: dict | None = None) -> str:
-    """One machine's ROAD: imputation alone, and with the network."""
-    ms = {key: 1e3 * spread(r[key])["median"] for key in r if isinstance(r[key], list)}
-    env = body["env"] if body else {}
-    where = f" ({env['device']}, {plural(env['threads'], 'thread')})" if env else ""
-    return (f"ROAD{where}: filling in the removed pixels at all percentiles takes {ms['ours']:.1f} "
-            f"ms an image, pytorch-grad-cam's way {ms['theirs']:.1f} ms, "
-            f"{middle(ratio(r['theirs'], r['ours']), 1)} times as long; with the answers of a "
-            f"{name(r['backbone'])} of width {r['width']:g}, which both wait for, "
-            f"{ms['ours_whole']:.0f} against {ms['theirs_whole']:.0f} ms, "
-            f"{middle(ratio(r['theirs_whole'], r['ours_whole']), 1)} times. The filled images "
-            f"differ by at most {r['difference']:.1g}; the noise that both add has sd "
-            f"{r['noise']:g}.")
-
-
-SAYS = {"pipeline": pipeline_words, "agreement": agreement_words, "import": import_words,
-        "notebook": notebook_words, "road": road_row}
+def agreement_row(r: dict) -> dict:
+    """The paired difference of the two loops' accuracies over seeds."""
+    gap = mean_effect(100 * np.subtract(r["accuracy"]["ours"], r["accuracy"]["plain"]))
+    return {"what": f"accuracy − the plain loop's, points, {gap.n} seeds",
+            "measured": interval(gap.mean, gap.low, gap.high), "target": "0 in the interval",
+            "met": f"{int(gap.low <= 0 <= gap.high)} of 1"}
 
 
 def summary() -> str:
-    """Markdown for the README and 02_baselines: every stored machine's reading, what it reaches of
-    the targets, and its tables."""
-    from .targets import targets_table
+    """Markdown: of every stored machine what it is, the targets, and its tables."""
     parts = []
     for body in stored():
-        parts += [reading(body), targets_table(body)]
-        parts += [make(body) for kind, make in TABLES.items() if rows(body, kind)]
-    return "\n\n".join(parts) if parts else NOTHING
+        env = body["env"]
+        peaks = [f"{flops / 1e12:.3g} TFLOP/s in {kind}" for r in rows(body, "matrix")
+                 for kind, flops in r["flops_per_second"].items()]
+        loads = [r["load"][0] for r in rows(body, "training") if r.get("load")]
+        failed = [f"{key} failed" for key, r in body["rows"].items() if "failed" in r]
+        parts.append(", ".join([
+            f"**{env['device']}**: {env['cores']} cores, {env['threads']} threads, torch "
+            f"{env['torch']}, {env['precision']}", *(f"matrix products {p}" for p in peaks),
+            f"load before {max(loads, default=math.nan):g}", f"{name(body['data'])} images",
+            *failed]) + ".")
+        parts += [found.to_markdown(index=False, disable_numparse=True) for found in (
+            targets_table(body), training_table(body), inference_table(body), road_table(body))
+            if len(found)]
+    return "\n\n".join(parts) or NOTHING
 
 
-TABLES = {"training": training_table, "inference": inference_table}
+# --- The figure ---
 
 
-def figure(bodies: list[dict] | None = None):
-    """Left: how many times as fast as the plain loop each network and block trains. Right: how
-    many times none's step each block takes. Points are medians of the ratios repeat by repeat,
-    bars their quartiles; a row of panels a machine."""
-    import matplotlib.pyplot as plt
-    bodies = [b for b in (stored() if bodies is None else bodies) if rows(b, "training")]
-    if not bodies:
-        image, axes = plots.panels(1)
-        axes[0].axis("off")
-        axes[0].text(0.5, 0.5, "no benchmark stored", ha="center", va="center", color="#777777")
-        return image
-    tables = [table(body) for body in bodies]
-    image, axes = plt.subplots(len(bodies), 2, layout="constrained", squeeze=False, sharey="row",
-                               figsize=(plots.PAGE, sum(1.1 + 0.26 * len(t) for t in tables)))
-    for (left, right), found, body in zip(axes, tables, bodies, strict=True):
-        dots(left, found, "faster")
+def figure(bodies: list[dict] | None = None) -> plt.Figure:
+    """Left: how many times as fast as the plain loop each network trains. Right: how many times
+    none's step each block takes. Points are medians of the ratios repeat by repeat, bars their
+    quartiles; a row of panels a machine."""
+    bodies = [b for b in (bodies or stored()) if rows(b, "training")]
+    image, axes = plt.subplots(len(bodies), 2, layout="constrained", squeeze=False,
+                               figsize=(plots.PAGE, 1 + 3.4 * len(bodies)))
+    for (left, right), body in zip(axes, bodies, strict=True):
+        found = table(body)
+        dots(left, found[found.faster.notna()], "faster")
         dots(right, found[found.attention != "none"], "step")
-        nets = {key: -sum(cell.index) / len(cell)
-                for key, cell in found.groupby(["backbone", "width"], sort=False)}
-        left.set_yticks(list(nets.values()), [f"{name(b)}\nwidth {w:g}" for b, w in nets])
-        left.set_ylim(0.6 - len(found), 0.6)
-        for first in list(found.groupby(["backbone", "width"], sort=False).head(1).index)[1:]:
-            for axis in (left, right):
-                axis.axhline(0.5 - first, color="#cccccc", linewidth=0.8)
         left.set(xlabel="training rate ÷ plain loop's", title=body["env"]["device"])
         right.set(xlabel="training step ÷ none's", title="what attention costs")
-        right.tick_params(labelleft=False)
-        handles = {arm: left.plot([], [], plots.look(arm).marker, color=plots.look(arm).colour,
-                                  label=plots.short(arm))[0] for arm in found.attention.unique()}
-        right.legend(handles=list(handles.values()), fontsize=8.5, loc="center left",
-                     bbox_to_anchor=(1, 0.5))
     return image
 
 
 def dots(axis, found, what: str) -> None:
     """Medians and quartiles of one column from top to bottom; 1 is a line, and in the picture."""
     axis.axvline(1, color="#888888", linewidth=1)
-    for r in found.itertuples():
-        s, look = getattr(r, what), plots.look(r.attention)
-        bars = [[s["median"] - s["low"]], [s["high"] - s["median"]]]
-        axis.errorbar(s["median"], -r.Index, xerr=bars, fmt=look.marker, color=look.colour,
-                      capsize=3)
+    for y, r in enumerate(found.to_dict("records")):
+        s, look = r[what], plots.look(r["attention"])
+        axis.errorbar(s["median"], y, xerr=[[s["median"] - s["low"]], [s["high"] - s["median"]]],
+                      fmt=look.marker, color=look.colour, capsize=3)
+    labels = [f"{name(r.backbone)} {r.width:g}, {plots.short(r.attention)}"
+              for r in found.itertuples()]
+    axis.set_yticks(range(len(found)), labels)
+    axis.invert_yaxis()
     axis.grid(axis="y", visible=False)

@@ -1,6 +1,5 @@
 """The tables of the report, 07_report, from the records of the studies' chosen profiles."""
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,13 +12,12 @@ from ..analysis.stats import (
     MIN_SEEDS,
     NOTHING,
     all_seeds,
-    arms_table,
     cell_runs,
     compared,
     verdict,
 )
 from ..bench.speed import largest_first, rows
-from ..experiments.planning import resolve_profile, study
+from ..experiments.planning import study
 from ..experiments.reading import collect
 from ..experiments.studies import STUDIES, margin_of
 from ..explain.sharper import comparisons
@@ -94,8 +92,8 @@ def studies_table(chosen: dict[str, str]):
 def controls_table(profile: str, bases=("none", *CONTROLS)):
     """One row a block and control of the study ``controls``: the block over that control, with an
     interval that holds for all blocks of a network against one control together."""
-    df, out = collect("controls", profile), []
-    done = df[df.status == "done"]
+    df = collect("controls", profile)
+    done, out = df[df.status == "done"], []
     for _, cell in cell_runs(done).groupby(CELL, sort=False):
         for base in bases:
             out += [difference(cell, arm, base, effect)
@@ -109,10 +107,9 @@ def open_table(profile: str):
     half open, by the study ``controls``."""
     df, out = collect("controls", profile), []
     for _, cell in all_seeds(df[df.status == "done"]).groupby(CELL, sort=False):
-        for arm in [arm for arm in cell.arm.unique() if "gate_init=open" in arm]:
-            base = arm.partition("(")[0]
-            two = cell[cell.arm.isin((arm, base))]
-            if base in set(two.arm):
+        for arm in cell.arm.unique():
+            base, two = arm.partition("(")[0], cell[cell.arm.isin((arm, arm.partition("(")[0]))]
+            if "gate_init=open" in arm and base in set(two.arm):
                 out.append(difference(cell, arm, base, compared(two, base=base)[arm]))
     return pd.DataFrame(out)
 
@@ -134,31 +131,30 @@ def tuning_table():
     ``rates`` tried."""
     df = collect("rates", "real")
     df = df.assign(rate=[f"at rate {run.how.lr:g}, %" for run in study("rates", "real")])
-    df = df[df.status == "done"]
-    return df.pivot(index="arm", columns="rate", values="val_accuracy").reset_index()
-
-
-def records_of(df) -> list[dict]:
-    return [store.read_record(store.record_path(r.profile, r.id))
-            for r in df[df.status == "done"].itertuples()]
+    return df[df.status == "done"].pivot(index="arm", columns="rate",
+                                         values="val_accuracy").reset_index()
 
 
 def provenance(df):
     """Hardware, versions, seeds, compute and splits of the finished runs of a table."""
-    found = records_of(df)
+    found = [store.read_record(store.record_path(row.profile, row.id))
+             for row in df[df.status == "done"].itertuples()]
+    if not found:
+        return pd.DataFrame()
     rows = {"finished runs": [len(found)],
             "hours of training": [round(sum(r["seconds"] for r in found) / 3600, 1)],
-            "seeds": {r["run"].get("seed", 0) for r in found}}
+            "seeds": {r["run"].get("seed", 0) for r in found},
+            "commit": {(r["env"].get("commit") or "unknown")[:7] for r in found}}
     for key in ("device", "precision", "threads", "torch", "python", "os"):
         rows[key] = {r["env"][key] for r in found}
-    rows["commit"] = {(r["env"].get("commit") or "unknown")[:7] for r in found}
     for r in found:
-        own = r["resolved"] if "resolved" in r else r["run"]
+        own = r.get("resolved", r["run"])
+        key = f"train / validation / test images, {own.get('dataset', 'shapetex')}"
         sizes = (own.get("n_train"), own.get("n_val"), r["test"].get("n"))
-        rows.setdefault(f"train / validation / test images, {own.get('dataset', 'shapetex')}",
-                        set()).add(" / ".join("all" if n is None else f"{n:,}" for n in sizes))
+        rows.setdefault(key, set()).add(
+            " / ".join("all" if n is None else f"{n:,}" for n in sizes))
     return pd.DataFrame([{"what": what, "of the records": ", ".join(map(str, sorted(values)))}
-                         for what, values in rows.items()]) if found else pd.DataFrame()
+                         for what, values in rows.items()])
 
 
 def failures_table(chosen: dict[str, str]):
@@ -166,20 +162,7 @@ def failures_table(chosen: dict[str, str]):
     df = pd.concat([collect(key, p) for key, p in chosen.items()]).drop_duplicates(
         ["profile", "id"])
     chance = df.dataset.map(lambda dataset: 1.5 if dataset == "cifar100" else 15.0)
-    df = df.assign(what=df.status.where(~(df.accuracy < chance), "near chance"))
+    df["what"] = df.status.mask(df.accuracy < chance, "near chance")
     bad = df[df.what.isin(("diverged", "failed", "near chance"))]
     return bad.groupby(["profile", *CELL, "arm", "what"], sort=False).size().reset_index(
         name="runs")
-
-
-def write_csv(path: Path) -> None:
-    """What every table here is made from, for other programs: `arms_table` of each profile's own
-    studies, one row an arm, in six digits."""
-    chosen = {key: resolve_profile("best", key) for key in STUDIES if STUDIES[key].compare}
-    parts = []
-    for profile in dict.fromkeys(chosen.values()):
-        runs = [collect(key, p) for key, p in chosen.items() if p == profile]
-        parts.append(arms_table(pd.concat(runs).drop_duplicates("id", ignore_index=True)))
-    text = pd.concat(parts)[lambda d: d.n > 0].to_csv(
-        index=False, lineterminator="\n", float_format="%.6g")
-    store.write_atomic(path, text.encode())

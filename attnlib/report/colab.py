@@ -1,94 +1,59 @@
-"""What the first cell of a notebook says on Colab, once the project is there; and Drive, if asked
-for."""
-import math
+"""What the first cell of a notebook does on Colab, once the project is there, and where that cell
+gets the project. The standard library alone, until the rest is installed."""
 import os
 import platform
 import re
 import shutil
+import subprocess
+import sys
+from importlib import invalidate_caches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..experiments.planning import estimate_seconds, finished, real_is_here, resolve_profile, study
-from ..experiments.studies import PROFILES, STUDIES
 from ..settings import REPO
-from ..training.environment import machine
 
 DRIVE = "/content/drive"                        # where Colab mounts it
-VERSIONS = ("torch", "torchvision", "numpy", "pandas", "grad-cam")
-NAMED = re.compile(r"""\b(?:study|status_line)\(\s*["'](\w+)["']""")
+NEEDED = ("torch", "torchvision", "numpy", "pillow", "pandas", "filelock", "pooch", "matplotlib",
+          "seaborn", "scipy", "grad-cam", "tabulate")       # of requirements.txt: by the notebooks
+# https://host/owner/name.git, ssh://git@host/owner/name, git@host:owner/name
+REMOTE = r"(?:https://|ssh://)?(?:[^@/]*@)?([\w-]+(?:\.[\w-]+)+)[:/](.+?)(?:\.git)?/?"
+BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
 
 
 def begin(drive: bool = False) -> None:
-    """Print versions, the GPU in words, the profile that ``auto`` means here and why, and about how
-    long each notebook will train. ``drive``: mount Google Drive and keep all results there. May be
-    called again."""
-    print(f"Python {platform.python_version()}, {', '.join(map(installed, VERSIONS))}")
-    print(gpu_words())
+    """Install what Colab lacks; print versions, the GPU, and the profile that ``auto`` means here.
+    ``drive``: mount Google Drive and keep all results there. May be called again."""
+    missing = [package for package in NEEDED if not installed(package)]
+    if missing:
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", *missing], check=True)
+        invalidate_caches()
+    import torch
+
+    from ..experiments.planning import real_is_here, resolve_profile
+    versions = [f"{package} {installed(package)}" for package in NEEDED]
+    print(f"Python {platform.python_version()}, {', '.join(versions)}")
+    if torch.cuda.is_available():
+        print(f"GPU: {torch.cuda.get_device_name()}")
+    else:
+        print("no GPU: the embedded study runs without one; for the real data choose Runtime, "
+              "Change runtime type, a GPU, and run this cell again")
     if drive:
-        print(use_drive())
-    print(profile_words())
-    print(minutes_words())
+        use_drive()
+    print(f"profile {resolve_profile('auto')}")
+    if not real_is_here():
+        print("the real data are not here; `!python -m attnlib data get cifar10 fashionmnist` "
+              "fetches them")
 
 
 def installed(package: str) -> str:
+    """Its version, "" where it is missing."""
     try:
-        return f"{package} {version(package)}"
+        return version(package)
     except PackageNotFoundError:
-        return f"{package} is missing"
+        return ""
 
 
-def gpu_words() -> str:
-    """Whether there is a GPU, and what to do where there is none."""
-    import torch
-    if machine().device == "cuda":
-        size = torch.cuda.get_device_properties(0).total_memory / 2**30
-        return f"GPU: {torch.cuda.get_device_name()}, {size:.0f} GiB"
-    return ("no GPU: the embedded study runs without one; for the real data choose Runtime, Change "
-            "runtime type, a GPU, and run this cell again")
-
-
-def profile_words() -> str:
-    """The profile that ``auto`` means here, and why."""
-    chosen = resolve_profile("auto")
-    asked = os.environ.get("ATTNLIB_PROFILE", "auto")
-    if asked != "auto":
-        why = "ATTNLIB_PROFILE says so"
-    elif chosen == "pilot":
-        why = "a GPU and the real data are here"
-    elif not real_is_here():
-        why = ("the real data are not here; `!python -m attnlib data get cifar10 fashionmnist` "
-               "fetches them")
-    else:
-        why = "there is no GPU"
-    says = PROFILES[chosen].says if chosen in PROFILES else "for reading; it trains nothing"
-    return f"profile {chosen} ({says}): {why}"
-
-
-def minutes() -> dict[str, float]:
-    """Notebook -> about how many minutes the runs of its studies that have no record yet would
-    train here, if it were the first to need them."""
-    from .notebooks import listed, notebooks_dir, read
-    profile = resolve_profile("auto")
-    if profile not in PROFILES:
-        return {}
-    done, out = finished(profile), {}
-    for path in listed(notebooks_dir()):
-        code = "\n".join(c.source for c in read(path).cells if c.cell_type == "code")
-        runs = {run.id: run for name in NAMED.findall(code) if name in STUDIES
-                for run in study(name, profile)}
-        out[path.stem] = sum(estimate_seconds(r) for i, r in runs.items() if i not in done) / 60
-    return out
-
-
-def minutes_words() -> str:
-    todo = {stem: math.ceil(m) for stem, m in minutes().items() if m}
-    if not todo:
-        return "nothing to train: every record is here"
-    return ("to train, about: " + ", ".join(f"{stem} {m} min" for stem, m in todo.items())
-            + " (an estimate for this machine; what one notebook trains the next one finds)")
-
-
-def use_drive() -> str:
+def use_drive() -> None:
     """Mount Drive and keep results there, beginning with a copy of the records that come with the
     repository; where that fails, say so and go on without."""
     place = Path(DRIVE, "MyDrive", "attnlib")
@@ -101,6 +66,38 @@ def use_drive() -> str:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
     except Exception as error:                  # a refusal is of no class that is documented
-        return f"Drive is not used ({error}): results stay on this machine alone"
+        print(f"Drive is not used ({error}): results stay on this machine alone")
+        return
     os.environ["ATTNLIB_OUT"] = str(place)
-    return "Drive: results are kept in MyDrive/attnlib, every finished epoch too"
+    print("Drive: results are kept in MyDrive/attnlib, every finished epoch too")
+
+
+# --- When the notebooks are published ---
+
+
+def address() -> str:
+    """``https://host/owner/name`` of this project: the git remote ``origin``, else what
+    CITATION.cff says; "" where there is neither. Nothing of a password in a remote is kept."""
+    git = ["git", "-C", str(REPO), "remote", "get-url", "origin"]
+    remote = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    cited = re.search(r'^repository-code: *"?([^"\s]+)', (REPO / "CITATION.cff").read_text(), re.M)
+    for text in (remote, cited[1] if cited else ""):
+        if found := re.fullmatch(REMOTE, text):
+            return f"https://{found[1]}/{found[2]}"
+    return ""
+
+
+def addressed(nb, stem: str):
+    """A notebook whose first code cell fetches the project from its `address`, under a badge that
+    opens it in Colab; as it was where there is no address."""
+    where = address()
+    if where:
+        code = next(cell for cell in nb.cells if cell.cell_type == "code")
+        code.source = re.sub(r'^REPOSITORY = "[^"]*"', f'REPOSITORY = "{where}"', code.source,
+                             flags=re.MULTILINE)
+    if where.startswith("https://github.com/"):
+        path = where.removeprefix("https://github.com/")
+        link = f"https://colab.research.google.com/github/{path}/blob/main/notebooks/{stem}.ipynb"
+        title, *rest = re.sub(r"\n\n\[!\[Open in Colab\].*", "", nb.cells[0].source).split("\n")
+        nb.cells[0].source = "\n".join([title, "", f"{BADGE}({link})", *rest])
+    return nb

@@ -1,24 +1,29 @@
 """Runs, publishes and checks the notebooks.
 
 `run` executes them into ``results/executed/`` and touches no stored one; `publish` alone refreshes
-those and never trains; `check` names what is wrong with them. A notebook is executed under a
-temporary name and renamed when it has succeeded: papermill's own metadata do not prove that."""
+those and never trains; `check` names what is wrong with them."""
 import ast
-import contextlib
 import hashlib
 import json
 import os
 import re
-import signal
-import sys
-import threading
 import time
 from pathlib import Path
+from subprocess import DEVNULL
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbformat.v4 import new_code_cell
+from traitlets.config import Config
 
 from .. import settings
+from ..experiments.studies import PROFILES
+from ..files import write_atomic
 from ..names import choose, coerce, literal
+from .colab import addressed
+from .page import last_line, listed, notebooks_dir, outputs, profile_of, read, report
 
-PROFILE = re.compile(r"profile: (\w+)")     # what a notebook's import cell prints
 MAX_KB = 900                                # GitHub shows notebooks well under about 1 MB
 
 
@@ -26,21 +31,8 @@ class Failed(RuntimeError):
     """A notebook did not get through; the message is one line for people."""
 
 
-def notebooks_dir() -> Path:
-    return settings.REPO / "notebooks"
-
-
 def executed_dir() -> Path:
     return settings.out_dir() / "results" / "executed"
-
-
-def listed(folder: Path) -> list[Path]:
-    """The notebooks of a folder, in order. No glob: a folder's name may hold brackets."""
-    names = sorted(os.listdir(folder)) if folder.is_dir() else []
-    found = [folder / name for name in names if re.fullmatch(r"\d\d_\w+\.ipynb", name)]
-    if not found:
-        raise ValueError(f"no notebooks NN_name.ipynb in {settings.shown(folder)}")
-    return found
 
 
 def chosen(names=None) -> list[Path]:
@@ -53,39 +45,35 @@ def chosen(names=None) -> list[Path]:
     return [p for p in found if not names or {p.stem, p.stem[:2]} & set(names)]
 
 
-def read(path: Path):
-    """A notebook. ``ValueError`` where the file is none."""
-    import nbformat
-    try:
-        return nbformat.read(path, as_version=4)
-    except Exception as error:              # a broken file makes nbformat raise many kinds
-        raise ValueError(f"{path.stem} is not a readable notebook: {last_line(error)}") from None
+# --- Parameters ---
 
 
-def last_line(error) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:300]
+def parameters_cell(nb) -> int:
+    """The number of the cell tagged ``parameters``, from 0."""
+    for k, cell in enumerate(nb.cells):
+        if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", ()):
+            return k
+    raise ValueError("no cell is tagged `parameters`")
 
 
 def parameters_of(nb) -> dict:
     """Names and default values in the cell tagged ``parameters``. ``ValueError`` where there is no
     such cell, or where it holds more than lines ``name: type = literal  # help``."""
-    cells = [c for c in nb.cells
-             if c.cell_type == "code" and "parameters" in c.metadata.get("tags", ())]
     found = {}
     try:
-        for line in ast.parse(cells[0].source).body:
+        for line in ast.parse(nb.cells[parameters_cell(nb)].source).body:
             target, = getattr(line, "targets", None) or [line.target]
             found[target.id] = ast.literal_eval(line.value)
-    except (IndexError, SyntaxError, ValueError, AttributeError, TypeError):
+    except (SyntaxError, ValueError, AttributeError, TypeError):
         raise ValueError("no cell tagged `parameters` that has lines `name: type = literal` alone"
                          ) from None
     return found
 
 
 def fitted(given: dict, own: dict, stem: str) -> dict:
-    """The given parameters as values of the notebook's own kinds. papermill pastes names, and
-    values of kinds it does not know, as code: a name must be the notebook's, a value plain.
-    ``ValueError`` names the notebook and what it takes."""
+    """The given parameters as values of the notebook's own kinds. They are pasted as code, so a
+    name must be the notebook's and a value plain: ``ValueError`` names the notebook and what it
+    takes."""
     out = {}
     for name, value in given.items():
         default = choose(f"parameter of {stem}:", name, own)
@@ -98,106 +86,76 @@ def fitted(given: dict, own: dict, stem: str) -> dict:
     return out
 
 
-@contextlib.contextmanager
-def surroundings(**environment: str):
-    """What kernels inherit, and how they end. Folders become absolute, since a kernel works in
-    notebooks/; attnlib is found though it be not installed; MPLBACKEND goes, it would hide every
-    figure. SIGTERM and a closed terminal end the work as Ctrl-C does, with the kernel. (After
-    SIGKILL the kernel ends itself: ipykernel watches its parent.)"""
-    def stop(number, frame):
-        raise KeyboardInterrupt(number)
-    before = dict(os.environ)
+# --- Running ---
+
+
+def kernel_environment(**own: str) -> dict[str, str]:
+    """What a kernel inherits. Folders are absolute, since it works in notebooks/; attnlib is found
+    though it be not installed; MPLBACKEND would hide every figure."""
     search = filter(None, [str(settings.REPO), os.environ.get("PYTHONPATH")])
-    os.environ.update(ATTNLIB_DATA=str(settings.data_dir()), ATTNLIB_OUT=str(settings.out_dir()),
-                      PYTHONPATH=os.pathsep.join(search), **environment)
-    os.environ.pop("MPLBACKEND", None)
-    main = threading.current_thread() is threading.main_thread()    # elsewhere Python forbids it
-    numbers = [getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if main and hasattr(signal, n)]
-    handlers = {n: signal.signal(n, stop) for n in numbers}
-    try:
-        with own_stdout():
-            yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        os.environ.clear()
-        os.environ.update(before)
+    environment = os.environ | {
+        "ATTNLIB_DATA": str(settings.data_dir()), "ATTNLIB_OUT": str(settings.out_dir()),
+        "PYTHONPATH": os.pathsep.join(search), "PYDEVD_DISABLE_FILE_VALIDATION": "1"} | own
+    environment.pop("MPLBACKEND", None)
+    return environment
 
 
-@contextlib.contextmanager
-def own_stdout():
-    """Keep our standard output from the kernels: what their worker processes print would come
-    twice, from the kernel itself and, through papermill, from us."""
-    if sys.stdout is not sys.__stdout__:                    # captured, by pytest for one
-        yield
-        return
-    sys.stdout.flush()
-    kept = os.dup(1)
-    with open(os.devnull, "w") as nowhere, os.fdopen(os.dup(1), "w", 1, "utf-8") as ours:
-        os.dup2(nowhere.fileno(), 1)
-        sys.stdout = ours
-        try:
-            yield
-        finally:
-            sys.stdout = sys.__stdout__
-            os.dup2(kept, 1)
-            os.close(kept)
+class Client(NotebookClient):
+    """Shows what cells print when they print it: the kernel and its worker processes tell us, so
+    their own standard output is not wanted."""
+
+    def output(self, outs, msg, display_id, cell_index):
+        if msg["msg_type"] == "stream" and msg["content"]["name"] == "stdout":
+            print(msg["content"]["text"], end="", flush=True)
+        return super().output(outs, msg, display_id, cell_index)
 
 
-def take(file) -> None:
-    """Lock an open file until it is closed or we die. `Failed` if another process has it."""
-    try:
-        import fcntl
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:                     # Windows: one process at a time, please
-        pass
-    except OSError:
-        raise Failed("another process is executing it") from None
-
-
-def execute(book: Path, parameters: dict, folder: Path) -> Path:
-    """Execute a notebook into ``folder`` and return the file. Raises `Failed`, and leaves what
-    there is as ``NN_x.failed.ipynb``, also when stopped."""
-    import papermill
-    from traitlets.config import Config
-    folder.mkdir(parents=True, exist_ok=True)
-    config = Config()
-    config.KernelManager.transport_encryption = "auto"      # else ipykernel warns about plain TCP
-    temporary = folder / f".{book.stem}.ipynb"              # one that was killed is written over
+def execute(book: Path, parameters: dict, folder: Path, **environment: str) -> Path:
+    """Execute a notebook into ``folder`` and return the file. Raises `Failed` and leaves what
+    there is as ``NN_x.failed.ipynb``, also on Ctrl-C. However we end, the kernel ends with us."""
+    nb = read(book)
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    if parameters:
+        lines = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
+        nb.cells.insert(parameters_cell(nb) + 1, new_code_cell(lines))
+    client = Client(
+        nb, kernel_name="python3", resources={"metadata": {"path": str(notebooks_dir())}},
+        record_timing=False, coalesce_streams=True, shutdown_kernel="immediate",
+        startup_timeout=300, iopub_timeout=120,             # the defaults fail on a busy machine
+        config=Config({"KernelManager": {"transport_encryption": "auto"}}))     # else a warning
     done, failed = folder / book.name, folder / f"{book.stem}.failed.ipynb"
-    source, output = (str(p).replace("{", "{{").replace("}", "}}")      # papermill formats paths
-                      for p in (book, temporary))
-    with open(temporary, "a") as held:
-        take(held)
-        held.truncate(0)
-        try:
-            papermill.execute_notebook(
-                source, output, parameters, kernel_name="python3", language="python",
-                cwd=str(notebooks_dir()), progress_bar=False, config=config, coalesce_streams=True,
-                stdout_file=sys.stdout, stderr_file=sys.stderr, shutdown_kernel="immediate",
-                start_timeout=300, iopub_timeout=120)       # the defaults fail on a busy machine
-        except BaseException as error:
-            os.replace(temporary, failed)
-            if isinstance(error, Exception):                # of this notebook; the others go on
-                raise Failed(f"{reason(error)}; see {settings.shown(failed)}") from error
-            raise
-        os.replace(temporary, done)
-        failed.unlink(missing_ok=True)
+    try:
+        with client.setup_kernel(env=kernel_environment(**environment), stdout=DEVNULL):
+            for k, cell in enumerate(nb.cells):
+                client.execute_cell(cell, k)
+    except BaseException as error:
+        write_atomic(failed, written(nb))
+        if isinstance(error, Exception):                    # of this notebook; the others go on
+            raise Failed(f"{reason(error, cell)}; see {settings.shown(failed)}") from error
+        raise
+    write_atomic(done, written(nb))
+    failed.unlink(missing_ok=True)
     return done
 
 
-def reason(error: Exception) -> str:
+def written(nb) -> bytes:
+    return (nbformat.writes(nb).rstrip("\n") + "\n").encode()
+
+
+def reason(error: Exception, cell) -> str:
     """The cell and the exception's last line."""
-    if hasattr(error, "ename"):                             # papermill's: an error in a cell
-        first = (error.source.strip().splitlines() or [""])[0][:60]
-        return f"In [{error.exec_count}] `{first}`: {error.ename}: {last_line(error.evalue)}"
-    hint = " (often for want of memory)" if "ernel died" in str(error) else ""
+    if isinstance(error, CellExecutionError):
+        first = cell.source.strip().splitlines()[0][:60]
+        return f"In [{cell.execution_count}] `{first}`: {error.ename}: {last_line(error.evalue)}"
+    hint = " (often for want of memory)" if isinstance(error, DeadKernelError) else ""
     return f"{type(error).__name__}: {last_line(error)}{hint}"
 
 
 def each(books: list[Path], work) -> int:
     """Do ``work`` for each notebook and say how it went: 0, or 1 where one failed, or what a shell
-    gives for the signal that stopped us."""
+    gives for Ctrl-C."""
     start, failed = time.monotonic(), 0
     for k, book in enumerate(books, 1):
         print(f"{book.stem} starts ({k} of {len(books)})", flush=True)
@@ -206,9 +164,9 @@ def each(books: list[Path], work) -> int:
             work(book)
         except (Failed, OSError) as error:                  # a full disk is one line, too
             failed, says = failed + 1, f": failed: {error}"
-        except KeyboardInterrupt as stop:
+        except KeyboardInterrupt:
             print(f"{book.stem} … stopped; every finished epoch is kept", flush=True)
-            return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+            return 130
         print(f"{book.stem} … {time.monotonic() - began:.0f} s{says}", flush=True)
     print(f"{len(books) - failed} of {len(books)} notebooks done, {failed} failed, "
           f"{time.monotonic() - start:.0f} s", flush=True)
@@ -221,50 +179,40 @@ def run(names=None, profile: str = "auto", seeds: int | None = None,
     ``seeds``: no more than this many an arm; ``jobs``: training processes side by side, a number or
     ``auto`` (one a core on a CPU). ``ValueError`` for an unknown name, profile or
     parameter, or a value of another kind, before anything is executed."""
-    from .page import report
-    if seeds is not None and seeds < 1:
-        raise ValueError(f"seeds={seeds} should be at least 1")
     given, folder = dict(parameters or {}), executed_dir()
     if profile != "auto":
-        from ..experiments.studies import PROFILES
         choose("profile", given.setdefault("profile", profile), PROFILES)
     books = chosen(names)
-    own = {book: parameters_of(read(book)) for book in books}
-    plan = {book: fitted(given, own[book], book.stem) for book in books}
-    if not (jobs == "auto" or str(jobs).isdecimal() and int(jobs)):
+    plan = {book: fitted(given, parameters_of(read(book)), book.stem) for book in books}
+    if jobs != "auto" and not (str(jobs).isdecimal() and int(jobs)):
         raise ValueError(f"jobs={jobs!r} should be auto or a number above 0")
-    limit = {"ATTNLIB_JOBS": str(jobs)} | ({"ATTNLIB_SEEDS": str(seeds)} if seeds else {})
-    with surroundings(**limit):
-        code = each(books, lambda book: execute(book, plan[book], folder))
+    if seeds is not None and seeds < 1:
+        raise ValueError(f"seeds={seeds} should be at least 1")
+    limits = {"ATTNLIB_JOBS": str(jobs)} | ({"ATTNLIB_SEEDS": str(seeds)} if seeds else {})
+    code = each(books, lambda book: execute(book, plan[book], folder, **limits))
     if code == 0:
         print(f"report: {settings.shown(report(folder, folder / 'report.html'))}", flush=True)
     return code
 
 
+# --- Publishing and checking ---
+
+
 def publish(names=None) -> int:
-    """Execute the stored notebooks from the records alone and replace them, then render the report
-    and write ``arms.csv`` beside it. One that fails, or that `check` would object to, stays as it
-    was. Returns the exit code."""
-    from . import article
-    from .page import report
-    folder = executed_dir() / "publish"
-    with surroundings(ATTNLIB_TRAIN="0", ATTNLIB_PROFILE="best"):
-        code = each(chosen(names), lambda book: publish_one(book, folder))
+    """Execute the stored notebooks from the records alone and replace them, then render the
+    report. One that fails, or that `check` would object to, stays as it was. Returns the exit code.
+    """
+    code = each(chosen(names), publish_one)
     if code <= 1:
-        page = report()
-        article.write_csv(page.parent / "arms.csv")
-        print(f"report: {settings.shown(page)}", flush=True)
+        print(f"report: {settings.shown(report())}", flush=True)
     return code
 
 
-def publish_one(book: Path, folder: Path) -> None:
-    import nbformat
-
-    from ..files import write_atomic
+def publish_one(book: Path) -> None:
     before = book.read_bytes()
-    done = execute(book, {}, folder)
-    nb = stripped(read(done))
-    text = (nbformat.writes(nb).rstrip("\n") + "\n").encode()
+    done = execute(book, {}, executed_dir() / "publish", ATTNLIB_TRAIN="0", ATTNLIB_PROFILE="best")
+    nb = stamped(addressed(read(done), book.stem))
+    text = written(nb)
     found = problems(nb, len(text))
     if book.read_bytes() != before:
         found.append("it was edited meanwhile")
@@ -273,14 +221,8 @@ def publish_one(book: Path, folder: Path) -> None:
     write_atomic(book, text)
 
 
-def stripped(nb):
-    """Without what papermill and the clock added, and with what `check` compares."""
-    nb.metadata.pop("papermill", None)
-    for cell in nb.cells:
-        for key in ("papermill", "execution", "ExecuteTime"):
-            cell.metadata.pop(key, None)
-        if not cell.metadata.get("tags", True):
-            del cell.metadata["tags"]                       # papermill adds empty ones
+def stamped(nb):
+    """With what `check` compares."""
     nb.metadata["attnlib"] = {"profile": profile_of(nb), "source_sha": source_sha(nb)}
     return nb
 
@@ -291,21 +233,9 @@ def source_sha(nb) -> str:
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
 
 
-def outputs(nb) -> list:
-    """(cell number from 1, output, its text) for every output; no pictures but SVG."""
-    return [(k, out, "\n".join([out.get("text", ""), *out.get("traceback", ()), *(
-        v if isinstance(v, str) else json.dumps(v) for mime, v in out.get("data", {}).items()
-        if not mime.startswith("image/") or "svg" in mime)]))
-        for k, cell in enumerate(nb.cells, 1) for out in cell.get("outputs", ())]
-
-
-def profile_of(nb) -> str | None:
-    return next((m[1] for _, _, text in outputs(nb) if (m := PROFILE.search(text))), None)
-
-
 def machine_paths() -> re.Pattern:
     """What a path of somebody's machine looks like, this one's folders included."""
-    here = (Path(os.path.expanduser("~")), settings.REPO, settings.out_dir(), settings.data_dir())
+    here = (Path.home(), settings.REPO, settings.out_dir(), settings.data_dir())
     own = "".join(re.escape(str(p)) + r"(?![\w-])|" for p in here if len(p.parts) > 1)
     return re.compile(rf"(?<![\w.<+-])(?:{own}/tmp/|/root\b|/home/\w|/Users/\w|/var/folders/"
                       r"|[A-Za-z]:\\+Users)[^\s\"'<>]*")
@@ -314,26 +244,21 @@ def machine_paths() -> re.Pattern:
 def problems(nb, size: int) -> list[str]:
     """What is wrong with a stored notebook of that size in bytes, one line for each."""
     stored, shown = nb.metadata.get("attnlib", {}).get("source_sha"), outputs(nb)
+    code = [(k, c) for k, c in enumerate(nb.cells, 1) if c.cell_type == "code" and c.source.strip()]
+    mimes = [mime for _, out, _ in shown for mime in out.get("data", {})]
     found = [words for bad, words in (
         (not stored, "it was never published"),
         (stored and stored != source_sha(nb), "its code cells have changed since it was executed"),
         (not shown, "it has no outputs"),
         (size > MAX_KB * 1000, f"it has {size // 1000} kB, more than {MAX_KB}"),
         (nb.metadata.get("kernelspec", {}).get("name") != "python3", "its kernel is not python3"),
-        ("widgets" in nb.metadata or any("widget" in mime for _, out, _ in shown
-                                         for mime in out.get("data", ())), "it stores widgets"),
+        ("widgets" in nb.metadata or any("widget" in mime for mime in mimes), "it stores widgets"),
     ) if bad]
     try:
         parameters_of(nb)
     except ValueError as error:
         found.append(str(error))
-    code = [(k, c) for k, c in enumerate(nb.cells, 1) if c.cell_type == "code" and c.source.strip()]
-    for words, cells in (
-        ("were not executed", [k for k, c in code if c.execution_count is None and not c.outputs]),
-        ("have outputs and no execution_count",
-         [k for k, c in code if c.execution_count is None and c.outputs])):
-        if cells:
-            found.append(f"cells {', '.join(map(str, cells))} {words}")
+    found += [f"cell {k} was not executed" for k, c in code if c.execution_count is None]
     machine = machine_paths()
     for k, out, text in shown:
         if out.output_type == "error":

@@ -26,6 +26,7 @@ def update(root: Path | None = None) -> list[Path]:
     """Rewrite each ``<!-- name --> … <!-- /name -->`` block of PAGES, and the README's pictures.
     Raises ``ValueError`` where a mark is missing."""
     root = root or REPO
+    plots.use_style()
     for page, marks in PAGES.items():
         path = root / page
         text = path.read_text(encoding="utf-8")
@@ -37,7 +38,6 @@ def update(root: Path | None = None) -> list[Path]:
             text = pattern.sub(lambda m, body=body: f"{m[1]}\n{body}\n\n{m[2]}", text)
         files.write_atomic(path, text.encode())
     overview()
-    plots.use_style()
     cards.save_diagrams()
     plots.save(summary(), "summary", "readme")
     return [root / page for page in PAGES]
@@ -46,40 +46,36 @@ def update(root: Path | None = None) -> list[Path]:
 def results() -> str:
     """The headline study from its best profile, as a table."""
     df = collect("headline", resolve_profile("best", "headline"))
-    begun = df[df.status == "done"].groupby(["dataset", "backbone"]).size().index
-    df = df[[cell in begun for cell in zip(df.dataset, df.backbone, strict=True)]]
-    return as_markdown(accuracy_table(df)) + ("\n\n" + rule(df) if len(df) else "")
+    arms = accuracy_table(df)
+    begun = arms[arms.groupby(["dataset", "backbone"]).n.transform("sum") > 0]
+    return f"{as_markdown(begun)}\n\n{rule(df)}"
 
 
 def profile_costs() -> str:
     """What each profile trains and about how long that takes."""
-    rows = []
-    for profile, row in PROFILES.items():
-        runs = list(dict.fromkeys(r for name in STUDIES for r in study(name, profile)))
-        rows.append({"profile": f"`{profile}`", "what it is": row.says, "runs": len(runs),
-                     "training on two CPU cores without bf16, about":
-                         duration(runs, "cpu") if profile != "full" else "not on a CPU"})
-    return as_markdown(pd.DataFrame(rows))
+    return as_markdown(pd.DataFrame([{
+        "profile": f"`{profile}`", "what it is": row.says,
+        "training on two CPU cores without bf16, about": training_of(
+            dict.fromkeys(run for name in STUDIES for run in study(name, profile)), profile)}
+        for profile, row in PROFILES.items()]))
 
 
 def study_costs(profiles: tuple[str, ...] = ("small", "pilot", "real", "full")):
-    """Every study, its question, and for each profile its runs and about how long they train, if no
-    other study has trained them yet: on two CPU cores, ``full`` on one large GPU (a guess)."""
-    rows = []
-    for name, row in STUDIES.items():
-        cells = {"study": f"`{name}`", "question": row.question}
-        for profile in profiles:
-            device = "cuda" if profile == "full" else "cpu"
-            runs = study(name, profile)
-            cells[f"`{profile}`"] = f"{len(runs)} runs, {duration(runs, device)}" if runs else "–"
-        rows.append(cells)
-    return pd.DataFrame(rows)
+    """Every study, its question, and what each profile trains for it, if no other study has trained
+    it yet."""
+    return pd.DataFrame([{"study": f"`{name}`", "question": row.question} | {
+        f"`{profile}`": training_of(study(name, profile), profile) for profile in profiles}
+        for name, row in STUDIES.items()])
 
 
-def duration(runs, device: str) -> str:
-    """``33 min`` or ``47 h`` of training."""
-    minutes = sum(estimate_seconds(r, device) for r in runs) / 60
-    return f"{max(1, minutes):.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+def training_of(runs, profile: str) -> str:
+    """``61 runs, 9 min``, on two CPU cores or, of ``full``, on one large GPU (a guess)."""
+    if not runs:
+        return "–"
+    device, where = ("cuda", " on a GPU") if profile == "full" else ("cpu", "")
+    minutes = max(1, sum(estimate_seconds(run, device) for run in runs) / 60)
+    took = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+    return f"{len(runs)} runs, {took}{where}"
 
 
 def blocks() -> str:
@@ -98,10 +94,11 @@ def faults(path: Path | None = None) -> str:
     if not path.is_file():
         return "–"
     stored = json.loads(path.read_text(encoding="utf-8"))
-    rows = [{"": number, "fault": row["fault"], "done and found": ", ".join(
-        f"{n:,} {word.replace('_', ' ')}" for word, n in row["counts"].items()) or "–",
-        "tests": ", ".join(f"{n} {word}" for word, n in row["outcome"].items())}
-        for number, row in stored["faults"].items()]
+
+    def counts(found: dict) -> str:
+        return ", ".join(f"{n:,} {word.replace('_', ' ')}" for word, n in found.items()) or "–"
+    rows = [{"": number, "fault": row["fault"], "done and found": counts(row["counts"]),
+             "tests": counts(row["outcome"])} for number, row in stored["faults"].items()]
     rows.append({"": "", "fault": f"seed {stored['seed']}, {stored['seconds'] / 60:.0f} min",
                  "done and found": f"{stored['cores']} cores, {stored['os']}",
                  "tests": f"PyTorch {stored['torch']}"})
@@ -112,31 +109,25 @@ def bench_results() -> str:
     """The stored benchmarks, and their figure once there is one."""
     if not speed.stored():
         return speed.NOTHING
-    plots.use_style()
     plots.save(speed.figure(), "bench", "readme")
     return ("![Training rate over the plain loop's, and each block's step over none's]"
             "(../figures/readme/bench.png)\n\n" + speed.summary())
 
 
 def overview() -> None:
-    """``figures/readme/overview.png``: the first test image that every headline arm of the embedded
-    study (seed 0) classifies correctly, its mask, and the arms' Grad-CAM."""
-    plan = plans("hybrid", "small")[0]
+    """``figures/readme/overview.png``: the first two test images that every headline arm of the
+    embedded study (seed 0) classifies correctly, their masks, and the arms' Grad-CAM."""
+    plan, found = plans("hybrid", "small")[0], stored_maps(collect("hybrid", "small"))
     runs = {r.attention: r for r in study("hybrid", "small")
             if r.seed == 0 and r.backbone == plan.backbone}
-    found = stored_maps(collect("hybrid", "small"))
     maps = {arm: found[run.id] for arm, run in runs.items() if run.id in found}
     if len(maps) < len(plan.arms):
         print("README picture left as it is: the maps of profile small are not all here "
               "(make reproduce PROFILE=small makes them)")
         return
     right = np.all([(m["prediction"] == m["label"])[:PICTURES] for m in maps.values()], axis=0)
-    if not right.any():
-        return
-    pick = np.flatnonzero(right)[:2]
-    data = data_of(runs["none"])
+    pick, data = np.flatnonzero(right)[:2], data_of(runs["none"])
     images, labels = data.split("test")
-    plots.use_style()
     figure = plots.overlays(images[pick], {arm: m["map_grad_cam_-2"][pick].astype(np.float32)
                                            for arm, m in maps.items()},
                             data.extras["test"]["mask"][pick],

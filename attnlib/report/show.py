@@ -1,6 +1,5 @@
 """Tables and sentences for readers. Every number comes from a table of `analysis`."""
 import math
-from itertools import takewhile
 
 import pandas as pd
 from IPython.display import Markdown
@@ -14,23 +13,24 @@ from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, margin_of
 
 NOTHING = "Nothing of this kind among the finished runs."
-TITLES = {"arm": "block", "n": "seeds", "gain": "gain over none, points [95 % interval]",
-          "mean": "mean [95 % interval]", "train": "training, points", "macs": "MACs",
-          "welch": "Welch's verdict, alone", "tau": "τ, points", "i2": "I², %",
-          "ratio": "epochs ÷ none's [95 % interval]", "level": "validation accuracy, 0..1",
-          "buys": "buys, points [95 % interval]",
-          "difference": "difference, points [95 % interval]",
-          "moves": "moves a gain by at most, points",
-          "accuracy": "test accuracy, % [95 % interval]", "nll": "test loss, nats",
-          "nll_gain": "− none's [95 % interval], nats", "ece": "calibration error, points",
-          "ece_gain": "− none's [95 % interval], points",
-          "surplus": "confidence − accuracy, points",
-          "score": "test accuracy, %", "seconds": "training, s", "label": "class"}
-DIGITS = {"nll": 3, "nll_gain": 3, "ratio": 2, "buys": 2, "moves": 2, "sd": 2,
-          "sd of a difference": 2, "sampling error": 2, "level": 2, "i2": 0,
-          "correlation": 2, "seconds": 0}
+TITLES = {
+    "arm": "block", "n": "seeds", "gain": "gain over none, points [95 % interval]",
+    "mean": "mean [95 % interval]", "train": "training, points", "macs": "MACs",
+    "welch": "Welch's verdict, alone", "tau": "τ, points", "i2": "I², %",
+    "ratio": "epochs ÷ none's [95 % interval]", "level": "validation accuracy, 0..1",
+    "buys": "buys, points [95 % interval]", "difference": "difference, points [95 % interval]",
+    "moves": "moves a gain by at most, points", "accuracy": "test accuracy, % [95 % interval]",
+    "nll": "test loss, nats", "nll_gain": "− none's [95 % interval], nats",
+    "ece": "calibration error, points", "ece_gain": "− none's [95 % interval], points",
+    "surplus": "confidence − accuracy, points", "score": "test accuracy, %",
+    "seconds": "training, s", "label": "class"}
+FORMATS = {                 # of the others: ``+.1f`` with an interval, else ``.1f``, whole ones 0f
+    "nll": ".3f", "nll_gain": "+.3f", "ratio": ".2f", "buys": "+.2f", "moves": ".2f", "sd": ".2f",
+    "sd of a difference": ".2f", "sampling error": ".2f", "level": ".2f", "correlation": ".2f",
+    "i2": ".0f", "seconds": ".0f", "p": ".3f", "accuracy": ".1f", "train": "+.1f",
+    "surplus": "+.1f"}
+NAMED = ("arm", "base", "dataset", "backbone", "over")      # columns of names
 SHORT = ("se", "cbam", "hybrid", "cbam(gate_init=open)", "hybrid(gate_init=open)")
-UNSIGNED, SIGNED = ("ratio", "accuracy"), ("train", "surplus")
 
 
 # --- Tables ---
@@ -47,57 +47,57 @@ def as_markdown(df) -> str:
     if not len(df):
         return NOTHING
     out, columns = {}, list(df.columns)
-    parts = [c for c in columns if c.rpartition("_")[2] in ("low", "high", "sd")]
     if set(CELL) <= set(columns):
         out["where"] = [place(row) for row in df.itertuples()]
-    for k, column in enumerate(columns):
-        if column in parts or "where" in out and column in CELL:
-            continue
-        after = list(takewhile(parts.__contains__, columns[k + 1:]))
-        digits = DIGITS.get(column, 1)
-        if len(after) == 2:
-            cells = [interval(*values, digits).replace("inf", "∞")
-                     for values in df[[column, *after]].to_numpy()]
-            if column in UNSIGNED:
-                cells = [cell.replace("+", "") for cell in cells]
-        elif after:
-            cells = [plus_minus(*values, digits) for values in df[[column, *after]].to_numpy()]
-        else:
-            cells = written(df[column], column, digits)
-        out[TITLES.get(column, column.replace("_", " "))] = cells
+        columns = [column for column in columns if column not in CELL]
+    while columns:
+        column, ends = columns.pop(0), []
+        while columns and columns[0].rpartition("_")[2] in ("low", "high", "sd"):
+            ends.append(columns.pop(0))
+        out[TITLES.get(column, column.replace("_", " "))] = column_cells(df, column, ends)
     return pd.DataFrame(out).to_markdown(index=False, disable_numparse=True)
 
 
-def written(values, column: str, digits: int) -> list[str]:
-    """A column's values as text."""
-    if column in ("arm", "base", "dataset", "backbone", "over") and \
-            not pd.api.types.is_numeric_dtype(values):
-        return [name(value) for value in values]
+def column_cells(df, column: str, ends: list[str]) -> list[str]:
+    """A column's values as text, with their ``ends``: low and high, or the sd."""
+    values = df[column]
     if pd.api.types.is_bool_dtype(values):
         return ["✓" if value else "" for value in values]
     if not pd.api.types.is_numeric_dtype(values):
-        return [str(value).replace("|", "·") for value in values]
-    if column == "p":
-        return ["–" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}" for p in values]
-    if column in SIGNED:
-        return [interval(value, math.nan, math.nan, digits) for value in values]
-    digits = 0 if (values.dropna() % 1 == 0).all() else digits
-    return ["–" if math.isnan(value) else f"over {MOST_SEEDS:,}"
-            if column.startswith("seeds") and value >= MOST_SEEDS
-            else f"{value:,.{digits}f}".replace("-", "−").replace("inf", "∞") for value in values]
+        return [name(value) if column in NAMED else str(value).replace("|", "·")
+                for value in values]
+    whole = (values.dropna() % 1 == 0).all()
+    form = FORMATS.get(column, "+.1f" if len(ends) == 2 else ".0f" if whole else ".1f")
+    texts = [[number(value, form) for value in df[c]] for c in (column, *ends)]
+    if column.startswith("seeds"):
+        return [f"over {MOST_SEEDS:,}" if value >= MOST_SEEDS else text
+                for value, text in zip(values, texts[0], strict=True)]
+    joined = {0: "{}", 1: "{} ± {}", 2: "{} [{}, {}]"}[len(ends)]
+    return [joined.format(*row).replace(" ± –", "").replace(" [–, –]", "")
+            for row in zip(*texts, strict=True)]
+
+
+def number(value: float, form: str) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:{form.replace('.', ',.')}}".replace("-", "−").replace("inf", "∞")
 
 
 def accuracy_table(df):
     """The columns of `arms_table` that a reader looks for first, with parameters and MACs."""
     arms = arms_table(df).rename(columns={"mean": "score"})
-    costs = df.groupby([*CELL, "arm"], sort=False)[["params", "macs"]].first()
+    costs = df.groupby([*CELL, "arm"], sort=False)[["params", "macs"]].first().astype(float)
     arms = arms.join(costs, on=[*CELL, "arm"])
-    arms["verdict"] = [verdict_of(row) for row in arms.itertuples()]
-    return arms[[*CELL, "arm", "n", "score", "sd", "gain", "low", "high", "train", "verdict"]
-                ].assign(parameters=arms.params.astype(float), M_MACs=arms.macs.astype(float) / 1e6)
+    return arms[[*CELL, "arm", "n", "score", "sd", "gain", "low", "high", "train"]].assign(
+        verdict=[verdict_of(row) for row in arms.itertuples()], parameters=arms.params,
+        M_MACs=arms.macs / 1e6)
 
 
 # --- Sentences ---
+
+
+def gain_of(row) -> str:
+    return f"{name(row.arm)} {interval(row.gain, row.low, row.high)}"
 
 
 def sentence(row) -> str:
@@ -106,8 +106,11 @@ def sentence(row) -> str:
     as far."""
     ahead = interval(row.train, math.nan, math.nan)
     train = "" if math.isnan(row.train) else f" (training {ahead})"
-    return (f"{name(row.arm)} {interval(row.gain, row.low, row.high)} points over "
-            f"{plural(row.n, 'seed')}, {verdict_of(row)}{train}")
+    return f"{gain_of(row)} points over {plural(row.n, 'seed')}, {verdict_of(row)}{train}"
+
+
+def placed(row) -> str:
+    return f"{sentence(row)}, {place(row)}"
 
 
 def verdict_of(row) -> str:
@@ -137,25 +140,22 @@ def short_answer(profile: str | None = None) -> str:
     tested = arms[arms.low.notna() & (arms.family == "blocks")]
     if not len(tested):
         return f"No block has {MIN_SEEDS} finished seeds in profile `{profile}` yet."
-    early = arms_table(collect("hybrid", "pilot")) if profile != "pilot" else tested.iloc[:0]
-    out = []
+    early, out = arms_table(collect("hybrid", "pilot")), []
     for dataset, rows in tested.groupby("dataset", sort=False):
-        better = [f"{sentence(row)} in {name(row.backbone)}"
-                  for row in rows[rows.verdict == "better"].itertuples()]
-        claim = "; ".join(better) or "no block is shown to raise the test accuracy"
-        cells = arms[(arms.arm == "none") & (arms.dataset == dataset) & (arms.n > 0)]
+        claim = "; ".join(map(placed, rows[rows.verdict == "better"].itertuples()))
+        plain = arms[(arms.arm == "none") & (arms.dataset == dataset) & (arms.n > 0)]
         networks = " and ".join(f"{name(r.backbone)} ({r.n} seeds, {plus_minus(r.mean, r.sd)} %)"
-                                for r in cells.itertuples())
-        most = rows[rows.backbone == rows.loc[rows.n.idxmax(), "backbone"]].set_index("arm")
-        gains = [f"{name(arm)} {interval(r.gain, r.low, r.high)}, {verdict_of(r)}"
-                 for arm, r in most.loc[[a for a in SHORT if a in most.index]].iterrows()]
-        text = (f"**On {name(dataset)}: {claim}.** The plain networks are {networks}. In "
-                f"{name(most.backbone.iloc[0])}, in points: {'; '.join(gains)}.")
+                                for r in plain.itertuples())
+        most = in_cell(rows, rows.loc[rows.n.idxmax()])
+        gains = "; ".join(f"{gain_of(row)}, {verdict_of(row)}" for row in most.itertuples()
+                          if row.arm in SHORT)
+        text = (f"**On {name(dataset)}: "
+                f"{claim or 'no block is shown to raise the test accuracy'}.** The plain networks "
+                f"are {networks}. In {name(most.backbone.iloc[0])}, in points: {gains}.")
         before = early[(early.dataset == dataset) & early.low.notna()]
-        if len(before):
-            worst = before.loc[before.gain.idxmin()]
+        if len(before) and profile != "pilot":
             text += (" A shorter training on fewer images, with another recipe (`pilot`), said "
-                     f"{name(worst.arm)} {interval(worst.gain, worst.low, worst.high)}.")
+                     f"{gain_of(before.loc[before.gain.idxmin()])}.")
         out.append(text)
     return "\n\n".join(out)
 
@@ -164,36 +164,33 @@ def gains_in_words(df) -> str:
     """One sentence per cell: each arm's gain, its interval and what follows; then the rule."""
     if not len(df):
         return "This study is not in this profile."
-    out, arms = [], arms_table(df)
-    for _, cell in arms.groupby(CELL, sort=False):
-        first = cell.iloc[0]
-        text, base = f"In {place(first)} (profile `{first.profile}`)", cell[cell.arm == "none"]
-        if not base.n.sum():
-            out.append(f"{text}: no finished runs yet.")
-            continue
-        base, others = base.iloc[0], cell[cell.arm != "none"]
-        plain = in_cell(df, first)[lambda runs: runs.arm == "none"]
-        sizes = plain[["width", "epochs"]].drop_duplicates()
-        size = "" if len(sizes) != 1 else (f" at width {sizes.width.iloc[0]:g} after "
-                                           f"{plural(int(sizes.epochs.iloc[0]), 'epoch')}")
-        parts = [f"{text}, `none` reaches {plus_minus(base['mean'], base.sd)} % over "
-                 f"{plural(base.n, 'seed')}{size}",
-                 *(sentence(row) for row in others[others.n > 0].itertuples())]
-        if (others.n == 0).any():
-            parts.append("no finished runs yet: "
-                         + ", ".join(name(arm) for arm in others.arm[others.n == 0]))
-        out.append("; ".join(parts) + ".")
-    return items(out) + ("\n\n" + rule(df) if arms.low.notna().any() else "")
+    arms = arms_table(df)
+    out = [cell_in_words(df, cell) for _, cell in arms.groupby(CELL, sort=False)]
+    return items(out) + (f"\n\n{rule(df)}" if arms.low.notna().any() else "")
+
+
+def cell_in_words(df, cell) -> str:
+    first, begun = cell.iloc[0], cell[cell.n > 0]
+    where = f"In {place(first)} (profile `{first.profile}`)"
+    if "none" not in set(begun.arm):
+        return f"{where}: no finished runs yet."
+    base, runs = begun[begun.arm == "none"].iloc[0], in_cell(df, first).query("arm == 'none'")
+    size = ""
+    if len(runs[["width", "epochs"]].drop_duplicates()) == 1:
+        size = f" at width {runs.width.iloc[0]:g} after {plural(runs.epochs.iloc[0], 'epoch')}"
+    parts = [f"{where}, `none` reaches {plus_minus(base['mean'], base.sd)} % over "
+             f"{plural(base.n, 'seed')}{size}",
+             *map(sentence, begun[begun.arm != "none"].itertuples())]
+    if len(begun) < len(cell):
+        parts.append("no finished runs yet: " + ", ".join(map(name, cell.arm[cell.n == 0])))
+    return "; ".join(parts) + "."
 
 
 def rule(df) -> str:
-    """How the verdicts on the runs of a table are found."""
+    """How the intervals of a table are found; 02_baselines says what the verdicts mean."""
     margin = margin_of(df.profile.iloc[0], df.dataset.iloc[0])
-    return ("Intervals at 95 % for all blocks of a network and data set together (Dunnett). "
-            f"Verdicts, the first that fits: *equivalent* = the interval lies within ±{margin:g} "
-            "points; *better* or *worse* = it excludes zero (*had not fitted as far*: its training "
-            "accuracy is behind by as much); *undecided* = neither, which is not "
-            "\"no effect\": it is too few seeds or too much noise.")
+    return ("Intervals at 95 % for all blocks of a network and data set together (Dunnett); "
+            f"*equivalent*: within ±{margin:g} points.")
 
 
 # --- The claims ---
@@ -208,20 +205,20 @@ def claims_table(audit):
                                   for word, n, u in zip(audit.verdict, needs, unit, strict=True)])
     rows = []
     for r in audit.itertuples():
-        digits = {"points": 1, "%": 1}.get(r.unit, 3)
-        measured = interval(r.estimate, r.low, r.high, digits) if r.kind != "count" else \
-            f"{r.estimate:,.{0 if r.unit == 'parameters' else 3}f}"
-        ours = ", metric ours" if r.ours else ""
-        under = " under our protocol" if r.setting == claims.OURS and r.verdict in (
-            "holds", "not reproduced") else ""
+        digits = {"points": 1, "%": 1, "parameters": 0}.get(r.unit, 3)
+        measured = f"{r.estimate:,.{digits}f}" if r.kind == "count" else \
+            interval(r.estimate, r.low, r.high, digits)
+        judged = r.setting == claims.OURS and r.verdict in ("holds", "not reproduced")
         rows.append({
-            "": r.number, "claim": f"“{r.quote}” ({r.source}, {r.read}): {r.says}{ours}",
-            "claimed": "" if math.isnan(r.claimed) else
-            f"{r.claimed:,.10g} {r.unit}".replace("-", "−"),
+            "": r.number, "claim": f"“{r.quote}” ({r.source}, {r.read}): {r.says}"
+                                   + ", metric ours" * r.ours,
+            "claimed": "" if math.isnan(r.claimed) else number(r.claimed, ".10g") + f" {r.unit}",
             "measured [95 % interval]": "" if math.isnan(r.estimate) else measured,
-            "seeds": r.n or "", "measured on": ", ".join(filter(None, (
-                r.profile and f"`{r.profile}`", r.recipe, r.scope))),
-            "verdict": r.verdict + under, "in the project's own files": r.note})
+            "seeds": r.n or "",
+            "measured on": ", ".join(filter(None, (
+                f"`{r.profile}`" * bool(r.profile), r.recipe, r.scope))),
+            "verdict": r.verdict + " under our protocol" * judged,
+            "in the project's own files": r.note})
     return pd.DataFrame(rows)
 
 
@@ -256,16 +253,13 @@ def abstract(df, audit) -> Markdown:
     if not len(cells):
         return Markdown(f"{NOTHING} {claims_headline(audit)}")
     tested, profile = arms[arms.low.notna()], arms.profile.iloc[0]
-    text = (f"Does attention help small-image CNNs? {plural(arms.n.sum(), 'network')} were trained "
-            f"(profile `{profile}`: {PROFILES[profile].says}): "
-            f"{', '.join(place(row) for row in cells.itertuples())}. Each block is compared with "
-            f"the plain network of the same cell. Of {plural(len(tested), 'tested gain')}: "
-            f"{counted_verdicts(tested) or 'none has enough seeds yet'}. ")
-    if len(tested):
-        ends = [tested.loc[tested.gain.idxmin()], tested.loc[tested.gain.idxmax()]]
-        text += "They reach from " + " to ".join(
-            f"{sentence(row)}, {place(row)}" for row in ends) + ". "
-    return Markdown(f"{text}**{claims_headline(audit)}** {advice(arms)}")
+    ends = tested.sort_values("gain").iloc[[0, -1]] if len(tested) else tested
+    return Markdown(
+        f"{plural(arms.n.sum(), 'network')} were trained (profile `{profile}`: "
+        f"{PROFILES[profile].says}): {', '.join(map(place, cells.itertuples()))}. Each block is "
+        f"compared with the plain network of the same cell. Of {plural(len(tested), 'tested gain')}"
+        f": {counted_verdicts(tested) or 'none has enough seeds yet'}; from lowest to highest: "
+        f"{'; '.join(map(placed, ends.itertuples()))}. **{claims_headline(audit)}** {advice(arms)}")
 
 
 def advice(arms) -> str:
@@ -275,16 +269,16 @@ def advice(arms) -> str:
     if not len(tested):
         return (f"No block has {MIN_SEEDS} finished seeds yet, so none can be recommended: use the "
                 "plain network.")
-    late = tested[~(tested.rise <= STILL_RISING)].drop_duplicates(CELL)
-    waits = (f" No advice follows from {', '.join(place(row) for row in late.itertuples())}: the "
-             f"plain network's validation accuracy still rose by more than {STILL_RISING:g} points "
-             "over the last two epochs.") if len(late) else ""
-    settled = tested[(tested.rise <= STILL_RISING) & (tested.family == "blocks")]
-    if not len(settled):
-        return waits.strip()
-    sure = settled[settled.verdict == "better"].sort_values("gain", ascending=False)
-    if not len(sure):
-        return ("No block shows a gain: use the plain network, and spend the effort on its recipe."
-                + waits)
-    return "Recommended, where its cost fits: " + "; ".join(
-        f"{sentence(row)}, {place(row)}" for row in sure.itertuples()) + f".{waits}"
+    learned = tested.rise <= STILL_RISING                   # NaN: not known to have
+    settled = tested[learned & (tested.family == "blocks")]
+    better = settled[settled.verdict == "better"].sort_values("gain", ascending=False)
+    late, text = tested[~learned].drop_duplicates(CELL), ""
+    if len(better):
+        text = f"Recommended, where its cost fits: {'; '.join(map(placed, better.itertuples()))}. "
+    elif len(settled):
+        text = "No block shows a gain: use the plain network; spend the effort on its recipe. "
+    if len(late):
+        text += (f"No advice follows from {', '.join(map(place, late.itertuples()))}: the plain "
+                 f"network's validation accuracy still rose by more than {STILL_RISING:g} points "
+                 "over the last two epochs.")
+    return text.strip()
