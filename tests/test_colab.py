@@ -102,7 +102,7 @@ def test_without_an_address_it_says_what_to_set(machine):
 def test_what_colab_installs_is_every_requirement_but_tools():
     lines = (REPO / "requirements.txt").read_text().splitlines()
     wanted = {re.match(r"[\w-]+", line)[0] for line in lines if not line.startswith("#")}
-    tools = {"jupyterlab", "ipykernel", "nbclient", "nbconvert", "nbformat", "latex2mathml",
+    tools = {"jupyterlab", "ipykernel", "papermill", "nbconvert", "nbformat", "latex2mathml",
              "nbval", "pytest", "pytest-xdist", "ruff", "import-linter"}
     assert wanted - tools == set(colab.NEEDED)
 

@@ -7,14 +7,17 @@ import hashlib
 import json
 import os
 import re
+import sys
 import time
 from pathlib import Path
 from subprocess import DEVNULL
 
 import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, DeadKernelError
-from nbformat.v4 import new_code_cell
+import papermill
+from nbclient.exceptions import DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from .. import settings
@@ -48,31 +51,25 @@ def chosen(names=None) -> list[Path]:
 # --- Parameters ---
 
 
-def parameters_cell(nb) -> int:
-    """The number of the cell tagged ``parameters``, from 0."""
-    for k, cell in enumerate(nb.cells):
-        if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", ()):
-            return k
-    raise ValueError("no cell is tagged `parameters`")
-
-
 def parameters_of(nb) -> dict:
     """Names and default values in the cell tagged ``parameters``. ``ValueError`` where there is no
     such cell, or where it holds more than lines ``name: type = literal  # help``."""
+    cells = [c for c in nb.cells
+             if c.cell_type == "code" and "parameters" in c.metadata.get("tags", ())]
     found = {}
     try:
-        for line in ast.parse(nb.cells[parameters_cell(nb)].source).body:
+        for line in ast.parse(cells[0].source).body:
             target, = getattr(line, "targets", None) or [line.target]
             found[target.id] = ast.literal_eval(line.value)
-    except (SyntaxError, ValueError, AttributeError, TypeError):
+    except (IndexError, SyntaxError, ValueError, AttributeError, TypeError):
         raise ValueError("no cell tagged `parameters` that has lines `name: type = literal` alone"
                          ) from None
     return found
 
 
 def fitted(given: dict, own: dict, stem: str) -> dict:
-    """The given parameters as values of the notebook's own kinds. They are pasted as code, so a
-    name must be the notebook's and a value plain: ``ValueError`` names the notebook and what it
+    """The given parameters as values of the notebook's own kinds. papermill pastes them as code:
+    a name must be the notebook's, a value plain. ``ValueError`` names the notebook and what it
     takes."""
     out = {}
     for name, value in given.items():
@@ -100,42 +97,43 @@ def kernel_environment(**own: str) -> dict[str, str]:
     return environment
 
 
-class Client(NotebookClient):
-    """Shows what cells print when they print it: the kernel and its worker processes tell us, so
-    their own standard output is not wanted."""
+class Engine(NBClientEngine):
+    """papermill's own, but the kernel's environment is given and its standard output unwanted:
+    what cells and their worker processes print reaches us as messages."""
 
-    def output(self, outs, msg, display_id, cell_index):
-        if msg["msg_type"] == "stream" and msg["content"]["name"] == "stdout":
-            print(msg["content"]["text"], end="", flush=True)
-        return super().output(outs, msg, display_id, cell_index)
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, environment=None, **kwargs):
+        PapermillNotebookClient(
+            nb_man, kernel_name=kernel_name, resources={"metadata": {"path": str(notebooks_dir())}},
+            stdout_file=sys.stdout, stderr_file=sys.stderr, record_timing=False,
+            coalesce_streams=True, shutdown_kernel="immediate",
+            startup_timeout=300, iopub_timeout=120,         # the defaults fail on a busy machine
+            config=Config({"KernelManager": {"transport_encryption": "auto"}})      # else a warning
+            ).execute(env=environment, stdout=DEVNULL)
+
+
+papermill_engines.register("attnlib", Engine)
 
 
 def execute(book: Path, parameters: dict, folder: Path, **environment: str) -> Path:
     """Execute a notebook into ``folder`` and return the file. Raises `Failed` and leaves what
     there is as ``NN_x.failed.ipynb``, also on Ctrl-C. However we end, the kernel ends with us."""
-    nb = read(book)
-    for cell in nb.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    if parameters:
-        lines = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-        nb.cells.insert(parameters_cell(nb) + 1, new_code_cell(lines))
-    client = Client(
-        nb, kernel_name="python3", resources={"metadata": {"path": str(notebooks_dir())}},
-        record_timing=False, coalesce_streams=True, shutdown_kernel="immediate",
-        startup_timeout=300, iopub_timeout=120,             # the defaults fail on a busy machine
-        config=Config({"KernelManager": {"transport_encryption": "auto"}}))     # else a warning
+    folder.mkdir(parents=True, exist_ok=True)
     done, failed = folder / book.name, folder / f"{book.stem}.failed.ipynb"
+    temporary = folder / f".{book.stem}.{os.getpid()}.ipynb"
+    source, output = (str(p).replace("{", "{{").replace("}", "}}")      # papermill formats paths
+                      for p in (book, temporary))
     try:
-        with client.setup_kernel(env=kernel_environment(**environment), stdout=DEVNULL):
-            for k, cell in enumerate(nb.cells):
-                client.execute_cell(cell, k)
+        papermill.execute_notebook(
+            source, output, parameters, engine_name="attnlib", kernel_name="python3",
+            language="python", progress_bar=False, environment=kernel_environment(**environment))
     except BaseException as error:
-        write_atomic(failed, written(nb))
+        if temporary.exists():
+            os.replace(temporary, failed)
         if isinstance(error, Exception):                    # of this notebook; the others go on
-            raise Failed(f"{reason(error, cell)}; see {settings.shown(failed)}") from error
+            raise Failed(f"{reason(error)}; see {settings.shown(failed)}") from error
         raise
-    write_atomic(done, written(nb))
+    os.replace(temporary, done)
     failed.unlink(missing_ok=True)
     return done
 
@@ -144,11 +142,11 @@ def written(nb) -> bytes:
     return (nbformat.writes(nb).rstrip("\n") + "\n").encode()
 
 
-def reason(error: Exception, cell) -> str:
+def reason(error: Exception) -> str:
     """The cell and the exception's last line."""
-    if isinstance(error, CellExecutionError):
-        first = cell.source.strip().splitlines()[0][:60]
-        return f"In [{cell.execution_count}] `{first}`: {error.ename}: {last_line(error.evalue)}"
+    if isinstance(error, PapermillExecutionError):
+        first = (error.source.strip().splitlines() or [""])[0][:60]
+        return f"In [{error.exec_count}] `{first}`: {error.ename}: {last_line(error.evalue)}"
     hint = " (often for want of memory)" if isinstance(error, DeadKernelError) else ""
     return f"{type(error).__name__}: {last_line(error)}{hint}"
 
@@ -222,7 +220,12 @@ def publish_one(book: Path) -> None:
 
 
 def stamped(nb):
-    """With what `check` compares."""
+    """Without what papermill added, and with what `check` compares."""
+    nb.metadata.pop("papermill", None)
+    for cell in nb.cells:
+        cell.metadata.pop("papermill", None)
+        if not cell.metadata.get("tags", True):
+            del cell.metadata["tags"]                       # papermill adds empty ones
     nb.metadata["attnlib"] = {"profile": profile_of(nb), "source_sha": source_sha(nb)}
     return nb
 
