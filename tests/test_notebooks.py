@@ -99,7 +99,7 @@ def test_run_succeeds_and_fails_by_notebook(home, capfd, monkeypatch):
     assert notebooks.run(["02"], profile="smoke") == 0
     assert names_in(out) == ["01_good.html", "01_good.ipynb", "02_bad.ipynb", "report.html"]
     injected = nbformat.read(out / "02_bad.ipynb", as_version=4).cells[2].source
-    assert "profile = 'smoke'" in injected and "steps" not in injected
+    assert 'profile = "smoke"' in injected and "steps" not in injected
 
 
 @pytest.mark.parametrize(("call", "says"), [
@@ -160,7 +160,7 @@ def test_publish_reads_records_strips_and_keeps_the_old_one_on_failure(home, cap
     nbformat.validate(nb)
     assert "train 0 best" in text_of(good)
     assert nb.metadata.attnlib == {"profile": "small", "source_sha": notebooks.source_sha(nb)}
-    assert set(nb.metadata) == {"attnlib", "kernelspec"}
+    assert set(nb.metadata) == {"attnlib", "kernelspec", "language_info"}
     assert [dict(c.metadata) for c in nb.cells] == [{}, {"tags": ["parameters"]}, {}]
     assert [c.id for c in nb.cells] == ids
     assert (home / "results" / "report" / "index.html").is_file()

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from subprocess import DEVNULL
+from tempfile import TemporaryDirectory
 
 import nbformat
 import papermill
@@ -118,22 +119,22 @@ papermill_engines.register("attnlib", Engine)
 def execute(book: Path, parameters: dict, folder: Path, **environment: str) -> Path:
     """Execute a notebook into ``folder`` and return the file. Raises `Failed` and leaves what
     there is as ``NN_x.failed.ipynb``, also on Ctrl-C. However we end, the kernel ends with us."""
-    folder.mkdir(parents=True, exist_ok=True)
     done, failed = folder / book.name, folder / f"{book.stem}.failed.ipynb"
-    temporary = folder / f".{book.stem}.{os.getpid()}.ipynb"
-    source, output = (str(p).replace("{", "{{").replace("}", "}}")      # papermill formats paths
-                      for p in (book, temporary))
-    try:
-        papermill.execute_notebook(
-            source, output, parameters, engine_name="attnlib", kernel_name="python3",
-            language="python", progress_bar=False, environment=kernel_environment(**environment))
-    except BaseException as error:
-        if temporary.exists():
-            os.replace(temporary, failed)
-        if isinstance(error, Exception):                    # of this notebook; the others go on
-            raise Failed(f"{reason(error)}; see {settings.shown(failed)}") from error
-        raise
-    os.replace(temporary, done)
+    with TemporaryDirectory() as place:                     # papermill writes cell by cell
+        output = Path(place) / book.name
+        try:
+            papermill.execute_notebook(
+                str(book).replace("{", "{{").replace("}", "}}"),        # papermill formats paths
+                str(output).replace("{", "{{").replace("}", "}}"), parameters,
+                engine_name="attnlib", kernel_name="python3", language="python",
+                progress_bar=False, environment=kernel_environment(**environment))
+        except BaseException as error:
+            if output.exists():
+                write_atomic(failed, output.read_bytes())
+            if isinstance(error, Exception):                # of this notebook; the others go on
+                raise Failed(f"{reason(error)}; see {settings.shown(failed)}") from error
+            raise
+        write_atomic(done, output.read_bytes())
     failed.unlink(missing_ok=True)
     return done
 
