@@ -1,8 +1,4 @@
 """Studies and the grid: what is planned, what is trained, and what is told about it."""
-import json
-import os
-import pickle
-from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -91,6 +87,9 @@ def test_the_estimate_follows_epochs_images_and_size():
     assert estimate_seconds(tiny(epochs=4)) == pytest.approx(2 * one)
     assert estimate_seconds(tiny(n_train=64)) == pytest.approx(2 * one)
     assert estimate_seconds(tiny(width=1)) > 1.5 * one
+    full, growing = tiny(recipe="strong"), tiny(recipe="swift")
+    assert estimate_seconds(growing) / growing.how.epochs < (
+        estimate_seconds(full) / full.how.epochs)
 
 
 def test_turns_come_one_after_the_other():
@@ -100,12 +99,6 @@ def test_turns_come_one_after_the_other():
                      ("fashionmnist", "resnet18")]
     hundred = [run.seed for run in runs if run.dataset == "cifar100"]
     assert hundred == sorted(hundred) and set(hundred) == set(range(6))
-
-
-def test_growing_images_cost_less():
-    full, growing = tiny(recipe="strong"), tiny(recipe="swift")
-    assert estimate_seconds(growing) / growing.how.epochs < (
-        estimate_seconds(full) / full.how.epochs)
 
 
 def test_fewer_seeds_on_request(monkeypatch):
@@ -255,79 +248,6 @@ def test_a_time_budget_of_nothing_trains_nothing(capsys):
     assert list(df.status) == ["missing", "missing"]
 
 
-# --- Several at a time ---
-
-
-def three() -> list[Run]:
-    return [tiny(seed=seed, epochs=1) for seed in range(3)]
-
-
-def test_any_executor_carries_the_runs(capsys):
-    with ThreadPoolExecutor(1) as executor:
-        df = run_grid(three(), "smoke", executor=executor)
-        assert executor.submit(int, "7").result() == 7, "a lent executor was shut down"
-    assert last_line(capsys) == "trained 3, found 0"
-    assert list(df.seed) == [0, 1, 2] and set(df.status) == {"done"}
-    alone = train(three()[0], "own")
-    assert df.nll[0] == alone["test"]["nll"]
-
-
-def test_what_an_executor_carries_are_plain_values():
-    """So that it can be a process, another machine, or a queue."""
-    fields = json.loads(json.dumps(tiny(attention="se", epochs=1).as_dict()))
-    assert pickle.loads(pickle.dumps(workers.attempt)) is workers.attempt
-    assert workers.attempt(fields, "smoke") == ("trained", "")
-    assert store.read_record(store.record_path("smoke", Run(**fields).id))["status"] == "done"
-
-
-class Breaks(ThreadPoolExecutor):
-    """Breaks when it is given its n-th run, so many times."""
-
-    def __init__(self, at: int, times: int):
-        super().__init__(1)
-        self.at, self.times, self.given = at, times, 0
-
-    def submit(self, *args, **options):
-        self.given += 1
-        if self.times and self.given == self.at:
-            self.times, self.given = self.times - 1, 0
-            raise BrokenExecutor("a worker died")
-        return super().submit(*args, **options)
-
-
-def test_a_broken_executor_means_to_plan_again(capsys):
-    with Breaks(at=2, times=1) as executor:
-        df = run_grid(three(), "smoke", executor=executor)
-    assert set(df.status) == {"done"}
-    lines = capsys.readouterr().out.splitlines()
-    assert sum("a worker process died" in line for line in lines) == 1
-    assert lines[-1] == "trained 3, found 0"
-
-
-def test_an_executor_that_always_breaks_is_given_up(capsys):
-    with Breaks(at=1, times=100) as executor:
-        df = run_grid(three(), "smoke", executor=executor)
-    assert set(df.status) == {"missing"}
-    assert capsys.readouterr().out.count("a worker process died") == 3
-
-
-def test_two_processes_of_our_own(capfd, monkeypatch):
-    monkeypatch.setenv("ATTNLIB_JOBS", "2")
-    df = run_grid(three(), "smoke")
-    assert set(df.status) == {"done"}
-    assert "3 runs, 2 at a time" in capfd.readouterr().out
-
-
-@pytest.mark.parametrize(("asked", "device", "run", "jobs"), [
-    ("", "cpu", {}, 1), ("1", "cpu", {}, 1), ("3", "cpu", {}, 3), ("auto", "cpu", {}, 1),
-    ("auto", "cuda", {"epochs": 10**5}, 1), ("auto", "cpu", {"epochs": 10**5}, 2)])
-def test_how_many_processes(monkeypatch, asked, device, run, jobs):
-    monkeypatch.setenv("ATTNLIB_JOBS", asked)
-    monkeypatch.setattr(grid, "machine", lambda: Machine(device, None, True))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert grid.jobs_for([tiny(**run), tiny(seed=1)]) == jobs
-
-
 # --- Reading ---
 
 
@@ -339,10 +259,7 @@ def test_collect_of_a_study_is_exactly_its_plan():
     assert list(df.id) == [run.id for run in runs]
     assert list(df.status) == ["missing", "done"]
     assert len(collect(profile="smoke")) == 2
-
-
-def test_collect_of_nothing_has_the_same_columns():
-    assert list(collect(profile="own").columns) == list(collect("se", "smoke").columns)
+    assert list(collect(profile="own").columns) == list(df.columns), "of nothing, too"
 
 
 def test_a_row_holds_percent_and_what_the_run_was():

@@ -164,7 +164,7 @@ def test_the_locks_holder_sweeps_what_a_killed_process_left():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
     with store.lock("own", NAME):
-        assert names(folder()) == ["run.holder", "run.lock"] and names(runs_dir("own")) == [others]
+        assert names(folder()) == ["run.lock"] and names(runs_dir("own")) == [others]
 
 
 def test_the_lock_refuses_a_second_process(out):

@@ -112,12 +112,14 @@ def folder_digest(root: Path) -> str:
     for _, _, path in listing(root):
         name = path.relative_to(root).as_posix()
         try:
-            lines.append(f"{composed(name)}\0{sha256_of(path)}\n")
+            lines.append(f"{composed(name)}\0{sha256_of(path)}\n".encode())
         except OSError as error:
             wrong.append(f"{name}: {error.strerror}")
+        except UnicodeEncodeError:
+            wrong.append(f"{name}: its name is not UTF-8")
     if wrong:
         raise refusal(root, wrong, len(wrong) + len(lines))
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+    return hashlib.sha256(b"".join(sorted(lines))).hexdigest()
 
 
 def refusal(root: Path, wrong: list[str], n: int) -> DataBad:

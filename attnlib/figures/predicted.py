@@ -1,6 +1,7 @@
 """Pictures of what a trained network says of pictures, and where it looks."""
 import hashlib
 import io
+import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,7 +12,7 @@ from ..data.pictures import read_picture
 from ..experiments.predict import normalised
 from ..explain.cam import grad_cam
 from ..files import write_atomic
-from ..settings import out_dir
+from ..settings import out_dir, shortened
 from .pictures import heat, outline, show
 
 SEEN = 256                      # pixels of a photo in our picture of it
@@ -45,8 +46,8 @@ def draw_photo(model, path: str, image: np.ndarray, probs: np.ndarray) -> Path:
         show(axis, picture)
         axis.set_title(words, fontsize=9, parse_math=False)
     heat(axes[2], activation_maps(model, image[None], [probs.argmax()])[0], photo.shape[:2])
-    digits = hashlib.sha256(str(path).encode()).hexdigest()[:6]
-    name = f"{Path(path).stem[:100]}-{digits}-{model.id}.png"
+    digits = hashlib.sha256(os.fsencode(path)).hexdigest()[:6]
+    name = f"{shortened(Path(path).stem, 100)}-{digits}-{model.id}.png"
     return save(figure, out_dir() / "results" / "predict" / name)
 
 

@@ -133,7 +133,8 @@ def own_stdout():
         return
     sys.stdout.flush()
     kept = os.dup(1)
-    with open(os.devnull, "w") as nowhere, os.fdopen(os.dup(1), "w", 1, "utf-8") as ours:
+    with open(os.devnull, "w") as nowhere, \
+            os.fdopen(os.dup(1), "w", 1, sys.stdout.encoding, "replace") as ours:
         os.dup2(nowhere.fileno(), 1)
         sys.stdout = ours
         try:
@@ -159,10 +160,14 @@ def execute(book: Path, parameters: dict, folder: Path) -> Path:
     """Execute a notebook into ``folder`` and return the file. Raises `Failed`, and leaves what
     there is as ``NN_x.failed.ipynb``, also when stopped."""
     import papermill
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpecManager
     from traitlets.config import Config
     folder.mkdir(parents=True, exist_ok=True)
     config = Config()
     config.KernelManager.transport_encryption = "auto"      # else ipykernel warns about plain TCP
+    kernel = AsyncKernelManager(                # this Python, whatever else is named python3 here
+        kernel_name="python3", config=config, kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     temporary = folder / f".{book.stem}.ipynb"              # one that was killed is written over
     done, failed = folder / book.name, folder / f"{book.stem}.failed.ipynb"
     source, output = (str(p).replace("{", "{{").replace("}", "}}")      # papermill formats paths
@@ -173,7 +178,7 @@ def execute(book: Path, parameters: dict, folder: Path) -> Path:
         try:
             papermill.execute_notebook(
                 source, output, parameters, kernel_name="python3", language="python",
-                cwd=str(notebooks_dir()), progress_bar=False, config=config, coalesce_streams=True,
+                cwd=str(notebooks_dir()), progress_bar=False, km=kernel, coalesce_streams=True,
                 stdout_file=sys.stdout, stderr_file=sys.stderr, shutdown_kernel="immediate",
                 start_timeout=300, iopub_timeout=120)       # the defaults fail on a busy machine
         except BaseException as error:
@@ -225,9 +230,11 @@ def run(names=None, profile: str = "auto", seeds: int | None = None,
     if seeds is not None and seeds < 1:
         raise ValueError(f"seeds={seeds} should be at least 1")
     given, folder = dict(parameters or {}), executed_dir()
+    from ..experiments.studies import PROFILES
     if profile != "auto":
-        from ..experiments.studies import PROFILES
-        choose("profile", given.setdefault("profile", profile), PROFILES)
+        given.setdefault("profile", profile)
+    asked = given.get("profile", os.environ.get("ATTNLIB_PROFILE", "auto"))
+    choose("profile", asked, ("auto", *PROFILES, "best"))
     books = chosen(names)
     own = {book: parameters_of(read(book)) for book in books}
     plan = {book: fitted(given, own[book], book.stem) for book in books}
