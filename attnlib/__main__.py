@@ -43,12 +43,12 @@ def open_output() -> None:
     while (lowest := os.open(os.devnull, os.O_RDWR)) <= 2:       # takes the place of a closed one
         os.set_inheritable(lowest, True)
     os.close(lowest)
-    for number, name in ((1, "stdout"), (2, "stderr")):
+    for number, name, errors in ((1, "stdout", "replace"), (2, "stderr", "backslashreplace")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
-        os.environ["PYTHONIOENCODING"] = f"{sys.stdout.encoding}:replace"
+        if hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors=errors)
+    os.environ["PYTHONIOENCODING"] = f"{sys.stdout.encoding or 'utf-8'}:replace"
 
 
 def parser(argv: list[str]) -> argparse.ArgumentParser:

@@ -90,21 +90,6 @@ def test_stale_records_say_what_has_changed(monkeypatch, capsys):
     assert "attention se: version 1, now 3" in said and " stale " in said
 
 
-def test_failed_and_diverged_records_do_not_make_a_profile_the_best():
-    """They are results, and no evidence."""
-    from attnlib.experiments.planning import best_profile
-    from attnlib.experiments.studies import HEADLINE, PROFILES
-    from attnlib.training.run import Run
-    for status, best in (("failed", "small"), ("diverged", "small"), ("done", "pilot")):
-        for arm in HEADLINE:
-            for seed in range(3):
-                run = Run(dataset="cifar10", attention=arm, seed=seed, **PROFILES["pilot"].fields)
-                store.write_record("pilot", {
-                    "schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "status": status,
-                    "history": [], "arrays": {}, "profile": "pilot"})
-        assert best_profile("hybrid") == best, status
-
-
 # --- What the README says of the faults ---
 
 
