@@ -104,6 +104,9 @@ def test_turns_come_one_after_the_other():
 def test_fewer_seeds_on_request(monkeypatch):
     monkeypatch.setenv("ATTNLIB_SEEDS", "2")
     assert {run.seed for run in study("hybrid", "small")} == {0, 1}
+    monkeypatch.setenv("ATTNLIB_SEEDS", "few")
+    with pytest.raises(ValueError, match="ATTNLIB_SEEDS=few should be a number"):
+        study("hybrid", "small")
 
 
 def test_an_unknown_study_or_profile_lists_the_known_ones():
@@ -349,3 +352,9 @@ def test_a_try_that_is_not_trained_says_why(monkeypatch, capsys):
     monkeypatch.setenv("ATTNLIB_TRAIN", "0")
     rows = grid.try_it("eca", "smoke")
     assert "missing 3" in capsys.readouterr().out and rows.accuracy.isna().all()
+
+
+def test_every_block_has_its_runs():
+    """A new one wants a place in the study of relatives."""
+    real = [plan for row in STUDIES.values() for plan in row.plans.get("real", ())]
+    assert {*ATTENTION} <= {parse(arm)[0] for plan in real for arm in plan.arms}
