@@ -87,17 +87,17 @@ def studies_of(args) -> list[str]:
 
 
 def study(args) -> None:
-    started, left = time.monotonic(), args.time_budget
-    profile, names = planning.resolve_profile(args.profile), studies_of(args)
+    profile, names, left = planning.resolve_profile(args.profile), studies_of(args), None
+    end = time.monotonic() + (args.time_budget or 0)
     print(planning.status_line(names, profile), flush=True)
     for name in names:
         rows = planning.plan_table(name, profile)
         if len(rows):
             print(f"study {name}:\n{rows.to_string(index=False)}", flush=True)
     for name in names if not args.plan else ():
-        if left is not None:
-            left = args.time_budget - (time.monotonic() - started)
-            if left <= 0:
+        if args.time_budget is not None:
+            left = end - time.monotonic()
+            if left < 0:
                 break
         print(f"study {name}", flush=True)
         grid.run_grid(planning.study(name, profile), profile, time_budget=left, jobs=args.jobs)
@@ -152,12 +152,24 @@ def runs(args) -> int:
             shutil.rmtree(folder, ignore_errors=True)
             print(f"removed {shown(folder)}")
         return 0
-    profiles = [known(args.profile)] if args.profile else ["own", *PROFILES]
-    work = {"list": list_runs, "check": check_runs, "repair": repair_runs}[args.what]
-    return int(sum(work(profile, args) for profile in profiles) > 0)
+    bad = 0
+    for profile in [known(args.profile)] if args.profile else ["own", *PROFILES]:
+        if args.what == "list":
+            list_runs(profile)
+        elif args.what == "check":
+            good, found = repair.check(profile)
+            advice = " (`python -m attnlib runs repair --dry-run` says how)" if found else ""
+            print(f"{profile}: {good} good records, {found} things to see to{advice}")
+            bad += found
+        else:
+            counts = repair.repair(profile, args.dry_run)
+            done = [f"{counts[kind]} {repair.FIXES[kind][0]}" for kind in counts]
+            dry = " (a dry run: nothing was changed)" if args.dry_run else ""
+            print(f"{profile}: {', '.join(done) or 'nothing to repair'}{dry}")
+    return int(bad > 0)
 
 
-def list_runs(profile: str, args) -> int:
+def list_runs(profile: str) -> None:
     """A table of the records, and for each that is stale what has changed since."""
     rows = reading.collect(profile=profile)
     if len(rows):
@@ -167,22 +179,6 @@ def list_runs(profile: str, args) -> int:
         print(f"stale: {run_id}: {reading.outdated(reading.find_record(run_id, profile))}")
     if kept := repair.kept_aside(profile):
         print(f"{profile}: {kept} files set aside (*.corrupt, *.failed)")
-    return 0
-
-
-def check_runs(profile: str, args) -> int:
-    good, bad = repair.check(profile)
-    advice = " (`python -m attnlib runs repair --dry-run` says how)" if bad else ""
-    print(f"{profile}: {good} good records, {bad} things to see to{advice}")
-    return bad
-
-
-def repair_runs(profile: str, args) -> int:
-    counts = repair.repair(profile, args.dry_run)
-    done = [f"{counts[kind]} {word}" for kind, (word, _) in repair.FIXES.items() if counts[kind]]
-    dry = " (a dry run: nothing was changed)" if args.dry_run else ""
-    print(f"{profile}: {', '.join(done) or 'nothing to repair'}{dry}")
-    return 0
 
 
 def data(args) -> int:

@@ -96,8 +96,8 @@ def coerce(value, like):
 
 @cache                                      # inspecting is slow, and studies ask thousands of times
 def option_defaults(make) -> dict:
-    """What a block or network may be given by name: its keyword parameters with defaults. It is for
-    reading: the next caller gets the same dict."""
+    """The keyword parameters of a block or network and their defaults. Every caller gets the same
+    dict: it is for reading."""
     parameters = inspect.signature(make).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 

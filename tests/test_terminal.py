@@ -204,6 +204,14 @@ def test_a_profile_that_is_none_is_found_before_a_notebook_starts(book, capsys, 
     assert "error: unknown profile" in said and "did you mean sm" in said and said.count("\n") == 1
 
 
-def test_runs_that_look_odd_and_are_none_the_less(capsys):
-    """The largest of each."""
+def test_the_largest_that_can_be():
     assert Run(seed=10**12 - 1, width=31.5).id != Run().id
+
+
+def test_help_comes_at_once():
+    """It lists the commands, and PyTorch is not loaded for that."""
+    code = ("import sys; from attnlib.__main__ import main\n"
+            "try: main(['--help'])\nfinally: print('torch' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO)
+    assert done.returncode == 0 and done.stdout.endswith("False\n"), done
+    assert all(f"\n    {name} " in done.stdout for name in ("train", "study", "predict", "runs"))

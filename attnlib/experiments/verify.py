@@ -80,25 +80,23 @@ def sample(profile: str, minutes: float, seed: int = 0) -> list[dict]:
     """Finished, current records that together trained for about ``minutes``, or the quickest: those
     of this kind of machine first, and of every data set, network and block one before a second of
     any; otherwise in an order drawn from ``seed``."""
-    here, turns = surroundings(), Counter()
-
-    def order(record):
+    here, turns, order = surroundings(), Counter(), {}
+    records = [r for r in store.all_records(profile) if r["status"] == "done" and not outdated(r)]
+    away = {r["id"]: not same_kind(r["env"], here) for r in records}
+    records.sort(key=lambda r: (away[r["id"]], derive("verify", seed, r["id"])))
+    for record in records:
         run = Run(**record["run"])
         kind = run.dataset, run.backbone, run.attention
+        order[record["id"]] = away[record["id"]], turns[kind]
         turns[kind] += 1
-        return not same_kind(record["env"], here), turns[kind]
-
-    records = [r for r in store.all_records(profile) if r["status"] == "done" and not outdated(r)]
-    records.sort(key=lambda r: (not same_kind(r["env"], here), derive("verify", seed, r["id"])))
-    records.sort(key=order)                                         # stable: keeps the draw
     chosen, left = [], 60 * minutes
-    for record in records:
+    for record in sorted(records, key=lambda r: order[r["id"]]):
         if record["seconds"] <= left:
             chosen.append(record)
             left -= record["seconds"]
     if chosen or not records:
         return chosen
-    return [min(records, key=lambda r: (not same_kind(r["env"], here), r["seconds"]))]
+    return [min(records, key=lambda r: (away[r["id"]], r["seconds"]))]
 
 
 def same_kind(env: dict, here: dict) -> bool:
