@@ -40,9 +40,11 @@ def main(argv: list[str] | None = None) -> int:
 def open_output() -> None:
     """Output always goes somewhere: what a terminal has no character for is replaced, and where
     output is closed (``>&-``) it is thrown away. Worker processes and kernels inherit both."""
-    while (lowest := os.open(os.devnull, os.O_RDWR)) <= 2:       # takes the place of a closed one
-        os.set_inheritable(lowest, True)
-    os.close(lowest)
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:                         # closed: the lowest number that is free is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     for number, name, errors in ((1, "stdout", "replace"), (2, "stderr", "backslashreplace")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))

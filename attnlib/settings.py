@@ -13,9 +13,9 @@ def folder(variable: str, default: Path) -> Path:
     given = os.environ.get(variable)
     if not given:
         return default
-    home, *_ = Path(given).parts
-    if home.startswith("~") and not os.path.isdir(os.path.expanduser(home)):
-        raise ValueError(f"{variable}={given}: there is no home folder {home}; write it out")
+    if given.startswith("~") and not os.path.isdir(os.path.expanduser(Path(given).parts[0])):
+        raise ValueError(f"{variable}={given}: there is no home folder {Path(given).parts[0]}; "
+                         "write it out")
     return Path(os.path.expanduser(given)).resolve()
 
 

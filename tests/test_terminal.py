@@ -187,10 +187,12 @@ def test_a_home_that_is_none(capsys, monkeypatch, variable, place):
         f"error: {variable}={place}: there is no home folder {home}; write it out\n")
 
 
-def test_a_home_is_written_out(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("given", "meant"), [("~/x", "x"), ("~", "."), (".", ".")])
+def test_folders_are_those_that_a_shell_means(tmp_path, monkeypatch, given, meant):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("ATTNLIB_OUT", "~/x")
-    assert settings.out_dir() == tmp_path.resolve() / "x"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ATTNLIB_OUT", given)
+    assert settings.out_dir() == (tmp_path / meant).resolve()
 
 
 @pytest.mark.parametrize(("given", "environment"), [

@@ -10,8 +10,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import nn
 
 from ..data.arrays import Row
@@ -130,6 +128,7 @@ def assembled(header: dict, state: dict) -> nn.Module:
 def export(run_or_id, output: str | Path | None = None) -> Path:
     """Write the weight file of a trained run: ``results/weights/<id>.safetensors``, or ``output``.
     Raises as `find` does, and ``ValueError`` where ``output`` has another ending."""
+    from safetensors.torch import save  # here: a bare GPU machine trains without it
     header, state = find(run_or_id)
     path = Path(output) if output else weights_dir() / f"{header['id']}{ENDING}"
     if path.suffix != ENDING:
@@ -148,6 +147,8 @@ def halved(x: torch.Tensor) -> torch.Tensor:
 
 
 def digest(text: str, tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of a header's text and the tensors."""
+    from safetensors.torch import save
     return hashlib.sha256(text.encode() + save(tensors)).hexdigest()
 
 
@@ -155,6 +156,7 @@ def read(path: Path) -> tuple[dict, dict]:
     """(header, state dict of float32 tensors) of a weight file; nothing in it is ever executed.
     ``LookupError`` where there is none; ``ValueError`` where it is none of ours, was changed since
     it was written, or is of another version of its network."""
+    from safetensors import safe_open
     if not path.is_file():
         raise LookupError(f"no weight file {shown(path)}; weights are here of: {listed(usable())}")
     try:

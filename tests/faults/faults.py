@@ -246,7 +246,8 @@ def execute(command: list[str], timeout: float = 120, wrap: str = "", **env: str
     if wrap:
         command = ["unshare", "-m", "sh", "-c", f'{wrap} exec "$@"', "sh", *command]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=REPO,
-                          env={**os.environ, "PYTHONPATH": str(REPO), **env})
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(
+                              [str(REPO), *sys.path]), **env})
 
 
 def may_mount() -> bool:
