@@ -69,11 +69,13 @@ def full_id(name: str, profile: str | None = None) -> str:
     if name in ids:
         return name
     fitting = sorted(i for i in ids if plain(name) and i.startswith(name))
-    for sure in (fitting, [i for i in fitting if i in shipped()]):
+    ours = [i for i in fitting if i in shipped()]
+    for sure in (fitting, ours):
         if len(sure) == 1:
             return sure[0]
     if fitting:
-        raise LookupError(f"{name!r} is the beginning of {len(fitting)} ids: {listed(fitting)}")
+        raise LookupError(f"{name!r} is the beginning of {len(fitting)} ids: "
+                          f"{listed(list(dict.fromkeys([*ours, *fitting])))}")
     raise LookupError(f"no record {name!r}; weights are here of: {listed(usable())} "
                       "(`python -m attnlib runs list` names every record)")
 
