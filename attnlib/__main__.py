@@ -10,7 +10,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 is success. A wrong name or missing file is one line on stderr and 2."""
     open_output()
     argv = sys.argv[1:] if argv is None else argv
-    args = parser(argv).parse_args(argv)
+    args = parser(with_train=argv[:1] == ["train"]).parse_args(argv)
     if getattr(args, "deterministic", False):
         os.environ["ATTNLIB_DETERMINISTIC"] = "1"        # worker processes and kernels inherit it
     from . import commands  # not before: `--help` is quick, and PyTorch reads the environment
@@ -53,9 +53,9 @@ def open_output() -> None:
     os.environ["PYTHONIOENCODING"] = f"{sys.stdout.encoding or 'utf-8'}:replace"
 
 
-def parser(argv: list[str]) -> argparse.ArgumentParser:
-    """The parser; of the options of ``train``, which its defaults make slow to know, only where
-    that is the command."""
+def parser(with_train: bool = True) -> argparse.ArgumentParser:
+    """The parser. ``with_train``: with the options of ``train``, whose defaults take PyTorch's
+    seconds to know."""
     top = argparse.ArgumentParser(prog="python -m attnlib", description="Train, look and report.")
     commands = top.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
@@ -66,7 +66,7 @@ def parser(argv: list[str]) -> argparse.ArgumentParser:
     option("id", nargs="?", help="the id of a finished run, with --weights")
     option("--weights", action="store_true", help="train ID again; keep its record")
     option("--profile", default="own", help="where the record goes (default: own)")
-    if argv[:1] == ["train"]:
+    if with_train:
         from .commands import FIELDS, NUMBERS, default_of
         for name in FIELDS:
             option(f"--{name.replace('_', '-')}", dest=name, type=NUMBERS.get(name, str),
