@@ -234,7 +234,7 @@ def run(names=None, profile: str = "auto", seeds: int | None = None,
     if profile != "auto":
         given.setdefault("profile", profile)
     asked = given.get("profile", os.environ.get("ATTNLIB_PROFILE", "auto"))
-    choose("profile", asked, ("auto", *PROFILES, "best"))
+    choose("profile", asked, (*PROFILES, "auto", "best"))
     books = chosen(names)
     own = {book: parameters_of(read(book)) for book in books}
     plan = {book: fitted(given, own[book], book.stem) for book in books}
