@@ -1,23 +1,22 @@
-"""The command line: ``python -m attnlib …``."""
+"""The command line: ``python -m attnlib …``. What a command does stands in commands.py."""
 import argparse
-import math
 import os
-import shutil
 import sys
-
-from .settings import data_dir, out_dir, shown
 
 MODEL = "a run's id or the beginning of one, or a weight file"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 is success. A wrong name or missing file is one line on stderr and 2."""
-    from .files import Busy
-    args = parser().parse_args(argv)
+    open_output()
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser(with_train=argv[:1] == ["train"]).parse_args(argv)
     if getattr(args, "deterministic", False):
         os.environ["ATTNLIB_DETERMINISTIC"] = "1"        # worker processes and kernels inherit it
+    from . import commands  # not before: `--help` is quick, and PyTorch reads the environment
+    from .training.store import Busy, lacks_memory
     try:
-        return args.command(args) or 0
+        return getattr(commands, args.command)(args) or 0
     except KeyError:                          # a mistake of ours, not of the caller's
         raise
     except BrokenPipeError:                   # of `… | head`
@@ -27,354 +26,117 @@ def main(argv: list[str] | None = None) -> int:
         words = error.args[0] if len(error.args) == 1 else error
         print(f"error: {words}", file=sys.stderr)
         return 2
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
+        print(f"error: {error or 'out of memory'}; a smaller --batch-size or --width needs less",
+              file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped; finished epochs are saved, the same command goes on", file=sys.stderr)
         return 130
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m attnlib", description=__doc__)
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+def open_output() -> None:
+    """Output always goes somewhere: what a terminal has no character for is replaced, and where
+    output is closed (``>&-``) it is thrown away. Worker processes and kernels inherit both."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:                         # closed: the lowest number that is free is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for number, name, errors in ((1, "stdout", "replace"), (2, "stderr", "backslashreplace")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))
+        if hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors=errors)
+    os.environ["PYTHONIOENCODING"] = f"{sys.stdout.encoding or 'utf-8'}:replace"
 
-    def command(name, run, says, **options):
-        sub = commands.add_parser(name, help=says, description=says, **options)
-        sub.set_defaults(command=run)
-        return sub
 
-    sub = command("train", train, "train one run, or ID --weights: a finished run for its weights")
-    sub.add_argument("id", nargs="?", help="the id of a finished run, with --weights")
-    sub.add_argument("--weights", action="store_true", help="train ID again; keep its record")
-    sub.add_argument("--profile", default="own", help="where the record goes (default: own)")
-    from .training.run import NUMBERS
-    for name in ("dataset", "backbone", "attention", "placement", "recipe", *NUMBERS):
-        sub.add_argument(f"--{name.replace('_', '-')}", dest=name, type=NUMBERS.get(name, str),
-                         default=argparse.SUPPRESS, help=default_of(name))
+def parser(with_train: bool = True) -> argparse.ArgumentParser:
+    """The parser. ``with_train``: with the options of ``train``, whose defaults take PyTorch's
+    seconds to know."""
+    top = argparse.ArgumentParser(prog="python -m attnlib", description="Train, look and report.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
-    for name, run, says in (("study", study, "train what a study still lacks"),
-                            ("focus", focus, "store the class activation maps of a study's runs")):
-        sub = command(name, run, says)
-        sub.add_argument("name", help="a study, or all")
-        sub.add_argument("--profile", default="auto")
-        if name == "study":
-            sub.add_argument("--time-budget", type=float, metavar="SECONDS",
-                             help="stop cleanly at an epoch's end after this long")
-            sub.add_argument("--jobs", default="auto", help="trainings side by side")
-            sub.add_argument("--plan", action="store_true", help="only say what would be trained")
+    def command(name: str, says: str):
+        return commands.add_parser(name, help=says, description=says).add_argument
 
-    sub = command("evaluate", evaluate, "score a trained run's weights on a split again")
-    sub.add_argument("run", metavar="RUN", help=MODEL)
-    sub.add_argument("--split", default="test", help="test (default), val or train")
-    sub.add_argument("--gradcam", action="store_true", help="and draw where it looks")
+    option = command("train", "train one run, or ID --weights: a finished run for its weights")
+    option("id", nargs="?", help="the id of a finished run, with --weights")
+    option("--weights", action="store_true", help="train ID again; keep its record")
+    option("--profile", default="own", help="where the record goes (default: own)")
+    if with_train:
+        from .commands import FIELDS, NUMBERS, default_of
+        for name in FIELDS:
+            option(f"--{name.replace('_', '-')}", dest=name, type=NUMBERS.get(name, str),
+                   default=argparse.SUPPRESS, help=default_of(name))
 
-    sub = command("predict", predict, "the classes that a trained network sees in picture files")
-    sub.add_argument("run", metavar="RUN", help=MODEL)
-    sub.add_argument("images", nargs="+", metavar="IMAGE", help="of any type that Pillow reads")
-    sub.add_argument("--top", type=int, default=5, help="so many classes (default: 5)")
-    sub.add_argument("--gradcam", action="store_true", help="and draw where it looks")
+    option = command("study", "train what a study still lacks")
+    option("name", help="a study, or all")
+    option("--profile", default="auto")
+    option("--time-budget", type=float, metavar="SECONDS",
+           help="stop cleanly at an epoch's end after this long")
+    option("--jobs", default="auto", help="trainings side by side")
+    option("--plan", action="store_true", help="only say what would be trained")
 
-    sub = command("export", export, "write a trained run as a small weight file (float16, no code)")
-    sub.add_argument("run", metavar="RUN", nargs="?", help=MODEL)
-    sub.add_argument("--output", metavar="FILE", help="default: results/weights/<id>.npz")
-    sub.add_argument("--published", action="store_true",
-                     help="the weight files of the repository, their index and their card")
+    option = command("focus", "store the class activation maps of a study's runs")
+    option("name", help="a study, or all")
+    option("--profile", default="auto")
 
-    sub = command("runs", runs, "list, check, repair or clean what is stored")
-    sub.add_argument("what", choices=("list", "check", "repair", "clean"))
-    sub.add_argument("--profile", default=None)
-    sub.add_argument("--dry-run", action="store_true", help="repair: only say what would be done")
+    option = command("evaluate", "score a trained run's weights on a split again")
+    option("run", metavar="RUN", help=MODEL)
+    option("--split", default="test", help="test (default), val or train")
+    option("--gradcam", action="store_true", help="and draw where it looks")
 
-    sub = command("data", data, "fetch or check the real data sets; check your own")
-    sub.add_argument("what", choices=("get", "check"))
-    sub.add_argument("names", nargs="*", default=["cifar10", "fashionmnist", "cifar100"])
+    option = command("predict", "the classes that a trained network sees in picture files")
+    option("run", metavar="RUN", help=MODEL)
+    option("images", nargs="+", metavar="IMAGE", help="of any type that Pillow reads")
+    option("--top", type=int, default=5, help="so many classes (default: 5)")
+    option("--gradcam", action="store_true", help="and draw where it looks")
 
-    sub = command("notebooks", notebooks, "run, check, report or publish the notebooks")
-    sub.add_argument("what", choices=("run", "check", "report", "publish"))
-    sub.add_argument("names", nargs="*", help="such as 03_se; none: all seven")
-    sub.add_argument("--profile", default="auto")
-    sub.add_argument("--seeds", type=int, help="no more than this many seeds an arm")
-    sub.add_argument("--jobs", default="auto", help="trainings side by side (default: auto)")
-    sub.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
+    option = command("export", "write a trained run as a small weight file (float16, no code)")
+    option("run", metavar="RUN", nargs="?", help=MODEL)
+    option("--output", metavar="FILE", help="default: results/weights/<id>.safetensors")
+    option("--published", action="store_true",
+           help="the weight files of the repository, their index and their card")
 
-    sub = command("verify", verify, "check the records, and train a sample of them again")
-    sub.add_argument("--profile", help="full, real, small …: by default all that are committed")
-    sub.add_argument("--minutes", type=float, default=10, help="of training again (default: 10)")
-    sub.add_argument("--seed", type=int, default=0, help="another sample (default: 0)")
+    option = command("runs", "list, check, repair or clean what is stored")
+    option("what", choices=("list", "check", "repair", "clean"))
+    option("--profile", default=None)
+    option("--dry-run", action="store_true", help="repair: only say what would be done")
 
-    sub = command("bench", bench, "measure speed side by side with the plain loop")
-    sub.add_argument("--minutes", type=float, help="about so long (default: 9; quick: 1)")
-    sub.add_argument("--quick", action="store_true", help="everything once, tiny")
-    sub.add_argument("--full", action="store_true", help="full width too (a GPU: always)")
-    sub.add_argument("--notebook", default="", metavar="NAME", help="time this one, too: 03_se")
-    sub.add_argument("--again", action="store_true",
-                     help="replace stored rows even where they were measured for longer")
+    option = command("data", "fetch or check the real data sets; check your own")
+    option("what", choices=("get", "check"))
+    option("names", nargs="*", default=["cifar10", "fashionmnist", "cifar100"])
 
+    option = command("notebooks", "run, check, report or publish the notebooks")
+    option("what", choices=("run", "check", "report", "publish"))
+    option("names", nargs="*", help="such as 03_se; none: all seven")
+    option("--profile", default="auto")
+    option("--seeds", type=int, help="no more than this many seeds an arm")
+    option("--jobs", default="auto", help="trainings side by side (default: auto)")
+    option("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
+
+    option = command("verify", "check the records, and train a sample of them again")
+    option("--profile", help="full, real, small …: by default all that are committed")
+    option("--minutes", type=float, default=10, help="of training again (default: 10)")
+    option("--seed", type=int, default=0, help="another sample (default: 0)")
+
+    option = command("bench", "measure speed side by side with the plain loop")
+    option("--minutes", type=float, help="about so long (default: 9; quick: 1)")
+    option("--quick", action="store_true", help="everything once, tiny")
+    option("--full", action="store_true", help="full width too (a GPU: always)")
+    option("--notebook", default="", metavar="NAME", help="time this one, too: 03_se")
+    option("--again", action="store_true",
+           help="replace stored rows even where they were measured for longer")
+
+    command("readme", "write the README's results table from the records")
     for name in ("train", "study", "notebooks"):
         commands.choices[name].add_argument(
             "--deterministic", action="store_true",
             help="PyTorch's deterministic algorithms alone (also: ATTNLIB_DETERMINISTIC=1)")
-
-    command("readme", readme, "write the README's results table from the records")
     return top
-
-
-def default_of(name: str) -> str:
-    """What a field of `Run` is where no option says otherwise."""
-    from .training.recipes import RECIPES
-    from .training.run import Run
-    if name == "placement":
-        return "default: the block's own place"
-    names = f"{', '.join(RECIPES)}; " if name == "recipe" else ""
-    recipe = getattr(RECIPES[Run.recipe], name, None)
-    from_recipe = f"the recipe's, {recipe} in {Run.recipe}" if recipe is not None else "all"
-    own = getattr(Run, name)
-    return f"{names}default: {from_recipe if own is None else own}"
-
-
-def train(args) -> None:
-    from .experiments.planning import FEW_STEPS, steps_of
-    from .experiments.reading import find_record
-    from .experiments.weights import full_id
-    from .training.run import NUMBERS, Run
-    from .training.store import finished_record
-    from .training.trainer import train as train_run
-    from .training.trainer import train_weights
-    if args.weights:
-        record = find_record(full_id(args.id or ""))
-        print(f"{record['id']}: weights stored; the test accuracy differs from the record by "
-              f"{train_weights(record):+.2f} points")
-        return
-    if args.id:
-        raise ValueError(f"train {args.id}: say --weights to train a finished run again, or give "
-                         "--dataset, --backbone, --attention … for a new one")
-    keys = ("dataset", "backbone", "attention", "placement", "recipe", *NUMBERS)
-    run = Run(**{k: v for k, v in vars(args).items() if k in keys})
-    known_profile(args.profile)
-    warning = ""
-    if not finished_record(args.profile, run.id):
-        print_forecast(run)
-        if steps_of(run) < FEW_STEPS:
-            warning = (f"only {steps_of(run)} steps of {run.how.batch_size} images: a smaller "
-                       "--batch-size or more --epochs would teach it more")
-            print(warning, flush=True)
-    record = train_run(run, args.profile)
-    if record["status"] != "done":
-        print(f"{run.id}: {record['status']}")
-        raise SystemExit(1)
-    test, model = record["test"], record["model"]
-    print(f"{run.id}: test accuracy {100 * test['accuracy']:.2f} % on {test['n']} images, "
-          f"{model['params']:,} parameters ({model['attention_params']:,} of attention), "
-          f"{record['seconds']:.0f} s of training")
-    if warning:
-        print(warning)
-
-
-def print_forecast(run) -> None:
-    """What training a run will be, before it starts: data, device, about how long."""
-    from .experiments.planning import estimate_seconds
-    from .training.environment import environment
-    from .training.trainer import data_of
-    data = data_of(run)
-    counts = {split: getattr(run, f"n_{split}") or len(y) for split, y in data.labels.items()}
-    env, row = environment(), data.row
-    print(f"{run.dataset}: {', '.join(f'{n:,} {split}' for split, n in counts.items())} images of "
-          f"{len(data.classes)} classes, {row.size}×{row.size}×{row.channels}; {run.how.epochs} "
-          f"epochs on {env['device']} in {env['precision']}, about "
-          f"{math.ceil(estimate_seconds(run) / 60)} min", flush=True)
-
-
-def known_profile(profile: str) -> None:
-    from .experiments.studies import PROFILES
-    from .names import choose
-    choose("profile", profile, ("own", *PROFILES))
-
-
-def named_studies(name: str) -> list[str]:
-    from .experiments.studies import STUDIES
-    from .names import choose
-    if name == "all":
-        return list(STUDIES)
-    choose("study", name, [*STUDIES, "all"])
-    return [name]
-
-
-def study(args) -> None:
-    import time
-
-    from .experiments.grid import run_grid
-    from .experiments.planning import plan_table, resolve_profile, status_line
-    from .experiments.planning import study as study_runs
-    profile = resolve_profile(args.profile)
-    started = time.monotonic()
-    names = named_studies(args.name)
-    print(status_line(names, profile), flush=True)
-    for name in names:
-        rows = plan_table(name, profile)
-        if len(rows):
-            print(f"study {name}:\n{rows.to_string(index=False)}", flush=True)
-    if args.plan:
-        return
-    left = args.time_budget
-    for name in names:
-        if args.time_budget:
-            left = args.time_budget - (time.monotonic() - started)
-            if left <= 0:
-                break
-        print(f"study {name}", flush=True)
-        run_grid(study_runs(name, profile), profile, time_budget=left, jobs=args.jobs)
-
-
-def focus(args) -> None:
-    from .experiments.planning import resolve_profile
-    from .explain.camstore import focus_study
-    profile = resolve_profile(args.profile)
-    for name in named_studies(args.name):
-        focus_study(name, profile)
-
-
-def evaluate(args) -> None:
-    from .data.arrays import SPLITS
-    from .experiments.predict import evaluate as evaluate_run
-    from .names import choose
-    choose("split", args.split, SPLITS)
-    from .figures.predicted import draw_evaluation
-    found = evaluate_run(args.run, args.split, draw_evaluation if args.gradcam else None)
-    there = found["recorded"]
-    against = "" if there is None else (f"; the record says {100 * there:.2f} %, a difference of "
-                                        f"{100 * (found['accuracy'] - there):+.2f} points")
-    print(f"{found['id']}: {args.split} accuracy {100 * found['accuracy']:.2f} % on {found['n']} "
-          f"images, NLL {found['nll']:.4f}{against}")
-    wide = max(map(len, found["per_class"]))
-    for name, share in found["per_class"].items():
-        print(f"  {name:{wide}}  {100 * share:5.1f} %")
-    if args.gradcam:
-        print(f"where it looks, in right ones and wrong ones: {shown(found['sheet'])}")
-
-
-def predict(args) -> int:
-    from .experiments.predict import predict as predict_files
-    if args.top < 1:
-        raise ValueError(f"--top {args.top} should be at least 1")
-    from .figures.predicted import draw_photo
-    draw = draw_photo if args.gradcam else None
-    return int(predict_files(args.run, args.images, args.top, draw) > 0)
-
-
-def export(args) -> None:
-    from .experiments.published import publish
-    from .experiments.weights import export as export_run
-    if bool(args.run) == args.published:
-        raise ValueError("export takes a RUN, or --published")
-    for path in publish() if args.published else [export_run(args.run, args.output)]:
-        print(f"{shown(path)}: {path.stat().st_size / 1e6:.2f} MB")
-
-
-def runs(args) -> int:
-    from .experiments.studies import PROFILES
-    if args.what == "clean":
-        for name in ("checkpoints", "executed"):
-            folder = out_dir() / "results" / name
-            shutil.rmtree(folder, ignore_errors=True)
-            print(f"removed {shown(folder)}")
-        return 0
-    bad = 0
-    for profile in [args.profile] if args.profile else ["own", *PROFILES]:
-        known_profile(profile)
-        bad += {"list": list_runs, "check": check_runs, "repair": repair_runs}[args.what](
-            profile, args)
-    return int(bad > 0)
-
-
-def list_runs(profile: str, args) -> int:
-    """A table of the records, and for each that is stale what has changed since."""
-    from .experiments.reading import collect, find_record, outdated
-    from .experiments.repair import kept_aside
-    rows = collect(profile=profile)
-    if len(rows):
-        columns = ["profile", "id", "status", "accuracy", "seconds"]
-        print(rows[columns].to_string(index=False, float_format="%.1f"))
-    for run_id in rows.id[rows.status == "stale"]:
-        print(f"stale: {run_id}: {outdated(find_record(run_id, profile))}")
-    if kept_aside(profile):
-        print(f"{profile}: {kept_aside(profile)} files set aside (*.corrupt, *.failed)")
-    return 0
-
-
-def check_runs(profile: str, args) -> int:
-    from .experiments.repair import check
-    good, bad = check(profile)
-    print(f"{profile}: {good} good records, {bad} things to see to"
-          + (" (`python -m attnlib runs repair --dry-run` says how)" if bad else ""))
-    return bad
-
-
-def repair_runs(profile: str, args) -> int:
-    from .experiments.repair import FIXES, repair
-    counts = repair(profile, args.dry_run)
-    done = [f"{counts[kind]} {word}" for kind, (word, _) in FIXES.items() if counts[kind]]
-    print(f"{profile}: {', '.join(done) or 'nothing to repair'}"
-          + (" (a dry run: nothing was changed)" if args.dry_run else ""))
-    return 0
-
-
-def data(args) -> int:
-    from .data.datasets import load_dataset
-    bad = 0
-    for name in args.names:
-        try:
-            found = load_dataset(name, download=args.what == "get")
-            counts = ", ".join(f"{len(y)} {split}" for split, y in found.labels.items())
-            print(f"{name}: {counts} images, {len(found.classes)} classes, good")
-        except (FileNotFoundError, ValueError) as error:
-            print(f"{name}: {error}")
-            bad += 1
-    print(f"data folder: {data_dir().resolve()}")
-    return int(bad > 0)
-
-
-def notebooks(args) -> int:
-    from .report import notebooks as books
-    if args.what == "run":
-        pairs = dict(p.partition("=")[::2] for p in args.parameter)
-        return books.run(args.names or None, profile=args.profile, seeds=args.seeds,
-                         parameters=pairs, jobs=args.jobs)
-    if args.what == "report":
-        from .report.page import report
-        print(shown(report()))
-        return 0
-    return {"check": books.check, "publish": books.publish}[args.what](args.names or None)
-
-
-def verify(args) -> int:
-    from .experiments.verify import verify as check
-    from .training import store
-    if args.profile:
-        known_profile(args.profile)
-    bad = [check(profile, args.minutes, args.seed)
-           for profile in ([args.profile] if args.profile else ("pilot", "real", "full"))
-           if args.profile or store.all_records(profile)]
-    if not bad:
-        raise LookupError("no record of profile pilot, real or full is here; --profile names "
-                          "another")
-    return int(sum(bad) > 0)
-
-
-def bench(args) -> None:
-    from .bench import bench as benches
-    from .training.environment import machine
-    minutes = args.minutes or (1 if args.quick else 9)
-    if minutes <= 0:
-        raise ValueError(f"--minutes {minutes:g} should be above 0")
-    if args.quick:
-        benches.run(benches.quick_plan(), minutes, "quick", again=True)
-        return
-    widths = (1, 0.25) if machine().device == "cuda" else (0.25, 1) if args.full else (0.25,)
-    benches.run(benches.plan(widths, notebook=args.notebook), minutes, again=args.again)
-
-
-def readme(args) -> None:
-    from .report.readme import update
-    for path in update():
-        print(shown(path))
 
 
 if __name__ == "__main__":

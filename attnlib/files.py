@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .settings import shown
+from .settings import shortened, shown
 
 
 class Unwritable(OSError):
@@ -20,10 +20,14 @@ class Unwritable(OSError):
 
     def __init__(self, path: Path | str, error: OSError | None = None):
         """Made again from its one message where it crosses to another process."""
-        super().__init__(path if error is None else (
-            f"cannot write {shown(path)}: {error.strerror or error}. Free some space or set "
-            "ATTNLIB_OUT to a folder that can be written; the same command then goes on from the "
-            "last saved epoch"))
+        if error is None:
+            super().__init__(path)
+            return
+        advice = ("Free some space or set ATTNLIB_OUT to a folder that can be written; the same "
+                  "command then goes on from the last saved epoch")
+        if error.errno == errno.ENAMETOOLONG:
+            advice = "Give a shorter name"
+        super().__init__(f"cannot write {shown(path)}: {error.strerror or error}. {advice}")
 
 
 class Busy(RuntimeError):
@@ -33,7 +37,7 @@ class Busy(RuntimeError):
 def write_atomic(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path``, whole or not at all, even if the power fails. `Unwritable` where
     the disk does not take it: what was there stays, and nothing is left beside it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{shortened(path.name, 200)}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -48,10 +52,8 @@ def write_atomic(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
     if hasattr(os, "O_DIRECTORY"):                       # the rename itself reaches the disk
         folder = os.open(path.parent, os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        os.fsync(folder)
+        os.close(folder)
 
 
 def sweep(folder: Path, prefix: str) -> None:

@@ -18,7 +18,10 @@ def parse(text: str) -> tuple[str, dict]:
     word stands for itself (``label=bg``). What follows a colon is a path, taken as it stands:
     ``"folder(size=64):my photos"`` -> ``("folder", {"size": 64, "path": "my photos"})``. Raises
     ``ValueError`` on anything else."""
-    match = PLACED.fullmatch(str(text)) or NAME.fullmatch(str(text))
+    text = str(text)
+    if text != text.encode(errors="replace").decode():
+        raise ValueError(f"{text!r} is not UTF-8: a file or folder of that name must be renamed")
+    match = PLACED.fullmatch(text) or NAME.fullmatch(text)
     if not match:
         raise ValueError(f"{text!r} is not of the form name or name(option=value, …), or of either "
                          "with :path behind it")
@@ -93,8 +96,8 @@ def coerce(value, like):
 
 @cache                                      # inspecting is slow, and studies ask thousands of times
 def option_defaults(make) -> dict:
-    """What a block or network may be given by name: its keyword parameters with defaults. It is for
-    reading: the next caller gets the same dict."""
+    """The keyword parameters of a block or network and their defaults. Every caller gets the same
+    dict: it is for reading."""
     parameters = inspect.signature(make).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 

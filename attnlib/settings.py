@@ -8,14 +8,25 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parent.parent
 
 
+def folder(variable: str, default: Path) -> Path:
+    """The folder that an environment variable names, ``~`` and ``~user`` written out."""
+    given = os.environ.get(variable)
+    if not given:
+        return default
+    if given.startswith("~") and not os.path.isdir(os.path.expanduser(Path(given).parts[0])):
+        raise ValueError(f"{variable}={given}: there is no home folder {Path(given).parts[0]}; "
+                         "write it out")
+    return Path(os.path.expanduser(given)).resolve()
+
+
 def data_dir() -> Path:
     """The folder of the data files; it need not exist."""
-    return Path(os.environ.get("ATTNLIB_DATA") or REPO / "data").expanduser().resolve()
+    return folder("ATTNLIB_DATA", REPO / "data")
 
 
 def out_dir() -> Path:
     """The folder that holds results/ and figures/."""
-    return Path(os.environ.get("ATTNLIB_OUT") or REPO).expanduser().resolve()
+    return folder("ATTNLIB_OUT", REPO)
 
 
 def runs_dir(profile: str) -> Path:
@@ -43,6 +54,11 @@ def part(name: str) -> str:
     if not plain(str(name)):
         raise ValueError(f"{name!r} is no name of a run or profile: it would lead out of results/")
     return name
+
+
+def shortened(name: str, most: int) -> str:
+    """As much of a file name's beginning as fits into so many bytes, in whole characters."""
+    return os.fsencode(name)[:most].decode("utf-8", "ignore")
 
 
 def shown(path: Path) -> str:

@@ -117,12 +117,6 @@ def save_without_end(out: str, run_id: str, first: int) -> None:
         epoch += 1
 
 
-def where_am_i() -> tuple[int, str | None]:
-    """The process and its GPUs. Slow enough that another worker gets the next task."""
-    time.sleep(0.2)
-    return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")
-
-
 def stored(run: Run, right, profile: str = "pilot", **own) -> Run:
     """A finished run that was right on those test images (bool [N]): its record and predictions, as
     if it had been trained."""

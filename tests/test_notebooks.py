@@ -129,8 +129,8 @@ def test_a_limit_of_seeds_reaches_the_kernels(home, monkeypatch):
     monkeypatch.setattr(notebooks, "execute",
                         lambda book, p, to, **env: seen.append((env["ATTNLIB_SEEDS"], p)))
     monkeypatch.setattr(notebooks, "report", lambda *a: home)
-    assert notebooks.run(seeds=3, parameters={"profile": "{x}"}) == 0
-    assert seen == [("3", {"profile": "{x}"})]
+    assert notebooks.run(seeds=3, parameters={"profile": "pilot"}) == 0
+    assert seen == [("3", {"profile": "pilot"})]
 
 
 def test_no_notebooks_and_a_broken_one(home):

@@ -98,7 +98,7 @@ def test_the_commands_for_pictures_work_right_after_cloning(photo, out, tmp_path
         assert main(argv) == 0
     assert len(list((out / "results" / "predict").iterdir())) == 1
     assert len(list((out / "results" / "evaluate").iterdir())) == 1
-    assert (tmp_path / "cbam.npz").stat().st_size < 1.5e6
+    assert (tmp_path / "cbam.safetensors").stat().st_size < 1.5e6
     assert capsys.readouterr().out.count(" %") == 5 + 2 + 10 + 3      # classes, and two scores
 
 

@@ -38,7 +38,7 @@ def everything(out) -> dict:
     """Every file below a folder and its bytes; locks are no content."""
     return {os.path.join(folder, name): open(os.path.join(folder, name), "rb").read()
             for folder, _, names in os.walk(out) for name in names
-            if name not in (store.LOCK, store.HOLDER)}
+            if name != store.LOCK}
 
 
 def test_a_dry_run_says_everything_and_changes_nothing(out, messy, capsys):
@@ -88,21 +88,6 @@ def test_stale_records_say_what_has_changed(monkeypatch, capsys):
     assert main(["runs", "list", "--profile", "own"]) == 0
     said = capsys.readouterr().out
     assert "attention se: version 1, now 3" in said and " stale " in said
-
-
-def test_failed_and_diverged_records_do_not_make_a_profile_the_best():
-    """They are results, and no evidence."""
-    from attnlib.experiments.planning import best_profile
-    from attnlib.experiments.studies import HEADLINE, PROFILES
-    from attnlib.training.run import Run
-    for status, best in (("failed", "small"), ("diverged", "small"), ("done", "pilot")):
-        for arm in HEADLINE:
-            for seed in range(3):
-                run = Run(dataset="cifar10", attention=arm, seed=seed, **PROFILES["pilot"].fields)
-                store.write_record("pilot", {
-                    "schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "status": status,
-                    "history": [], "arrays": {}, "profile": "pilot"})
-        assert best_profile("hybrid") == best, status
 
 
 # --- What the README says of the faults ---

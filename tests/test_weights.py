@@ -1,6 +1,5 @@
 """Weight files: written, found, checked; and those that come with the repository."""
 import hashlib
-import io
 import json
 import pickle
 import shutil
@@ -8,14 +7,20 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers import tiny, weights
+from helpers import put_record, tiny, weights
+from safetensors import safe_open
+from safetensors.torch import save
 
 from attnlib.__main__ import main
+from attnlib.blocks import ATTENTION
+from attnlib.data.datasets import load_dataset
 from attnlib.experiments import published
 from attnlib.experiments import weights as files
+from attnlib.experiments.predict import probabilities
 from attnlib.experiments.weights import load_model
 from attnlib.settings import REPO, checkpoints_dir, data_dir
 from attnlib.training import store
+from attnlib.training.run import Run
 from attnlib.training.trainer import train
 
 COMMITTED = REPO / "results" / "weights"
@@ -29,19 +34,22 @@ def trained():
     return run
 
 
-def changed(path, name="header", edit=lambda x: x):
-    """A copy of a weight file with one array changed."""
-    with np.load(path) as archive:
-        arrays = {key: archive[key] for key in archive.files}
-    arrays[name] = edit(arrays[name])
-    target = path.with_name("changed.npz")
-    np.savez(target, **arrays)
+def changed(path, name: str, edit):
+    """A copy of a weight file with one tensor, or the text of its header, changed."""
+    with safe_open(path, "pt") as file:
+        tensors, text = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
+    if name == "attnlib":
+        text = {name: edit(text[name])}
+    else:
+        tensors[name] = edit(tensors[name]).contiguous()
+    target = path.with_name("changed.safetensors")
+    target.write_bytes(save(tensors, text))
     return target
 
 
 def test_a_weight_file_gives_the_network_back(trained):
     path = files.export(trained)
-    assert path == files.weights_dir() / f"{trained.id}.npz"
+    assert path == files.weights_dir() / f"{trained.id}.safetensors"
     model, full = load_model(path), weights(trained)
     for name, tensor in model.state_dict().items():
         exact = tensor.dtype != torch.float32 or tensor.ndim < 2
@@ -54,47 +62,47 @@ def test_a_weight_file_gives_the_network_back(trained):
 
 
 def test_it_stands_in_for_weights_that_are_gone(trained, tmp_path):
-    kept = files.export(trained, tmp_path / "given away.npz")
+    kept = files.export(trained, tmp_path / "given away.safetensors")
     shutil.rmtree(checkpoints_dir("own", trained.id))
     with pytest.raises(LookupError, match=f"train {trained.id} --weights"):
         load_model(trained)
     assert load_model(kept).id == trained.id
     files.weights_dir().mkdir(parents=True)
-    shutil.copy(kept, files.weights_dir() / f"{trained.id}.npz")
+    shutil.copy(kept, files.weights_dir() / f"{trained.id}.safetensors")
     assert load_model(trained).id == load_model(trained.id[:-3]).id == trained.id
     assert trained.id in files.usable()
 
 
 def test_a_file_exported_from_a_file_is_the_same(trained, tmp_path):
-    first = files.export(trained, tmp_path / "a.npz")
-    assert files.export(first, tmp_path / "b.npz").read_bytes() == first.read_bytes()
+    first = files.export(trained, tmp_path / "a.safetensors")
+    assert files.export(first, tmp_path / "b.safetensors").read_bytes() == first.read_bytes()
 
 
 def test_values_that_float16_cannot_hold_stay_as_they_are():
-    large = np.array([[1e5, 1.0]], np.float32)
-    assert files.halved(large).dtype == np.float32
-    assert files.halved(large / 10).dtype == np.float16
-    assert files.halved(large[0]).dtype == np.float32              # norms and biases
-    assert files.halved(np.array([[7]])).dtype == np.int64
+    large = torch.tensor([[1e5, 1.0]])
+    assert files.halved(large).dtype == torch.float32
+    assert files.halved(large / 10).dtype == torch.float16
+    assert files.halved(large[0]).dtype == torch.float32           # norms and biases
+    assert files.halved(torch.tensor([[7]])).dtype == torch.int64
 
 
 def test_what_was_changed_is_refused(trained, tmp_path):
-    path = files.export(trained, tmp_path / "w.npz")
+    path = files.export(trained, tmp_path / "w.safetensors")
     name = next(iter(weights(trained)))
-    for edit in (lambda x: x + 1, lambda x: x.reshape(-1), lambda x: x.astype(np.float32)):
+    for edit in (lambda x: x + 1, lambda x: x.reshape(-1), lambda x: x.float()):
         with pytest.raises(ValueError, match="SHA-256"):
             files.read(changed(path, name, edit))
-    assert files.read(changed(path))[0]["id"] == trained.id        # unchanged, it is read
+    assert files.read(path)[0]["id"] == trained.id        # unchanged, it is read
 
-    def relabelled(x):
-        return np.frombuffer(x.tobytes().replace(b'"accuracy":0', b'"accuracy":9'), np.uint8)
     with pytest.raises(ValueError, match="SHA-256"):
-        files.read(changed(path, "header", relabelled))
-    (tmp_path / "cut.npz").write_bytes(path.read_bytes()[:-100])
-    np.savez(tmp_path / "other.npz", a=np.zeros(2))
-    for bad in ("cut", "other"):
-        with pytest.raises(ValueError, match=f"{bad}.npz is no weight file"):
-            files.read(tmp_path / f"{bad}.npz")
+        files.read(changed(path, "attnlib", lambda x: x.replace('"accuracy":0', '"accuracy":9')))
+    (tmp_path / "cut.safetensors").write_bytes(path.read_bytes()[:-100])
+    (tmp_path / "other.safetensors").write_bytes(save({"a": torch.zeros(2)}))
+    np.savez(tmp_path / "old.npz", header=np.zeros(2))
+    (tmp_path / "pickled.safetensors").write_bytes(pickle.dumps(Bomb()))
+    for bad in ("cut.safetensors", "other.safetensors", "old.npz", "pickled.safetensors"):
+        with pytest.raises(ValueError, match=f"{bad} is no weight file.*attnlib export RUN"):
+            load_model(tmp_path / bad)
 
 
 class Bomb:
@@ -102,19 +110,8 @@ class Bomb:
         return pytest.fail, ("a weight file was executed",)
 
 
-def test_nothing_in_a_weight_file_is_executed(tmp_path):
-    path = tmp_path / "hostile.npz"
-    np.savez(path, header=np.array([Bomb()], dtype=object))
-    with pytest.raises(ValueError, match="no weight file"):
-        files.read(path)
-    path.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(ValueError, match="no weight file"):
-        files.read(path)
-
-
 def test_one_of_another_version_says_what_changed(trained, tmp_path, monkeypatch):
-    path = files.export(trained, tmp_path / "w.npz")
-    from attnlib.blocks import ATTENTION
+    path = files.export(trained, tmp_path / "w.safetensors")
     monkeypatch.setitem(ATTENTION, "cbam", ATTENTION["cbam"]._replace(version=7))
     with pytest.raises(ValueError, match="attention cbam: version 1, now 7"):
         load_model(path)
@@ -130,16 +127,16 @@ def test_short_forms(trained):
     assert trained.id in str(caught.value) and other.id in str(caught.value)
     with pytest.raises(LookupError, match=f"weights are here of: .*{trained.id}"):
         load_model("nothing-like-it")
-    with pytest.raises(LookupError, match="no weight file nowhere.npz"):
-        load_model("nowhere.npz")
+    with pytest.raises(LookupError, match="no weight file nowhere.safetensors"):
+        load_model("nowhere.safetensors")
 
 
 def test_export_from_the_command_line(trained, tmp_path, capsys):
-    target = tmp_path / "x.npz"
+    target = tmp_path / "x.safetensors"
     assert main(["export", trained.id[:-4], "--output", str(target)]) == 0
-    assert "x.npz" in capsys.readouterr().out and target.is_file()
+    assert "x.safetensors" in capsys.readouterr().out and target.is_file()
     assert main(["export", trained.id, "--output", str(tmp_path / "x.pt")]) == 2
-    assert "ends in .npz" in capsys.readouterr().err
+    assert "ends in .safetensors" in capsys.readouterr().err
     assert main(["export"]) == main(["export", trained.id, "--published"]) == 2
 
 
@@ -153,14 +150,14 @@ def test_the_committed_files_are_those_of_the_index():
     for row in INDEX["weights"]:
         raw = (COMMITTED / row["file"]).read_bytes()
         assert hashlib.sha256(raw).hexdigest() == row["sha256"] and len(raw) == row["bytes"]
-        assert published.problem_of(row) == ""
+        published.check_publishable(row)
         assert load_model(row["id"])(torch.zeros(1, 3, 32, 32)).isfinite().all()
 
 
 def test_their_card_is_what_the_records_say(monkeypatch):
     monkeypatch.setenv("ATTNLIB_OUT", str(REPO))
     assert published.MARKS.search((COMMITTED / "README.md").read_text())[0] == (
-        f"<!-- weights -->\n{published.table_of(INDEX['weights'])}<!-- /weights -->")
+        f"<!-- weights -->\n{published.card_table(INDEX['weights'])}<!-- /weights -->")
     assert [run.id for run in published.published()] == [row["id"] for row in INDEX["weights"]]
     for row in INDEX["weights"]:
         record = store.read_record(store.record_path(published.PROFILE, row["id"]))
@@ -169,17 +166,43 @@ def test_their_card_is_what_the_records_say(monkeypatch):
 
 @pytest.mark.skipif(not (data_dir() / "cifar10.npz").is_file(), reason="CIFAR-10 is not here")
 def test_they_say_what_the_records_say(monkeypatch):
-    from attnlib.data.datasets import load_dataset
-    from attnlib.experiments.predict import probabilities
     images = load_dataset("cifar10").images["test"][:300]
     for row in INDEX["weights"]:
         said = probabilities(load_model(COMMITTED / row["file"]), images).argmax(1)
-        with np.load(io.BytesIO((REPO / "results/runs/real" / row["file"]).read_bytes())) as kept:
+        with np.load(REPO / f"results/runs/real/{row['id']}.npz") as kept:
             assert (said == kept["prediction"][:300]).mean() > 0.985
 
 
 def test_what_may_not_be_published():
-    row = {"accuracy": 0.7, "recorded": 0.7, "bytes": 10}
-    assert published.problem_of(row) == ""
-    assert "0.20 points" in published.problem_of(row | {"accuracy": 0.698})
-    assert "bytes" in published.problem_of(row | {"bytes": 2_000_000})
+    row = {"file": "a", "accuracy": 0.7, "recorded": 0.7, "bytes": 10}
+    published.check_publishable(row)
+    for change, words in (({"accuracy": 0.698}, "0.20 points"), ({"bytes": 2_000_000}, "bytes")):
+        with pytest.raises(ValueError, match=f"a: .*{words}"):
+            published.check_publishable(row | change)
+
+
+# --- A short form that is the published network's, whatever else is there ---
+
+
+@pytest.mark.parametrize("own", ["a record", "a record and its exported file"])
+@pytest.mark.parametrize("arm", ["cbam", "none"])
+def test_the_published_network_wins_over_runs_of_your_own(own, arm, monkeypatch):
+    """As the README has it: one run of your own later the same words still name the same file."""
+    wanted, = (row["id"] for row in INDEX["weights"] if f"-{arm}-" in row["id"])
+    runs = [Run(dataset="cifar10", attention=arm, epochs=epochs) for epochs in (1, 2)]
+    for run, profile in zip(runs, ("own", "pilot"), strict=True):
+        put_record(run, profile)
+        assert run.id.startswith(f"cifar10-resnet18-{arm}-s0-") and run.id != wanted
+        if own != "a record":
+            files.weights_dir().mkdir(parents=True, exist_ok=True)
+            shutil.copy(files.weight_files()[wanted],
+                        files.weights_dir() / f"{run.id}.safetensors")
+    assert load_model(f"cifar10-resnet18-{arm}-s0").id == wanted
+    assert files.full_id(runs[0].id[:-2]) == runs[0].id, "a longer beginning is your own run's"
+    with pytest.raises(LookupError, match="the beginning of . ids.*cifar10-resnet18-hybrid"):
+        files.full_id("cifar10-resnet18")
+
+
+def test_the_words_of_the_readme_name_one_network_among_the_committed_records(monkeypatch):
+    monkeypatch.setenv("ATTNLIB_OUT", str(REPO))
+    assert files.full_id("cifar10-resnet18-cbam-s0") == INDEX["weights"][1]["id"]

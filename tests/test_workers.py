@@ -1,4 +1,5 @@
-"""Executors: which GPU a worker gets, how workers end, and what their executors may throw."""
+"""Worker processes and executors: which GPU a worker gets, how workers end, what goes wrong."""
+import json
 import os
 import pickle
 import time
@@ -6,21 +7,30 @@ from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 
 import pytest
 import torch
-from helpers import tiny, where_am_i
+from helpers import tiny
 
 from attnlib import files
 from attnlib.experiments import grid, workers
 from attnlib.experiments.grid import run_grid
 from attnlib.training import store
 from attnlib.training.environment import Machine
+from attnlib.training.run import Run
 from attnlib.training.trainer import train
 
-# --- One process a GPU ---
+
+def last_line(capsys) -> str:
+    return capsys.readouterr().out.strip().splitlines()[-1]
+
+
+def three() -> list[Run]:
+    return [tiny(seed=seed, epochs=1) for seed in range(3)]
+
+
+# --- How many, and where ---
 
 
 @pytest.mark.parametrize(("allowed", "count", "names"), [
-    (None, 0, []), (None, 2, ["0", "1"]), ("3, 5", 2, ["3", "5"]), ("GPU-a,GPU-b", 2,
-    ["GPU-a", "GPU-b"]), ("0,1,-1,2", 2, ["0", "1"]), ("", 0, [])])
+    (None, 0, []), (None, 2, ["0", "1"]), ("3, 5", 2, ["3", "5"]), ("0,1,-1,2", 2, ["0", "1"])])
 def test_the_gpus_are_those_that_this_process_may_use(monkeypatch, allowed, count, names):
     """Without a GPU at hand: torch's count is ours to set."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -30,13 +40,16 @@ def test_the_gpus_are_those_that_this_process_may_use(monkeypatch, allowed, coun
     assert workers.gpus() == names
 
 
-@pytest.mark.parametrize(("gpus", "runs", "jobs"), [(0, 5, 1), (1, 5, 1), (2, 5, 2), (8, 3, 3)])
-def test_auto_is_one_process_a_gpu(monkeypatch, gpus, runs, jobs):
-    monkeypatch.setenv("ATTNLIB_JOBS", "auto")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setattr(grid, "machine", lambda: Machine("cuda", None, True))
-    assert grid.jobs_for([tiny(epochs=10**7, seed=seed) for seed in range(runs)]) == jobs
+@pytest.mark.parametrize(("asked", "device", "gpus", "run", "jobs"), [
+    ("", "cpu", 0, {}, 1), ("3", "cpu", 0, {}, 3), ("auto", "cpu", 0, {}, 1),
+    ("auto", "cpu", 0, {"epochs": 10**5}, 2), ("auto", "cuda", 1, {"epochs": 10**7}, 1),
+    ("auto", "cuda", 2, {"epochs": 10**7}, 2), ("auto", "cuda", 8, {"epochs": 10**7}, 2)])
+def test_how_many_processes_for_two_runs(monkeypatch, asked, device, gpus, run, jobs):
+    monkeypatch.setenv("ATTNLIB_JOBS", asked)
+    monkeypatch.setattr(grid, "machine", lambda: Machine(device, None, True))
+    monkeypatch.setattr(workers, "cores", lambda: 8)
+    monkeypatch.setattr(workers, "gpus", lambda: list(map(str, range(gpus))))
+    assert grid.jobs_for([tiny(**run), tiny(seed=1, **run)]) == jobs
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5"])
@@ -46,49 +59,91 @@ def test_a_number_of_jobs_that_is_none_is_refused(monkeypatch, jobs):
         run_grid([tiny()], "smoke")
 
 
-def test_every_worker_has_its_own_gpu_in_its_environment(monkeypatch):
+def where_am_i(fields: dict, profile: str, end=None) -> tuple[str, str]:
+    """Stands in for `workers.attempt`. Slow enough that another worker gets the next run."""
+    time.sleep(0.3)
+    return "told", f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES')}"
+
+
+def test_workers_are_processes_with_a_gpu_each_and_end_with_the_grid(monkeypatch):
     """Real processes; the names of the GPUs are made up, and no CUDA is asked."""
     monkeypatch.setattr(workers, "gpus", lambda: ["7", "9"])
-    seen = {}
-    with workers.pool(2) as executor:
-        deadline = time.monotonic() + 60
-        while len(seen) < 2 and time.monotonic() < deadline:
-            answers = [executor.submit(where_am_i) for _ in range(4)]
-            seen |= dict(a.result() for a in answers)
-    assert sorted(seen.values()) == ["7", "9"] and os.getpid() not in seen
+    monkeypatch.setattr(workers, "attempt", where_am_i)
+    told = {}
+    for _, (_, words) in workers.in_processes(three() * 2, "smoke", None, 2):
+        pid, gpu = words.split()
+        told[int(pid)] = gpu
+    assert sorted(told.values()) == ["7", "9"] and os.getpid() not in told
+    for pid in told:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
-# --- Ends ---
+def sleep(fields: dict, profile: str, end=None) -> tuple[str, str]:
+    if fields.get("seed"):
+        time.sleep(600)
+    return "told", ""
 
 
-def test_leaving_with_an_exception_ends_workers_in_the_middle_of_their_work():
+def test_leaving_in_the_middle_ends_workers_at_work(monkeypatch):
     """Ctrl-C in a notebook, say: what is saved is saved, nobody waits for the rest."""
-    with pytest.raises(KeyboardInterrupt), workers.pool(1) as executor:
-        assert executor.submit(int, "7").result() == 7            # it is up
-        busy = executor.submit(time.sleep, 600)
-        while not busy.running():
-            time.sleep(0.01)
-        began = time.monotonic()
-        raise KeyboardInterrupt
+    monkeypatch.setattr(workers, "attempt", sleep)
+    began = None
+    with pytest.raises(KeyboardInterrupt):
+        for _ in workers.in_processes(three(), "smoke", None, 2):
+            began = time.monotonic()
+            raise KeyboardInterrupt
     assert time.monotonic() - began < 20
-    assert isinstance(busy.exception(), BrokenExecutor)
 
 
-def test_a_full_disk_stops_the_grid_and_leaves_a_lent_executor_alone(monkeypatch):
-    def full(*args, **options):
-        raise files.Unwritable(store.runs_dir("smoke"), OSError(28, "No space left on device"))
-    monkeypatch.setattr(workers, "train", full)
+# --- A lent executor ---
+
+
+def test_any_executor_carries_the_runs(capsys):
     with ThreadPoolExecutor(1) as executor:
-        with pytest.raises(files.Unwritable, match="results/runs/smoke: No space left on device"):
-            run_grid([tiny(seed=s) for s in range(3)], "smoke", executor=executor)
-        assert executor.submit(int, "7").result() == 7
-    assert not store.all_records("smoke")
+        df = run_grid(three(), "smoke", executor=executor)
+        assert executor.submit(int, "7").result() == 7, "a lent executor was shut down"
+    assert last_line(capsys) == "trained 3, found 0"
+    assert list(df.seed) == [0, 1, 2] and set(df.status) == {"done"}
+    alone = train(three()[0], "own")
+    assert df.nll[0] == alone["test"]["nll"]
 
 
-def test_a_full_disk_says_so_across_processes():
-    error = files.Unwritable(store.runs_dir("smoke"), OSError(28, "No space left on device"))
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)
-    assert "No space left" in str(error) and "ATTNLIB_OUT" in str(error)
+def test_what_an_executor_carries_are_plain_values():
+    """So that it can be a process, another machine, or a queue."""
+    fields = json.loads(json.dumps(tiny(attention="se", epochs=1).as_dict()))
+    assert pickle.loads(pickle.dumps(workers.attempt)) is workers.attempt
+    assert workers.attempt(fields, "smoke") == ("trained", "")
+    assert workers.attempt(fields, "smoke") == ("there", ""), "trained again"
+    assert store.read_record(store.record_path("smoke", Run(**fields).id))["status"] == "done"
+
+
+class Breaks(ThreadPoolExecutor):
+    """Breaks when it is given its n-th run, so many times."""
+
+    def __init__(self, at: int, times: int):
+        super().__init__(1)
+        self.at, self.times, self.given = at, times, 0
+
+    def submit(self, *args, **options):
+        self.given += 1
+        if self.times and self.given == self.at:
+            self.times, self.given = self.times - 1, 0
+            raise BrokenExecutor("a worker died")
+        return super().submit(*args, **options)
+
+
+@pytest.mark.parametrize(("at", "times", "status", "breaks"), [
+    (2, 1, "done", 1), (1, 100, "missing", workers.TRIES)])
+def test_a_broken_executor_means_to_plan_again_and_in_the_end_to_give_up(capsys, at, times, status,
+                                                                         breaks):
+    with Breaks(at, times) as executor:
+        df = run_grid(three(), "smoke", executor=executor)
+    assert set(df.status) == {status}
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("the executor broke; going on" in line for line in lines) == breaks
+    assert lines[-1] == ("trained 3, found 0" if status == "done" else
+                         "trained 0, found 0, missing 3")
 
 
 class KilledWorker(Exception):
@@ -108,23 +163,32 @@ class Poisoned(ThreadPoolExecutor):
 
 def test_an_executors_own_exception_fails_that_run_alone(capsys):
     with Poisoned(1) as executor:
-        df = run_grid([tiny(seed=s, epochs=1) for s in range(3)], "smoke", executor=executor)
+        df = run_grid(three(), "smoke", executor=executor)
     assert list(df.status) == ["done", "failed", "done"]
     record = store.read_record(store.record_path("smoke", tiny(seed=1, epochs=1).id))
     assert record["error"] == "KilledWorker: it died 4 times"
-    assert "failed 1" in capsys.readouterr().out.splitlines()[-1]
+    assert "failed 1" in last_line(capsys)
 
 
-def test_a_run_that_another_process_did_meanwhile_is_not_trained_again(monkeypatch):
-    run = tiny(epochs=1)
-    train(run, "smoke")
-    monkeypatch.setattr(workers, "train", lambda *a, **o: pytest.fail("trained again"))
-    assert workers.attempt(run.as_dict(), "smoke") == ("there", "")
+def test_a_full_disk_stops_the_grid_and_leaves_a_lent_executor_alone(monkeypatch):
+    def full(*args, **options):
+        raise files.Unwritable(store.runs_dir("smoke"), OSError(28, "No space left on device"))
+    monkeypatch.setattr(workers, "train", full)
+    with ThreadPoolExecutor(1) as executor:
+        with pytest.raises(files.Unwritable, match="results/runs/smoke: No space left on device"):
+            run_grid(three(), "smoke", executor=executor)
+        assert executor.submit(int, "7").result() == 7
+    assert not store.all_records("smoke")
 
 
-def test_a_busy_run_whose_holder_dies_is_done_in_the_end(monkeypatch, capsys):
+def test_a_full_disk_says_so_across_processes():
+    error = files.Unwritable(store.runs_dir("smoke"), OSError(28, "No space left on device"))
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert "No space left" in str(error) and "ATTNLIB_OUT" in str(error)
+
+
+def test_a_busy_run_whose_holder_dies_is_done_in_the_end(monkeypatch):
     """Busy at first, free when the others are done."""
-    first, second = tiny(epochs=1), tiny(epochs=1, seed=1)
     real, asked = workers.train, []
 
     def busy_once(run, *args, **options):
@@ -133,5 +197,5 @@ def test_a_busy_run_whose_holder_dies_is_done_in_the_end(monkeypatch, capsys):
             raise store.Busy("held")
         return real(run, *args, **options)
     monkeypatch.setattr(workers, "train", busy_once)
-    assert list(run_grid([first, second], "smoke").status) == ["done", "done"]
+    assert list(run_grid(three()[:2], "smoke").status) == ["done", "done"]
     assert asked == [0, 1, 0]

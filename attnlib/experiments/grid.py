@@ -12,9 +12,9 @@ from ..data.arrays import DataBad, DataMissing
 from ..training.environment import machine
 from ..training.run import Run
 from ..training.trainer import data_of
+from . import workers
 from .planning import embedded, estimate_seconds, resolve_profile, study
 from .reading import table
-from .workers import attempt, attempt_together, bundles, cores, gpus, side_by_side, unfinished
 
 TOGETHER = int(os.environ.get("ATTNLIB_TOGETHER") or 16)    # runs at once on a GPU
 
@@ -38,23 +38,19 @@ def run_grid(runs: list[Run], profile: str = "auto", *, executor: Executor | Non
     profile = resolve_profile(profile)
     end = None if time_budget is None else time.time() + time_budget
     runs = list({run.id: run for run in runs}.values())
-    todo = unfinished(runs, profile)
+    todo, busy = workers.unfinished(runs, profile), []
     counts = Counter(found=len(runs) - len(todo))
-    todo, busy = with_data(todo) if may_train() else [], []
-    for last in (False, True):                  # busy: by the end its other process may be dead
-        if last:
-            jobs = 1
-        for run, (outcome, words) in train_missing(todo, profile, end, executor, jobs):
-            if outcome == "busy" and not last:
-                busy.append(run)
-                continue
-            counts[outcome] += 1
-            if words:
-                print(f"{outcome}: {words}", flush=True)
-        todo = busy
+    todo = with_data(todo) if may_train() else []
+    for run, (outcome, words) in train_missing(todo, profile, end, executor, jobs):
+        if outcome == "busy":
+            busy.append(run)
+        else:
+            tell(counts, outcome, words)
+    for _, (outcome, words) in train_missing(busy, profile, end, executor, 1):
+        tell(counts, outcome, words)            # by now the other process may be done, or dead
     if counts["not begun"]:
         print(f"time up: {counts['not begun']} runs were not begun", flush=True)
-    counts["missing"] = len(unfinished(runs, profile))        # what a dead worker did counts, too
+    counts["missing"] = len(workers.unfinished(runs, profile))   # a dead worker's work counts, too
     counts["trained"] = len(runs) - counts["found"] - counts["failed"] - counts["missing"]
     print(", ".join(f"{word} {counts[word]}" for word in ("trained", "found", "failed", "missing")
                     if counts[word] or word in ("trained", "found")), flush=True)
@@ -64,6 +60,12 @@ def run_grid(runs: list[Run], profile: str = "auto", *, executor: Executor | Non
         print(f"{before} failed earlier; `python -m attnlib runs repair --profile {profile}` plans "
               "them again", flush=True)
     return df
+
+
+def tell(counts: Counter, outcome: str, words: str) -> None:
+    counts[outcome] += 1
+    if words:
+        print(f"{outcome}: {words}", flush=True)
 
 
 def with_data(runs: list[Run]) -> list[Run]:
@@ -79,20 +81,21 @@ def with_data(runs: list[Run]) -> list[Run]:
 
 
 def train_missing(todo: list[Run], profile: str, end: float | None, executor: Executor | None,
-                  jobs: int | str | None = None):
-    """Yield (run, (outcome, words)) as runs end: one by one in this process, or through an
-    executor."""
+                  jobs: int | str | None):
+    """Yield (run, (outcome, words)) as runs end: in this process, in others, or where an executor
+    has them done."""
     jobs = jobs_for(todo, jobs)
-    if executor or jobs > 1:
-        yield from side_by_side(todo, profile, end, executor, jobs)
-        return
-    if machine().device == "cuda":
-        for runs in bundles(todo, TOGETHER):
-            yield from attempt_together(runs, profile, end)
-        return
-    for k, run in enumerate(todo, 1):
-        print(f"run {k} of {len(todo)}: {run.id}", flush=True)
-        yield run, attempt(run.as_dict(), profile, end)
+    if executor:
+        yield from workers.through(executor, todo, profile, end)
+    elif jobs > 1 and todo:
+        yield from workers.in_processes(todo, profile, end, jobs)
+    elif machine().device == "cuda":
+        for runs in workers.bundles(todo, TOGETHER):
+            yield from workers.attempt_together(runs, profile, end)
+    else:
+        for k, run in enumerate(todo, 1):
+            print(f"run {k} of {len(todo)}: {run.id}", flush=True)
+            yield run, workers.attempt(run.as_dict(), profile, end)
 
 
 def jobs_for(todo: list[Run], asked: int | str | None = None) -> int:
@@ -106,8 +109,8 @@ def jobs_for(todo: list[Run], asked: int | str | None = None) -> int:
     if sum(map(estimate_seconds, todo)) < 30:
         return 1
     if machine().device != "cpu":
-        return max(1, min(len(gpus()), len(todo)))
-    return min(cores(), len(todo))
+        return max(1, min(len(workers.gpus()), len(todo)))
+    return min(workers.cores(), len(todo))
 
 
 def try_it(attention: str, profile: str = "auto", backbone: str | None = None,
@@ -121,7 +124,7 @@ def try_it(attention: str, profile: str = "auto", backbone: str | None = None,
                     placement=placement, seed=seed) for seed in range(seeds)]
     stored = [run for run in planned if run.backbone == mine[0].backbone and run.seed < seeds
               and run not in mine]
-    todo = unfinished(mine, profile)
+    todo = workers.unfinished(mine, profile)
     if todo and may_train():
         seconds = math.ceil(sum(map(estimate_seconds, todo)))
         print(f"training {mine[0].attention}, {seeds} seeds, about {seconds} s", flush=True)
@@ -133,7 +136,6 @@ def try_it(attention: str, profile: str = "auto", backbone: str | None = None,
     rows["yours"] = ["←"] * seeds + [""] * len(stored)
     out = rows.groupby(["yours", "arm", "params"], sort=False, dropna=False).agg(
         accuracy=("accuracy", "mean"), sd=("accuracy", "std"), seeds=("accuracy", "count"),
-        seconds=("seconds", "mean")).reset_index()
-    return out.round({"accuracy": 1, "sd": 1, "seconds": 0})[
-        ["arm", "accuracy", "sd", "seeds", "params", "seconds", "yours"]
-    ].sort_values("accuracy", ascending=False, ignore_index=True)
+        seconds=("seconds", "mean")).round({"accuracy": 1, "sd": 1, "seconds": 0}).reset_index()
+    out = out.sort_values("accuracy", ascending=False, ignore_index=True)
+    return out[["arm", "accuracy", "sd", "seeds", "params", "seconds", "yours"]]

@@ -99,9 +99,8 @@ def macs_of(backbone, attention, placement, width, channels, size) -> int:
 
 
 def speed_here(profile: str) -> float:
-    """How many times as long as `estimate_seconds` says runs took on a device like this one: the
-    median over the finished runs of the profile, else of the first other one that has any; else 1.
-    """
+    """How many times as long as estimated runs took on a device like this one: the median over the
+    finished runs of the profile, else of the first other one that has any; else 1."""
     device = environment()["device"]
     for name in (profile, *READ_FIRST):
         factors = [record["seconds"] / estimate_seconds(Run(**record["run"]))
@@ -112,11 +111,11 @@ def speed_here(profile: str) -> float:
     return 1.0
 
 
-def minutes_here(runs: list[Run], speed: float) -> float:
+def minutes_here(runs: list[Run], speed: float) -> int:
     """About how long training some runs takes here, one process a core or a GPU; ``speed`` from
     `speed_here`."""
     processes = cores() if machine().device == "cpu" else max(1, len(gpus()))
-    return speed * sum(map(estimate_seconds, runs)) / 60 / processes
+    return math.ceil(speed * sum(map(estimate_seconds, runs)) / 60 / processes)
 
 
 def status_line(studies: str | list[str], profile: str = "auto") -> str:
@@ -125,7 +124,7 @@ def status_line(studies: str | list[str], profile: str = "auto") -> str:
     chosen = resolve_profile(profile, studies[0])
     runs, done = list(dict.fromkeys(r for s in studies for r in study(s, chosen))), finished(chosen)
     todo = [run for run in runs if run.id not in done]
-    cost = (f"; about {math.ceil(minutes_here(todo, speed_here(chosen)))} min to train on this "
+    cost = (f"; about {minutes_here(todo, speed_here(chosen))} min to train on this "
             "machine, and less than one for the Try it cell") if todo else ""
     return (f"profile: {chosen} ({PROFILES[chosen].says})\n"
             f"records: {len(runs) - len(todo)} found, {len(todo)} missing{cost}")
@@ -133,23 +132,20 @@ def status_line(studies: str | list[str], profile: str = "auto") -> str:
 
 def plan_table(name: str, profile: str = "auto"):
     """One row for each network and data set of a study, in the order of training: its arms, runs,
-    how many of them have no record yet, and about how many minutes those take here, one process a
-    core, at the speed of the profile's finished runs. A DataFrame."""
+    how many of them have no record yet, and about how many minutes those take here. A DataFrame."""
     import pandas as pd
     profile = resolve_profile(profile, name)
     done, speed, seen, rows = finished(profile), speed_here(profile), set(), []
     for plan in sorted(plans(name, profile), key=lambda plan: plan.turn):
-        runs = [run_of(plan, profile, arm, seed) for seed in plan.seed_list for arm in plan.arms]
-        new = {run.id: run for run in runs if run.id not in seen}
-        seen |= new.keys()
-        if not new:
-            continue
-        missing = [run for run_id, run in new.items() if run_id not in done]
-        rows.append({
-            "turn": plan.turn, "data set": plan.dataset, "network": plan.backbone,
-            "arms": " ".join(plan.arms), "seeds": plan.seeds, "runs": len(new),
-            "missing": len(missing),
-            "minutes": round(minutes_here(missing, speed))})
+        runs = {run_of(plan, profile, arm, seed) for seed in plan.seed_list for arm in plan.arms}
+        new = runs - seen
+        seen |= new
+        missing = [run for run in new if run.id not in done]
+        if new:
+            rows.append({"turn": plan.turn, "data set": plan.dataset, "network": plan.backbone,
+                         "arms": " ".join(plan.arms), "seeds": plan.seeds, "runs": len(new),
+                         "missing": len(missing),
+                         "minutes": minutes_here(missing, speed)})
     return pd.DataFrame(rows)
 
 

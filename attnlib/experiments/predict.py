@@ -42,9 +42,8 @@ def predict(run_or_id, paths, top: int = 5, draw: Callable[..., Path] | None = N
     print(f"{model.id}: shown {model.size}×{model.size} pixels, "
           f"{'colour' if model.channels == 3 else 'grey'}; it knows {len(model.classes)} classes "
           "and always names one of them")
-    images = np.stack(list(good.values())) if good else ()
-    all_probs = probabilities(model, images) if good else ()
-    for path, image, probs in zip(good, images, all_probs, strict=True):
+    all_probs = probabilities(model, np.stack(list(good.values()))) if good else ()
+    for (path, image), probs in zip(good.items(), all_probs, strict=True):
         print(path)
         for k in np.argsort(-probs, kind="stable")[:top]:
             print(f"  {100 * probs[k]:5.1f} %  {model.classes[k]}")
@@ -66,13 +65,11 @@ def evaluate(run_or_id, split: str = "test", draw: Callable[..., Path] | None = 
     data = data_of(run)
     images, labels = data.split(split, getattr(run, f"n_{split}"))
     probs = probabilities(model, images, machine().device)
-    said = probs.argmax(1)
-    counts = np.bincount(labels, minlength=len(data.classes))
-    right = np.bincount(labels[said == labels], minlength=len(data.classes))
+    right = probs.argmax(1) == labels
     out = scores(torch.from_numpy(probs), torch.from_numpy(labels)) | {
         "id": header["id"], "split": split, "recorded": recorded_accuracy(header, split),
-        "per_class": {name: float(r / n) if n else float("nan")
-                      for name, r, n in zip(data.classes, right, counts, strict=True)}}
+        "per_class": {name: float(right[labels == k].mean()) if (labels == k).any() else np.nan
+                      for k, name in enumerate(data.classes)}}
     if draw:
         masks = data.extras.get(split, {}).get("mask")
         out["sheet"] = draw(model, split, images, labels, probs, masks)

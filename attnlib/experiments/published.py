@@ -16,6 +16,7 @@ ARMS = ("none", "cbam", "hybrid")       # of its headline on CIFAR-10 in ResNet-
 TOLERANCE = 0.1                         # points that float16 may cost or gain on the test split
 MAX_BYTES = 1_500_000
 MARKS = re.compile("(<!-- weights -->\n).*?(<!-- /weights -->)", re.DOTALL)
+COLUMNS = ("file", "block", "parameters", "MB", "test accuracy, %", "in the record, %")
 
 
 def published() -> list[Run]:
@@ -31,43 +32,36 @@ def publish() -> list[Path]:
     float16 moves an accuracy by more than TOLERANCE or a file is too large for the repository."""
     files, rows = [], []
     for run in published():
-        record = store.read_record(store.record_path(PROFILE, run.id))
-        if record is None:
-            raise LookupError(f"no record of {run.id}; `python -m attnlib study hybrid --profile "
-                              f"{PROFILE}` makes it")
-        path = export(run)
-        found = evaluate(path)
-        rows.append({"id": run.id, "file": path.name, "bytes": path.stat().st_size,
-                     "sha256": sha256_of(path), "n": found["n"], "accuracy": found["accuracy"],
-                     "nll": found["nll"], "recorded": record["test"]["accuracy"]})
-        if problem := problem_of(rows[-1]):
-            raise ValueError(f"{path.name}: {problem}")
-        files.append(path)
+        files.append(export(run))
+        found = evaluate(files[-1])
+        rows.append({"id": run.id, "file": files[-1].name, "bytes": files[-1].stat().st_size,
+                     "sha256": sha256_of(files[-1]), "n": found["n"],
+                     "accuracy": found["accuracy"], "nll": found["nll"],
+                     "recorded": found["recorded"]})
+        check_publishable(rows[-1])
     index = {"tolerance_points": TOLERANCE, "weights": rows}
     write_atomic(weights_dir() / "index.json", (json.dumps(index, indent=1) + "\n").encode())
     card = (REPO / "results" / "weights" / "README.md").read_text(encoding="utf-8")
-    text = MARKS.sub(lambda marks: marks[1] + table_of(rows) + marks[2], card)
+    text = MARKS.sub(lambda marks: marks[1] + card_table(rows) + marks[2], card)
     write_atomic(weights_dir() / "README.md", text.encode())
     return files
 
 
-def problem_of(row: dict) -> str:
-    """What keeps a weight file from being published; "" if nothing does."""
+def check_publishable(row: dict) -> None:
+    """``ValueError`` says what keeps a weight file from being published."""
     moved = 100 * abs(row["accuracy"] - row["recorded"])
     if moved > TOLERANCE:
-        return f"float16 moves its accuracy by {moved:.2f} points"
+        raise ValueError(f"{row['file']}: float16 moves its accuracy by {moved:.2f} points")
     if row["bytes"] > MAX_BYTES:
-        return f"{row['bytes']:,} bytes are more than {MAX_BYTES:,}"
-    return ""
+        raise ValueError(f"{row['file']}: {row['bytes']:,} bytes are more than {MAX_BYTES:,}")
 
 
-def table_of(rows: list[dict]) -> str:
+def card_table(rows: list[dict]) -> str:
     """The card's table in Markdown, from the index's rows and the records of their runs."""
-    lines = ["| file | block | parameters | MB | test accuracy, % | in the record, % |",
-             "|:--|:--|--:|--:|--:|--:|"]
+    lines = [COLUMNS, (":--", ":--", *("--:",) * 4)]
     for row in rows:
         record = store.read_record(store.record_path(PROFILE, row["id"]))
-        lines.append(f"| `{row['file']}` | {Run(**record['run']).attention} | "
-                     f"{record['model']['params']:,} | {row['bytes'] / 1e6:.2f} | "
-                     f"{100 * row['accuracy']:.2f} | {100 * row['recorded']:.2f} |")
-    return "\n".join([*lines, ""])
+        lines.append((f"`{row['file']}`", Run(**record["run"]).attention,
+                      f"{record['model']['params']:,}", f"{row['bytes'] / 1e6:.2f}",
+                      f"{100 * row['accuracy']:.2f}", f"{100 * row['recorded']:.2f}"))
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

@@ -1,4 +1,5 @@
 """Looks through what is stored, and puts right what kills and bad disks have left."""
+import contextlib
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ FIXES = {           # what `repair` does, and its word for it
     "corrupt": ("set aside", lambda path: path.rename(free_name(path, ".corrupt"))),
     "failed": ("planned again", lambda path: path.rename(free_name(path, ".failed"))),
     "leftover": ("removed", Path.unlink),
+    "missing": ("left", lambda path: None),
 }
 
 
@@ -32,34 +34,25 @@ def known_ids(profile: str) -> list[str]:
 def findings(profile: str, run_id: str) -> list[Finding]:
     """What is wrong with the files of one run. Reads, and changes nothing."""
     folder, path = checkpoints_dir(profile, run_id), store.record_path(profile, run_id)
-    halves = half_files(runs_dir(profile), f".{run_id}.") + half_files(folder, ".")
     found = [Finding("leftover", half, "half a file, of a process that was killed")
-             for half in halves]
+             for half in half_files(runs_dir(profile), f".{run_id}.") + half_files(folder, ".")]
     record = store.checked(path.read_bytes(), run_id) if path.is_file() else None
-    if record:
-        found += of_record(profile, record)
-    elif path.exists():
+    if path.exists() and not record:
         found.append(Finding("corrupt", path, "the record is torn or was changed"))
+    if record and record["status"] == "failed":
+        found.append(Finding("failed", path, f"failed: {record.get('error', 'no reason stored')}"))
+    for kind, digest in record.get("arrays", {}).items() if record else ():
+        file = path.with_suffix(".cam.npz" if kind == "cam" else ".npz")
+        if not file.is_file():
+            found.append(Finding("missing", file, "it is missing"))
+        elif sha256_of(file) != digest:
+            found.append(Finding("corrupt", file, "its SHA-256 is not the one in the record"))
     for pattern in (store.CHECKPOINT, store.WEIGHTS):
         for file in store.list_files(folder, pattern):
             if sha256_of(file) != pattern.fullmatch(file.name)[2]:
                 found.append(Finding("corrupt", file, "its SHA-256 is not the one in its name"))
             elif pattern is store.CHECKPOINT and record and record["status"] != "failed":
                 found.append(Finding("leftover", file, "a state of a run that is finished"))
-    return found
-
-
-def of_record(profile: str, record: dict) -> list[Finding]:
-    """A failed run, and arrays that are not those the record was written with."""
-    path, found = store.record_path(profile, record["id"]), []
-    if record["status"] == "failed":
-        found.append(Finding("failed", path, f"failed: {record.get('error', 'no reason stored')}"))
-    for kind, digest in record.get("arrays", {}).items():
-        file = path.with_suffix(".cam.npz" if kind == "cam" else ".npz")
-        if not file.is_file():
-            found.append(Finding("missing", file, "it is missing"))
-        elif sha256_of(file) != digest:
-            found.append(Finding("corrupt", file, "its SHA-256 is not the one in the record"))
     return found
 
 
@@ -80,29 +73,18 @@ def repair(profile: str, dry_run: bool = False) -> Counter:
     way, so that the grid has them run again; how many of each kind. A run that a process is at
     work on is left to it. ``dry_run``: only say what would be done."""
     counts = Counter()
-    for run_id in known_ids(profile):
-        found = findings(profile, run_id)
-        if found and not dry_run:
-            try:
-                found = mend(profile, run_id)
-            except store.Busy as error:
-                print(f"left alone: {error}")
-                continue
-        for finding in found:
-            word = FIXES[finding.kind][0] if finding.kind in FIXES else "left"
-            print(f"{shown(finding.path)}: {finding.says}; {'would be ' * dry_run}{word}")
-        counts.update(finding.kind for finding in found)
+    for run_id in filter(lambda run_id: findings(profile, run_id), known_ids(profile)):
+        try:
+            with contextlib.nullcontext() if dry_run else store.lock(profile, run_id, tidy=False):
+                for kind, path, says in findings(profile, run_id):
+                    word, mend = FIXES[kind]
+                    print(f"{shown(path)}: {says}; {'would be ' * dry_run}{word}")
+                    counts[kind] += 1
+                    if not dry_run:
+                        mend(path)
+        except store.Busy as error:
+            print(f"left alone: {error}")
     return counts
-
-
-def mend(profile: str, run_id: str) -> list[Finding]:
-    """Put right what is wrong with one run while nobody else can change it; what it was."""
-    with store.lock(profile, run_id, tidy=False):
-        found = findings(profile, run_id)
-        for finding in found:
-            if finding.kind in FIXES:
-                FIXES[finding.kind][1](finding.path)
-    return found
 
 
 def kept_aside(profile: str) -> int:

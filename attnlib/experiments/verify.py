@@ -33,7 +33,6 @@ BAD = ("BAD: the code, or a library of the same version built otherwise, compute
 class Outcome(NamedTuple):
     """One run trained again: by how many points its test accuracy differs from the record's, the
     largest difference of an epoch's loss, and the points allowed."""
-    id: str
     points: float
     loss: float
     allowed: float
@@ -53,7 +52,7 @@ def verify(profile: str, minutes: float = 10.0, seed: int = 0) -> int:
         print(f"training again {k} of {len(records)}: {record['id']}, {record['seconds'] / 60:.1f} "
               "min when it was recorded", flush=True)
         found = train_again(record)
-        print(f"{found.id}: test accuracy {found.points:+.2f} points from the record (allowed "
+        print(f"{record['id']}: test accuracy {found.points:+.2f} points from the record (allowed "
               f"±{found.allowed:.2f}), losses within {found.loss:.1e}: "
               f"{'good' if found.good else BAD}", flush=True)
         bad += not found.good
@@ -81,27 +80,23 @@ def sample(profile: str, minutes: float, seed: int = 0) -> list[dict]:
     """Finished, current records that together trained for about ``minutes``, or the quickest: those
     of this kind of machine first, and of every data set, network and block one before a second of
     any; otherwise in an order drawn from ``seed``."""
-    here = surroundings()
+    here, turns, order = surroundings(), Counter(), {}
     records = [r for r in store.all_records(profile) if r["status"] == "done" and not outdated(r)]
-    if not records:
-        return []
-    records.sort(key=lambda r: derive("verify", seed, r["id"]))
-    records.sort(key=lambda r: not same_kind(r["env"], here))            # stable: keeps the draw
-    turns, turn = Counter(), {}
+    away = {r["id"]: not same_kind(r["env"], here) for r in records}
+    records.sort(key=lambda r: (away[r["id"]], derive("verify", seed, r["id"])))
     for record in records:
         run = Run(**record["run"])
         kind = run.dataset, run.backbone, run.attention
-        turn[record["id"]] = turns[kind]
+        order[record["id"]] = away[record["id"]], turns[kind]
         turns[kind] += 1
-    records.sort(key=lambda r: (not same_kind(r["env"], here), turn[r["id"]]))
     chosen, left = [], 60 * minutes
-    for record in records:
+    for record in sorted(records, key=lambda r: order[r["id"]]):
         if record["seconds"] <= left:
             chosen.append(record)
             left -= record["seconds"]
-    if chosen:
+    if chosen or not records:
         return chosen
-    return [min(records, key=lambda r: (not same_kind(r["env"], here), r["seconds"]))]
+    return [min(records, key=lambda r: (away[r["id"]], r["seconds"]))]
 
 
 def same_kind(env: dict, here: dict) -> bool:
@@ -118,30 +113,24 @@ def train_again(record: dict) -> Outcome:
         fresh = train(run, ASIDE)
     finally:
         torch.set_num_threads(threads)
-    forget(run.id)                                       # or the next check would train nothing
-    if fresh["status"] != "done":
-        return Outcome(run.id, math.nan, math.nan, 0.0)
-    losses = [[epoch["loss"] for epoch in r["history"]] for r in (fresh, record)]
-    gap = max(abs(a - b) for a, b in zip(*losses, strict=False))
-    points = 100 * (fresh["test"]["accuracy"] - record["test"]["accuracy"])
-    same = same_kind(record["env"], fresh["env"])
-    return Outcome(run.id, points, gap, SAME if same else seed_noise(record))
-
-
-def forget(run_id: str) -> None:
-    """Remove the record, arrays and weights of what was trained aside."""
-    for ending in (".json", ".npz"):
-        (runs_dir(ASIDE) / f"{run_id}{ending}").unlink(missing_ok=True)
+    for ending in (".json", ".npz"):                     # or the next check would train nothing
+        (runs_dir(ASIDE) / f"{run.id}{ending}").unlink(missing_ok=True)
     with contextlib.suppress(OSError):                   # another check is at work there
         os.rmdir(runs_dir(ASIDE))
-    shutil.rmtree(checkpoints_dir(ASIDE, run_id), ignore_errors=True)
+    shutil.rmtree(checkpoints_dir(ASIDE, run.id), ignore_errors=True)
+    if fresh["status"] != "done":
+        return Outcome(math.nan, math.nan, 0.0)
+    gap = max(abs(a["loss"] - b["loss"])
+              for a, b in zip(fresh["history"], record["history"], strict=False))
+    points = 100 * (fresh["test"]["accuracy"] - record["test"]["accuracy"])
+    return Outcome(points, gap, SAME if same_kind(record["env"], fresh["env"])
+                   else seed_noise(record))
 
 
 def seed_noise(record: dict) -> float:
     """The points within which another seed would lie: NOISE · √2 · the sd of the arm's seeds."""
-    def arm(r):
-        return {k: v for k, v in r["resolved"].items() if k != "seed"}
+    arm = record["resolved"] | {"seed": None}
     mine = [100 * r["test"]["accuracy"] for r in store.all_records(record["profile"])
-            if r["status"] == "done" and arm(r) == arm(record)]
+            if r["status"] == "done" and r["resolved"] | {"seed": None} == arm]
     spread = float(np.std(mine, ddof=1)) if len(mine) > 2 else 0.0
     return max(LEAST, NOISE * math.sqrt(2) * spread)

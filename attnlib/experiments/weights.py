@@ -1,21 +1,19 @@
 """Trained networks found by id, and as small files to give away.
 
-A weight file is an npz archive that nothing can hide code in: one array for each tensor of the
-network, float16 where it is a matrix or kernel, and ``header``, the bytes of a JSON text with all
-that is needed to use it: the run, the versions of its rows, classes, normalisation, picture size,
-test scores, and the SHA-256 of everything else in the file."""
+A weight file is a safetensors file, in which no code can hide: the tensors of the network, float16
+where they are matrices or kernels, and as metadata ``attnlib``, a JSON text with all that is needed
+to use them (the run, the versions of its rows, classes, normalisation, picture size, test scores)
+and the SHA-256 over it and the tensors."""
 import hashlib
-import io
 import json
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
-from .. import files
 from ..data.arrays import Row
+from ..files import write_atomic
 from ..settings import REPO, checkpoints_dir, out_dir, plain, runs_dir, shown
 from ..training import store
 from ..training.run import Run, canonical_json
@@ -23,7 +21,8 @@ from ..training.trainer import about, network
 from .reading import outdated
 from .studies import PROFILES
 
-SCHEMA = 1
+SCHEMA = 2
+ENDING = ".safetensors"
 HALF_MAX = 6e4                      # float16 ends at 65,504
 SHOWN = 12                          # ids in an error message
 
@@ -33,10 +32,16 @@ def weights_dir() -> Path:
     return out_dir() / "results" / "weights"
 
 
-def exported() -> dict[str, Path]:
+def weight_files() -> dict[str, Path]:
     """Id -> weight file, of those in ``results/weights``, the repository's own included."""
     return {path.stem: path for folder in (REPO / "results" / "weights", weights_dir())
-            for path in sorted(folder.glob("*.npz"))}
+            for path in sorted(folder.glob(f"*{ENDING}"))}
+
+
+def shipped() -> list[str]:
+    """The ids of the networks that come with the repository."""
+    index = json.loads((REPO / "results" / "weights" / "index.json").read_bytes())
+    return [row["id"] for row in index["weights"]]
 
 
 def recorded(profile: str | None = None) -> dict[str, list[str]]:
@@ -53,34 +58,38 @@ def usable() -> list[str]:
     """The ids of all networks whose weights are here."""
     with_state = [run_id for run_id, profiles in recorded().items() for profile in profiles
                   if store.list_files(checkpoints_dir(profile, run_id), store.WEIGHTS)]
-    return sorted({*exported(), *with_state})
+    return sorted({*weight_files(), *with_state})
 
 
 def full_id(name: str, profile: str | None = None) -> str:
-    """The id that ``name`` is or alone begins with ``name``. ``LookupError`` lists what there is:
-    the ids that fit where several do, else those whose weights are here."""
-    ids = {*recorded(profile), *({} if profile else exported())}
+    """The id that ``name`` is or begins: where it begins several, the one of them that comes with
+    the repository. ``LookupError`` lists what there is: the ids that fit where several do, else
+    those whose weights are here."""
+    ids = {*recorded(profile), *({} if profile else weight_files())}
     if name in ids:
         return name
     fitting = sorted(i for i in ids if plain(name) and i.startswith(name))
-    if len(fitting) == 1:
-        return fitting[0]
+    ours = [i for i in fitting if i in shipped()]
+    for sure in (fitting, ours):
+        if len(sure) == 1:
+            return sure[0]
     if fitting:
-        raise LookupError(f"{name!r} is the beginning of {len(fitting)} ids: {listed(fitting)}")
-    raise LookupError(f"no record {name!r}; weights are here of: {listed(usable()) or 'none'} "
+        raise LookupError(f"{name!r} is the beginning of {len(fitting)} ids: "
+                          f"{listed(list(dict.fromkeys([*ours, *fitting])))}")
+    raise LookupError(f"no record {name!r}; weights are here of: {listed(usable())} "
                       "(`python -m attnlib runs list` names every record)")
 
 
 def listed(ids: list[str]) -> str:
     more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
-    return ", ".join(ids[:SHOWN]) + more
+    return ", ".join(ids[:SHOWN] or ["none"]) + more
 
 
 def find(run_or_id, profile: str | None = None) -> tuple[dict, dict]:
     """(header, state dict) of a `Run`, an id or the beginning of one, or a weight file's path.
     ``LookupError`` where there is no such run, or no weights of it: then it names the command that
     makes them. ``ValueError`` for a bad weight file."""
-    if str(run_or_id).endswith(".npz"):
+    if str(run_or_id).endswith((ENDING, ".npz")):
         return read(Path(run_or_id))
     run_id = full_id(run_or_id.id if isinstance(run_or_id, Run) else str(run_or_id), profile)
     for name in recorded(profile).get(run_id, ()):
@@ -88,17 +97,16 @@ def find(run_or_id, profile: str | None = None) -> tuple[dict, dict]:
         state = record and store.load_checkpoint(checkpoints_dir(name, run_id), store.WEIGHTS)
         if state:
             return header_of(record), state["model"]
-    if run_id in exported():
-        return read(exported()[run_id])
+    if run_id in weight_files():
+        return read(weight_files()[run_id])
     raise LookupError(f"the weights of {run_id} are not on this machine (they are not in git); "
                       f"`python -m attnlib train {run_id} --weights` trains them")
 
 
 def load_model(run_or_id, profile: str | None = None) -> nn.Module:
     """The trained network of a `Run`, an id or the beginning of one, or a file that ``export``
-    wrote; in eval mode, on the CPU, with ``classes``, ``mean``, ``std``, ``size`` and ``channels``
-    attached. ``LookupError`` where its weights are not here: it names the command that makes them.
-    """
+    wrote; in eval mode, on the CPU, with ``id``, ``classes``, ``mean`` and ``std`` (a channel,
+    0..1), ``size`` and ``channels`` of its images attached. Raises as `find` does."""
     return assembled(*find(run_or_id, profile))
 
 
@@ -109,8 +117,7 @@ def header_of(record: dict) -> dict:
 
 
 def assembled(header: dict, state: dict) -> nn.Module:
-    """The trained network in eval mode, on the CPU, with ``id``, ``classes``, ``mean`` and ``std``
-    (a channel, 0..1), ``size`` and ``channels`` of its images attached."""
+    """`load_model`'s network from what `find` found."""
     row = Row("", **header["data"])
     model = network(Run(**header["run"]), row)
     model.load_state_dict(state)
@@ -121,57 +128,53 @@ def assembled(header: dict, state: dict) -> nn.Module:
 
 
 def export(run_or_id, output: str | Path | None = None) -> Path:
-    """Write the weight file of a trained run: ``results/weights/<id>.npz``, or ``output``, whose
-    name must end in .npz. Raises as `find` does, and ``ValueError`` for another ending."""
+    """Write the weight file of a trained run: ``results/weights/<id>.safetensors``, or ``output``.
+    Raises as `find` does, and ``ValueError`` where ``output`` has another ending."""
+    from safetensors.torch import save  # here: a bare GPU machine trains without it
     header, state = find(run_or_id)
-    path = Path(output) if output else weights_dir() / f"{header['id']}.npz"
-    if path.suffix != ".npz":
-        raise ValueError(f"--output {path.name}: a weight file's name ends in .npz")
-    arrays = {name: halved(tensor.numpy()) for name, tensor in state.items()}
-    body = {key: value for key, value in header.items() if key != "sha256"} | {"schema": SCHEMA}
-    body["sha256"] = digest(body, arrays)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, header=np.frombuffer(canonical_json(body).encode(), np.uint8),
-                        **arrays)
-    files.write_atomic(path, buffer.getvalue())
+    path = Path(output) if output else weights_dir() / f"{header['id']}{ENDING}"
+    if path.suffix != ENDING:
+        raise ValueError(f"--output {path.name}: a weight file's name ends in {ENDING}")
+    text = canonical_json(header | {"schema": SCHEMA})
+    tensors = {name: halved(tensor).contiguous() for name, tensor in state.items()}
+    sealed = f'{{"body":{text},"sha256":"{digest(text, tensors)}"}}'
+    write_atomic(path, save(tensors, {"attnlib": sealed}))
     return path
 
 
-def halved(x: np.ndarray) -> np.ndarray:
+def halved(x: torch.Tensor) -> torch.Tensor:
     """float16 for kernels and matrices; norms, biases and counts are few and stay as they are."""
-    fits = x.dtype == np.float32 and x.ndim > 1 and np.abs(x).max(initial=0) < HALF_MAX
-    return x.astype(np.float16) if fits else x
+    fits = x.dtype == torch.float32 and x.ndim > 1 and x.abs().max() < HALF_MAX
+    return x.half() if fits else x
 
 
-def digest(body: dict, arrays: dict[str, np.ndarray]) -> str:
-    """SHA-256 over the header without its digest and every array's name, type, shape and bytes."""
-    out = hashlib.sha256(canonical_json(body).encode())
-    for name, x in sorted(arrays.items()):
-        out.update(f"\n{name} {x.dtype.str} {x.shape} ".encode())
-        out.update(np.ascontiguousarray(x).tobytes())
-    return out.hexdigest()
+def digest(text: str, tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of a header's text and the tensors."""
+    from safetensors.torch import save
+    return hashlib.sha256(text.encode() + save(tensors)).hexdigest()
 
 
 def read(path: Path) -> tuple[dict, dict]:
     """(header, state dict of float32 tensors) of a weight file; nothing in it is ever executed.
     ``LookupError`` where there is none; ``ValueError`` where it is none of ours, was changed since
     it was written, or is of another version of its network."""
+    from safetensors import safe_open
     if not path.is_file():
-        raise LookupError(f"no weight file {shown(path)}; weights are here of: "
-                          f"{listed(usable()) or 'none'}")
+        raise LookupError(f"no weight file {shown(path)}; weights are here of: {listed(usable())}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        header = json.loads(arrays.pop("header").tobytes())
-        good = header["schema"] == SCHEMA
-        stated = header.pop("sha256")
-    except Exception as error:              # a torn or hostile archive makes numpy raise many kinds
-        raise ValueError(f"{shown(path)} is no weight file of attnlib ({error})") from error
-    if not good or digest(header, arrays) != stated:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            sealed = json.loads(file.metadata()["attnlib"])
+        header, stated = sealed["body"], sealed["sha256"]
+        good = header["schema"] == SCHEMA and digest(canonical_json(header), tensors) == stated
+    except Exception as error:              # a torn or hostile file makes safetensors raise many
+        raise ValueError(f"{shown(path)} is no weight file of attnlib, or of an older one that "
+                         f"wrote .npz ({error}); `python -m attnlib export RUN` makes one"
+                         ) from error
+    if not good:
         raise ValueError(f"{shown(path)}: its SHA-256 is not the one it holds; fetch it again, or "
                          "make it again with `python -m attnlib export RUN`")
     if changed := outdated(header):
         raise ValueError(f"{shown(path)} was made by another version ({changed}): train it again")
-    tensors = {name: torch.from_numpy(x) for name, x in arrays.items()}
     return header, {name: t.float() if t.dtype == torch.float16 else t
                     for name, t in tensors.items()}

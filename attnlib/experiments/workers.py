@@ -1,19 +1,12 @@
 """Doing one run, here or in another process: what goes wrong becomes a word, not a traceback."""
 import contextlib
 import os
-import sys
+import signal
 import threading
 import time
 from collections import Counter
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
-from multiprocessing import current_process, get_context
+from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
+from multiprocessing import connection, get_context, parent_process
 
 import torch
 
@@ -24,7 +17,7 @@ from ..training.run import Run, versions
 from ..training.together import alike, fits, train_together
 from ..training.trainer import TimeUp, train
 
-TRIES = 3               # so often may an executor break unexplained, or a run kill its worker
+TRIES = 3               # so often may an executor break, or a run kill its worker
 DEADLY = (f"its worker process died {TRIES} times, often for want of memory; use a smaller "
           "--batch-size, --width or fewer JOBS")
 
@@ -102,59 +95,24 @@ def unfinished(runs: list[Run], profile: str) -> list[Run]:
     return [run for run in runs if store.read_record(store.record_path(profile, run.id)) is None]
 
 
-def side_by_side(todo, profile, end, executor, jobs):
-    """Yield (run, (outcome, words)) as runs end. When the executor breaks, plan again from the
-    records.
-
-    All runs that were in hand when a worker died are suspects, as one death ends its neighbours
-    too. From then on each suspect runs alone, so that the next death is known to be its own."""
-    deaths, unexplained = Counter(), 0
-    while todo and unexplained < TRIES:
-        alone = [run for run in todo if deaths[run.id]]
-        batch = alone or todo
-        marks = {run.id: store.holder(profile, run.id) for run in batch}
-        print(f"{len(batch)} runs" + (", one at a time: a worker died of one of them" if alone else
-                                      "" if executor else f", {jobs} at a time"), flush=True)
-        ended = set()
+def through(executor: Executor, todo: list[Run], profile: str, end: float | None):
+    """Yield (run, `attempt`'s answer) as a lent executor's tasks end. Where it breaks, what has no
+    record is planned again."""
+    for _ in range(TRIES):
+        futures = {}
         try:
-            ours = None if executor else pool(1 if alone else jobs)
-            with ours or contextlib.nullcontext(executor) as workers:
-                for run, said in answers(workers, batch, profile, end, 1 if alone else None):
-                    ended.add(run.id)
-                    yield run, said
+            for run in todo:
+                futures[executor.submit(attempt, run.as_dict(), profile, end)] = run
+            for future in as_completed(futures):
+                yield futures[future], answer(future, futures[future], profile)
+            return
         except BrokenExecutor:
-            print("a worker process died; going on with what is left", flush=True)
-            dead = [run for run in unfinished(batch, profile) if run.id not in ended
-                    and store.was_killed(profile, run.id, marks[run.id])]
-            unexplained = 0 if dead else unexplained + 1
-            for run in dead:
-                deaths[run.id] += 1
-                if deaths[run.id] == TRIES:
-                    yield run, ("failed", record_failure(run, profile, RuntimeError(DEADLY)))
-                    ended.add(run.id)
-        todo = unfinished([run for run in todo if run.id not in ended], profile)
-    if todo:
-        print(f"the executor broke {TRIES} times in a row; {len(todo)} runs are left", flush=True)
-
-
-def answers(workers: Executor, runs: list[Run], profile: str, end: float | None, most: int | None):
-    """Yield (run, `attempt`'s answer) as the runs end, ``most`` of them in hand at a time. What is
-    not begun is taken back where the caller stops or an answer is an exception."""
-    waiting, futures = list(reversed(runs)), {}
-    try:
-        while waiting or futures:
-            while waiting and (most is None or len(futures) < most):
-                run = waiting.pop()
-                futures[workers.submit(attempt, run.as_dict(), profile, end)] = run
-            for future in wait(futures, return_when=FIRST_COMPLETED).done:
-                run = futures.pop(future)
-                yield run, answer(future, run, profile)
-    except BrokenExecutor:
-        wait(futures, timeout=600)                       # of a lent one some may still be at work
-        raise
-    finally:
-        for future in futures:
-            future.cancel()
+            print("the executor broke; going on with what is left", flush=True)
+            todo = unfinished(todo, profile)
+        finally:
+            for future in futures:
+                future.cancel()
+    print(f"the executor broke {TRIES} times; {len(todo)} runs are left", flush=True)
 
 
 def answer(future: Future, run: Run, profile: str) -> tuple[str, str]:
@@ -169,26 +127,72 @@ def answer(future: Future, run: Run, profile: str) -> tuple[str, str]:
         return "failed", record_failure(run, profile, words)
 
 
-@contextlib.contextmanager
-def pool(jobs: int):
-    """``jobs`` processes of one thread each, in turn on the GPUs where there are any. For narrow
-    networks on a CPU two such processes train more images a second than one process with two
-    threads, and do not stall when the machine has other work. Spawned, as CUDA needs.
-
-    A worker ends itself when its parent is gone, or left this context with an exception."""
-    context = get_context("spawn")
-    theirs, ours = context.Pipe(duplex=False)
-    executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=start,
-                                   initargs=(theirs, gpus()))
+def in_processes(todo: list[Run], profile: str, end: float | None, jobs: int):
+    """Yield (run, `attempt`'s answer) as runs end in ``jobs`` processes of one thread each, in turn
+    on the GPUs where there are any. For narrow networks on a CPU two such processes train more
+    images a second than one process with two threads, and do not stall when the machine has other
+    work. A run whose process dies goes to a new one, TRIES times in all; the others go on."""
+    print(f"{len(todo)} runs, {jobs} at a time", flush=True)
+    waiting, idle, busy, deaths, started = list(reversed(todo)), [], {}, Counter(), []
     try:
-        yield executor
-    except BaseException:
-        ours.close()                                     # they need not finish what they are at
-        raise
-    finally:
-        executor.shutdown(cancel_futures=True)
-        ours.close()
-        theirs.close()
+        while waiting or busy:
+            while waiting and len(busy) < jobs:
+                pipe = idle.pop() if idle else start(started)
+                busy[pipe] = waiting.pop()
+                with contextlib.suppress(OSError):          # one that died idle: seen below
+                    pipe.send((attempt, (busy[pipe].as_dict(), profile, end)))
+            for pipe in connection.wait(busy):
+                run = busy.pop(pipe)
+                try:
+                    said, error = pipe.recv()
+                except (EOFError, OSError):
+                    print("a worker process died; going on in a new one", flush=True)
+                    deaths[run.id] += 1
+                    if deaths[run.id] < TRIES:
+                        waiting.append(run)
+                    else:
+                        yield run, ("failed", record_failure(run, profile, RuntimeError(DEADLY)))
+                    continue
+                if error:
+                    raise error
+                idle.append(pipe)
+                yield run, said
+    finally:                                # also where the caller stops in the middle of a run
+        for process in started:
+            process.kill()
+            process.join()
+
+
+def start(started: list):
+    """Start a worker, with the next GPU if there are any, and return the pipe to it."""
+    devices, context = gpus(), get_context("spawn")                 # spawned, as CUDA needs
+    device = devices[len(started) % len(devices)] if devices else ""
+    pipe, theirs = context.Pipe()
+    started.append(context.Process(target=serve, args=(theirs, device), daemon=True))
+    started[-1].start()
+    theirs.close()                          # else its death would not be noticed
+    return pipe
+
+
+def serve(pipe, device: str) -> None:
+    """A worker: do what comes through the pipe, until it is killed or its parent is gone."""
+    if device:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)            # Ctrl-C is the parent's to take
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    while True:
+        call, args = pipe.recv()
+        try:
+            said = call(*args), None
+        except Exception as error:
+            said = None, error
+        pipe.send(said)
+
+
+def end_with_parent() -> None:
+    parent_process().join()
+    os._exit(1)
 
 
 def gpus() -> list[str]:
@@ -201,23 +205,3 @@ def gpus() -> list[str]:
 
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def start(pipe, devices: list[str]) -> None:
-    """What a worker does first, before it touches a GPU: it takes the next one in turn, by the
-    number in its process's name (``SpawnProcess-3``)."""
-    torch.set_num_threads(1)
-    threading.Thread(target=end_with, args=(os.getppid(), pipe), daemon=True).start()
-    if devices:
-        number = int(current_process().name.rpartition("-")[2])
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
-
-
-def end_with(parent: int, pipe) -> None:
-    """Wait for the parent's end, or for its word: the pipe that closes in both cases, unless a
-    process that the parent forked has it, too."""
-    while os.getppid() == parent and not pipe.poll(1):
-        pass
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-    os._exit(1)

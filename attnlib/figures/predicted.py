@@ -1,5 +1,6 @@
 """Pictures of what a trained network says of pictures, and where it looks."""
 import hashlib
+import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,7 +11,7 @@ from ..data.pictures import read_picture
 from ..experiments.predict import normalised
 from ..explain.cam import grad_cam
 from ..files import write_atomic
-from ..settings import out_dir
+from ..settings import out_dir, shortened
 from .pictures import Tile, sheet
 from .style import png
 
@@ -42,8 +43,8 @@ def draw_photo(model, path: str, image: np.ndarray, probs: np.ndarray) -> Path:
     figure = sheet([[Tile(photo, title="the picture, cut to a square"),
                      Tile(image, title="what the network is shown"),
                      Tile(photo, found, title=likely)]], most=3)
-    digits = hashlib.sha256(str(path).encode()).hexdigest()[:6]
-    return stored(figure, "predict", f"{Path(path).stem[:100]}-{digits}-{model.id}")
+    digits = hashlib.sha256(os.fsencode(path)).hexdigest()[:6]
+    return stored(figure, "predict", f"{shortened(Path(path).stem, 100)}-{digits}-{model.id}")
 
 
 def draw_evaluation(model, split: str, images, labels, probs, masks=None) -> Path:

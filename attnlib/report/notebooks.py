@@ -15,6 +15,8 @@ from tempfile import TemporaryDirectory
 
 import nbformat
 import papermill
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
 from nbclient.exceptions import DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
@@ -104,12 +106,15 @@ class Engine(NBClientEngine):
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, environment=None, **kwargs):
+        config = Config({"KernelManager": {"transport_encryption": "auto"}})     # else a warning
+        kernel = AsyncKernelManager(            # this Python, whatever else is called python3 here
+            kernel_name=kernel_name, config=config,
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
         PapermillNotebookClient(
-            nb_man, kernel_name=kernel_name, resources={"metadata": {"path": str(notebooks_dir())}},
+            nb_man, km=kernel, resources={"metadata": {"path": str(notebooks_dir())}},
             stdout_file=sys.stdout, stderr_file=sys.stderr, record_timing=False,
             coalesce_streams=True, shutdown_kernel="immediate",
-            startup_timeout=300, iopub_timeout=120,         # the defaults fail on a busy machine
-            config=Config({"KernelManager": {"transport_encryption": "auto"}})      # else a warning
+            startup_timeout=300, iopub_timeout=120          # the defaults fail on a busy machine
             ).execute(env=environment, stdout=DEVNULL)
 
 
@@ -180,7 +185,9 @@ def run(names=None, profile: str = "auto", seeds: int | None = None,
     parameter, or a value of another kind, before anything is executed."""
     given, folder = dict(parameters or {}), executed_dir()
     if profile != "auto":
-        choose("profile", given.setdefault("profile", profile), PROFILES)
+        given.setdefault("profile", profile)
+    asked = given.get("profile", os.environ.get("ATTNLIB_PROFILE", "auto"))
+    choose("profile", asked, (*PROFILES, "auto", "best"))
     books = chosen(names)
     plan = {book: fitted(given, parameters_of(read(book)), book.stem) for book in books}
     if jobs != "auto" and not (str(jobs).isdecimal() and int(jobs)):

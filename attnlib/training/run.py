@@ -111,22 +111,20 @@ NUMBERS = {"seed": int, "epochs": int, "n_train": int, "n_val": int, "n_test": i
            "batch_size": int, "width": float, "lr": float, "weight_decay": float,
            "ema": float}
 MAY_BE_ZERO = ("seed", "weight_decay", "ema")
-BELOW_ONE = ("ema",)
+BELOW = {"ema": 1, "width": 32}             # the others below a million million
 
 
 def number(name: str, value, kind: type):
     """``value`` as an int or float within its range; anything else is a ``ValueError``."""
+    limit, zero = BELOW.get(name, 10**12), name in MAY_BE_ZERO
     try:
         out = kind(value) + 0                                      # -0.0 is 0.0
-        good = not isinstance(value, bool) and out == float(value) and float("-inf") < out < 1e12
+        good = not isinstance(value, bool) and out == float(value) and 0 <= out < limit
     except (TypeError, ValueError, OverflowError):
         good = False
-    if not good or out < 0 or (out == 0 and name not in MAY_BE_ZERO) or \
-            (out >= 1 and name in BELOW_ONE):
-        least = "at least 0" if name in MAY_BE_ZERO else "above 0"
-        least += " and below 1" if name in BELOW_ONE else ""
-        what = "a whole number" if kind is int else "a number"
-        raise ValueError(f"{name}={value!r} should be {what} {least}")
+    if not good or (out == 0 and not zero):
+        raise ValueError(f"{name}={value!r} should be {'a whole' if kind is int else 'a'} number "
+                         f"{'at least' if zero else 'above'} 0 and below {limit:,}")
     return out
 
 

@@ -6,23 +6,21 @@ import contextlib
 import hashlib
 import io
 import json
-import os
-import platform
 import re
-import time
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..files import Busy, held, make_writable, set_aside, sweep, write_atomic
+from ..files import Busy as Busy
+from ..files import held, make_writable, set_aside, sweep, write_atomic
 from ..settings import checkpoints_dir, part, runs_dir
 from .run import canonical_json
 
 CHECKPOINT = re.compile(r"ckpt-(\d+)-([0-9a-f]{64})\.pt")
 WEIGHTS = re.compile(r"(final)-([0-9a-f]{64})\.pt")
-LOCK, HOLDER = "run.lock", "run.holder"
+LOCK = "run.lock"
 SCHEMA = 1
 STATUSES = ("done", "diverged", "failed")
 NO_MEMORY = ("out of memory", "allocate memory", "bad_alloc", "unable to allocate")
@@ -188,7 +186,7 @@ def drop_checkpoints(profile: str, run_id: str) -> None:
 def lock(profile: str, run_id: str, tidy: bool = True):
     """Hold a run. Raises `Busy` where another process does, and `Unwritable` where its results
     could not be stored. ``tidy``: first remove what a process that was killed while saving has
-    left. A file beside the lock marks its holder until it ends in order: see `was_killed`."""
+    left."""
     folder = checkpoints_dir(profile, run_id)
     for place in (folder, runs_dir(profile)):
         make_writable(place)
@@ -196,27 +194,4 @@ def lock(profile: str, run_id: str, tidy: bool = True):
         if tidy:
             sweep(folder, ".")
             sweep(runs_dir(profile), f".{run_id}.")
-        with contextlib.suppress(OSError):               # a full disk: the mark is a hint alone
-            (folder / HOLDER).write_text(f"{platform.node()} {os.getpid()} {time.time_ns()}")
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                (folder / HOLDER).unlink(missing_ok=True)
-
-
-def holder(profile: str, run_id: str) -> str:
-    """The mark of a run's last holder, "" where it ended in order or there was none."""
-    try:
-        return (checkpoints_dir(profile, run_id) / HOLDER).read_text()
-    except FileNotFoundError:
-        return ""
-
-
-def was_killed(profile: str, run_id: str, before: str) -> bool:
-    """Whether a holder of the run came and was killed since `holder` was ``before``."""
-    if holder(profile, run_id) in ("", before):
-        return False
-    with contextlib.suppress(Busy), held(checkpoints_dir(profile, run_id) / LOCK):
-        return True
-    return False
+        yield

@@ -10,15 +10,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from helpers import compute_on_cpu, start, train_in_child, train_module
 
 from attnlib.experiments import workers
+from attnlib.experiments.grid import run_grid
 from attnlib.settings import checkpoints_dir
 from attnlib.training import store
-from attnlib.training.recipes import RECIPES, Recipe
+from attnlib.training.recipes import RECIPES
 from attnlib.training.run import Run
 from attnlib.training.trainer import train
 
@@ -81,20 +83,13 @@ def stop_after(run: Run, epochs: int, profile: str = "own") -> None:
 
 
 # Averaged weights, mixed images, the best epoch kept and the run ended early, all in one recipe.
-EVERYTHING = {"ema": 0.9, "cutmix": 0.5, "watch": "val_nll", "patience": 2, "keep_best": True}
-
-
-def everything() -> bool:
-    """Add the recipe ``everything``; False where recipes have no such fields."""
-    if not EVERYTHING.keys() <= {f.name for f in dataclasses.fields(Recipe)}:
-        return False
-    RECIPES["everything"] = dataclasses.replace(RECIPES["strong"], **EVERYTHING)
-    return True
+EVERYTHING = dataclasses.replace(RECIPES["strong"], ema=0.9, cutmix=0.5, watch="val_nll",
+                                 patience=2, keep_best=True)
 
 
 def train_with_everything(out: str, fields: dict) -> None:
     """`train_in_child` where the recipe ``everything`` is known."""
-    everything()
+    RECIPES["everything"] = EVERYTHING
     train_in_child(out, fields)
 
 
@@ -145,12 +140,12 @@ def train_to_point(out: str, fields: dict, step: str, call: int, when: str) -> N
 
 
 def logged(log: str) -> None:
-    """Write a line for each training that begins and for each that ends."""
+    """Write a line for each training that begins and for each that ends, with the process."""
     begin, end = train_module.finish, train_module.conclude
 
     def note(word, run):
         with open(log, "a") as file:
-            file.write(f"{word} {run.id}\n")
+            file.write(f"{word} {run.id} {os.getpid()}\n")
 
     def finish(run, *args):
         note("begins", run)
@@ -163,9 +158,14 @@ def logged(log: str) -> None:
     train_module.finish, train_module.conclude = finish, conclude
 
 
+def in_log(log: Path) -> Counter:
+    """How often each training began and ended: ``begins <id>`` -> count."""
+    lines = log.read_text().splitlines() if log.exists() else ()
+    return Counter(line.rpartition(" ")[0] for line in lines)
+
+
 def grid_in_child(out: str, log: str, runs: list[dict]) -> None:
     """One of several processes on one grid."""
-    from attnlib.experiments.grid import run_grid
     os.environ["ATTNLIB_OUT"] = out
     compute_on_cpu()
     logged(log)
@@ -220,14 +220,14 @@ def quick_pools():
     context = multiprocessing.get_context("forkserver")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "get_context", lambda name: context)
-        patch.setattr(workers, "start", functools.partial(start_with, dict(os.environ)))
+        patch.setattr(workers, "serve", functools.partial(serve_with, dict(os.environ)))
         yield
 
 
-def start_with(environment: dict, *args) -> None:
-    """`workers.start` in a child that has the server's environment and wants ours."""
+def serve_with(environment: dict, *args) -> None:
+    """`workers.serve` in a child that has the server's environment and wants ours."""
     os.environ.update(environment)
-    workers.start(*args)
+    workers.serve(*args)
 
 
 def attnlib(*args: str, **options):
@@ -246,7 +246,8 @@ def execute(command: list[str], timeout: float = 120, wrap: str = "", **env: str
     if wrap:
         command = ["unshare", "-m", "sh", "-c", f'{wrap} exec "$@"', "sh", *command]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=REPO,
-                          env={**os.environ, "PYTHONPATH": str(REPO), **env})
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(
+                              [str(REPO), *sys.path]), **env})
 
 
 def may_mount() -> bool:

@@ -7,7 +7,7 @@ import warnings
 
 import faults
 import pytest
-from faults import flip, newest_epoch, record_of, stop_after, temporaries, truncate
+from faults import flip, newest_epoch, stop_after, temporaries, truncate
 from helpers import (
     COMPUTING,
     CPU,
@@ -15,7 +15,6 @@ from helpers import (
     compute_on_cpu,
     same_tensors,
     tiny,
-    train_in_child,
     weights,
 )
 
@@ -221,42 +220,6 @@ def limited_command(out: str, args: list[str], which: int, limit: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(which, (limit, limit))
     raise SystemExit(main(args))
-
-
-FULL_DISK = """mount -t tmpfs -o size={size} none "$ATTNLIB_OUT" || exit 99
-"$@"; code=$?; [ $code = 2 ] || exit 50
-find "$ATTNLIB_OUT" -name '*.tmp' | grep . && exit 51
-find "$ATTNLIB_OUT" -name 'ckpt-*.pt' | grep -q . || exit 52
-mount -o remount,size=64m "$ATTNLIB_OUT" && "$@" || exit 53
-find "$ATTNLIB_OUT" -name '*.tmp' | grep . && exit 54
-cp -r "$ATTNLIB_OUT/results" "$ATTNLIB_COPY"; exit 0;"""
-
-
-@pytest.mark.fault(8)
-def test_a_disk_that_is_full(out, tmp_path, count, capsys, monkeypatch):
-    """A small disk of its own; freed, the same command goes on where it was."""
-    if not faults.may_mount():
-        pytest.skip("a small disk cannot be mounted here: that takes root")
-    run = tiny(attention="se", epochs=6)
-    assert faults.in_child(train_in_child, str(tmp_path / "whole"), run.as_dict()) == 0
-    stop_after(run, 2)                                   # what two epochs take on a disk
-    used = sum(f.stat().st_size for f in checkpoints_dir("own", run.id).iterdir())
-    shutil.rmtree(out)
-    out.mkdir()
-    answer = faults.attnlib("train", *faults.as_options(run), ATTNLIB_OUT=str(out),
-                            ATTNLIB_COPY=str(tmp_path / "copy"), OMP_NUM_THREADS="1",
-                            wrap=FULL_DISK.format(size=f"{(used + 60_000) // 1024}k"))
-    assert answer.returncode == 0, answer
-    said = answer.stderr.splitlines()
-    assert len(said) == 1 and "No space left on device" in said[0], said
-    assert "going on after epoch" in answer.stdout
-    (tmp_path / "copy").rename(out / "results")
-    got = record_of(run)
-    monkeypatch.setenv("ATTNLIB_OUT", str(tmp_path / "whole"))
-    assert got["status"] == "done" and len(got["history"]) == 6
-    if got["env"]["precision"] == "float32":             # conftest's; else another machine's
-        assert got["test"]["n"] == record_of(run)["test"]["n"]
-    count(refused_writes=1, resumed=1)
 
 
 # --- 9: read-only ---

@@ -1,4 +1,5 @@
 """Bad data, bad names, hostile files: refused by field and index, nothing executed."""
+import dataclasses
 import gzip
 import hashlib
 import http.server
@@ -24,7 +25,9 @@ from attnlib.experiments.reading import find_record
 from attnlib.experiments.weights import load_model
 from attnlib.report import notebooks
 from attnlib.settings import checkpoints_dir
+from attnlib.training import run as run_module
 from attnlib.training import store
+from attnlib.training.recipes import RECIPES, Recipe
 from attnlib.training.run import Run
 from attnlib.training.trainer import data_of, train
 
@@ -180,34 +183,13 @@ def test_data_that_cannot_be_are_refused_by_field_and_index(tmp_path, what, pick
 # --- 19: one meaning, one id ---
 
 
-SAME = [
-    ({"width": 1}, {"width": 1.0}), ({"seed": "3"}, {"seed": 3}),
-    ({"lr": 1}, {"lr": 1.0}), ({"weight_decay": -0.0}, {"weight_decay": 0}),
-    ({"attention": "cbam(reduction=8,gamma=1)"}, {"attention": "cbam(gamma=1.0, reduction=8.0)"}),
-    ({"attention": "se", "seed": 1}, {"seed": 1, "attention": "se"}),
-    ({"recipe": "strong"}, {}), ({"n_train": None, "placement": None}, {}),
-    ({"attention": "se(reduction=16)"}, {"attention": "se"}),
-]
-
-
-@pytest.mark.fault(19)
-@pytest.mark.parametrize(("one", "other"), SAME)
-def test_spellings_of_one_run_have_one_id(one, other, count):
-    assert Run(**one).id == Run(**other).id and Run(**one) == Run(**other)
-    count(spellings=2)
-
-
 @pytest.mark.fault(19)
 def test_composed_characters_and_key_order_and_new_fields(count, monkeypatch):
     """é in one character or two, in an error's text too; a field added with a default."""
-    from attnlib.training import run as run_module
     composed, apart = "é", unicodedata.normalize("NFD", "é")
     assert composed != apart and run_module.text(composed) == run_module.text(apart)
     assert run_module.canonical_json({"b": 1, "a": composed}) == \
         run_module.canonical_json({"a": composed, "b": 1})
-    import dataclasses
-
-    from attnlib.training.recipes import RECIPES, Recipe
     before = Run().id
     newer = dataclasses.make_dataclass("Recipe", [("a_new_field", float, 0.0)], bases=(Recipe,),
                                        frozen=True)

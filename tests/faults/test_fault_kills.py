@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 import warnings
-from collections import Counter
+from pathlib import Path
 
 import faults
 import pytest
@@ -56,9 +56,7 @@ def test_killed_while_saving(out, pick, moments, count):
 def test_killed_at_random_moments_and_resumed_it_ends_the_same(out, recipe, pick, moments, count,
                                                                monkeypatch):
     """Bit for bit, against a child process that nobody killed: weights, history, test scores."""
-    monkeypatch.setitem(RECIPES, "everything", RECIPES["strong"])         # gone after the test
-    if recipe == "everything" and not faults.everything():
-        pytest.skip("recipes have no averaging, mixing and early stopping here")
+    monkeypatch.setitem(RECIPES, "everything", faults.EVERYTHING)         # gone after the test
     few = 8 if recipe in ("strong", "everything") else 4
     run = tiny(recipe=recipe, attention="cbam", epochs=pick(few, 12))
     unharmed, wanted = whole(out, run)
@@ -146,14 +144,14 @@ def test_three_processes_on_one_grid_and_one_of_them_killed(out, tmp_path, pick,
         runs = [tiny(seed=seed, epochs=3) for seed in range(6)]
         children = [start(faults.grid_in_child, folder, str(log), [r.as_dict() for r in runs])
                     for _ in range(3)]
-        while not log.exists() or log.read_text().count("begins") < 3:
+        while faults.in_log(log).total() < 3:
             time.sleep(0.01)
         faults.kill_after(moments.choice(children), moments.uniform(0, 0.5))
         for child in children:
             child.join(120)
         assert sorted(c.exitcode for c in children) == [-signal.SIGKILL, 0, 0]
         assert all(record_of(run, "smoke")["status"] == "done" for run in runs)
-        words = Counter(log.read_text().splitlines())
+        words = faults.in_log(log)
         begun = [words[f"begins {run.id}"] for run in runs]
         assert all(words[f"ends {run.id}"] <= 1 for run in runs), "trained twice"
         assert sorted(begun)[:-1] == [1] * 5 and max(begun) <= 2
@@ -175,27 +173,28 @@ def test_a_worker_killed_in_the_middle_of_a_run(tmp_path, monkeypatch, pick, mom
         monkeypatch.setenv("ATTNLIB_OUT", str(tmp_path / f"lap {lap}"))
         log.write_text("")
         runs = [tiny(seed=seed, epochs=6) for seed in range(4)]
-        killer = threading.Thread(target=kill_a_worker, args=(runs, moments))
+        killer = threading.Thread(target=kill_a_worker, args=(runs, log, moments))
         killer.start()
         with pick(faults.quick_pools, contextlib.nullcontext)():
             df = run_grid(runs, "smoke")
         killer.join()
         assert list(df.status) == ["done"] * 4
-        words = Counter(log.read_text().splitlines())
+        words = faults.in_log(log)
         assert all(words[f"ends {run.id}"] == 1 for run in runs)
         assert "a worker process died" in capfd.readouterr().out
         count(workers_killed=1, runs_done=4)
 
 
-def kill_a_worker(runs, moments: random.Random) -> None:
-    """SIGKILL to the process whose mark is in the lock of a run with a checkpoint."""
+def kill_a_worker(runs, log: Path, moments: random.Random) -> None:
+    """SIGKILL to the process that began a run of which there is a checkpoint."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        for run in runs:
-            held = store.holder("smoke", run.id)
-            if held and newest_epoch(run, "smoke"):
-                time.sleep(moments.uniform(0, 0.05))
-                os.kill(int(held.split()[1]), signal.SIGKILL)
+        for line in log.read_text().splitlines():
+            word, run_id, pid = line.split()
+            begun = next(run for run in runs if run.id == run_id)
+            if word == "begins" and newest_epoch(begun, "smoke") and not record_of(begun, "smoke"):
+                time.sleep(moments.uniform(0, 0.02))
+                os.kill(int(pid), signal.SIGKILL)
                 return
         time.sleep(0.005)
 
@@ -212,7 +211,7 @@ def test_a_run_that_always_kills_its_worker_fails_alone(tmp_path, monkeypatch, p
     assert list(df.status) == ["done", "failed", "done", "done"]
     record = record_of(runs[1], "smoke")
     assert "died 3 times" in record["error"] and record["env"]["cores"]
-    words = Counter((tmp_path / "log").read_text().splitlines())
+    words = faults.in_log(tmp_path / "log")
     assert words[f"begins {runs[1].id}"] == 3
     assert all(words[f"ends {run.id}"] == (run.seed != 1) for run in runs)
     assert "failed 1" in capfd.readouterr().out.splitlines()[-1]

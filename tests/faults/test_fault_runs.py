@@ -9,12 +9,14 @@ from pathlib import Path
 
 import faults
 import nbformat
+import psutil
 import pytest
 import torch
 from faults import REPO, newest_epoch, record_of
 from helpers import compute_on_cpu, tiny, train_module
 from nbformat.v4 import new_code_cell, new_notebook
 
+from attnlib.__main__ import main
 from attnlib.experiments import workers
 from attnlib.experiments.grid import run_grid
 from attnlib.report.show import accuracy_table
@@ -72,7 +74,6 @@ def test_every_word_for_it_is_understood(error, count, monkeypatch):
 
 @pytest.mark.fault(13)
 def test_a_failed_run_stays_until_repair_plans_it_again(count, monkeypatch, capsys):
-    from attnlib.__main__ import main
     run = tiny(epochs=1)
     with monkeypatch.context() as patch:
         patch.setattr(workers, "train", lambda *a, **o: (_ for _ in ()).throw(MemoryError()))
@@ -158,7 +159,7 @@ def test_a_notebook_that_is_stopped_leaves_no_orphan_and_loses_at_most_an_epoch(
                     n_test=20, batch_size=16, seed=seed) for seed in range(2)]
         runs = runs[:int(os.environ["FAULT_JOBS"])]      # of one process, the first one alone
         wait_until(lambda: all(newest_epoch(run, "smoke") for run in runs))
-        family = {kernel, *(int(store.holder("smoke", run.id).split()[1]) for run in runs)}
+        family = {kernel, *(child.pid for child in psutil.Process(kernel).children(recursive=True))}
         time.sleep(moments.uniform(0, 0.3))
         epochs = [newest_epoch(run, "smoke") for run in runs]
         process.send_signal(getattr(signal, name))
@@ -183,11 +184,4 @@ def wait_until(true, seconds: float = 90) -> None:
 
 def alive(pid: int) -> bool:
     """A zombie is dead, and only waits to be noticed."""
-    stat = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():
-        return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

@@ -1,0 +1,239 @@
+"""What each command of ``python -m attnlib`` does: one function a command, given its options.
+
+The rooms that draw and render are imported where they are asked for: a bare machine trains."""
+import math
+import shutil
+import time
+
+from .data.arrays import SPLITS
+from .data.datasets import load_dataset
+from .experiments import grid, planning, published, reading, repair, weights
+from .experiments import predict as predicting
+from .experiments import verify as verifying
+from .experiments.studies import PROFILES, STUDIES
+from .names import choose
+from .settings import data_dir, out_dir, shown
+from .training import store, trainer
+from .training.environment import environment, machine
+from .training.recipes import RECIPES
+from .training.run import NUMBERS, Run
+
+FIELDS = ("dataset", "backbone", "attention", "placement", "recipe", *NUMBERS)  # options of train
+KEPT = ("pilot", "real", "full")            # the profiles whose records are committed
+
+
+def default_of(name: str) -> str:
+    """What a field of `Run` is where no option says otherwise."""
+    if name == "placement":
+        return "default: the block's own place"
+    if name == "recipe":
+        return f"{', '.join(RECIPES)}; default: {Run.recipe}"
+    own, recipe = getattr(Run, name), getattr(RECIPES[Run.recipe], name, None)
+    if own is not None:
+        return f"default: {own}"
+    return "default: all" if recipe is None else f"default: the recipe's, {recipe} in {Run.recipe}"
+
+
+def train(args) -> int:
+    if args.weights:
+        record = reading.find_record(weights.full_id(args.id or ""))
+        print(f"{record['id']}: weights stored; the test accuracy differs from the record by "
+              f"{trainer.train_weights(record):+.2f} points")
+        return 0
+    if args.id:
+        raise ValueError(f"train {args.id}: say --weights to train a finished run again, or give "
+                         "--dataset, --backbone, --attention … for a new one")
+    run = Run(**{k: v for k, v in vars(args).items() if k in FIELDS})
+    known(args.profile)
+    warning = ""
+    if not store.finished_record(args.profile, run.id):
+        print_forecast(run)
+        steps = planning.steps_of(run)
+        if steps < planning.FEW_STEPS:
+            warning = (f"only {steps} steps of {run.how.batch_size} images: a smaller "
+                       "--batch-size or more --epochs would teach it more\n")
+    print(warning, end="", flush=True)
+    record = trainer.train(run, args.profile)
+    if record["status"] != "done":
+        print(f"{run.id}: {record['status']}")
+        return 1
+    test, model = record["test"], record["model"]
+    print(f"{run.id}: test accuracy {100 * test['accuracy']:.2f} % on {test['n']} images, "
+          f"{model['params']:,} parameters ({model['attention_params']:,} of attention), "
+          f"{record['seconds']:.0f} s of training")
+    print(warning, end="")
+    return 0
+
+
+def print_forecast(run: Run) -> None:
+    """What training a run will be, before it starts: data, device, about how long."""
+    data, env = trainer.data_of(run), environment()
+    row = data.row
+    counts = {split: getattr(run, f"n_{split}") or len(y) for split, y in data.labels.items()}
+    print(f"{run.dataset}: {', '.join(f'{n:,} {split}' for split, n in counts.items())} images of "
+          f"{len(data.classes)} classes, {row.size}×{row.size}×{row.channels}; {run.how.epochs} "
+          f"epochs on {env['device']} in {env['precision']}, about "
+          f"{math.ceil(planning.estimate_seconds(run) / 60)} min", flush=True)
+
+
+def known(profile: str) -> str:
+    return choose("profile", profile, ("own", *PROFILES))
+
+
+def studies_of(args) -> list[str]:
+    """The studies that a command names."""
+    choose("study", args.name, [*STUDIES, "all"])
+    return list(STUDIES) if args.name == "all" else [args.name]
+
+
+def study(args) -> None:
+    profile, names, left = planning.resolve_profile(args.profile), studies_of(args), None
+    end = time.monotonic() + (args.time_budget or 0)
+    print(planning.status_line(names, profile), flush=True)
+    for name in names:
+        rows = planning.plan_table(name, profile)
+        if len(rows):
+            print(f"study {name}:\n{rows.to_string(index=False)}", flush=True)
+    for name in names if not args.plan else ():
+        if args.time_budget is not None:
+            left = end - time.monotonic()
+            if left < 0:
+                break
+        print(f"study {name}", flush=True)
+        grid.run_grid(planning.study(name, profile), profile, time_budget=left, jobs=args.jobs)
+
+
+def focus(args) -> None:
+    from .explain.camstore import focus_study
+    profile = planning.resolve_profile(args.profile)
+    for name in studies_of(args):
+        focus_study(name, profile)
+
+
+def evaluate(args) -> None:
+    choose("split", args.split, SPLITS)
+    draw = None
+    if args.gradcam:
+        from .figures.predicted import draw_evaluation as draw
+    found = predicting.evaluate(args.run, args.split, draw)
+    against = ""
+    if found["recorded"] is not None:
+        against = (f"; the record says {100 * found['recorded']:.2f} %, a difference of "
+                   f"{100 * (found['accuracy'] - found['recorded']):+.2f} points")
+    print(f"{found['id']}: {args.split} accuracy {100 * found['accuracy']:.2f} % on {found['n']} "
+          f"images, NLL {found['nll']:.4f}{against}")
+    wide = max(map(len, found["per_class"]))
+    for name, share in found["per_class"].items():
+        print(f"  {name:{wide}}  {100 * share:5.1f} %")
+    if args.gradcam:
+        print(f"where it looks, in right ones and wrong ones: {shown(found['sheet'])}")
+
+
+def predict(args) -> int:
+    if args.top < 1:
+        raise ValueError(f"--top {args.top} should be at least 1")
+    draw = None
+    if args.gradcam:
+        from .figures.predicted import draw_photo as draw
+    return int(predicting.predict(args.run, args.images, args.top, draw) > 0)
+
+
+def export(args) -> None:
+    if bool(args.run) == args.published:
+        raise ValueError("export takes a RUN, or --published")
+    for path in published.publish() if args.published else [weights.export(args.run, args.output)]:
+        print(f"{shown(path)}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+def runs(args) -> int:
+    if args.what == "clean":
+        for name in ("checkpoints", "executed"):
+            folder = out_dir() / "results" / name
+            shutil.rmtree(folder, ignore_errors=True)
+            print(f"removed {shown(folder)}")
+        return 0
+    bad = 0
+    for profile in [known(args.profile)] if args.profile else ["own", *PROFILES]:
+        if args.what == "list":
+            list_runs(profile)
+        elif args.what == "check":
+            good, found = repair.check(profile)
+            advice = " (`python -m attnlib runs repair --dry-run` says how)" if found else ""
+            print(f"{profile}: {good} good records, {found} things to see to{advice}")
+            bad += found
+        else:
+            counts = repair.repair(profile, args.dry_run)
+            done = [f"{counts[kind]} {repair.FIXES[kind][0]}" for kind in counts]
+            dry = " (a dry run: nothing was changed)" if args.dry_run else ""
+            print(f"{profile}: {', '.join(done) or 'nothing to repair'}{dry}")
+    return int(bad > 0)
+
+
+def list_runs(profile: str) -> None:
+    """A table of the records, and for each that is stale what has changed since."""
+    rows = reading.collect(profile=profile)
+    if len(rows):
+        columns = ["profile", "id", "status", "accuracy", "seconds"]
+        print(rows[columns].to_string(index=False, float_format="%.1f"))
+    for run_id in rows.id[rows.status == "stale"]:
+        print(f"stale: {run_id}: {reading.outdated(reading.find_record(run_id, profile))}")
+    if kept := repair.kept_aside(profile):
+        print(f"{profile}: {kept} files set aside (*.corrupt, *.failed)")
+
+
+def data(args) -> int:
+    bad = 0
+    for name in args.names:
+        try:
+            found = load_dataset(name, download=args.what == "get")
+            counts = ", ".join(f"{len(y)} {split}" for split, y in found.labels.items())
+            print(f"{name}: {counts} images, {len(found.classes)} classes, good")
+        except (FileNotFoundError, ValueError) as error:
+            print(f"{name}: {error}")
+            bad += 1
+    print(f"data folder: {data_dir().resolve()}")
+    return int(bad > 0)
+
+
+def notebooks(args) -> int:
+    from .report import notebooks as books
+    from .report.page import report
+    names = args.names or None
+    if args.what == "run":
+        pairs = dict(p.partition("=")[::2] for p in args.parameter)
+        return books.run(names, profile=args.profile, seeds=args.seeds, parameters=pairs,
+                         jobs=args.jobs)
+    if args.what == "report":
+        print(shown(report()))
+        return 0
+    return {"check": books.check, "publish": books.publish}[args.what](names)
+
+
+def verify(args) -> int:
+    profiles = [p for p in KEPT if store.all_records(p)]
+    if args.profile:
+        profiles = [known(args.profile)]
+    if not profiles:
+        raise LookupError(f"no record of profile {', '.join(KEPT)} is here; --profile names "
+                          "another")
+    return int(sum(verifying.verify(p, args.minutes, args.seed) for p in profiles) > 0)
+
+
+def bench(args) -> None:
+    from .bench import bench as benches
+    minutes = args.minutes or (1 if args.quick else 9)
+    if minutes <= 0:
+        raise ValueError(f"--minutes {minutes:g} should be above 0")
+    if args.quick:
+        benches.run(benches.quick_plan(), minutes, "quick", again=True)
+        return
+    widths = (0.25, 1) if args.full else (0.25,)
+    if machine().device == "cuda":
+        widths = (1, 0.25)
+    benches.run(benches.plan(widths, notebook=args.notebook), minutes, again=args.again)
+
+
+def readme(args) -> None:
+    from .report.readme import update
+    for path in update():
+        print(shown(path))

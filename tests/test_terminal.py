@@ -1,0 +1,219 @@
+"""What the command line is given and where its output goes: odd characters, closed output, names in
+bytes, values that cannot be. The work is done, or one line says what is wrong before it starts."""
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from helpers import TINY, tiny
+from nbformat.v4 import new_code_cell, new_notebook
+from PIL import Image
+
+from attnlib import files, settings
+from attnlib.__main__ import main
+from attnlib.report import notebooks
+from attnlib.settings import REPO, shortened
+from attnlib.training import store
+from attnlib.training.run import Run
+
+CBAM = "cifar10-resnet18-cbam-s0"           # its weights come with the repository
+BYTES = os.fsdecode(b"caf\xe9.jpg")         # Latin-1 on a machine of UTF-8
+CJK = "写真" * 40 + ".jpg"                   # 80 characters, 240 bytes: no room for an ending more
+OPTIONS = [word for key, value in TINY.items() for word in (f"--{key.replace('_', '-')}",
+                                                            str(value))]
+
+
+def attnlib(*args: str, cwd=REPO, redirect: str = "", **env: str):
+    """``python -m attnlib ARGS`` as a shell starts it, so that it may be given closed output."""
+    command = f'exec "$0" -m attnlib "$@" {redirect}'
+    return subprocess.run(["sh", "-c", command, sys.executable, *args], capture_output=True,
+                          cwd=cwd, env={**os.environ, "PYTHONPATH": os.pathsep.join(
+                              [str(REPO), os.environ.get("PYTHONPATH", "")]), **env}, timeout=200)
+
+
+def picture(folder, name: str) -> str:
+    Image.new("RGB", (40, 30), "red").save(folder / name)
+    return name
+
+
+# --- Where output goes ---
+
+
+def test_train_in_a_terminal_that_lacks_characters():
+    done = attnlib("train", *OPTIONS, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and not done.stderr, done
+    assert b"32?32?3" in done.stdout
+    assert store.finished_record("own", tiny().id)
+
+
+def test_predict_in_a_terminal_that_lacks_characters(tmp_path):
+    name = picture(tmp_path, "日本.jpg")
+    done = attnlib("predict", CBAM, name, "--top", "1", cwd=tmp_path, PYTHONIOENCODING="cp1252")
+    assert done.returncode == 0 and not done.stderr, done
+    assert b"??.jpg" in done.stdout and b" %  " in done.stdout
+
+
+@pytest.mark.parametrize("redirect", [">&-", "<&- >&- 2>&-"])
+def test_train_with_closed_output(redirect):
+    done = attnlib("train", *OPTIONS, redirect=redirect)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert store.finished_record("own", tiny().id)
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    """The one notebook of a repository; it says which Python executes it."""
+    monkeypatch.setattr(settings, "REPO", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    cells = [new_code_cell("profile: str = 'auto'", metadata={"tags": ["parameters"]}),
+             new_code_cell("import sys; print('seen by', sys.executable, '→')")]
+    kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}),
+                   tmp_path / "notebooks" / "01_who.ipynb")
+    return tmp_path / "out" / "results" / "executed" / "01_who.ipynb"
+
+
+RUN = ("import sys; from pathlib import Path; from attnlib import settings, __main__; "
+       "settings.REPO = Path(sys.argv[1]); sys.exit(__main__.main(['notebooks', 'run']))")
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_notebook_with_output_closed_or_in_ascii(book, tmp_path, closed):
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(
+        [str(REPO), os.environ.get("PYTHONPATH", "")]), "PYTHONIOENCODING": "ascii"}
+    redirect = ">&-" if closed else ""
+    done = subprocess.run(["sh", "-c", f'exec "$0" -c "$1" "$2" {redirect}', sys.executable, RUN,
+                           str(tmp_path)], capture_output=True, env=env, cwd=REPO, timeout=200)
+    assert done.returncode == 0, done
+    assert sys.executable in book.read_text() and "→" in book.read_text(encoding="utf-8")
+    assert closed or b"01_who starts (1 of 1)" in done.stdout
+
+
+def test_a_users_kernel_of_our_name_whose_python_is_gone(book, tmp_path, monkeypatch):
+    """Ours is used, by its path: the other one is left alone."""
+    spec = tmp_path / "jupyter" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text(json.dumps({
+        "argv": ["/gone/bin/python", "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "Python 3", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))       # before any other
+    assert notebooks.run() == 0
+    assert f"seen by {sys.executable}" in book.read_text(encoding="utf-8")
+
+
+# --- Names in bytes ---
+
+
+@pytest.mark.parametrize("name", [BYTES, CJK])
+def test_a_picture_of_an_odd_name_is_predicted_and_drawn(tmp_path, monkeypatch, out, name):
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path, name)
+    assert main(["predict", CBAM, name, "--gradcam", "--top", "1"]) == 0
+    drawn, = (out / "results" / "predict").iterdir()
+    assert drawn.name.startswith(("caf-", "写真写真")) and len(os.fsencode(drawn.name)) < 255
+
+
+def test_a_file_of_an_odd_name_that_cannot_be_used_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", CBAM, BYTES, "長" * 100]) == 1
+    said = capsys.readouterr().err
+    assert r"caf\udce9.jpg: there is no such file" in said and "長長長" in said
+    assert main(["export", CBAM, "--output", "長" * 100 + ".safetensors"]) == 2
+    said = capsys.readouterr().err
+    assert "長長長" in said and "File name too long. Give a shorter name" in said
+
+
+@pytest.mark.parametrize("kind", ["folder", "npz"])
+def test_data_whose_name_is_not_utf8_are_refused_before_the_start(tmp_path, monkeypatch, capsys,
+                                                                  kind):
+    """Their run could not be recorded; so is a picture of such a name in a good folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / BYTES).mkdir()
+    assert main(["train", "--dataset", f"{kind}:{BYTES}", *OPTIONS]) == 2
+    assert r"caf\udce9.jpg' is not UTF-8" in capsys.readouterr().err
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for file in (BYTES, "1.jpg", "2.jpg", "3.jpg"):
+            picture(tmp_path / "photos" / name, file)
+    assert main(["train", "--dataset", "folder:photos", *OPTIONS]) == 2
+    assert r"a/caf\udce9.jpg: its name is not UTF-8" in capsys.readouterr().err
+
+
+def test_a_name_is_cut_by_bytes_and_in_whole_characters(tmp_path):
+    assert shortened("日本語", 7) == "日本" and shortened("plain", 7) == "plain"
+    assert shortened(BYTES, 99) == "caf.jpg"
+    files.write_atomic(tmp_path / CJK, b"x")            # the temporary name fits as well
+    assert (tmp_path / CJK).read_bytes() == b"x" and len(os.listdir(tmp_path)) == 1
+
+
+# --- Values that cannot be, found before the start ---
+
+
+@pytest.mark.parametrize(("option", "value", "words"), [
+    ("--seed", "1700000000000", "seed=1700000000000 should be a whole number at least 0 and below"),
+    ("--seed", "-1", "seed=-1 should be a whole number at least 0 and below 1,000,000,000,000"),
+    ("--width", "1e9", "width=1000000000.0 should be a number above 0 and below 32"),
+    ("--width", "nan", "width=nan should be a number above 0 and below 32"),
+    ("--batch-size", "9000000000000", "batch_size=9000000000000 should be a whole number above")])
+def test_a_number_out_of_range(capsys, option, value, words):
+    assert main(["train", option, value]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"error: {words}") and shown.err.count("\n") == 1
+    assert not shown.out
+
+
+def test_what_wants_more_memory_than_there_is_is_one_line(capsys, monkeypatch):
+    def fails(*args, **options):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 TB")
+    monkeypatch.setattr("attnlib.training.trainer.Trainer.__init__", fails)
+    assert main(["train", *OPTIONS]) == 2
+    assert "9 TB; a smaller --batch-size or --width needs less" in capsys.readouterr().err
+    monkeypatch.setattr("attnlib.training.trainer.Trainer.__init__",
+                        lambda *a: (_ for _ in ()).throw(RuntimeError("a mistake of ours")))
+    with pytest.raises(RuntimeError, match="ours"):
+        main(["train", *OPTIONS])
+
+
+@pytest.mark.parametrize("variable", ["ATTNLIB_OUT", "ATTNLIB_DATA"])
+@pytest.mark.parametrize("place", ["~nobody-of-that-name/x", "~/x"])
+def test_a_home_that_is_none(capsys, monkeypatch, variable, place):
+    monkeypatch.setenv("HOME", "/no/such/home")
+    monkeypatch.setenv(variable, place)
+    assert main(["train", *OPTIONS]) == 2
+    home = place.split("/")[0]
+    assert capsys.readouterr().err == (
+        f"error: {variable}={place}: there is no home folder {home}; write it out\n")
+
+
+@pytest.mark.parametrize(("given", "meant"), [("~/x", "x"), ("~", "."), (".", ".")])
+def test_folders_are_those_that_a_shell_means(tmp_path, monkeypatch, given, meant):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ATTNLIB_OUT", given)
+    assert settings.out_dir() == (tmp_path / meant).resolve()
+
+
+@pytest.mark.parametrize(("given", "environment"), [
+    (["-p", "profile=Smoke"], ""), (["--profile", "smal"], ""), ([], "Smoke")])
+def test_a_profile_that_is_none_is_found_before_a_notebook_starts(book, capsys, monkeypatch, given,
+                                                                 environment):
+    monkeypatch.setattr(notebooks, "execute", lambda *a, **o: pytest.fail("started"))
+    monkeypatch.setenv("ATTNLIB_PROFILE", environment or "smoke")
+    assert main(["notebooks", "run", *given]) == 2
+    said = capsys.readouterr().err
+    assert "error: unknown profile" in said and "did you mean sm" in said and said.count("\n") == 1
+
+
+def test_the_largest_that_can_be():
+    assert Run(seed=10**12 - 1, width=31.5).id != Run().id
+
+
+def test_help_comes_at_once():
+    """It lists the commands, and PyTorch is not loaded for that."""
+    code = ("import sys; from attnlib.__main__ import main\n"
+            "try: main(['--help'])\nfinally: print('torch' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO)
+    assert done.returncode == 0 and done.stdout.endswith("False\n"), done
+    assert all(f"\n    {name} " in done.stdout for name in ("train", "study", "predict", "runs"))
