@@ -94,6 +94,11 @@ def test_equal_values_are_taken_together():
     assert focus.best_iou(maps, mask)[0] == 1 == focus.pointing(maps, mask)[0]
 
 
+def test_the_mean_of_what_is_a_number():
+    assert focus.finite_mean(np.array([1, np.nan, 3], np.float16)) == 2
+    assert np.isnan(focus.finite_mean([np.nan]))
+
+
 @pytest.mark.parametrize("cells", [1, 5, 7, 8, 32])
 def test_a_pixel_on_a_border_counts_in_both_cells_by_its_part(cells):
     mask = np.random.default_rng(0).random((2, 32, 32)) > 0.5

@@ -40,7 +40,7 @@ def test_every_gated_block_is_found_and_its_own_gate_changes_nothing(name):
     assert {n for n in attention_blocks(model)
             if any(f"{s}.".startswith(f"{n}.") for s in own)} == attention_blocks(model).keys()
     with torch.no_grad():
-        torch.testing.assert_close(usual, model(x))
+        torch.testing.assert_close(usual, model(x.to(memory_format=torch.channels_last)))
     assert torch.equal(interventions.replaced(model, x, own), usual)
     if name != "layerscale":
         other = {site: gate.roll(1, 0) for site, gate in own.items()}

@@ -1,10 +1,12 @@
-"""Where a network looks: maps at a stage's own resolution, from pytorch-grad-cam's classes.
+"""Where a network looks: class activation maps at a stage's own resolution.
 
-Maps are raw: pytorch-grad-cam's pictures are min-max scaled per image, which would make every share
-of mass meaningless. The target is a stage's output after its ReLU and its slots, so that every
-block's gates count alike. Every method of MAPS takes one `Pass` of the network; what knows nothing
-of the class, or of the image, is there as a baseline."""
-from collections.abc import Callable
+Maps are raw: pictures scaled to 0..1 image by image would make every share of mass meaningless. The
+target is a stage's output after its ReLU and its slots, so that every block's gates count alike.
+Every method of MAPS takes one `Pass` of the network; what knows nothing of the class, or of the
+image, is there as a baseline."""
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,27 +20,51 @@ from ..training.run import Run
 from ..training.trainer import data_of
 
 LEAST = 3                     # cells a side: on fewer, "where" has no meaning
+BATCH = 100                   # images at once
 
 
-class Pass(NamedTuple):
-    """What maps are made of: the normalised images x [N, C, H, W], their classes [N], the stage's
-    output and the gradient of the class's logit there [N, K, h, w] and at the input, the logits
-    [N, classes], and the network. Arrays on the CPU."""
-    x: np.ndarray
-    classes: np.ndarray
-    activations: np.ndarray
-    gradients: np.ndarray
-    at_input: np.ndarray
-    logits: np.ndarray
-    model: nn.Module
-    last: bool                # the stage is the network's last
+# --- A network, left as it was ---
 
 
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Within it the network is in eval mode and its parameters ask for no gradients; afterwards
+    every module's mode and every ``requires_grad`` are what they were."""
+    modes = {module: module.training for module in model.modules()}
+    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    try:
+        model.eval().requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, own in wanted.items():
+            parameter.requires_grad_(own)
+
+
+def fitting(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Images on the network's device and of its type, in the layout that is quickest there."""
+    return x.detach().to(next(model.parameters(), x), memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The logits float32 [N, classes] of normalised images x [N, C, H, W]."""
+    with untouched(model):
+        return torch.cat([model(fitting(model, part)).float() for part in x.split(BATCH)])
+
+
+def probabilities_of(model: nn.Module, x: torch.Tensor, classes) -> np.ndarray:
+    """The probability [N] of each image's class in ``classes`` [N]."""
+    return logits_of(model, x).softmax(1).cpu().numpy()[np.arange(len(x)), classes]
+
+
+@torch.no_grad()
 def stage_sizes(model: nn.Module, x: torch.Tensor) -> list[tuple[int, int]]:
     """The height and width of every stage's output for images like x."""
     out = []
-    with torch.no_grad():
-        y = model.stem(x[:1])
+    with untouched(model):
+        y = model.stem(fitting(model, x[:1]))
         for stage in model.stages:
             y = stage(y)
             out.append(tuple(y.shape[2:]))
@@ -53,54 +79,84 @@ def deepest(model: nn.Module, x: torch.Tensor, count: int = 2) -> tuple[int, ...
     return tuple(good[-count:])
 
 
-def passes(model: nn.Module, x: torch.Tensor, classes, stages=(-1,)) -> dict[int, Pass]:
+class Pass(NamedTuple):
+    """What maps are made of: the images' classes [N], the stage's output and the gradient of the
+    class's logit there [N, K, h, w], and at the input [N, C, H, W] if asked for, the logits
+    [N, classes], and of the last stage a linear classifier's weights [classes, K]."""
+    classes: np.ndarray
+    activations: np.ndarray
+    gradients: np.ndarray
+    at_input: np.ndarray | None
+    logits: np.ndarray
+    weights: np.ndarray | None
+
+
+def passes(model: nn.Module, x: torch.Tensor, classes, stages=(-1,), at_input: bool = False
+           ) -> dict[int, Pass]:
     """Stage -> its `Pass`, all from one forward and one backward pass for the logit of each image's
-    class in ``classes`` [N]. ``ValueError`` where a stage does not exist or has too few cells."""
-    sizes = stage_sizes(model.eval(), x)
+    class in ``classes`` [N], down to the finest of the stages, or ``at_input`` to the images.
+    ``ValueError`` for classes that are not one an image, and for a stage that does not exist or has
+    too few cells. The network is left as it was."""
+    classes = torch.as_tensor(np.asarray(classes), dtype=torch.long)
+    if classes.shape != (len(x),):
+        raise ValueError(f"{len(x)} images need as many classes, one each; got an array of shape "
+                         f"{tuple(classes.shape)}")
+    sizes = stage_sizes(model, x)
     valid = [k for k in range(-len(sizes), len(sizes)) if min(sizes[k]) >= LEAST]
     for stage in set(stages) - set(valid):
         named = ", ".join(f"{k} ({sizes[k][0]}×{sizes[k][1]})" for k in valid if k < 0)
         raise ValueError(f"stage {stage} has no map of at least {LEAST}×{LEAST} cells here; "
                          f"valid: {named or 'none'}")
     seen: dict[int, torch.Tensor] = {}
-    hooks = [model.stages[k].register_forward_hook(lambda m, args, y, k=k: seen.__setitem__(k, y))
-             for k in stages]
-    classes = torch.as_tensor(np.asarray(classes), dtype=torch.long, device=x.device)
+
+    def keep(module, args, y, k):
+        seen[k] = y if y.requires_grad else y.requires_grad_()      # the graph begins here
+    hooks = [model.stages[k].register_forward_hook(partial(keep, k=k)) for k in stages]
     try:
-        with torch.enable_grad():
-            inputs = x.detach().clone().requires_grad_()
-            logits = model(inputs)
-            gradients = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(),
-                                            [inputs, *(seen[k] for k in stages)])
+        with untouched(model), torch.enable_grad():
+            images = fitting(model, x).requires_grad_(at_input)
+            logits = model(images)
+            score = logits.gather(1, classes.to(logits.device)[:, None]).sum()
+            gradients = torch.autograd.grad(
+                score, [*(seen[k] for k in stages), *([images] if at_input else [])])
     finally:
         for hook in hooks:
             hook.remove()
-    at_input, *at_stages = map(as_array, gradients)
-    return {k: Pass(as_array(x), classes.cpu().numpy(), as_array(seen[k]), gradient, at_input,
-                    as_array(logits), model, k % len(sizes) == len(sizes) - 1)
-            for k, gradient in zip(stages, at_stages, strict=True)}
+    gradients = [as_array(gradient) for gradient in gradients]
+    linear = isinstance(model.classifier, nn.Linear)
+    last = len(sizes) - 1
+    return {k: Pass(classes.numpy(), as_array(seen[k]), gradient,
+                    gradients[-1] if at_input else None, as_array(logits),
+                    as_array(model.classifier.weight) if linear and k % len(sizes) == last else None)
+            for k, gradient in zip(stages, gradients, strict=False)}
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().float().cpu().numpy()
+    return tensor.detach().float().cpu().contiguous().numpy()
+
+
+# --- Maps ---
+
+
+def summed(weights: np.ndarray, p: Pass) -> np.ndarray:
+    """Σ_k w_k A_k of weights [N, K] and a stage's output A [N, K, h, w]."""
+    return np.einsum("nk,nkhw->nhw", weights, p.activations)
 
 
 def library(name: str) -> Callable[[Pass], np.ndarray]:
     """A class of pytorch-grad-cam as a function of a `Pass`: its map before any scaling."""
     def of(p: Pass) -> np.ndarray:
-        import pytorch_grad_cam
-        method = getattr(pytorch_grad_cam, name)(p.model, [])      # no hooks: the pass is made
-        return method.get_cam_image(p.x, None, None, p.activations, p.gradients, False)
+        import pytorch_grad_cam                       # slow: it loads all of torchvision's networks
+        method = getattr(pytorch_grad_cam, name)(nn.Linear(1, 1), [])   # the pass is made: no hooks
+        return method.get_cam_image(None, None, None, p.activations, p.gradients, False)
     return of
 
 
 def plain_cam(p: Pass) -> np.ndarray:
-    """Σ_k W_yk A_k, W the classifier's weights: for a last stage with mean and linear layer behind.
-    Zhou et al. 2016, arXiv:1512.04150."""
-    if not (p.last and isinstance(p.model.classifier, nn.Linear)):
+    """Σ_k W_yk A_k, W the classifier's weights. Zhou et al. 2016, arXiv:1512.04150."""
+    if p.weights is None:
         raise ValueError("plain CAM needs the last stage, and a linear classifier behind it")
-    weights = as_array(p.model.classifier.weight)[p.classes]
-    return np.einsum("nk,nkhw->nhw", weights, p.activations)
+    return summed(p.weights[p.classes], p)
 
 
 def input_gradient(p: Pass) -> np.ndarray:
@@ -126,21 +182,20 @@ def at_random(p: Pass) -> np.ndarray:
 class Map(NamedTuple):
     says: str
     make: Callable[[Pass], np.ndarray]
-    baseline: bool = False
 
 
 MAPS = {
-    "grad_cam": Map("Grad-CAM", library("GradCAM")),
+    "grad_cam": Map("Grad-CAM", lambda p: summed(p.gradients.mean((2, 3)), p)),
     "grad_cam_pp": Map("Grad-CAM++", library("GradCAMPlusPlus")),
     "hirescam": Map("HiResCAM", library("HiResCAM")),
     "layer_cam": Map("LayerCAM", library("LayerCAM")),
     "xgrad_cam": Map("XGrad-CAM", library("XGradCAM")),
     "eigen_cam": Map("EigenCAM", library("EigenCAM")),
     "cam": Map("CAM", plain_cam),
-    "input_gradient": Map("input gradient", input_gradient, True),
-    "uniform": Map("uniform", lambda p: np.ones((len(p.x), *p.activations.shape[2:])), True),
-    "centre": Map("centre", centre, True),
-    "random": Map("random", at_random, True),
+    "input_gradient": Map("input gradient", input_gradient),
+    "uniform": Map("uniform", lambda p: np.ones_like(p.activations[:, 0])),
+    "centre": Map("centre", centre),
+    "random": Map("random", at_random),
 }
 
 
@@ -152,14 +207,18 @@ def make(name: str, p: Pass) -> np.ndarray:
 
 def methods_for(p: Pass) -> list[str]:
     """The methods of MAPS that a `Pass` allows: plain CAM needs the last stage."""
-    linear = p.last and isinstance(p.model.classifier, nn.Linear)
-    return [name for name in MAPS if name != "cam" or linear]
+    return [name for name in MAPS if name != "cam" or p.weights is not None]
 
 
 def grad_cam(model: nn.Module, x: torch.Tensor, classes, stage: int = -1) -> np.ndarray:
     """Raw Grad-CAM maps [N, h, w] ≥ 0 of normalised images x [N, C, H, W] for the logit of each
     image's class in ``classes`` [N]: relu(Σ_k w_k A_k), w_k the mean over the map of
-    ∂(logit)/∂A_k. Selvaraju et al. 2017, arXiv:1610.02391."""
+    ∂(logit)/∂A_k. Selvaraju et al. 2017, arXiv:1610.02391. ``ValueError`` as `passes`, and for
+    images that nobody has normalised: whole numbers, or all of it light from 0 to 1."""
+    whole = not x.is_floating_point()
+    if whole or (x.min() >= 0 and 0.5 < x.max() <= 1):
+        raise ValueError(f"images should be normalised, (light from 0 to 1 − mean) / std, as "
+                         f"`cam.inputs` gives them; these are {x.dtype if whole else 'light'}")
     return make("grad_cam", passes(model, x, classes, (stage,))[stage])
 
 
@@ -180,4 +239,4 @@ def inputs(run: Run, n: int = 100):
     data = data_of(run)
     images, labels = data.split("test", min(n, len(data.labels["test"])))
     x, _ = next(Batches(images, labels, data.mean, data.std).ordered(len(images)))
-    return images, x.contiguous(), labels
+    return images, x, labels
