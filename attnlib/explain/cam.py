@@ -122,12 +122,11 @@ def passes(model: nn.Module, x: torch.Tensor, classes, stages=(-1,), at_input: b
     finally:
         for hook in hooks:
             hook.remove()
-    gradients = [as_array(gradient) for gradient in gradients]
-    linear = isinstance(model.classifier, nn.Linear)
-    last = len(sizes) - 1
+    gradients, last = [as_array(gradient) for gradient in gradients], len(sizes) - 1
+    weights = model.classifier.weight if isinstance(model.classifier, nn.Linear) else None
     return {k: Pass(classes.numpy(), as_array(seen[k]), gradient,
                     gradients[-1] if at_input else None, as_array(logits),
-                    as_array(model.classifier.weight) if linear and k % len(sizes) == last else None)
+                    None if weights is None or k % len(sizes) != last else as_array(weights))
             for k, gradient in zip(stages, gradients, strict=False)}
 
 
@@ -146,8 +145,8 @@ def summed(weights: np.ndarray, p: Pass) -> np.ndarray:
 def library(name: str) -> Callable[[Pass], np.ndarray]:
     """A class of pytorch-grad-cam as a function of a `Pass`: its map before any scaling."""
     def of(p: Pass) -> np.ndarray:
-        import pytorch_grad_cam                       # slow: it loads all of torchvision's networks
-        method = getattr(pytorch_grad_cam, name)(nn.Linear(1, 1), [])   # the pass is made: no hooks
+        import pytorch_grad_cam  # seconds: it imports all of torchvision
+        method = getattr(pytorch_grad_cam, name)(nn.Linear(1, 1), [])       # the pass is made
         return method.get_cam_image(None, None, None, p.activations, p.gradients, False)
     return of
 

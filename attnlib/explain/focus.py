@@ -28,7 +28,7 @@ def overlap(pixels: int, cells: int) -> np.ndarray:
 
 def divisor(values: np.ndarray) -> np.ndarray:
     """NaN in place of 0."""
-    return np.where(values > 0, values, np.nan)
+    return np.where(values == 0, np.nan, values)
 
 
 def finite_mean(values: np.ndarray) -> float:
