@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import attnlib
-from attnlib.explain import camstore, focus, probes, sanity
+from attnlib.explain import cam, camstore, focus, probes, sanity
 from attnlib.explain.cam import MAPS, inputs, passes
 from attnlib.training import store
 
@@ -16,7 +16,7 @@ FIELDS = dict(dataset="shapetex", backbone="resnet18", width=0.125, epochs=1, n_
 def quick(monkeypatch):
     """Fewer images wherever the network runs again."""
     monkeypatch.setattr(camstore, "ROAD_IMAGES", 4)
-    monkeypatch.setattr(camstore, "BATCH", 25)
+    monkeypatch.setattr(cam, "BATCH", 25)
     monkeypatch.setattr(probes, "IMAGES", 4)
     monkeypatch.setattr(probes, "SPLIT_IMAGES", 20)
 

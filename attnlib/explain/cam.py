@@ -107,27 +107,37 @@ def passes(model: nn.Module, x: torch.Tensor, classes, stages=(-1,), at_input: b
         named = ", ".join(f"{k} ({sizes[k][0]}×{sizes[k][1]})" for k in valid if k < 0)
         raise ValueError(f"stage {stage} has no map of at least {LEAST}×{LEAST} cells here; "
                          f"valid: {named or 'none'}")
+    with untouched(model), torch.enable_grad():
+        parts = [one_pass(model, images, own, stages, at_input)
+                 for images, own in zip(x.split(BATCH), classes.split(BATCH), strict=True)]
+    logits, *arrays = (np.concatenate(part) for part in zip(*parts, strict=True))
+    weights = model.classifier.weight if isinstance(model.classifier, nn.Linear) else None
+    return {k: Pass(classes.numpy(), arrays[i], arrays[len(stages) + i],
+                    arrays[-1] if at_input else None, logits,
+                    None if weights is None or k % len(sizes) != len(sizes) - 1
+                    else as_array(weights))
+            for i, k in enumerate(stages)}
+
+
+def one_pass(model: nn.Module, x: torch.Tensor, classes: torch.Tensor, stages, at_input: bool
+             ) -> list[np.ndarray]:
+    """The logits, each stage's output, each stage's gradient, and the gradient at the images if
+    asked for, of one batch."""
     seen: dict[int, torch.Tensor] = {}
 
     def keep(module, args, y, k):
         seen[k] = y if y.requires_grad else y.requires_grad_()      # the graph begins here
     hooks = [model.stages[k].register_forward_hook(partial(keep, k=k)) for k in stages]
     try:
-        with untouched(model), torch.enable_grad():
-            images = fitting(model, x).requires_grad_(at_input)
-            logits = model(images)
-            score = logits.gather(1, classes.to(logits.device)[:, None]).sum()
-            gradients = torch.autograd.grad(
-                score, [*(seen[k] for k in stages), *([images] if at_input else [])])
+        images = fitting(model, x).requires_grad_(at_input)
+        logits = model(images)
     finally:
         for hook in hooks:
             hook.remove()
-    gradients, last = [as_array(gradient) for gradient in gradients], len(sizes) - 1
-    weights = model.classifier.weight if isinstance(model.classifier, nn.Linear) else None
-    return {k: Pass(classes.numpy(), as_array(seen[k]), gradient,
-                    gradients[-1] if at_input else None, as_array(logits),
-                    None if weights is None or k % len(sizes) != last else as_array(weights))
-            for k, gradient in zip(stages, gradients, strict=False)}
+    outputs = [seen[k] for k in stages]
+    score = logits.gather(1, classes.to(logits.device)[:, None]).sum()
+    gradients = torch.autograd.grad(score, outputs + [images] * at_input)
+    return [as_array(tensor) for tensor in (logits, *outputs, *gradients)]
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:

@@ -27,7 +27,7 @@ from ..training.environment import machine
 from ..training.run import Run
 from ..training.trainer import data_of
 from . import gatestats, interventions, probes
-from .cam import BATCH, MAPS, deepest, enlarged, fitting, inputs, make, methods_for, passes
+from .cam import MAPS, deepest, enlarged, fitting, inputs, make, methods_for, passes
 from .focus import drop_and_increase, finite_mean, measures
 from .road import combined, road
 from .sanity import randomised
@@ -67,9 +67,8 @@ def measure_run(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
     x, labels = many[:IMAGES], classes[:IMAGES]
     masks = {key: v[:len(x)] for key, v in data_of(run).extras.get("test", {}).items()}
     stages = deepest(model, x)
-    parts = [passes(model, x[k:k + BATCH], labels[k:k + BATCH], stages, at_input=True)
-             for k in range(0, len(x), BATCH)]
-    probs = softmax(np.concatenate([p[stages[0]].logits for p in parts]), 1)
+    seen = passes(model, x, labels, stages, at_input=True)
+    probs = softmax(seen[stages[0]].logits, 1)
     small = np.min_scalar_type(probs.shape[1] - 1)
     out = {"version": np.int32(VERSION), "stages": np.array(stages, np.int8),
            "methods": np.array(list(MAPS), "S"), "label": labels.astype(small),
@@ -77,8 +76,7 @@ def measure_run(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
            "confidence": probs.max(1).astype(np.float16)}
     cams = {}
     for stage in stages:
-        maps = {name: np.concatenate([make(name, p[stage]) for p in parts])
-                for name in methods_for(parts[0][stage])}
+        maps = {name: make(name, seen[stage]) for name in methods_for(seen[stage])}
         cams[f"stage{stage}"] = maps["grad_cam"]
         found = at_stage(model, run, x, labels, probs, maps, masks, stage == stages[0])
         out |= {f"{name}_{stage}": values for name, values in found.items()}

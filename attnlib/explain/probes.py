@@ -14,8 +14,8 @@ from ..data.datasets import DATASETS, SHAPETEX_OPTIONS
 from ..data.shapetex import INTERVENTIONS, ShapeTex, make_shapetex
 from ..names import parse
 from ..training.run import Run
-from .cam import BATCH, deepest, logits_of, make, passes
-from .focus import energy, finite_mean
+from .cam import deepest, logits_of, make, passes
+from .focus import divisor, energy, finite_mean
 
 IMAGES, SPLIT_IMAGES = 300, 1000
 LEVELS = {"clutter": (0, 0.5, 1, 2), "contrast": (0.25, 0.35, 0.5, 1),
@@ -44,24 +44,20 @@ def shapetex_images(n: int, **options) -> ShapeTex:
     return make_shapetex(n, **options)
 
 
-def normalised(images: np.ndarray) -> torch.Tensor:
-    row = DATASETS["shapetex"]
-    labels = np.zeros(len(images), np.int64)
+def shapetex_input(images: np.ndarray) -> torch.Tensor:
+    row, labels = DATASETS["shapetex"], np.zeros(len(images), np.int64)
     return next(Batches(images, labels, row.mean, row.std).ordered(len(images)))[0]
 
 
 def answers(model, images: np.ndarray) -> np.ndarray:
     """The classes [N] that a network gives ShapeTex's images."""
-    return logits_of(model, normalised(images)).argmax(1).cpu().numpy()
+    return logits_of(model, shapetex_input(images)).argmax(1).cpu().numpy()
 
 
 def looks(model, data: ShapeTex, stage: int) -> tuple[np.ndarray, np.ndarray]:
     """The predicted classes [N], and Grad-CAM's maps [N, h, w] of a stage for the true ones."""
-    found = [passes(model, x, labels, (stage,))[stage] for x, labels in zip(
-        normalised(data.images).split(BATCH), np.split(data.labels, range(
-            BATCH, len(data.labels), BATCH)), strict=True)]
-    return (np.concatenate([p.logits.argmax(1) for p in found]),
-            np.concatenate([make("grad_cam", p) for p in found]))
+    found = passes(model, shapetex_input(data.images), data.labels, (stage,))[stage]
+    return found.logits.argmax(1), make("grad_cam", found)
 
 
 def probe_once(model, options: dict, n: int, stage: int) -> dict[str, float]:
@@ -98,27 +94,23 @@ def measure_probes(model: torch.nn.Module, run: Run, n: int = IMAGES) -> dict[st
     if base != "shapetex":
         return {}
     plain = SHAPETEX_OPTIONS | own | {"split": "test"}
-    stage = deepest(model, normalised(shapetex_images(n, **plain).images))[0]
-    known: dict[tuple, dict] = {}
-    rows = []
-    for changes in conditions().values():
-        options = plain | changes
-        key = tuple(sorted(options.items()))
-        if key not in known:
-            known[key] = probe_once(model, options, n, stage)
-        rows.append(known[key])
-    return {"probe_name": np.array(list(conditions()), dtype="S"), "probe_images": np.int32(n),
-            **{f"probe_{c}": np.array([row[c] for row in rows], np.float32) for c in COLUMNS},
-            **groups(model, plain)}
+    stage = deepest(model, shapetex_input(shapetex_images(n, **plain).images))[0]
+    keys = {name: tuple(sorted((plain | changes).items()))
+            for name, changes in conditions().items()}
+    found = {key: probe_once(model, dict(key), n, stage) for key in set(keys.values())}
+    return {"probe_name": np.array(list(keys), dtype="S"), "probe_images": np.int32(n),
+            **{f"probe_{c}": np.array([found[key][c] for key in keys.values()], np.float32)
+               for c in COLUMNS}, **groups(model, plain)}
 
 
 def probe_rows(arrays: dict) -> list[dict]:
     """What `measure_probes` stored of one run, a dict for each probe: COLUMNS, and ``lift``, the
     object's share of the map's mass over its share of the image."""
-    rows = [{"probe": probe.decode(), **{c: float(arrays[f"probe_{c}"][k]) for c in COLUMNS}}
-            for k, probe in enumerate(arrays.get("probe_name", ()))]
-    return [row | {"lift": row["object"] / row["object_area"] if row["object_area"] else np.nan}
-            for row in rows]
+    columns = {c: arrays.get(f"probe_{c}", np.empty(0)).astype(float) for c in COLUMNS}
+    columns["lift"] = columns["object"] / divisor(columns["object_area"])
+    names = [name.decode() for name in arrays.get("probe_name", ())]
+    return [{"probe": name, **{c: float(values[k]) for c, values in columns.items()}}
+            for k, name in enumerate(names)]
 
 
 def group_row(arrays: dict) -> list[dict]:
