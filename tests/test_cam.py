@@ -93,6 +93,12 @@ def test_classes_that_are_not_one_an_image_are_refused(classes, shape):
         cam.grad_cam(network("none"), images(4), classes)
 
 
+@pytest.mark.parametrize("classes", [[0, 1, 2, 10], np.array([-1, 0, 0, 0])])
+def test_classes_that_the_network_does_not_have_are_refused(classes):
+    with pytest.raises(ValueError, match="but the network has 10, counted from 0"):
+        cam.grad_cam(network("none"), images(4), classes)
+
+
 @pytest.mark.parametrize("x, found", [
     (torch.rand(4, 3, 32, 32), "these are light"),
     (torch.rand(4, 3, 32, 32).half(), "these are light"),
@@ -169,9 +175,6 @@ def test_maps_of_other_types_of_numbers_are_alike(dtype, rtol):
     np.testing.assert_allclose(other, maps, atol=rtol * maps.max())
 
 
-# --- Baselines and gates ---
-
-
 def test_baselines_have_the_stages_size_and_know_nothing_of_the_image():
     found = cam.passes(network(), images(), CLASSES, (-2,), at_input=True)[-2]
     maps = {name: cam.make(name, found) for name in ("uniform", "centre", "random",
@@ -183,13 +186,3 @@ def test_baselines_have_the_stages_size_and_know_nothing_of_the_image():
     assert top[3:5, 3:5].all() and top.sum() == 4
     gradient = np.abs(found.at_input).mean(1).reshape(3, 8, 4, 8, 4).mean((2, 4))
     np.testing.assert_allclose(maps["input_gradient"], gradient, rtol=1e-5)
-
-
-def test_gates_are_found_at_every_site_and_are_what_the_block_uses():
-    model = attnlib.build_model("squeezenet", "cbam", width=0.25).eval()
-    found = interventions.own_gates(model, torch.randn(2, 3, 32, 32))
-    assert len(found) == 16                                  # channel and spatial at eight sites
-    spatial = [g for name, g in found.items() if name.endswith("spatial")]
-    assert all(torch.equal(g, torch.full_like(g, 0.5)) for g in spatial)
-    channel = [g for name, g in found.items() if name.endswith("channel")]
-    assert all(0 <= g.min() and g.max() <= 1 and g.std() > 0 for g in channel)

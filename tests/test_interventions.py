@@ -118,12 +118,10 @@ def test_loss_is_what_replacing_by_hand_loses():
                                                "channel gates", "spatial gates"]
 
 
-def test_the_network_is_left_as_it_was():
+def test_after_an_error_the_network_is_as_it_was():
     model, x = small("hybrid"), images(4)
     with torch.no_grad():
         before = model(x)
-        interventions.measure_swaps(model, x, [0, 1, 2, 3])
-        assert torch.equal(model(x), before)
     with pytest.raises(RuntimeError):
         interventions.replaced(model, x, {"stages.0.0.attention.se": torch.ones(7, 1, 1, 1)})
     with torch.no_grad():

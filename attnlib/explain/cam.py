@@ -97,7 +97,7 @@ def passes(model: nn.Module, x: torch.Tensor, classes, stages=(-1,), at_input: b
     class in ``classes`` [N], down to the finest of the stages, or ``at_input`` to the images.
     ``ValueError`` for classes that are not one an image, and for a stage that does not exist or has
     too few cells. The network is left as it was."""
-    classes = torch.as_tensor(np.asarray(classes), dtype=torch.long)
+    classes = torch.as_tensor(classes, dtype=torch.long).cpu()
     if classes.shape != (len(x),):
         raise ValueError(f"{len(x)} images need as many classes, one each; got an array of shape "
                          f"{tuple(classes.shape)}")
@@ -134,6 +134,9 @@ def one_pass(model: nn.Module, x: torch.Tensor, classes: torch.Tensor, stages, a
     finally:
         for hook in hooks:
             hook.remove()
+    if not (0 <= classes.min() and classes.max() < logits.shape[1]):
+        raise ValueError(f"classes from {classes.min()} to {classes.max()}, but the network has "
+                         f"{logits.shape[1]}, counted from 0")
     outputs = [seen[k] for k in stages]
     score = logits.gather(1, classes.to(logits.device)[:, None]).sum()
     gradients = torch.autograd.grad(score, outputs + [images] * at_input)
