@@ -71,12 +71,12 @@ def stage_sizes(model: nn.Module, x: torch.Tensor) -> list[tuple[int, int]]:
     return out
 
 
-def deepest(model: nn.Module, x: torch.Tensor, count: int = 2) -> tuple[int, ...]:
-    """The last ``count`` stages whose maps can say where, as negative numbers: (-2, -1) in a ResNet
+def deepest(model: nn.Module, x: torch.Tensor) -> tuple[int, ...]:
+    """The last two stages whose maps can say where, as negative numbers: (-2, -1) in a ResNet
     on 32 pixels, (-3, -2) in a VGG, whose last maps have 2×2 cells."""
     sizes = stage_sizes(model, x)
     good = [k - len(sizes) for k, size in enumerate(sizes) if min(size) >= LEAST]
-    return tuple(good[-count:])
+    return tuple(good[-2:])
 
 
 class Pass(NamedTuple):

@@ -76,10 +76,10 @@ def image_means(values: np.ndarray, rng) -> np.ndarray:
     return (weights @ np.where(there, values, 0)) / divisor(weights @ there)
 
 
-def bootstrap(pairs: list[dict[str, np.ndarray]], seed: int = 0) -> dict[str, np.ndarray]:
+def bootstrap(pairs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Metric -> [DRAWS + 1, 2], the mean of A and of B over seeds drawn with replacement and images
     within each; the last row is what was observed."""
-    rng = np.random.default_rng(derive("bootstrap", seed))
+    rng = np.random.default_rng(derive("bootstrap", 0))
     chosen = rng.integers(len(pairs), size=(DRAWS, len(pairs)))
     images = rng.integers(POOL, size=chosen.shape)
     out = {}
@@ -128,12 +128,12 @@ def worst(words) -> str:
     return next((word for word in ("no", "undecided") if word in words), "yes")
 
 
-def sharpness_verdict(e: Estimate, claimed: float = CLAIMED) -> str:
+def sharpness_verdict(e: Estimate) -> str:
     """``holds`` where the interval lies above half the claimed gain, ``not reproduced`` where it
     lies below that half, else ``undecided``."""
     if math.isnan(e.low):
         return "too few seeds"
-    word = judged(e.low, e.high, claimed / 2, claimed / 2)
+    word = judged(e.low, e.high, CLAIMED / 2, CLAIMED / 2)
     return {"yes": "holds", "no": "not reproduced"}.get(word, word)
 
 
@@ -170,22 +170,21 @@ def comparisons(df, stage: int = 0, base: str = "none") -> list[Comparison]:
     return out
 
 
-def beyond_accuracy(table, metric: str = "lift", base: str = "none") -> dict[str, Estimate]:
+def beyond_accuracy(table, metric: str = "lift") -> dict[str, Estimate]:
     """What each arm adds to a measure at equal accuracy, in one cell of a `run_table`: the
     coefficients of ordinary least squares, metric ~ 1 + accuracy + arm, over runs, with t
     intervals; ``accuracy`` per point. {} where an arm has fewer than MIN_SEEDS runs."""
     table = table.dropna(subset=[metric, "accuracy"])
-    arms = [a for a in table.arm.unique() if a != base]
-    names = ["accuracy", *arms]
-    x = np.column_stack([np.ones(len(table)), table.accuracy - table.accuracy.mean(),
-                         *[(table.arm == a).to_numpy(float) for a in arms]])
-    free, seeds = len(x) - x.shape[1], table.groupby("arm").size()
-    if (not len(seeds) or seeds.min() < MIN_SEEDS or base not in seeds or not arms
-            or np.linalg.matrix_rank(x) < x.shape[1]):
+    seeds, arms = table.groupby("arm").size(), [a for a in table.arm.unique() if a != "none"]
+    if not arms or "none" not in seeds or seeds.min() < MIN_SEEDS:
         return {}
-    y = table[metric].to_numpy(float)
-    beta, *_ = np.linalg.lstsq(x, y, rcond=None)
-    variance = ((y - x @ beta) ** 2).sum() / free
-    half = stats.t.ppf(0.975, free) * np.sqrt(variance * np.diag(np.linalg.inv(x.T @ x)))
+    x = np.column_stack([np.ones(len(table)), table.accuracy - table.accuracy.mean(),
+                         *(table.arm == a for a in arms)]).astype(float)
+    beta, rest, rank, _ = np.linalg.lstsq(x, table[metric].to_numpy(float))
+    free = len(x) - x.shape[1]
+    if rank < x.shape[1]:
+        return {}
+    variances = rest / free * np.diag(np.linalg.inv(x.T @ x))
+    half = stats.t.ppf(0.975, free) * np.sqrt(variances)
     return {name: Estimate(float(b), float(b - h), float(b + h))
-            for name, b, h in zip(names, beta[1:], half[1:], strict=True)}
+            for name, b, h in zip(("accuracy", *arms), beta[1:], half[1:], strict=True)}

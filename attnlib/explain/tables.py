@@ -84,9 +84,9 @@ def by_arm(table: pd.DataFrame):
             yield {"place": place(cell.iloc[0]), "block": name(arm)}, cell, rows
 
 
-def map_measures(df, stage: int = 0) -> pd.DataFrame:
+def map_measures(df) -> pd.DataFrame:
     """Every measure of Grad-CAM, mean over seeds, a row a cell and block."""
-    table = run_table(df, stage)
+    table = run_table(df)
     shown = {"accuracy": "accuracy, %"} | {m: text for m, text in MEASURES.items() if m in table}
     rows = [who | {"seeds": len(runs)} | {text: runs[m].mean() for m, text in shown.items()}
             for who, _, runs in by_arm(table)]
@@ -104,10 +104,10 @@ def map_methods(df, arm: str = "none") -> pd.DataFrame:
     return out.rename({key: row.says for key, row in MAPS.items()}).round(3)
 
 
-def map_verdicts(df, stage: int = 0) -> pd.DataFrame:
+def map_verdicts(df) -> pd.DataFrame:
     """Whether each block looks better than ``none``, see `sharper`, and what it does to accuracy,
     in points."""
-    found, rows = sharper.comparisons(df, stage), []
+    found, rows = sharper.comparisons(df), []
     accuracy = arms_table(df).set_index([*CELL, "arm"]) if found else None
     for c in found:
         own = accuracy.loc[(*c.cell, c.arm)]
@@ -117,11 +117,11 @@ def map_verdicts(df, stage: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows).round(2)
 
 
-def map_gains(df, stage: int = 0, base: str = "none") -> pd.DataFrame:
-    """What each block gains over another, in per cent of that one's value, positive where it is
-    better: sharpness, localisation, and ROAD as a share of the network's confidence."""
+def map_gains(df) -> pd.DataFrame:
+    """What each block gains over none, in per cent of its value, positive where it is better:
+    sharpness, localisation, and ROAD as a share of the network's confidence."""
     return pd.DataFrame([place_and_block(c) | gain_columns(c, m)
-                         for c in sharper.comparisons(df, stage, base) for m in c.gain]).round(3)
+                         for c in sharper.comparisons(df) for m in c.gain]).round(3)
 
 
 def map_claim(df, arm: str = "hybrid") -> pd.DataFrame:
