@@ -106,6 +106,9 @@ def test_classes_that_the_network_does_not_have_are_refused(classes):
 def test_images_that_nobody_normalised_are_refused(x, found):
     with pytest.raises(ValueError, match=f"should be normalised.*{found}"):
         cam.grad_cam(network("none"), x, [0] * 4)
+    if not x.is_floating_point():
+        with pytest.raises(ValueError, match=f"should be normalised.*{found}"):
+            interventions.measure_swaps(network("se"), x, [0] * 4)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

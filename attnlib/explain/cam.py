@@ -21,6 +21,8 @@ from ..training.trainer import data_of
 
 LEAST = 3                     # cells a side: on fewer, "where" has no meaning
 BATCH = 100                   # images at once
+NORMALISED = ("images should be normalised, (light from 0 to 1 − mean) / std, as `cam.inputs` gives "
+              "them")
 
 
 # --- A network, left as it was ---
@@ -43,7 +45,10 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 def fitting(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Images on the network's device and of its type, in the layout that is quickest there."""
+    """Images on the network's device and of its type, in the layout that is quickest there.
+    ``ValueError`` for whole numbers, which nobody has normalised."""
+    if not x.is_floating_point():
+        raise ValueError(f"{NORMALISED}; these are {x.dtype}")
     return x.detach().to(next(model.parameters(), x), memory_format=torch.channels_last)
 
 
@@ -186,9 +191,10 @@ def centre(p: Pass) -> np.ndarray:
 
 
 def at_random(p: Pass) -> np.ndarray:
-    """Every cell uniform on 0..1, seeded: the same for every network."""
+    """Every cell uniform on 0..1, seeded: the same for every network, and again after BATCH."""
     n, _, h, w = p.activations.shape
-    return np.random.default_rng(derive("random map", h, w)).random((n, h, w))
+    maps = np.random.default_rng(derive("random map", h, w)).random((BATCH, h, w))
+    return maps[np.arange(n) % BATCH]
 
 
 class Map(NamedTuple):
@@ -226,11 +232,9 @@ def grad_cam(model: nn.Module, x: torch.Tensor, classes, stage: int = -1) -> np.
     """Raw Grad-CAM maps [N, h, w] ≥ 0 of normalised images x [N, C, H, W] for the logit of each
     image's class in ``classes`` [N]: relu(Σ_k w_k A_k), w_k the mean over the map of
     ∂(logit)/∂A_k. Selvaraju et al. 2017, arXiv:1610.02391. ``ValueError`` as `passes`, and for
-    images that nobody has normalised: whole numbers, or all of it light from 0 to 1."""
-    whole = not x.is_floating_point()
-    if whole or (x.min() >= 0 and 0.5 < x.max() <= 1):
-        raise ValueError(f"images should be normalised, (light from 0 to 1 − mean) / std, as "
-                         f"`cam.inputs` gives them; these are {x.dtype if whole else 'light'}")
+    images that nobody has normalised: all of it light from 0 to 1."""
+    if x.min() >= 0 and 0.5 < x.max() <= 1:
+        raise ValueError(f"{NORMALISED}; these are light from 0 to 1")
     return make("grad_cam", passes(model, x, classes, (stage,))[stage])
 
 
