@@ -21,8 +21,7 @@ from ..training.trainer import data_of
 
 LEAST = 3                     # cells a side: on fewer, "where" has no meaning
 BATCH = 100                   # images at once
-NORMALISED = ("images should be normalised, (light from 0 to 1 − mean) / std, as `cam.inputs` gives "
-              "them")
+NORMALISED = "images should be normalised, (light from 0 to 1 − mean) / std: see `cam.inputs`"
 
 
 # --- A network, left as it was ---
@@ -116,12 +115,13 @@ def passes(model: nn.Module, x: torch.Tensor, classes, stages=(-1,), at_input: b
         parts = [one_pass(model, images, own, stages, at_input)
                  for images, own in zip(x.split(BATCH), classes.split(BATCH), strict=True)]
     logits, *arrays = (np.concatenate(part) for part in zip(*parts, strict=True))
-    weights = model.classifier.weight if isinstance(model.classifier, nn.Linear) else None
-    return {k: Pass(classes.numpy(), arrays[i], arrays[len(stages) + i],
-                    arrays[-1] if at_input else None, logits,
-                    None if weights is None or k % len(sizes) != len(sizes) - 1
-                    else as_array(weights))
-            for i, k in enumerate(stages)}
+    out = {}
+    for i, k in enumerate(stages):
+        linear = k % len(sizes) == len(sizes) - 1 and isinstance(model.classifier, nn.Linear)
+        out[k] = Pass(classes.numpy(), arrays[i], arrays[len(stages) + i],
+                      arrays[-1] if at_input else None, logits,
+                      as_array(model.classifier.weight) if linear else None)
+    return out
 
 
 def one_pass(model: nn.Module, x: torch.Tensor, classes: torch.Tensor, stages, at_input: bool
@@ -143,9 +143,9 @@ def one_pass(model: nn.Module, x: torch.Tensor, classes: torch.Tensor, stages, a
         raise ValueError(f"classes from {classes.min()} to {classes.max()}, but the network has "
                          f"{logits.shape[1]}, counted from 0")
     outputs = [seen[k] for k in stages]
+    at = [*outputs, images] if at_input else outputs
     score = logits.gather(1, classes.to(logits.device)[:, None]).sum()
-    gradients = torch.autograd.grad(score, outputs + [images] * at_input)
-    return [as_array(tensor) for tensor in (logits, *outputs, *gradients)]
+    return [as_array(tensor) for tensor in (logits, *outputs, *torch.autograd.grad(score, at))]
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:
