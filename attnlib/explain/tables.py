@@ -93,10 +93,10 @@ def map_measures(df) -> pd.DataFrame:
     return pd.DataFrame(rows).round(3)
 
 
-def map_methods(df, arm: str = "none") -> pd.DataFrame:
-    """Every map of `cam.MAPS` of one arm by every measure, at the finest stage, means over the
-    seeds of the first cell that has any."""
-    table = unpacked(df[df.arm == arm], lambda arrays: [{"means": means(arrays)}])
+def map_methods(df) -> pd.DataFrame:
+    """Every map of `cam.MAPS` of the plain network by every measure, at the finest stage, means
+    over the seeds of the first cell that has any."""
+    table = unpacked(df[df.arm == "none"], lambda arrays: [{"means": means(arrays)}])
     if not len(table):
         return pd.DataFrame()
     found = table[(table[CELL] == table[CELL].iloc[0]).all(axis=1)].means
