@@ -113,9 +113,10 @@ def judged(low: float, high: float, yes: float, no: float) -> str:
 def criteria(gain: dict[str, Estimate]) -> dict[str, str]:
     """Criterion -> verdict. Sharper: both entropy and Gini gain; no where either gains less than
     TOLERATED. Not worse: no metric loses more than TOLERATED; no where one loses for certain."""
-    sharp = [gain[m] for m in SHARPNESS if m in gain]
-    out = {"sharper": judged(min(e.low for e in sharp), min(e.high for e in sharp), 0,
-                             100 * TOLERATED)}
+    sharp, out = [gain[m] for m in SHARPNESS if m in gain], {}
+    if sharp:
+        out["sharper"] = judged(min(e.low for e in sharp), min(e.high for e in sharp), 0,
+                                100 * TOLERATED)
     for metric, criterion in NOT_WORSE.items():
         if metric in gain:
             word = judged(gain[metric].low, gain[metric].high, -100 * TOLERATED, 0)
@@ -148,7 +149,7 @@ def compare(cell: tuple, arm: str, pairs: list[dict[str, np.ndarray]]) -> Compar
     enough = seeds >= MIN_SEEDS
     verdicts = criteria(gain) if enough else {}
     return Comparison(
-        cell, arm, seeds, images=sum(len(p["entropy"]) for p in pairs),
+        cell, arm, seeds, images=sum(len(next(iter(p.values()))) for p in pairs),
         base={m: float(d[-1, 1]) for m, d in drawn.items()}, gain=gain, verdicts=verdicts,
         verdict=worst(verdicts.values()) if enough else "too few seeds")
 
