@@ -156,17 +156,33 @@ def as_array(tensor: torch.Tensor) -> np.ndarray:
 
 
 def summed(weights: np.ndarray, p: Pass) -> np.ndarray:
-    """Σ_k w_k A_k of weights [N, K] and a stage's output A [N, K, h, w]."""
+    """Σ_k w_k A_k of weights [N, K] and a stage's output A [N, K, h, w]; G is the gradient there.
+    """
     return np.einsum("nk,nkhw->nhw", weights, p.activations)
 
 
-def library(name: str) -> Callable[[Pass], np.ndarray]:
-    """A class of pytorch-grad-cam as a function of a `Pass`: its map before any scaling."""
-    def of(p: Pass) -> np.ndarray:
-        import pytorch_grad_cam  # seconds: it imports all of torchvision
-        method = getattr(pytorch_grad_cam, name)(nn.Linear(1, 1), [])       # the pass is made
-        return method.get_cam_image(None, None, None, p.activations, p.gradients, False)
-    return of
+def grad_cam_pp(p: Pass) -> np.ndarray:
+    """Σ_k w_k A_k, w_k = Σ relu(G) α, α = G² / (2 G² + G³ Σ A), sums over the cells. Chattopadhay
+    et al. 2018, arXiv:1710.11063."""
+    a, g = p.activations, p.gradients
+    alpha = g ** 2 / (2 * g ** 2 + a.sum((2, 3), keepdims=True) * g ** 3 + 1e-6)
+    return summed((np.maximum(g, 0) * alpha).sum((2, 3)), p)
+
+
+def xgrad_cam(p: Pass) -> np.ndarray:
+    """Σ_k w_k A_k, w_k = Σ G A / Σ A, sums over the cells. Fu et al. 2020, arXiv:2008.02312."""
+    a, g = p.activations, p.gradients
+    return summed((g * a / (a.sum((2, 3), keepdims=True) + 1e-7)).sum((2, 3)), p)
+
+
+def eigen_cam(p: Pass) -> np.ndarray:
+    """A's cells on their first principal component, whose sign is arbitrary: LAPACK's. Muhammad and
+    Yeasin 2020, arXiv:2008.00299."""
+    n, k, h, w = p.activations.shape
+    cells = p.activations.reshape(n, k, h * w).swapaxes(1, 2)                      # [N, hw, K]
+    cells = cells - cells.mean(1, keepdims=True)
+    first = np.linalg.svd(cells, full_matrices=False)[2][:, 0]                     # [N, K]
+    return np.einsum("nck,nk->nc", cells, first).reshape(n, h, w)
 
 
 def plain_cam(p: Pass) -> np.ndarray:
@@ -204,11 +220,12 @@ class Map(NamedTuple):
 
 MAPS = {
     "grad_cam": Map("Grad-CAM", lambda p: summed(p.gradients.mean((2, 3)), p)),
-    "grad_cam_pp": Map("Grad-CAM++", library("GradCAMPlusPlus")),
-    "hirescam": Map("HiResCAM", library("HiResCAM")),
-    "layer_cam": Map("LayerCAM", library("LayerCAM")),
-    "xgrad_cam": Map("XGrad-CAM", library("XGradCAM")),
-    "eigen_cam": Map("EigenCAM", library("EigenCAM")),
+    "grad_cam_pp": Map("Grad-CAM++", grad_cam_pp),
+    # Draelos and Carin 2020, arXiv:2011.08891; Jiang et al. 2021, doi:10.1109/TIP.2021.3089943
+    "hirescam": Map("HiResCAM", lambda p: (p.gradients * p.activations).sum(1)),
+    "layer_cam": Map("LayerCAM", lambda p: (np.maximum(p.gradients, 0) * p.activations).sum(1)),
+    "xgrad_cam": Map("XGrad-CAM", xgrad_cam),
+    "eigen_cam": Map("EigenCAM", eigen_cam),
     "cam": Map("CAM", plain_cam),
     "input_gradient": Map("input gradient", input_gradient),
     "uniform": Map("uniform", lambda p: np.ones_like(p.activations[:, 0])),
