@@ -7,7 +7,8 @@ from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 import attnlib
-from attnlib.explain import cam, interventions
+from attnlib.explain import cam, focus, interventions, road
+from attnlib.figures.predicted import activation_maps
 
 CLASSES = [1, 5, 9]
 NAMES = {"grad_cam": "GradCAM", "grad_cam_pp": "GradCAMPlusPlus", "hirescam": "HiResCAM",
@@ -32,11 +33,10 @@ def same_up_to_scale(a: np.ndarray, b: np.ndarray) -> bool:
     return np.allclose(cam.scaled_maps(a), cam.scaled_maps(b), atol=1e-4)
 
 
-@pytest.mark.parametrize("attention", ["none", "cbam"])
-def test_where_theory_says_so_the_methods_agree(attention):
+def test_where_theory_says_so_the_methods_agree():
     """With a mean and a linear layer behind the last stage, ∂z/∂A_k = W_yk / (h w) everywhere:
     CAM, Grad-CAM, HiResCAM and XGrad-CAM are one map, the first hw times the second."""
-    p = cam.passes(network(attention), images(), CLASSES)[-1]
+    p = cam.passes(network("cbam"), images(), CLASSES)[-1]
     maps = {name: cam.make(name, p) for name in ("cam", "grad_cam", "hirescam", "xgrad_cam")}
     assert maps["cam"].shape == (3, 4, 4) and (maps["cam"].max((1, 2)) > 0).all()
     np.testing.assert_allclose(maps["cam"], 16 * maps["grad_cam"], rtol=1e-3, atol=1e-5)
@@ -64,11 +64,11 @@ def test_scaled_they_are_pytorch_grad_cams_own(stage):
 
 def test_stages_measured_together_are_those_measured_alone():
     model, x = network(), images()
-    both = cam.passes(model, x, CLASSES, (-1, -2))
+    both = cam.passes(model, x, CLASSES, (-1, -2), at_input=True)
     for stage in (-2, -1):
-        np.testing.assert_array_equal(cam.make("layer_cam", both[stage]), cam.make(
-            "layer_cam", cam.passes(model, x, CLASSES, (stage,))[stage]))
-    assert all(p.grad is None for p in model.parameters())
+        alone = cam.passes(model, x, CLASSES, (stage,))[stage]
+        np.testing.assert_allclose(both[stage].gradients, alone.gradients, atol=1e-7)
+        np.testing.assert_allclose(both[stage].activations, alone.activations, atol=1e-6)
 
 
 @pytest.mark.parametrize("backbone, stages", [
@@ -77,10 +77,46 @@ def test_every_network_has_stages_that_can_say_where(backbone, stages):
     model, x = network("none", backbone), images(1)
     sizes = cam.stage_sizes(model, x)
     assert cam.deepest(model, x) == stages
-    assert all(min(sizes[stage]) >= cam.LEAST for stage in stages)
     found = cam.passes(model, x, [0], stages)
     for stage in stages:
+        assert min(sizes[stage]) >= cam.LEAST
         assert cam.make("grad_cam", found[stage]).shape == (1, *sizes[stage])
+
+
+# --- What is refused, and what a caller keeps ---
+
+
+@pytest.mark.parametrize("classes, shape", [([0, 1], r"\(2,\)"), (3, r"\(\)"),
+                                            (np.zeros((4, 1), int), r"\(4, 1\)")])
+def test_classes_that_are_not_one_an_image_are_refused(classes, shape):
+    with pytest.raises(ValueError, match=f"4 images need as many classes.* shape {shape}"):
+        cam.grad_cam(network("none"), images(4), classes)
+
+
+@pytest.mark.parametrize("classes", [[0, 1, 2, 10], np.array([-1, 0, 0, 0])])
+def test_classes_that_the_network_does_not_have_are_refused(classes):
+    with pytest.raises(ValueError, match="but the network has 10, counted from 0"):
+        cam.grad_cam(network("none"), images(4), classes)
+
+
+@pytest.mark.parametrize("x, found", [
+    (torch.rand(4, 3, 32, 32), "these are light"),
+    (torch.rand(4, 3, 32, 32).half(), "these are light"),
+    (torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8), "these are torch.uint8")])
+def test_images_that_nobody_normalised_are_refused(x, found):
+    with pytest.raises(ValueError, match=f"should be normalised.*{found}"):
+        cam.grad_cam(network("none"), x, [0] * 4)
+    if not x.is_floating_point():
+        with pytest.raises(ValueError, match=f"should be normalised.*{found}"):
+            interventions.measure_swaps(network("se"), x, [0] * 4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pictures_that_are_not_whole_numbers_are_refused(dtype):
+    model = network("none")
+    model.mean, model.std = (0.5,) * 3, (0.25,) * 3
+    with pytest.raises(ValueError, match=f"uint8 from 0 to 255.*{np.dtype(dtype).name}"):
+        activation_maps(model, np.random.default_rng(0).random((2, 32, 32, 3), dtype), [0, 1])
 
 
 def test_a_stage_that_cannot_say_where_is_refused():
@@ -91,7 +127,7 @@ def test_a_stage_that_cannot_say_where_is_refused():
         cam.grad_cam(model, x, [0], 7)
 
 
-def test_plain_cam_is_for_the_last_stage_alone():
+def test_a_map_that_does_not_exist_is_refused():
     p = cam.passes(network(), images(), CLASSES, (-2,))[-2]
     assert "cam" not in cam.methods_for(p)
     with pytest.raises(ValueError, match="plain CAM needs the last stage"):
@@ -100,10 +136,52 @@ def test_plain_cam_is_for_the_last_stage_alone():
         cam.make("gradcam", p)
 
 
+def state(model) -> list:
+    return ([(n, m.training, len(m._forward_hooks), "forward" in vars(m))
+             for n, m in model.named_modules()],
+            [(n, p.requires_grad, p.grad is not None and p.grad.sum().item())
+             for n, p in model.named_parameters()],
+            [(n, b.double().sum().item()) for n, b in model.named_buffers()])
+
+
+HARMLESS = {
+    "grad_cam": lambda model, x: cam.grad_cam(model, x, CLASSES),
+    "every map": lambda model, x: [
+        [cam.make(name, p) for name in cam.methods_for(p)]
+        for p in cam.passes(model, x, CLASSES, (-2, -1), at_input=True).values()],
+    "an error": lambda model, x: pytest.raises(ValueError, cam.grad_cam, model, x, [0] * 3, 9),
+    "drop": lambda model, x: focus.drop_and_increase(
+        model, x, np.ones((3, 4, 4)), CLASSES, np.ones(3), (0.5,) * 3, (0.2,) * 3),
+    "road": lambda model, x: road.road(model, x, np.ones((3, 32, 32)), CLASSES, percentiles=(50,)),
+    "swaps": lambda model, x: interventions.measure_swaps(model, x, CLASSES)}
+
+
+@pytest.mark.parametrize("dtype, backbone, attention", [
+    (torch.float32, "resnet18", "se"), (torch.bfloat16, "squeezenet", "cbam"),
+    (torch.float64, "speednet", "hybrid")])
+def test_a_callers_network_is_left_as_it_was(dtype, backbone, attention):
+    """In train mode but for one frozen part, with gradients at hand: of any type of numbers."""
+    model, x = network(attention, backbone).to(dtype).train(), images()
+    model(x.to(dtype)).float().square().sum().backward()
+    model.stages[0].eval().requires_grad_(False)
+    before = state(model)
+    for name, call in HARMLESS.items():
+        call(model, x)
+        assert state(model) == before, name
+
+
+@pytest.mark.parametrize("dtype, rtol", [(torch.bfloat16, 0.1), (torch.float64, 1e-3)])
+def test_maps_of_other_types_of_numbers_are_alike(dtype, rtol):
+    model, x = network(), images()
+    maps, other = cam.grad_cam(model, x, CLASSES), cam.grad_cam(model.to(dtype), x, CLASSES)
+    assert other.dtype == np.float32
+    np.testing.assert_allclose(other, maps, atol=rtol * maps.max())
+
+
 def test_baselines_have_the_stages_size_and_know_nothing_of_the_image():
-    found = cam.passes(network(), images(), CLASSES, (-2,))[-2]
-    maps = {name: cam.make(name, found) for name, row in cam.MAPS.items() if row.baseline}
-    assert set(maps) == {"uniform", "centre", "random", "input_gradient"}
+    found = cam.passes(network(), images(), CLASSES, (-2,), at_input=True)[-2]
+    maps = {name: cam.make(name, found) for name in ("uniform", "centre", "random",
+                                                     "input_gradient")}
     for name, m in maps.items():
         assert m.shape == (3, 8, 8) and (m >= 0).all(), name
         assert (m[0] == m[1]).all() == (name in ("uniform", "centre"))
@@ -111,13 +189,3 @@ def test_baselines_have_the_stages_size_and_know_nothing_of_the_image():
     assert top[3:5, 3:5].all() and top.sum() == 4
     gradient = np.abs(found.at_input).mean(1).reshape(3, 8, 4, 8, 4).mean((2, 4))
     np.testing.assert_allclose(maps["input_gradient"], gradient, rtol=1e-5)
-
-
-def test_gates_are_found_at_every_site_and_are_what_the_block_uses():
-    model = attnlib.build_model("squeezenet", "cbam", width=0.25).eval()
-    found = interventions.own_gates(model, torch.randn(2, 3, 32, 32))
-    assert len(found) == 16                                  # channel and spatial at eight sites
-    spatial = [g for name, g in found.items() if name.endswith("spatial")]
-    assert all(torch.equal(g, torch.full_like(g, 0.5)) for g in spatial)
-    channel = [g for name, g in found.items() if name.endswith("channel")]
-    assert all(0 <= g.min() and g.max() <= 1 and g.std() > 0 for g in channel)

@@ -83,15 +83,9 @@ def test_best_iou_is_that_of_every_threshold_tried(levels):
     np.testing.assert_allclose(focus.best_iou(maps, MASK), known)
 
 
-def test_equal_values_are_taken_together():
-    mask = np.zeros((1, 32, 32), bool)
-    mask[0, :8, :4] = True                                      # two cells
-    maps = np.zeros((1, 8, 8))
-    maps[0, 0, 0], maps[0, 1:3, 0] = 2, 1                       # the first, then two, one of them
-    assert focus.best_iou(maps, mask)[0] == pytest.approx(2 / 3)
-    assert focus.average_precision(maps, mask)[0] == pytest.approx((1 + 2 / 3) / 2)
-    maps[0, 2, 0], maps[0, 0, 0] = 0, 1                         # now exactly both are highest
-    assert focus.best_iou(maps, mask)[0] == 1 == focus.pointing(maps, mask)[0]
+def test_the_mean_of_what_is_a_number():
+    assert focus.finite_mean(np.array([1, np.nan, 3], np.float16)) == 2
+    assert np.isnan(focus.finite_mean([np.nan]))
 
 
 @pytest.mark.parametrize("cells", [1, 5, 7, 8, 32])

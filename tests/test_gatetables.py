@@ -2,7 +2,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from helpers import least_text_on_a_phone
+from helpers import least_text_on_a_phone, put_record
 
 from attnlib.data import shapetex
 from attnlib.experiments import planning, reading
@@ -10,7 +10,6 @@ from attnlib.explain import camstore, interventions, probes, tables
 from attnlib.explain.gatestats import STATISTICS
 from attnlib.figures import gates as gate_figures
 from attnlib.training import store
-from attnlib.training.run import versions
 
 ARMS = {"none": None, "se": ("channels",), "cbam": ("channels", "places")}
 LOST = {"se": 0.1, "cbam": 30.0}             # with its gates at their mean
@@ -57,11 +56,8 @@ def stored(name: str, seeds: int = 3):
                   **(gates(run.attention, ARMS[run.attention], run.seed)
                      if ARMS[run.attention] else {})}
         digest = store.write_arrays("small", f"{run.id}.cam", arrays)
-        store.write_record("small", {
-            "schema": store.SCHEMA, "id": run.id, "versions": versions(run),
-            "run": run.as_dict(), "profile": "small", "status": "done",
-            "env": {}, "model": {}, "history": [], "test": {"accuracy": 0.8},
-            "arrays": {"cam": digest}, "classes": [str(k) for k in range(10)]})
+        put_record(run, "small", env={}, model={}, test={"accuracy": 0.8}, arrays={"cam": digest},
+                   classes=[str(k) for k in range(10)])
     return reading.table(runs, "small")
 
 

@@ -40,7 +40,7 @@ def test_every_gated_block_is_found_and_its_own_gate_changes_nothing(name):
     assert {n for n in attention_blocks(model)
             if any(f"{s}.".startswith(f"{n}.") for s in own)} == attention_blocks(model).keys()
     with torch.no_grad():
-        torch.testing.assert_close(usual, model(x))
+        torch.testing.assert_close(usual, model(x.to(memory_format=torch.channels_last)))
     assert torch.equal(interventions.replaced(model, x, own), usual)
     if name != "layerscale":
         other = {site: gate.roll(1, 0) for site, gate in own.items()}
@@ -118,12 +118,10 @@ def test_loss_is_what_replacing_by_hand_loses():
                                                "channel gates", "spatial gates"]
 
 
-def test_the_network_is_left_as_it_was():
+def test_after_an_error_the_network_is_as_it_was():
     model, x = small("hybrid"), images(4)
     with torch.no_grad():
         before = model(x)
-        interventions.measure_swaps(model, x, [0, 1, 2, 3])
-        assert torch.equal(model(x), before)
     with pytest.raises(RuntimeError):
         interventions.replaced(model, x, {"stages.0.0.attention.se": torch.ones(7, 1, 1, 1)})
     with torch.no_grad():

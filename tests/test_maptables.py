@@ -2,7 +2,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from helpers import least_text_on_a_phone, train_module
+from helpers import least_text_on_a_phone, put_record
 
 import attnlib
 from attnlib.explain import camstore, tables
@@ -37,24 +37,15 @@ def made_up(seed: int, sharper_by: float, right: float) -> dict:
 
 
 @pytest.fixture
-def stored(out):
+def df(out):
     """Records of the small profile's headline with made-up maps: SE's are 20 % sharper."""
     runs = [r for r in attnlib.study("hybrid", "small") if r.backbone == "speednet"
             and r.attention in ("none", "se") and r.seed < 4]
     for run in runs:
         arrays = made_up(run.seed, 0.2 * (run.attention == "se"), 0.8 + 0.02 * run.seed)
-        body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "profile": "small",
-                "status": "done", "versions": train_module.versions(run), "model": {},
-                "history": [], "seconds": 1.0,
-                "test": {"accuracy": 0.8 + 0.02 * run.seed, "nll": 1.0},
-                "classes": [str(k) for k in range(10)],
-                "arrays": {"cam": store.write_arrays("small", f"{run.id}.cam", arrays)}}
-        store.write_record("small", body)
-    return runs
-
-
-@pytest.fixture
-def df(stored):
+        put_record(run, "small", model={}, seconds=1.0, classes=[str(k) for k in range(10)],
+                   test={"accuracy": 0.8 + 0.02 * run.seed, "nll": 1.0},
+                   arrays={"cam": store.write_arrays("small", f"{run.id}.cam", arrays)})
     return attnlib.collect("hybrid", "small")
 
 

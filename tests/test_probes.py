@@ -38,9 +38,9 @@ def answering(monkeypatch, field: str) -> None:
         return data
     make = probes.shapetex_images
     monkeypatch.setattr(probes, "shapetex_images", images_of)
-    monkeypatch.setattr(probes, "classes_of",
-                        lambda model, images, device: getattr(drawn[id(images)], field))
-    monkeypatch.setattr(probes, "seen", lambda model, data, device: (
+    monkeypatch.setattr(probes, "answers",
+                        lambda model, images: getattr(drawn[id(images)], field))
+    monkeypatch.setattr(probes, "looks", lambda model, data, stage: (
         getattr(data, field), np.ones((len(data.images), 8, 8))))
 
 
@@ -81,17 +81,6 @@ def test_areas_and_shares():
     assert areas == sorted(areas) and areas[0] == 0 < areas[1]
     shares = np.concatenate([found["probe_object"], found["probe_distractors"]])
     assert (shares[~np.isnan(shares)] <= 1).all()
-
-
-def test_share_of_mass():
-    mask = np.zeros((3, 8, 8), bool)
-    mask[:, :2, :4] = True
-    maps = np.zeros((3, 2, 2))
-    maps[0], maps[1, 0, 0] = 1, 4                 # uniform; in the cell that is half covered
-    assert probes.mass_share(maps[:1], mask[:1]) == pytest.approx(mask[0].mean())
-    assert probes.mass_share(maps[1:2], mask[:1]) == 0.5
-    assert probes.mass_share(maps, mask) == pytest.approx((0.125 + 0.5) / 2)   # no empty one
-    assert np.isnan(probes.mass_share(maps[2:], mask[2:]))
 
 
 def test_other_data_have_no_probes():

@@ -19,7 +19,10 @@ from .weights import assembled, find, load_model
 
 def normalised(model, images: np.ndarray, device: str = "cpu"):
     """Images uint8 [N, H, W, C] as batches float32 [B, C, H, W], the way the network was trained.
-    """
+    ``ValueError`` for any other type."""
+    if images.dtype != np.uint8:
+        raise ValueError(f"pictures should be uint8 from 0 to 255, [N, H, W, C]; got {images.dtype}"
+                         ": give (255 * light).round().astype(np.uint8)")
     nothing = np.zeros(len(images), np.int64)
     batches = Batches(images, nothing, model.mean, model.std, device=device)
     return (x for x, _ in batches.ordered())

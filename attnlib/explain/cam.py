@@ -1,10 +1,12 @@
-"""Where a network looks: maps at a stage's own resolution, from pytorch-grad-cam's classes.
+"""Where a network looks: class activation maps at a stage's own resolution.
 
-Maps are raw: pytorch-grad-cam's pictures are min-max scaled per image, which would make every share
-of mass meaningless. The target is a stage's output after its ReLU and its slots, so that every
-block's gates count alike. Every method of MAPS takes one `Pass` of the network; what knows nothing
-of the class, or of the image, is there as a baseline."""
-from collections.abc import Callable
+Maps are raw: pictures scaled to 0..1 image by image would make every share of mass meaningless. The
+target is a stage's output after its ReLU and its slots, so that every block's gates count alike.
+Every method of MAPS takes one `Pass` of the network; what knows nothing of the class, or of the
+image, is there as a baseline."""
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,89 +20,176 @@ from ..training.run import Run
 from ..training.trainer import data_of
 
 LEAST = 3                     # cells a side: on fewer, "where" has no meaning
+BATCH = 100                   # images at once
+NORMALISED = "images should be normalised, (light from 0 to 1 − mean) / std: see `cam.inputs`"
 
 
-class Pass(NamedTuple):
-    """What maps are made of: the normalised images x [N, C, H, W], their classes [N], the stage's
-    output and the gradient of the class's logit there [N, K, h, w] and at the input, the logits
-    [N, classes], and the network. Arrays on the CPU."""
-    x: np.ndarray
-    classes: np.ndarray
-    activations: np.ndarray
-    gradients: np.ndarray
-    at_input: np.ndarray
-    logits: np.ndarray
-    model: nn.Module
-    last: bool                # the stage is the network's last
+# --- A network, left as it was ---
 
 
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Within it the network is in eval mode and its parameters ask for no gradients; afterwards
+    every module's mode and every ``requires_grad`` are what they were."""
+    modes = {module: module.training for module in model.modules()}
+    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    try:
+        model.eval().requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, own in wanted.items():
+            parameter.requires_grad_(own)
+
+
+def fitting(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Images on the network's device and of its type, in the layout that is quickest there.
+    ``ValueError`` for whole numbers, which nobody has normalised."""
+    if not x.is_floating_point():
+        raise ValueError(f"{NORMALISED}; these are {x.dtype}")
+    return x.detach().to(next(model.parameters(), x), memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The logits float32 [N, classes] of normalised images x [N, C, H, W]."""
+    with untouched(model):
+        return torch.cat([model(fitting(model, part)).float() for part in x.split(BATCH)])
+
+
+def probabilities_of(model: nn.Module, x: torch.Tensor, classes) -> np.ndarray:
+    """The probability [N] of each image's class in ``classes`` [N]."""
+    return logits_of(model, x).softmax(1).cpu().numpy()[np.arange(len(x)), classes]
+
+
+@torch.no_grad()
 def stage_sizes(model: nn.Module, x: torch.Tensor) -> list[tuple[int, int]]:
     """The height and width of every stage's output for images like x."""
     out = []
-    with torch.no_grad():
-        y = model.stem(x[:1])
+    with untouched(model):
+        y = model.stem(fitting(model, x[:1]))
         for stage in model.stages:
             y = stage(y)
             out.append(tuple(y.shape[2:]))
     return out
 
 
-def deepest(model: nn.Module, x: torch.Tensor, count: int = 2) -> tuple[int, ...]:
-    """The last ``count`` stages whose maps can say where, as negative numbers: (-2, -1) in a ResNet
+def deepest(model: nn.Module, x: torch.Tensor) -> tuple[int, ...]:
+    """The last two stages whose maps can say where, as negative numbers: (-2, -1) in a ResNet
     on 32 pixels, (-3, -2) in a VGG, whose last maps have 2×2 cells."""
     sizes = stage_sizes(model, x)
     good = [k - len(sizes) for k, size in enumerate(sizes) if min(size) >= LEAST]
-    return tuple(good[-count:])
+    return tuple(good[-2:])
 
 
-def passes(model: nn.Module, x: torch.Tensor, classes, stages=(-1,)) -> dict[int, Pass]:
+class Pass(NamedTuple):
+    """What maps are made of: the images' classes [N], the stage's output and the gradient of the
+    class's logit there [N, K, h, w], and at the input [N, C, H, W] if asked for, the logits
+    [N, classes], and of the last stage a linear classifier's weights [classes, K]."""
+    classes: np.ndarray
+    activations: np.ndarray
+    gradients: np.ndarray
+    at_input: np.ndarray | None
+    logits: np.ndarray
+    weights: np.ndarray | None
+
+
+def passes(model: nn.Module, x: torch.Tensor, classes, stages=(-1,), at_input: bool = False
+           ) -> dict[int, Pass]:
     """Stage -> its `Pass`, all from one forward and one backward pass for the logit of each image's
-    class in ``classes`` [N]. ``ValueError`` where a stage does not exist or has too few cells."""
-    sizes = stage_sizes(model.eval(), x)
+    class in ``classes`` [N], down to the finest of the stages, or ``at_input`` to the images.
+    ``ValueError`` for classes that are not one an image, and for a stage that does not exist or has
+    too few cells. The network is left as it was."""
+    classes = torch.as_tensor(classes, dtype=torch.long).cpu()
+    if classes.shape != (len(x),):
+        raise ValueError(f"{len(x)} images need as many classes, one each; got an array of shape "
+                         f"{tuple(classes.shape)}")
+    sizes = stage_sizes(model, x)
     valid = [k for k in range(-len(sizes), len(sizes)) if min(sizes[k]) >= LEAST]
     for stage in set(stages) - set(valid):
         named = ", ".join(f"{k} ({sizes[k][0]}×{sizes[k][1]})" for k in valid if k < 0)
         raise ValueError(f"stage {stage} has no map of at least {LEAST}×{LEAST} cells here; "
                          f"valid: {named or 'none'}")
+    with untouched(model), torch.enable_grad():
+        parts = [one_pass(model, images, own, stages, at_input)
+                 for images, own in zip(x.split(BATCH), classes.split(BATCH), strict=True)]
+    logits, *arrays = (np.concatenate(part) for part in zip(*parts, strict=True))
+    out = {}
+    for i, k in enumerate(stages):
+        linear = k % len(sizes) == len(sizes) - 1 and isinstance(model.classifier, nn.Linear)
+        out[k] = Pass(classes.numpy(), arrays[i], arrays[len(stages) + i],
+                      arrays[-1] if at_input else None, logits,
+                      as_array(model.classifier.weight) if linear else None)
+    return out
+
+
+def one_pass(model: nn.Module, x: torch.Tensor, classes: torch.Tensor, stages, at_input: bool
+             ) -> list[np.ndarray]:
+    """The logits, each stage's output, each stage's gradient, and the gradient at the images if
+    asked for, of one batch."""
     seen: dict[int, torch.Tensor] = {}
-    hooks = [model.stages[k].register_forward_hook(lambda m, args, y, k=k: seen.__setitem__(k, y))
-             for k in stages]
-    classes = torch.as_tensor(np.asarray(classes), dtype=torch.long, device=x.device)
+
+    def keep(module, args, y, k):
+        seen[k] = y if y.requires_grad else y.requires_grad_()      # the graph begins here
+    hooks = [model.stages[k].register_forward_hook(partial(keep, k=k)) for k in stages]
     try:
-        with torch.enable_grad():
-            inputs = x.detach().clone().requires_grad_()
-            logits = model(inputs)
-            gradients = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(),
-                                            [inputs, *(seen[k] for k in stages)])
+        images = fitting(model, x).requires_grad_(at_input)
+        logits = model(images)
     finally:
         for hook in hooks:
             hook.remove()
-    at_input, *at_stages = map(as_array, gradients)
-    return {k: Pass(as_array(x), classes.cpu().numpy(), as_array(seen[k]), gradient, at_input,
-                    as_array(logits), model, k % len(sizes) == len(sizes) - 1)
-            for k, gradient in zip(stages, at_stages, strict=True)}
+    if not (0 <= classes.min() and classes.max() < logits.shape[1]):
+        raise ValueError(f"classes from {classes.min()} to {classes.max()}, but the network has "
+                         f"{logits.shape[1]}, counted from 0")
+    outputs = [seen[k] for k in stages]
+    at = [*outputs, images] if at_input else outputs
+    score = logits.gather(1, classes.to(logits.device)[:, None]).sum()
+    return [as_array(tensor) for tensor in (logits, *outputs, *torch.autograd.grad(score, at))]
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().float().cpu().numpy()
+    return tensor.detach().float().cpu().contiguous().numpy()
 
 
-def library(name: str) -> Callable[[Pass], np.ndarray]:
-    """A class of pytorch-grad-cam as a function of a `Pass`: its map before any scaling."""
-    def of(p: Pass) -> np.ndarray:
-        import pytorch_grad_cam
-        method = getattr(pytorch_grad_cam, name)(p.model, [])      # no hooks: the pass is made
-        return method.get_cam_image(p.x, None, None, p.activations, p.gradients, False)
-    return of
+# --- Maps ---
+
+
+def summed(weights: np.ndarray, p: Pass) -> np.ndarray:
+    """Σ_k w_k A_k of weights [N, K] and a stage's output A [N, K, h, w]; G is the gradient there.
+    """
+    return np.einsum("nk,nkhw->nhw", weights, p.activations)
+
+
+def grad_cam_pp(p: Pass) -> np.ndarray:
+    """Σ_k w_k A_k, w_k = Σ relu(G) α, α = G² / (2 G² + G³ Σ A), sums over the cells. Chattopadhay
+    et al. 2018, arXiv:1710.11063."""
+    a, g = p.activations, p.gradients
+    alpha = g ** 2 / (2 * g ** 2 + a.sum((2, 3), keepdims=True) * g ** 3 + 1e-6)
+    return summed((np.maximum(g, 0) * alpha).sum((2, 3)), p)
+
+
+def xgrad_cam(p: Pass) -> np.ndarray:
+    """Σ_k w_k A_k, w_k = Σ G A / Σ A, sums over the cells. Fu et al. 2020, arXiv:2008.02312."""
+    a, g = p.activations, p.gradients
+    return summed((g * a / (a.sum((2, 3), keepdims=True) + 1e-7)).sum((2, 3)), p)
+
+
+def eigen_cam(p: Pass) -> np.ndarray:
+    """A's cells on their first principal component, whose sign is arbitrary: LAPACK's. Muhammad and
+    Yeasin 2020, arXiv:2008.00299."""
+    n, k, h, w = p.activations.shape
+    cells = p.activations.reshape(n, k, h * w).swapaxes(1, 2)                      # [N, hw, K]
+    cells = cells - cells.mean(1, keepdims=True)
+    first = np.linalg.svd(cells, full_matrices=False)[2][:, 0]                     # [N, K]
+    return np.einsum("nck,nk->nc", cells, first).reshape(n, h, w)
 
 
 def plain_cam(p: Pass) -> np.ndarray:
-    """Σ_k W_yk A_k, W the classifier's weights: for a last stage with mean and linear layer behind.
-    Zhou et al. 2016, arXiv:1512.04150."""
-    if not (p.last and isinstance(p.model.classifier, nn.Linear)):
+    """Σ_k W_yk A_k, W the classifier's weights. Zhou et al. 2016, arXiv:1512.04150."""
+    if p.weights is None:
         raise ValueError("plain CAM needs the last stage, and a linear classifier behind it")
-    weights = as_array(p.model.classifier.weight)[p.classes]
-    return np.einsum("nk,nkhw->nhw", weights, p.activations)
+    return summed(p.weights[p.classes], p)
 
 
 def input_gradient(p: Pass) -> np.ndarray:
@@ -118,29 +207,30 @@ def centre(p: Pass) -> np.ndarray:
 
 
 def at_random(p: Pass) -> np.ndarray:
-    """Every cell uniform on 0..1, seeded: the same for every network."""
+    """Every cell uniform on 0..1, seeded: the same for every network, and again after BATCH."""
     n, _, h, w = p.activations.shape
-    return np.random.default_rng(derive("random map", h, w)).random((n, h, w))
+    maps = np.random.default_rng(derive("random map", h, w)).random((BATCH, h, w))
+    return maps[np.arange(n) % BATCH]
 
 
 class Map(NamedTuple):
     says: str
     make: Callable[[Pass], np.ndarray]
-    baseline: bool = False
 
 
 MAPS = {
-    "grad_cam": Map("Grad-CAM", library("GradCAM")),
-    "grad_cam_pp": Map("Grad-CAM++", library("GradCAMPlusPlus")),
-    "hirescam": Map("HiResCAM", library("HiResCAM")),
-    "layer_cam": Map("LayerCAM", library("LayerCAM")),
-    "xgrad_cam": Map("XGrad-CAM", library("XGradCAM")),
-    "eigen_cam": Map("EigenCAM", library("EigenCAM")),
+    "grad_cam": Map("Grad-CAM", lambda p: summed(p.gradients.mean((2, 3)), p)),
+    "grad_cam_pp": Map("Grad-CAM++", grad_cam_pp),
+    # Draelos and Carin 2020, arXiv:2011.08891; Jiang et al. 2021, doi:10.1109/TIP.2021.3089943
+    "hirescam": Map("HiResCAM", lambda p: (p.gradients * p.activations).sum(1)),
+    "layer_cam": Map("LayerCAM", lambda p: (np.maximum(p.gradients, 0) * p.activations).sum(1)),
+    "xgrad_cam": Map("XGrad-CAM", xgrad_cam),
+    "eigen_cam": Map("EigenCAM", eigen_cam),
     "cam": Map("CAM", plain_cam),
-    "input_gradient": Map("input gradient", input_gradient, True),
-    "uniform": Map("uniform", lambda p: np.ones((len(p.x), *p.activations.shape[2:])), True),
-    "centre": Map("centre", centre, True),
-    "random": Map("random", at_random, True),
+    "input_gradient": Map("input gradient", input_gradient),
+    "uniform": Map("uniform", lambda p: np.ones_like(p.activations[:, 0])),
+    "centre": Map("centre", centre),
+    "random": Map("random", at_random),
 }
 
 
@@ -152,14 +242,16 @@ def make(name: str, p: Pass) -> np.ndarray:
 
 def methods_for(p: Pass) -> list[str]:
     """The methods of MAPS that a `Pass` allows: plain CAM needs the last stage."""
-    linear = p.last and isinstance(p.model.classifier, nn.Linear)
-    return [name for name in MAPS if name != "cam" or linear]
+    return [name for name in MAPS if name != "cam" or p.weights is not None]
 
 
 def grad_cam(model: nn.Module, x: torch.Tensor, classes, stage: int = -1) -> np.ndarray:
     """Raw Grad-CAM maps [N, h, w] ≥ 0 of normalised images x [N, C, H, W] for the logit of each
     image's class in ``classes`` [N]: relu(Σ_k w_k A_k), w_k the mean over the map of
-    ∂(logit)/∂A_k. Selvaraju et al. 2017, arXiv:1610.02391."""
+    ∂(logit)/∂A_k. Selvaraju et al. 2017, arXiv:1610.02391. ``ValueError`` as `passes`, and for
+    images that nobody has normalised: all of it light from 0 to 1."""
+    if x.min() >= 0 and 0.5 < x.max() <= 1:
+        raise ValueError(f"{NORMALISED}; these are light from 0 to 1")
     return make("grad_cam", passes(model, x, classes, (stage,))[stage])
 
 
@@ -180,4 +272,4 @@ def inputs(run: Run, n: int = 100):
     data = data_of(run)
     images, labels = data.split("test", min(n, len(data.labels["test"])))
     x, _ = next(Batches(images, labels, data.mean, data.std).ordered(len(images)))
-    return images, x.contiguous(), labels
+    return images, x, labels

@@ -26,16 +26,15 @@ from ..training import store
 from ..training.environment import machine
 from ..training.run import Run
 from ..training.trainer import data_of
-from . import focus as measures
 from . import gatestats, interventions, probes
-from .cam import MAPS, Pass, deepest, enlarged, inputs, make, methods_for, passes
+from .cam import MAPS, deepest, enlarged, fitting, inputs, make, methods_for, passes
+from .focus import drop_and_increase, finite_mean, measures
 from .road import combined, road
 from .sanity import randomised
 
 VERSION = 3
 IMAGES, PICTURES = 500, 16    # measured, and kept as maps
 ROAD_IMAGES, FEW = 150, 40    # what needs the network again: of Grad-CAM, of each other method
-PORTION = 100                 # images a pass
 SANITY = ("grad_cam", "eigen_cam", "input_gradient")
 
 
@@ -63,73 +62,53 @@ def arrays_of(record: dict) -> dict | None:
 
 def measure_run(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
     """Everything that is stored of a trained network, which may be on any device."""
-    device = next(model.parameters()).device
-    _, many, classes = inputs(run, interventions.IMAGES)
-    many = many.to(device)
+    many, classes = inputs(run, interventions.IMAGES)[1:]
+    many = fitting(model, many)
     x, labels = many[:IMAGES], classes[:IMAGES]
-    masks = {k: v[:len(x)] for k, v in data_of(run).extras.get("test", {}).items()
-             if k in ("mask", "distractor_mask")}
+    masks = {key: v[:len(x)] for key, v in data_of(run).extras.get("test", {}).items()}
     stages = deepest(model, x)
-    parts = [passes(model, x[at:at + PORTION], labels[at:at + PORTION], stages)
-             for at in range(0, len(x), PORTION)]
-    probs = np.concatenate([softmax(p[stages[0]].logits, 1) for p in parts])
+    seen = passes(model, x, labels, stages, at_input=True)
+    probs = softmax(seen[stages[0]].logits, 1)
     small = np.min_scalar_type(probs.shape[1] - 1)
     out = {"version": np.int32(VERSION), "stages": np.array(stages, np.int8),
            "methods": np.array(list(MAPS), "S"), "label": labels.astype(small),
            "prediction": probs.argmax(1).astype(small),
            "confidence": probs.max(1).astype(np.float16)}
+    cams = {}
     for stage in stages:
-        found = at_stage(model, run, x, labels, probs, [p[stage] for p in parts], masks,
-                         stage == stages[0])
+        maps = {name: make(name, seen[stage]) for name in methods_for(seen[stage])}
+        cams[f"stage{stage}"] = maps["grad_cam"]
+        found = at_stage(model, run, x, labels, probs, maps, masks, stage == stages[0])
         out |= {f"{name}_{stage}": values for name, values in found.items()}
     changed = randomised(model, run, x[:PICTURES], labels[:PICTURES], stages[0], SANITY)
-    out |= {f"sanity_{name}": v.astype(np.float16) for name, v in changed.items()}
-    cams = {str(stage): np.concatenate([make("grad_cam", p[stage]) for p in parts])
-            for stage in stages}
-    return (out | gatestats.measure_gates(model, x, labels, masks.get("mask"), cams)
+    return (out | {f"sanity_{name}": v.astype(np.float16) for name, v in changed.items()}
+            | gatestats.measure_gates(model, x, labels, masks.get("mask"), cams)
             | interventions.measure_swaps(model, many, classes)
             | probes.measure_probes(model, run, min(probes.IMAGES, len(many) // 3)))
 
 
-def at_stage(model, run: Run, x: torch.Tensor, labels, probs, parts: list[Pass], masks: dict,
+def at_stage(model, run: Run, x: torch.Tensor, labels, probs, maps: dict, masks: dict,
              finest: bool) -> dict[str, np.ndarray]:
-    """What is stored of one stage, by its name without the stage."""
-    out, means, n = {}, {}, len(x)
+    """What is stored of one stage, by its name without the stage, from its ``maps`` by method."""
+    data, out, means, n = data_of(run), {}, {}, len(x)
     right, few = probs.argmax(1) == labels, min(FEW, max(n // 10, 1))
-    for method in methods_for(parts[0]):
-        maps, main = np.concatenate([make(method, p) for p in parts]), method == "grad_cam"
-        out[f"map_{method}"] = maps[:PICTURES].astype(np.float16)
-        found = measures.measures(maps, masks.get("mask"), masks.get("distractor_mask"))
-        found |= measures_rerun(model, run, x, maps, labels, probs, n if main else few,
-                                min(ROAD_IMAGES, n // 3) if main else few * finest)
-        curves = {name: found.pop(name) for name in list(found) if found[name].ndim == 2}
-        means[method] = {name: mean(v[right[:len(v)]]) for name, v in found.items()}
+    for method, own in maps.items():
+        main = method == "grad_cam"
+        found = measures(own, masks.get("mask"), masks.get("distractor_mask"))
+        k = n if main else few
+        found |= drop_and_increase(model, x[:k], own[:k], labels[:k],
+                                   probs[np.arange(k), labels[:k]], data.mean, data.std)
+        k = min(ROAD_IMAGES, n // 3) if main else few * finest
+        if k:
+            scores = road(model, x[:k], enlarged(own[:k], x.shape[2:]), labels[:k])
+            found["road"] = combined(scores)
+        out[f"map_{method}"] = own[:PICTURES].astype(np.float16)
+        means[method] = {name: finite_mean(v[right[:len(v)]]) for name, v in found.items()}
         if main:
             out |= {name: v.astype(np.float16) for name, v in found.items()}
-            out |= {name: v[right[:len(v)]].mean(0) for name, v in curves.items()}
-    for name in means["grad_cam"]:
-        out[f"mean_{name}"] = np.array([means.get(m, {}).get(name, np.nan) for m in MAPS],
-                                       np.float32)
-    return out
-
-
-def measures_rerun(model, run: Run, x: torch.Tensor, maps, labels, probs, n: int,
-                   n_road: int) -> dict:
-    """The measures that run the network again: ``drop`` and ``increase`` of the first n images,
-    ``road`` of the first n_road, and behind it the probabilities [n_road, percentiles]."""
-    data = data_of(run)
-    p = probs[np.arange(n), labels[:n]]
-    out = measures.drop_and_increase(model, x[:n], maps[:n], labels[:n], p, data.mean, data.std)
-    if n_road:
-        large = enlarged(maps[:n_road], tuple(x.shape[2:]))
-        scores = road(model, x[:n_road], large, labels[:n_road])
-        out |= {"road": combined(scores)} | {f"curve_{k}": v for k, v in scores.items()}
-    return out
-
-
-def mean(values: np.ndarray) -> float:
-    """The mean of what is a number; NaN where nothing is."""
-    return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+            out |= {f"curve_{order}": p[right[:k]].mean(0) for order, p in scores.items()}
+    return out | {f"mean_{name}": np.array([means.get(m, {}).get(name, np.nan) for m in MAPS],
+                                           np.float32) for name in means["grad_cam"]}
 
 
 def focus_study(name: str, profile: str) -> None:

@@ -1,13 +1,13 @@
 """What a map is worth, in numbers: does its mass lie on the object, is it sharp, does the network
 need what it marks? Every function takes raw maps [N, h, w] ≥ 0 at their own resolution and gives
-one number an image, NaN for a map without any mass.
+one number an image; `measures` gives NaN for a map without any mass.
 
 A cell stands for its pixels, alike: against a mask [N, H, W] it counts by the part of it that the
 mask covers. Equal values share their places: what depends on their order is its expected value."""
 import numpy as np
 import torch
 
-from .cam import enlarged, scaled_maps
+from .cam import enlarged, probabilities_of, scaled_maps
 
 
 def cover(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -15,7 +15,7 @@ def cover(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     cells counts in each by its part there."""
     down, across = (overlap(pixels, cells)
                     for pixels, cells in zip(mask.shape[1:], size, strict=True))
-    return np.einsum("ah,nhw,bw->nab", down, mask, across, optimize=True)
+    return down @ mask @ across.T
 
 
 def overlap(pixels: int, cells: int) -> np.ndarray:
@@ -26,19 +26,28 @@ def overlap(pixels: int, cells: int) -> np.ndarray:
     return np.clip(right - left, 0, None) * cells / pixels
 
 
+def divisor(values: np.ndarray) -> np.ndarray:
+    """NaN in place of 0."""
+    return np.where(values == 0, np.nan, values)
+
+
+def finite_mean(values: np.ndarray) -> float:
+    """The mean of what is a number; NaN where nothing is."""
+    values = np.asarray(values, np.float64)
+    return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else np.nan
+
+
 def shares(maps: np.ndarray) -> np.ndarray:
     """Each map as shares of its mass [N, h·w], float64; NaN for one without any."""
     flat = maps.reshape(len(maps), -1).astype(np.float64)
-    total = flat.sum(1, keepdims=True)
-    return np.divide(flat, total, out=np.full_like(flat, np.nan), where=total > 0)
+    return flat / divisor(flat.sum(1, keepdims=True))
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Pearson's r [N] of each map of a [N, …] with that of b; NaN where one is constant."""
     a, b = (m.reshape(len(m), -1).astype(np.float64) for m in (a, b))
     a, b = (m - m.mean(1, keepdims=True) for m in (a, b))
-    size = np.sqrt((a * a).sum(1) * (b * b).sum(1))
-    return np.divide((a * b).sum(1), size, out=np.full(len(a), np.nan), where=size > 0)
+    return (a * b).sum(1) / divisor(np.sqrt((a * a).sum(1) * (b * b).sum(1)))
 
 
 # --- Does it lie on the object? ---
@@ -50,56 +59,41 @@ def energy(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def lift(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """`energy` over the mask's share of the image: 1 for a uniform map, whatever the size."""
-    area = mask.mean((1, 2))
-    return np.divide(energy(maps, mask), area, out=np.full(len(maps), np.nan), where=area > 0)
+    """`energy` over the mask's share of the image: 1 for a uniform map, whatever the size; NaN for
+    an empty mask."""
+    return energy(maps, mask) / divisor(mask.mean((1, 2)))
 
 
 def pointing(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The chance that a pixel drawn from the highest cells lies on the mask: the pointing game with
     no tolerance, ties broken alike. Zhang et al. 2018, arXiv:1608.00507."""
+    top = maps == maps.max((1, 2), keepdims=True)
+    return (top * cover(mask, maps.shape[1:])).sum((1, 2)) / top.sum((1, 2))
+
+
+def swept(maps: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """With the value of each cell as the threshold, [N, h·w]: the share of the image that the map
+    reaches it on; the share of the image that is so and on the mask; and what of the latter is this
+    cell's own. A cell is taken with all that are equal to it."""
     flat = maps.reshape(len(maps), -1)
-    top = flat == flat.max(1, keepdims=True)
-    hit = (top * cover(mask, maps.shape[1:]).reshape(len(maps), -1)).sum(1) / top.sum(1)
-    return np.where(flat.max(1) > 0, hit, np.nan)
-
-
-class Sweep:
-    """Cells from the highest to the lowest, each taken with all that are equal to it: how much of
-    the image (``area``) and of the mask (``inside``) is then taken, as shares of the image
-    [N, cells]; ``gained``: what each cell by itself adds to the mask."""
-
-    def __init__(self, maps: np.ndarray, mask: np.ndarray):
-        n, cells = len(maps), maps[0].size
-        flat = maps.reshape(n, cells)
-        order = (-flat).argsort(1, kind="stable")
-        value = np.take_along_axis(flat, order, 1)
-        covered = np.take_along_axis(cover(mask, maps.shape[1:]).reshape(n, cells), order, 1)
-        ends = np.hstack([value[:, 1:] != value[:, :-1], np.ones((n, 1), bool)])
-        last = np.where(ends, np.arange(cells), cells)[:, ::-1]
-        last = np.minimum.accumulate(last, 1)[:, ::-1]            # of each one's equals
-        self.gained = covered / cells
-        self.inside = np.take_along_axis(self.gained.cumsum(1), last, 1)
-        self.area = (last + 1) / cells
-        self.mask = mask.mean((1, 2))[:, None]
-        self.empty = (flat.max(1) <= 0) | (self.mask[:, 0] == 0)
-
-    def give(self, values: np.ndarray) -> np.ndarray:
-        return np.where(self.empty, np.nan, values)
+    taken = flat[:, None] >= flat[:, :, None]                          # [N, threshold, cell]
+    own = cover(mask, maps.shape[1:]).reshape(flat.shape) / flat.shape[1]
+    return taken.mean(2), (taken @ own[:, :, None])[:, :, 0], own
 
 
 def best_iou(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The largest intersection over union of the mask and the map at any threshold, as the sweep of
-    Choe et al. 2020, arXiv:2001.07437."""
-    s = Sweep(maps, mask)
-    return s.give((s.inside / (s.area + s.mask - s.inside)).max(1))
+    Choe et al. 2020, arXiv:2001.07437; NaN for an empty mask."""
+    area, inside, _ = swept(maps, mask)
+    whole = divisor(mask.mean((1, 2)))[:, None]
+    return (inside / (area + whole - inside)).max(1)
 
 
 def average_precision(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The area under precision over recall, pixels for samples: Σ (R_k − R_{k−1}) P_k over the
-    thresholds, as scikit-learn's ``average_precision_score``."""
-    s = Sweep(maps, mask)
-    return s.give((s.gained * s.inside / s.area).sum(1) / np.where(s.mask > 0, s.mask, 1)[:, 0])
+    thresholds, as scikit-learn's ``average_precision_score``; NaN for an empty mask."""
+    area, inside, own = swept(maps, mask)
+    return (own * inside / area).sum(1) / divisor(mask.mean((1, 2)))
 
 
 # --- Is it sharp? ---
@@ -123,7 +117,6 @@ def gini(maps: np.ndarray) -> np.ndarray:
 # --- Does the network need what it marks? ---
 
 
-@torch.no_grad()
 def drop_and_increase(model, x: torch.Tensor, maps: np.ndarray, classes, p: np.ndarray, mean, std
                       ) -> dict[str, np.ndarray]:
     """``drop``: max(0, p − q) / p, and ``increase``: q > p, for the probability p of the class [N]
@@ -133,9 +126,7 @@ def drop_and_increase(model, x: torch.Tensor, maps: np.ndarray, classes, p: np.n
     level, spread = (torch.as_tensor(v, dtype=x.dtype, device=x.device)[:, None, None]
                      for v in (mean, std))
     light = torch.from_numpy(enlarged(scaled_maps(maps), x.shape[2:])).to(x)[:, None]
-    dark = ((x * spread + level) * light - level) / spread
-    q = torch.cat([model(part).float().softmax(1) for part in dark.split(250)]).cpu().numpy()
-    q = q[np.arange(len(x)), classes]
+    q = probabilities_of(model, ((x * spread + level) * light - level) / spread, classes)
     return {"drop": np.maximum(p - q, 0) / p, "increase": (q > p).astype(np.float32)}
 
 
@@ -154,4 +145,5 @@ def measures(maps: np.ndarray, mask: np.ndarray | None = None,
     if distractors is not None:
         out["on_distractors"] = energy(maps, distractors)
         out["on_background"] = energy(maps, ~(mask | distractors))
-    return out
+    there = maps.max((1, 2)) > 0
+    return {name: np.where(there, values, np.nan) for name, values in out.items()}

@@ -11,6 +11,7 @@ channels, or the places):
 
 The between-class variance is freed of what chance adds: (SS_between − (k − 1) MS_within) / SS_total
 (ε², Kelley 1935, doi:10.1073/pnas.21.9.554)."""
+from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,8 +21,9 @@ from torch import nn
 from ..blocks.channel import SER
 from ..blocks.combined import BAM, SCSE, New
 from ..blocks.controls import LayerScale
+from .cam import BATCH
 from .focus import correlation, cover, lift
-from .interventions import BATCH, gate_sites, observed, part_of
+from .interventions import gate_sites, observed, part_of
 
 ENDS = 0.05                  # within this share of its range's ends a gate counts as saturated
 RANGES = {SER: (1, 2), BAM: (1, 2), SCSE: (0, 2), New: (0, 2), LayerScale: (-np.inf, np.inf)}
@@ -31,36 +33,37 @@ STATISTICS = ("mean", "spread", "spread_units", "saturated", "input", "selectivi
               "cam_pearson", "mask_lift")
 
 
-class Reading:
-    """The gates of one site over all images, gathered batch by batch."""
-
-    def __init__(self, site: nn.Module):
-        self.range = next((r for kind, r in RANGES.items() if isinstance(site, kind)), (0, 1))
-        self.kinds: dict[str, list] = {}
-        self.saturated: list[torch.Tensor] = []
-
-    def add(self, gate: torch.Tensor) -> None:
-        low, high = self.range
-        edge = ENDS * (high - low)
-        self.saturated.append(((gate < low + edge) | (gate > high - edge)).float().mean((1, 2, 3))
-                              if np.isfinite(edge) else gate.new_full((len(gate),), np.nan))
-        parts = {"channels": gate.mean((2, 3)) if gate.shape[1] > 1 else None,
-                 "places": gate.mean(1) if gate[0, 0].numel() > 1 else None}
-        for kind, values in parts.items():
-            if values is not None:
-                self.kinds.setdefault(kind, []).append(values.double().cpu().numpy())
+def saturated(gate: torch.Tensor, site: nn.Module) -> torch.Tensor:
+    """The share of each image's gate values that lie at the ends of the site's range, [N]; NaN for
+    a range without ends."""
+    low, high = next((ends for kind, ends in RANGES.items() if isinstance(site, kind)), (0, 1))
+    edge = ENDS * (high - low)
+    if np.isinf(edge):
+        return gate.new_full((len(gate),), np.nan)
+    return ((gate < low + edge) | (gate > high - edge)).float().mean((1, 2, 3))
 
 
-def read_gates(model: nn.Module, x: torch.Tensor) -> dict[str, Reading]:
-    """Site -> its gates on images x; maps are averaged at once, as whole ones would fill memory."""
-    out = {name: Reading(site) for name, site in gate_sites(model).items()}
+def read_gates(model: nn.Module, x: torch.Tensor) -> dict[str, dict[str, np.ndarray]]:
+    """Site -> ``channels``, ``places`` and ``saturated`` of its gates on images x, as there are;
+    averaged batch by batch, as whole gates would fill memory."""
+    sites = gate_sites(model)
+    out = {name: defaultdict(list) for name in sites}
+
+    def see(name, gate):
+        gate = gate.float()
+        out[name]["saturated"].append(saturated(gate, sites[name]))
+        if gate.shape[1] > 1:
+            out[name]["channels"].append(gate.mean((2, 3)))
+        if gate[0, 0].numel() > 1:
+            out[name]["places"].append(gate.mean(1))
     for part in x.split(BATCH):
-        observed(model, part, lambda name, gate: out[name].add(gate))
-    return out
+        observed(model, part, see)
+    return {name: {kind: torch.cat(parts).double().cpu().numpy() for kind, parts in found.items()}
+            for name, found in out.items()}
 
 
 def measure_gates(model: nn.Module, x: torch.Tensor, labels, mask: np.ndarray | None = None,
-            cams: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+                  cams: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
     """Statistics of every gate of a network on normalised images x [N, C, H, W] with labels [N];
     ``mask`` bool [N, H, W]; ``cams``: raw class activation maps [≤ N, h, w] of any stages.
 
@@ -68,24 +71,25 @@ def measure_gates(model: nn.Module, x: torch.Tensor, labels, mask: np.ndarray | 
     s in STATISTICS, NaN where one means nothing there. For pictures of the last site of each stage:
     ``gate_map_<stage>`` float16 [SHOWN, h, w], and ``gate_classes_<stage>`` float16 [classes,
     channels], mean channel gates of the first classes. {} for a network without gates."""
-    labels, rows, pictures = np.asarray(labels), [], {}
-    for name, reading in read_gates(model, x).items():
-        for kind, parts in reading.kinds.items():
-            values = np.concatenate(parts)
-            row = {"site": name, "kind": kind,
-                   "saturated": float(torch.cat(reading.saturated).mean()), **moments(values)}
-            if kind == "channels":
-                row["selectivity"] = selectivity(values, labels)
-                pictures[f"gate_classes_{part_of(name)}"] = gates_by_class(values, labels)
-            else:
-                row |= {"cam_pearson": cam_agreement(values, cams or {}),
-                        "mask_lift": on_mask(values, mask)}
-                pictures[f"gate_map_{part_of(name)}"] = values[:SHOWN].astype(np.float16)
-            rows.append(row)
+    labels, rows, out = np.asarray(labels), [], {}
+    for name, found in read_gates(model, x).items():
+        part, own = part_of(name), {"site": name, "saturated": found.pop("saturated").mean()}
+        if "channels" in found:
+            values = found["channels"]
+            rows.append(own | moments(values) | {
+                "kind": "channels", "selectivity": selectivity(values, labels)})
+            out[f"gate_classes_{part}"] = np.stack(
+                [values[labels == c, :CHANNELS].mean(0) for c in np.unique(labels)[:CLASSES]])
+        if "places" in found:
+            values = found["places"]
+            rows.append(own | moments(values) | {
+                "kind": "places", "cam_pearson": cam_agreement(values, cams or {}),
+                "mask_lift": on_mask(values, mask)})
+            out[f"gate_map_{part}"] = values[:SHOWN]
     if not rows:
         return {}
-    return pictures | {f"gate_{key}": np.array([row[key] for row in rows], dtype="S")
-                       for key in ("site", "kind")} | {
+    return {key: picture.astype(np.float16) for key, picture in out.items()} | {
+        f"gate_{key}": np.array([row[key] for row in rows], "S") for key in ("site", "kind")} | {
         f"gate_{key}": np.array([row.get(key, np.nan) for row in rows], np.float32)
         for key in STATISTICS}
 
@@ -111,16 +115,10 @@ def selectivity(values: np.ndarray, labels: np.ndarray) -> float:
     return (total - within - (len(classes) - 1) * within / free) / total
 
 
-def gates_by_class(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Mean gate of each of the first classes, [classes, channels], of the first CHANNELS."""
-    return np.stack([values[labels == c, :CHANNELS].mean(0)
-                     for c in np.unique(labels)[:CLASSES]]).astype(np.float16)
-
-
 def cam_agreement(values: np.ndarray, cams: dict[str, np.ndarray]) -> float:
-    """Pearson's correlation of gate maps [N, h, w] with the finest class activation map that is not
-    finer than they are, at its resolution: the mean over the images where both vary; NaN where
-    there are none."""
+    """Pearson's correlation of gate maps [N, h, w] with the finest class activation map whose
+    cells are whole ones of theirs, at its resolution: the mean over the images where both vary; NaN
+    where there are none."""
     fitting = [m for m in cams.values()
                if m[0].size > 1 and not any(np.array(values.shape[1:]) % m.shape[1:])]
     if not fitting:
@@ -132,10 +130,10 @@ def cam_agreement(values: np.ndarray, cams: dict[str, np.ndarray]) -> float:
 
 
 def on_mask(values: np.ndarray, mask: np.ndarray | None) -> float:
-    """The mean gate [N, h, w] on the object over that of the whole map (1: uniform), the mean over
-    the images that have an object; NaN where the map does not divide the mask [N, H, W] into whole
-    cells."""
-    if mask is None or not mask.any() or any(np.array(mask.shape[1:]) % values.shape[1:]):
+    """The mean gate [N, h, w] on the object over that of the whole map (1: uniform), cells counted
+    by the part that the mask [N, H, W] covers (`focus.cover`): the mean over the images that have
+    an object; NaN where none has."""
+    if mask is None or not mask.any():
         return np.nan
     has = mask.any((1, 2))
     return lift(values[has], mask[has]).mean()

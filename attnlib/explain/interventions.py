@@ -19,9 +19,9 @@ from torch import nn
 
 from ..blocks.spatial import SpatialAttention
 from ..networks.cost import attention_blocks
+from .cam import BATCH, fitting, untouched
 
 IMAGES = 1000
-BATCH = 100
 MODES: dict[str, Callable] = {          # (the images' gates, their mean over the data set) -> gate
     "mean": lambda own, mean: mean,
     "other": lambda own, mean: own.roll(1, 0),
@@ -55,7 +55,8 @@ def computing(model: nn.Module, forwards: dict[str, Callable]) -> Iterator[None]
     for name, module in modules.items():
         module.forward = forwards[name]
     try:
-        yield
+        with untouched(model), torch.no_grad():
+            yield
     finally:
         for module in modules.values():
             del module.forward
@@ -66,7 +67,6 @@ def batches(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return x.tensor_split(max(1, len(x) // BATCH))
 
 
-@torch.no_grad()
 def observed(model: nn.Module, x: torch.Tensor, see: Callable) -> torch.Tensor:
     """The logits of images x, while ``see(site's name, gate)`` is told every gate."""
     def observe(name, site):
@@ -76,7 +76,7 @@ def observed(model: nn.Module, x: torch.Tensor, see: Callable) -> torch.Tensor:
             return x * gate
         return forward
     with computing(model, {name: observe(name, site) for name, site in gate_sites(model).items()}):
-        return model.eval()(x)
+        return model(fitting(model, x))
 
 
 def own_gates(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -86,11 +86,11 @@ def own_gates(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
     return found
 
 
-@torch.no_grad()
 def replaced(model: nn.Module, x: torch.Tensor, new: dict[str, torch.Tensor]) -> torch.Tensor:
     """The logits of images x where these sites multiply by ``new`` instead of their own gates."""
-    with computing(model, {name: (lambda x, gate=gate: x * gate) for name, gate in new.items()}):
-        return model.eval()(x)
+    with computing(model, {name: (lambda x, gate=gate: x * gate.to(x.dtype))
+                           for name, gate in new.items()}):
+        return model(fitting(model, x))
 
 
 def survey(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -120,41 +120,36 @@ def scopes(model: nn.Module) -> dict[str, list[str]]:
 
 def measure_swaps(model: nn.Module, x: torch.Tensor, labels) -> dict[str, np.ndarray]:
     """Replace the gates of a trained network on normalised images x [N, C, H, W] with their labels
-    [N]: the first IMAGES of them for all sites at once, the first half of these for the others.
+    [N]: on the first IMAGES of them all sites at once, on the first half of these the others.
 
     ``swap_scope`` [S] what was replaced (see `scopes`), ``swap_mode`` [M] with what, ``swap_lost``
     [S, M] the accuracy lost in percentage points, ``swap_changed`` [S, M] the share of images whose
     predicted class changed, ``swap_images`` [S] how many there were, ``swap_accuracy`` the
     untouched network's, %. {} for a network without gates."""
-    if not gate_sites(model):
+    groups, x = scopes(model), x[:IMAGES]
+    if not groups["all"]:
         return {}
-    x, groups = x[:IMAGES], scopes(model)
-    truth = torch.as_tensor(np.asarray(labels)[:len(x)], device=x.device)
     usual, means = survey(model, x)
-    lost, changed, images = [], [], []
-    for scope, names in groups.items():
-        n = len(x) if scope == "all" else min(len(x), IMAGES // 2)
-        found = swapped(model, x[:n], names, means)                        # [M, n]
-        right, now = (usual == truth)[:n].double(), (found == truth[:n]).double()
-        lost.append(100 * (right - now).mean(1).cpu().numpy())
-        changed.append((found != usual[:n]).double().mean(1).cpu().numpy())
-        images.append(n)
+    usual, truth = usual.cpu().numpy(), np.asarray(labels)[:len(x)]
+    found: dict[str, list] = {scope: [] for scope in groups}         # classes [M, batch]
+    done = 0
+    for part in batches(x):
+        own, done = own_gates(model, part), done + len(part)
+        for scope, names in groups.items():
+            if scope == "all" or done <= IMAGES // 2:
+                found[scope].append([replaced(model, part, {
+                    name: swap(own[name], means[name]) for name in names}).argmax(1).cpu().numpy()
+                    for swap in MODES.values()])
+    now = [np.concatenate(parts, 1) for parts in found.values()]      # [M, n] a scope
+    images = [y.shape[1] for y in now]
     return {
         "swap_scope": np.array(list(groups), "S"), "swap_mode": np.array(list(MODES), "S"),
-        "swap_lost": np.array(lost, np.float32), "swap_changed": np.array(changed, np.float32),
+        "swap_lost": np.array([100 * ((usual == truth)[:n].mean() - (y == truth[:n]).mean(1))
+                               for n, y in zip(images, now, strict=True)], np.float32),
+        "swap_changed": np.array([(y != usual[:n]).mean(1)
+                                  for n, y in zip(images, now, strict=True)], np.float32),
         "swap_images": np.array(images, np.int32),
-        "swap_accuracy": np.float32(100 * (usual == truth).double().mean().item())}
-
-
-def swapped(model: nn.Module, x: torch.Tensor, names: list[str], means: dict) -> torch.Tensor:
-    """The classes [M, N] that images x are given with these sites' gates replaced, by each mode."""
-    out = []
-    for part in batches(x):
-        own = own_gates(model, part)
-        out.append(torch.stack([
-            replaced(model, part, {name: swap(own[name], means[name]) for name in names}).argmax(1)
-            for swap in MODES.values()]))
-    return torch.cat(out, 1)
+        "swap_accuracy": np.float32(100 * (usual == truth).mean())}
 
 
 def swap_rows(arrays: dict) -> list[dict]:

@@ -14,10 +14,10 @@ from ..data.datasets import DATASETS, SHAPETEX_OPTIONS
 from ..data.shapetex import INTERVENTIONS, ShapeTex, make_shapetex
 from ..names import parse
 from ..training.run import Run
-from .cam import deepest, make, passes
-from .focus import energy
+from .cam import deepest, logits_of, make, passes
+from .focus import divisor, energy, finite_mean
 
-IMAGES, SPLIT_IMAGES, BATCH = 300, 1000, 100
+IMAGES, SPLIT_IMAGES = 300, 1000
 LEVELS = {"clutter": (0, 0.5, 1, 2), "contrast": (0.25, 0.35, 0.5, 1),
           "distractors": (0, 2, 4, 6)}
 SPLITS = ("test", "flip", "uniform")         # of the background's style: see shapetex.SPLITS
@@ -44,62 +44,43 @@ def shapetex_images(n: int, **options) -> ShapeTex:
     return make_shapetex(n, **options)
 
 
-def shapetex_input(images: np.ndarray, device) -> torch.Tensor:
-    row = DATASETS["shapetex"]
-    labels = np.zeros(len(images), np.int64)
-    return next(Batches(images, labels, row.mean, row.std, device=device).ordered(len(images)))[0]
+def shapetex_input(images: np.ndarray) -> torch.Tensor:
+    row, labels = DATASETS["shapetex"], np.zeros(len(images), np.int64)
+    return next(Batches(images, labels, row.mean, row.std).ordered(len(images)))[0]
 
 
-@torch.no_grad()
-def classes_of(model, images: np.ndarray, device) -> np.ndarray:
-    return np.concatenate([
-        model(shapetex_input(images[k:k + BATCH], device)).argmax(1).cpu().numpy()
-        for k in range(0, len(images), BATCH)])
+def answers(model, images: np.ndarray) -> np.ndarray:
+    """The classes [N] that a network gives ShapeTex's images."""
+    return logits_of(model, shapetex_input(images)).argmax(1).cpu().numpy()
 
 
-def seen(model, data: ShapeTex, device) -> tuple[np.ndarray, np.ndarray]:
-    """The predicted classes [N], and Grad-CAM's maps [N, h, w] for the true ones, at the finest of
-    the stages that `camstore` measures."""
-    classes, maps = [], []
-    for k in range(0, len(data.images), BATCH):
-        x = shapetex_input(data.images[k:k + BATCH], device).contiguous()
-        stage = deepest(model, x)[0]
-        found = passes(model, x, data.labels[k:k + BATCH], (stage,))[stage]
-        classes.append(found.logits.argmax(1))
-        maps.append(make("grad_cam", found))
-    return np.concatenate(classes), np.concatenate(maps)
+def looks(model, data: ShapeTex, stage: int) -> tuple[np.ndarray, np.ndarray]:
+    """The predicted classes [N], and Grad-CAM's maps [N, h, w] of a stage for the true ones."""
+    found = passes(model, shapetex_input(data.images), data.labels, (stage,))[stage]
+    return found.logits.argmax(1), make("grad_cam", found)
 
 
-def mass_share(maps: np.ndarray, mask: np.ndarray) -> float:
-    """The mean of `energy` over the images whose map has any mass; NaN if none has."""
-    found = energy(maps, mask)
-    return float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
-
-
-def probe_once(model, options: dict, n: int, device) -> dict[str, float]:
+def probe_once(model, options: dict, n: int, stage: int) -> dict[str, float]:
     """COLUMNS of one condition, over all images, rightly classified or not: accuracy, %; the share
     of images that are given the class of their background's style; the shares of Grad-CAM's mass on
     the object and on the distractors, and these things' shares of the image."""
     data = shapetex_images(n, **options)
-    found, maps = seen(model, data, device)
+    found, maps = looks(model, data, stage)
     return {"accuracy": 100 * (found == data.labels).mean(),
             "style": (found == data.background).mean(),
-            "object": mass_share(maps, data.mask), "object_area": data.mask.mean(),
-            "distractors": mass_share(maps, data.distractor_mask),
+            "object": finite_mean(energy(maps, data.mask)), "object_area": data.mask.mean(),
+            "distractors": finite_mean(energy(maps, data.distractor_mask)),
             "distractors_area": data.distractor_mask.mean()}
 
 
-def groups(model, options: dict, device) -> dict[str, np.ndarray]:
+def groups(model, options: dict) -> dict[str, np.ndarray]:
     """``probe_groups`` [2], accuracy in % of each of GROUPS, and how many images each has, pooled
     over SPLITS: given the group, their images are drawn alike."""
-    right, seen = np.zeros(2), np.zeros(2)
-    for split in SPLITS:
-        data = shapetex_images(SPLIT_IMAGES, **options | {"split": split})
-        conflicting = (data.background != data.labels).astype(int)
-        hit = classes_of(model, data.images, device) == data.labels
-        right += np.bincount(conflicting, hit, 2)
-        seen += np.bincount(conflicting, minlength=2)
-    return {"probe_groups": (100 * right / seen).astype(np.float32),
+    drawn = [shapetex_images(SPLIT_IMAGES, **options | {"split": split}) for split in SPLITS]
+    conflicting = np.concatenate([data.background != data.labels for data in drawn]).astype(int)
+    hit = np.concatenate([answers(model, data.images) == data.labels for data in drawn])
+    seen = np.bincount(conflicting, minlength=2)
+    return {"probe_groups": (100 * np.bincount(conflicting, hit, 2) / seen).astype(np.float32),
             "probe_groups_images": seen.astype(np.int32)}
 
 
@@ -112,28 +93,24 @@ def measure_probes(model: torch.nn.Module, run: Run, n: int = IMAGES) -> dict[st
     base, own = parse(run.dataset)
     if base != "shapetex":
         return {}
-    device = next(model.parameters()).device
     plain = SHAPETEX_OPTIONS | own | {"split": "test"}
-    known: dict[tuple, dict] = {}
-    rows = []
-    for changes in conditions().values():
-        options = plain | changes
-        key = tuple(sorted(options.items()))
-        if key not in known:
-            known[key] = probe_once(model.eval(), options, n, device)
-        rows.append(known[key])
-    return {"probe_name": np.array(list(conditions()), dtype="S"), "probe_images": np.int32(n),
-            **{f"probe_{c}": np.array([row[c] for row in rows], np.float32) for c in COLUMNS},
-            **groups(model, plain, device)}
+    stage = deepest(model, shapetex_input(shapetex_images(n, **plain).images))[0]
+    keys = {name: tuple(sorted((plain | changes).items()))
+            for name, changes in conditions().items()}
+    found = {key: probe_once(model, dict(key), n, stage) for key in set(keys.values())}
+    return {"probe_name": np.array(list(keys), dtype="S"), "probe_images": np.int32(n),
+            **{f"probe_{c}": np.array([found[key][c] for key in keys.values()], np.float32)
+               for c in COLUMNS}, **groups(model, plain)}
 
 
 def probe_rows(arrays: dict) -> list[dict]:
     """What `measure_probes` stored of one run, a dict for each probe: COLUMNS, and ``lift``, the
     object's share of the map's mass over its share of the image."""
-    rows = [{"probe": probe.decode(), **{c: float(arrays[f"probe_{c}"][k]) for c in COLUMNS}}
-            for k, probe in enumerate(arrays.get("probe_name", ()))]
-    return [row | {"lift": row["object"] / row["object_area"] if row["object_area"] else np.nan}
-            for row in rows]
+    columns = {c: arrays.get(f"probe_{c}", np.empty(0)).astype(float) for c in COLUMNS}
+    columns["lift"] = columns["object"] / divisor(columns["object_area"])
+    names = [name.decode() for name in arrays.get("probe_name", ())]
+    return [{"probe": name, **{c: float(values[k]) for c, values in columns.items()}}
+            for k, name in enumerate(names)]
 
 
 def group_row(arrays: dict) -> list[dict]:

@@ -11,6 +11,7 @@ import torch
 from scipy.linalg.lapack import spbsv
 
 from ..names import derive
+from .cam import probabilities_of
 
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)      # per cent of the pixels that stay
 NOISE = 0.01                                            # sd, in normalised units, as published
@@ -23,12 +24,8 @@ def ranks(maps: np.ndarray, seed: int = 0) -> np.ndarray:
     """The rank, 0 for the least, of every pixel of maps [N, H, W]; ties in a seeded random order.
     """
     flat = maps.reshape(len(maps), -1)
-    shuffled = np.random.default_rng(derive("ties", seed)).random(flat.shape).argsort(1)
-    order = np.take_along_axis(flat, shuffled, 1).argsort(1, kind="stable")
-    order = np.take_along_axis(shuffled, order, 1)
-    out = np.empty_like(order)
-    np.put_along_axis(out, order, np.arange(flat.shape[1])[None], 1)
-    return out.reshape(maps.shape)
+    ties = np.random.default_rng(derive("ties", seed)).random(flat.shape)
+    return np.lexsort((ties, flat), axis=1).argsort(1).reshape(maps.shape)
 
 
 def kept_pixels(percentile: float, pixels: int) -> int:
@@ -46,8 +43,8 @@ def neighbours(a: np.ndarray) -> np.ndarray:
 
 
 def surprise(x: np.ndarray) -> np.ndarray:
-    """How far images x [N, C, H, W] are from what `impute` makes of all pixels: the weighted sum
-    over neighbours of (neighbour − pixel), of which an imputed pixel has none."""
+    """The weighted sum over neighbours of (neighbour − pixel) in x [N, C, H, W]: 0 at an imputed
+    pixel."""
     return neighbours(x) - x * neighbours(np.ones((1, 1, *x.shape[2:]), np.float32))
 
 
@@ -87,28 +84,23 @@ def impute(x: np.ndarray, known: np.ndarray, off: np.ndarray | None = None) -> n
     return out.reshape(x.shape)
 
 
-@torch.no_grad()
 def road(model: torch.nn.Module, x: torch.Tensor, maps: np.ndarray, classes, seed: int = 0,
          percentiles=PERCENTILES) -> dict[str, np.ndarray]:
     """Probabilities [N, percentiles] of the classes [N] with that per cent of the pixels kept:
     ``morf`` lost the most relevant ones first, ``lerf`` the least. x normalised [N, C, H, W], maps
     [N, H, W] at its size; the model and x may be on any device."""
-    rank, pixels, device = ranks(maps, seed), maps[0].size, next(model.parameters()).device
+    rank, pixels = ranks(maps, seed), maps[0].size
     images = np.ascontiguousarray(x.float().cpu().numpy())
-    off = surprise(images)
-    rng = np.random.default_rng(derive("road", seed))
+    off, rng = surprise(images), np.random.default_rng(derive("road", seed))
     out = {"morf": [], "lerf": []}
     for percentile in percentiles:
         stay = kept_pixels(percentile, pixels)
         for name, known in (("morf", rank < stay), ("lerf", rank >= pixels - stay)):
-            probs = []
-            for at in range(0, len(images), CHUNK):
-                some, here = images[at:at + CHUNK], known[at:at + CHUNK]
-                noise = rng.standard_normal(some.shape, np.float32) * ~here[:, None]
-                filled = impute(some, here, off[at:at + CHUNK]) + NOISE * noise
-                logits = model(torch.from_numpy(filled).to(device)).float()
-                probs.append(logits.softmax(1).cpu().numpy())
-            out[name].append(np.concatenate(probs)[np.arange(len(x)), classes])
+            parts = [impute(images[k:k + CHUNK], known[k:k + CHUNK], off[k:k + CHUNK])
+                     for k in range(0, len(images), CHUNK)]
+            noise = rng.standard_normal(images.shape, np.float32) * ~known[:, None]
+            filled = torch.from_numpy(np.concatenate(parts) + NOISE * noise)
+            out[name].append(probabilities_of(model, filled, classes))
     return {name: np.stack(columns, 1) for name, columns in out.items()}
 
 

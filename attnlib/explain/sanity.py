@@ -17,20 +17,15 @@ from .cam import make, passes
 from .focus import correlation
 
 
-def reset_order(model: nn.Module) -> list[str]:
-    """The parts that are set back, in their order: classifier, neck and head, stages, stem."""
-    stages = [f"stages.{k}" for k in reversed(range(len(model.stages)))]
-    return ["classifier", *stages, "stem"]
-
-
 def cascade(model: nn.Module, run: Run):
     """Yield (level, network with that level and all above it in another seed's initial state)."""
-    fresh = model_of(replace(run, seed=derive("sanity", run.seed) % 2**31), data_of(run)).eval()
-    fresh.to(next(model.parameters()).device)
+    fresh = model_of(replace(run, seed=derive("sanity", run.seed) % 2**31), data_of(run))
+    fresh.to(next(model.parameters()))
     model = copy.deepcopy(model)
-    above = ("neck", "head", "head_post")                # what lies between, with the classifier
-    for level in reset_order(model):
-        for name in (level, *(above if level == "classifier" else ())):
+    stages = [f"stages.{k}" for k in reversed(range(len(model.stages)))]
+    together = {"classifier": ("classifier", "neck", "head", "head_post")}
+    for level in ("classifier", *stages, "stem"):
+        for name in together.get(level, (level,)):
             model.get_submodule(name).load_state_dict(fresh.get_submodule(name).state_dict())
         yield level, model
 
@@ -41,13 +36,12 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def randomised(model: nn.Module, run: Run, x: torch.Tensor, classes, stage: int,
-               methods=("grad_cam",)) -> dict[str, np.ndarray]:
+               methods: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Method -> [levels, N]: how alike its map of each image is to the trained network's, with that
     level and all above it set back."""
-    before = passes(model, x, classes, (stage,))[stage]
-    out = {name: [] for name in methods}
-    for _, broken in cascade(model, run):
-        after = passes(broken, x, classes, (stage,))[stage]
-        for name in methods:
-            out[name].append(rank_correlation(make(name, before), make(name, after)))
-    return {name: np.stack(rows) for name, rows in out.items()}
+    def maps(network):
+        found = passes(network, x, classes, (stage,), at_input=True)[stage]
+        return {name: make(name, found) for name in methods}
+    before, levels = maps(model), [maps(broken) for _, broken in cascade(model, run)]
+    return {name: np.stack([rank_correlation(before[name], after[name]) for after in levels])
+            for name in methods}

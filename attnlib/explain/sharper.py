@@ -19,6 +19,7 @@ from scipy import stats
 from ..analysis.stats import CELL, MIN_SEEDS
 from ..names import derive
 from .camstore import stored_maps
+from .focus import divisor
 
 DRAWS, POOL = 20_000, 500           # of seeds; of images within a seed
 TOLERATED = 0.05                    # a loss of up to this share of B's value is "not worse", and a
@@ -68,31 +69,24 @@ def paired_images(a: dict, b: dict, stage: int) -> dict[str, np.ndarray]:
 
 
 def image_means(values: np.ndarray, rng) -> np.ndarray:
-    """Means [POOL + 1, …] of values [n, …] over resampled images, NaN left out; the last row is
+    """Means [POOL + 1, 2] of values [n, 2] over resampled images, NaN left out; the last row is
     their plain mean."""
-    n = len(values)
+    n, there = len(values), np.isfinite(values)
     weights = np.vstack([rng.multinomial(n, np.full(n, 1 / n), POOL), np.ones(n)])
-    there = np.isfinite(values)
-    return divided(np.tensordot(weights, np.where(there, values, 0), 1),
-                 np.tensordot(weights, there.astype(float), 1))
+    return (weights @ np.where(there, values, 0)) / divisor(weights @ there)
 
 
-def divided(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a / b, NaN where b is 0."""
-    return np.divide(a, b, out=np.full(a.shape, np.nan), where=b != 0)
-
-
-def bootstrap(pairs: list[dict[str, np.ndarray]], seed: int = 0) -> dict[str, np.ndarray]:
+def bootstrap(pairs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Metric -> [DRAWS + 1, 2], the mean of A and of B over seeds drawn with replacement and images
     within each; the last row is what was observed."""
-    rng = np.random.default_rng(derive("bootstrap", seed))
+    rng = np.random.default_rng(derive("bootstrap", 0))
     chosen = rng.integers(len(pairs), size=(DRAWS, len(pairs)))
     images = rng.integers(POOL, size=chosen.shape)
     out = {}
     for metric in [m for m in METRICS if all(m in p for p in pairs)]:       # in one order: `rng`
         pools = np.stack([image_means(p[metric], rng) for p in pairs])     # [seeds, POOL + 1, 2]
         drawn = pools[chosen, images]                                      # [DRAWS, seeds, 2]
-        drawn = divided(np.nansum(drawn, 1), np.isfinite(drawn).sum(1))
+        drawn = np.nansum(drawn, 1) / divisor(np.isfinite(drawn).sum(1))
         out[metric] = np.vstack([drawn, np.nanmean(pools[:, -1], 0)])
     return out
 
@@ -106,43 +100,58 @@ def estimate(draws: np.ndarray, seeds: int) -> Estimate:
     return Estimate(value, value - half, value + half)
 
 
-def sharper(gain: dict[str, Estimate]) -> str:
-    """Whether both entropy and Gini say so: yes, no (a gain of TOLERATED is excluded), undecided.
-    """
-    parts = [gain[metric] for metric in SHARPNESS if metric in gain]
-    if all(e.low > 0 for e in parts):
+# --- Verdicts ---
+
+
+def judged(low: float, high: float, yes: float, no: float) -> str:
+    """``yes`` for an interval above that value, ``no`` for one below the other, else undecided."""
+    if low > yes:
         return "yes"
-    return "no" if any(e.high < 100 * TOLERATED for e in parts) else "undecided"
+    return "no" if high < no else "undecided"
 
 
-def not_worse(e: Estimate) -> str:
-    """Whether a loss of more than TOLERATED is excluded: yes, no (a loss is certain), undecided."""
-    if e.low > -100 * TOLERATED:
-        return "yes"
-    return "no" if e.high < 0 else "undecided"
+def criteria(gain: dict[str, Estimate]) -> dict[str, str]:
+    """Criterion -> verdict. Sharper: both entropy and Gini gain; no where either gains less than
+    TOLERATED. Not worse: no metric loses more than TOLERATED; no where one loses for certain."""
+    sharp, out = [gain[m] for m in SHARPNESS if m in gain], {}
+    if sharp:
+        out["sharper"] = judged(min(e.low for e in sharp), min(e.high for e in sharp), 0,
+                                100 * TOLERATED)
+    for metric, criterion in NOT_WORSE.items():
+        if metric in gain:
+            word = judged(gain[metric].low, gain[metric].high, -100 * TOLERATED, 0)
+            out[criterion] = worst([word, out.get(criterion, "yes")])
+    return out
 
 
-def both(verdicts) -> str:
+def worst(words) -> str:
     """no if any is, else undecided if any is, else yes."""
-    return next((word for word in ("no", "undecided") if word in verdicts), "yes")
+    return next((word for word in ("no", "undecided") if word in words), "yes")
+
+
+def sharpness_verdict(e: Estimate) -> str:
+    """``holds`` where the interval lies above half the claimed gain, ``not reproduced`` where it
+    lies below that half, else ``undecided``."""
+    if math.isnan(e.low):
+        return "too few seeds"
+    word = judged(e.low, e.high, CLAIMED / 2, CLAIMED / 2)
+    return {"yes": "holds", "no": "not reproduced"}.get(word, word)
+
+
+# --- Arms against one ---
 
 
 def compare(cell: tuple, arm: str, pairs: list[dict[str, np.ndarray]]) -> Comparison:
     """Weigh one arm's images against the other's, seed by seed (see `paired_images`)."""
     drawn, seeds = bootstrap(pairs), len(pairs)
-    gain = {m: estimate(100 * SHARPNESS.get(m, 1) * (divided(d[:, 0], d[:, 1]) - 1), seeds)
+    gain = {m: estimate(100 * SHARPNESS.get(m, 1) * (d[:, 0] / divisor(d[:, 1]) - 1), seeds)
             for m, d in drawn.items()}
-    base = {m: float(d[-1, 1]) for m, d in drawn.items()}
-    verdicts, verdict = {}, "too few seeds"
-    if seeds >= MIN_SEEDS:
-        groups: dict[str, list] = {}
-        for metric, group in NOT_WORSE.items():
-            if metric in gain:
-                groups.setdefault(group, []).append(not_worse(gain[metric]))
-        verdicts = {"sharper": sharper(gain)} | {g: both(v) for g, v in groups.items()}
-        verdict = both(verdicts.values())
-    n = sum(len(next(iter(p.values()))) for p in pairs)
-    return Comparison(cell, arm, seeds, n, base, gain, verdicts, verdict)
+    enough = seeds >= MIN_SEEDS
+    verdicts = criteria(gain) if enough else {}
+    return Comparison(
+        cell, arm, seeds, images=sum(len(next(iter(p.values()))) for p in pairs),
+        base={m: float(d[-1, 1]) for m, d in drawn.items()}, gain=gain, verdicts=verdicts,
+        verdict=worst(verdicts.values()) if enough else "too few seeds")
 
 
 def comparisons(df, stage: int = 0, base: str = "none") -> list[Comparison]:
@@ -150,45 +159,33 @@ def comparisons(df, stage: int = 0, base: str = "none") -> list[Comparison]:
     at; ``stage`` 0 is the finest stored stage, 1 the next."""
     found, out = stored_maps(df), []
     for cell, rows in df[df.id.isin(list(found))].groupby(CELL, sort=False):
-        ids = {(r.arm, r.seed): r.id for r in rows.itertuples()}
-        for arm in [a for a in rows.arm.unique() if a != base]:
-            pairs = []
-            for seed in sorted(rows.seed.unique()):
-                if (arm, seed) in ids and (base, seed) in ids:
-                    a, b = found[ids[arm, seed]], found[ids[base, seed]]
-                    pair = paired_images(a, b, int(a["stages"][stage]))
-                    if pair and all(np.isfinite(v).any() for v in pair.values()):
-                        pairs.append(pair)
+        runs = {arm: {r.seed: found[r.id] for r in own.itertuples()}
+                for arm, own in rows.groupby("arm", sort=False)}
+        others = runs.pop(base, {})
+        for arm, own in runs.items():
+            pairs = [paired_images(own[seed], others[seed], int(own[seed]["stages"][stage]))
+                     for seed in sorted(own.keys() & others.keys())]
+            pairs = [p for p in pairs if p and all(np.isfinite(v).any() for v in p.values())]
             if pairs:
                 out.append(compare(cell, arm, pairs))
     return out
 
 
-def sharpness_verdict(e: Estimate, claimed: float = CLAIMED) -> str:
-    """``holds`` where the interval lies at or above half the claimed gain, ``not reproduced`` where
-    it lies below that half, else ``undecided``."""
-    half = claimed / 2
-    if math.isnan(e.low):
-        return "too few seeds"
-    return "holds" if e.low >= half else "not reproduced" if e.high < half else "undecided"
-
-
-def beyond_accuracy(table, metric: str = "lift", base: str = "none") -> dict[str, Estimate]:
+def beyond_accuracy(table, metric: str = "lift") -> dict[str, Estimate]:
     """What each arm adds to a measure at equal accuracy, in one cell of a `run_table`: the
     coefficients of ordinary least squares, metric ~ 1 + accuracy + arm, over runs, with t
     intervals; ``accuracy`` per point. {} where an arm has fewer than MIN_SEEDS runs."""
     table = table.dropna(subset=[metric, "accuracy"])
-    arms = [a for a in table.arm.unique() if a != base]
-    names = ["accuracy", *arms]
-    x = np.column_stack([np.ones(len(table)), table.accuracy - table.accuracy.mean(),
-                         *[(table.arm == a).to_numpy(float) for a in arms]])
-    free, seeds = len(x) - x.shape[1], table.groupby("arm").size()
-    if (not len(seeds) or seeds.min() < MIN_SEEDS or base not in seeds or not arms
-            or np.linalg.matrix_rank(x) < x.shape[1]):
+    seeds, arms = table.groupby("arm").size(), [a for a in table.arm.unique() if a != "none"]
+    if not arms or "none" not in seeds or seeds.min() < MIN_SEEDS:
         return {}
-    y = table[metric].to_numpy(float)
-    beta, *_ = np.linalg.lstsq(x, y, rcond=None)
-    variance = ((y - x @ beta) ** 2).sum() / free
-    half = stats.t.ppf(0.975, free) * np.sqrt(variance * np.diag(np.linalg.inv(x.T @ x)))
+    x = np.column_stack([np.ones(len(table)), table.accuracy - table.accuracy.mean(),
+                         *(table.arm == a for a in arms)]).astype(float)
+    beta, rest, rank, _ = np.linalg.lstsq(x, table[metric].to_numpy(float))
+    free = len(x) - x.shape[1]
+    if rank < x.shape[1]:
+        return {}
+    variances = rest / free * np.diag(np.linalg.inv(x.T @ x))
+    half = stats.t.ppf(0.975, free) * np.sqrt(variances)
     return {name: Estimate(float(b), float(b - h), float(b + h))
-            for name, b, h in zip(names, beta[1:], half[1:], strict=True)}
+            for name, b, h in zip(("accuracy", *arms), beta[1:], half[1:], strict=True)}

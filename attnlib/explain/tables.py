@@ -6,7 +6,6 @@ Every function takes a `collect` table. A table without rows means that nothing 
 the finest stored one, 1 the next. Intervals are 95 % ones, NaN below MIN_SEEDS seeds."""
 import math
 
-import numpy as np
 import pandas as pd
 
 from ..analysis.inference import t_half_width
@@ -16,6 +15,7 @@ from ..experiments.studies import margin_of
 from . import gatestats, interventions, probes, sharper
 from .cam import MAPS
 from .camstore import stored_maps
+from .focus import finite_mean
 
 WHO = ["id", "profile", *CELL, "attention", "arm", "seed", "status", "accuracy"]
 # Measures of a map by their names in the stored arrays, and how they are called.
@@ -84,19 +84,19 @@ def by_arm(table: pd.DataFrame):
             yield {"place": place(cell.iloc[0]), "block": name(arm)}, cell, rows
 
 
-def map_measures(df, stage: int = 0) -> pd.DataFrame:
+def map_measures(df) -> pd.DataFrame:
     """Every measure of Grad-CAM, mean over seeds, a row a cell and block."""
-    table = run_table(df, stage)
+    table = run_table(df)
     shown = {"accuracy": "accuracy, %"} | {m: text for m, text in MEASURES.items() if m in table}
     rows = [who | {"seeds": len(runs)} | {text: runs[m].mean() for m, text in shown.items()}
             for who, _, runs in by_arm(table)]
     return pd.DataFrame(rows).round(3)
 
 
-def map_methods(df, arm: str = "none") -> pd.DataFrame:
-    """Every map of `cam.MAPS` of one arm by every measure, at the finest stage, means over the
-    seeds of the first cell that has any."""
-    table = unpacked(df[df.arm == arm], lambda arrays: [{"means": means(arrays)}])
+def map_methods(df) -> pd.DataFrame:
+    """Every map of `cam.MAPS` of the plain network by every measure, at the finest stage, means
+    over the seeds of the first cell that has any."""
+    table = unpacked(df[df.arm == "none"], lambda arrays: [{"means": means(arrays)}])
     if not len(table):
         return pd.DataFrame()
     found = table[(table[CELL] == table[CELL].iloc[0]).all(axis=1)].means
@@ -104,10 +104,10 @@ def map_methods(df, arm: str = "none") -> pd.DataFrame:
     return out.rename({key: row.says for key, row in MAPS.items()}).round(3)
 
 
-def map_verdicts(df, stage: int = 0) -> pd.DataFrame:
+def map_verdicts(df) -> pd.DataFrame:
     """Whether each block looks better than ``none``, see `sharper`, and what it does to accuracy,
     in points."""
-    found, rows = sharper.comparisons(df, stage), []
+    found, rows = sharper.comparisons(df), []
     accuracy = arms_table(df).set_index([*CELL, "arm"]) if found else None
     for c in found:
         own = accuracy.loc[(*c.cell, c.arm)]
@@ -117,19 +117,19 @@ def map_verdicts(df, stage: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows).round(2)
 
 
-def map_gains(df, stage: int = 0, base: str = "none") -> pd.DataFrame:
-    """What each block gains over another, in per cent of that one's value, positive where it is
-    better: sharpness, localisation, and ROAD as a share of the network's confidence."""
+def map_gains(df) -> pd.DataFrame:
+    """What each block gains over none, in per cent of its value, positive where it is better:
+    sharpness, localisation, and ROAD as a share of the network's confidence."""
     return pd.DataFrame([place_and_block(c) | gain_columns(c, m)
-                         for c in sharper.comparisons(df, stage, base) for m in c.gain]).round(3)
+                         for c in sharper.comparisons(df) for m in c.gain]).round(3)
 
 
 def map_claim(df, arm: str = "hybrid") -> pd.DataFrame:
     """The audited claim, "23 % sharper" than SE or CBAM alone, in both readings of sharpness:
     ``holds`` where the interval lies above half of it, ``not reproduced`` where below."""
     rows = [place_and_block(c) | {"against": name(base)} | gain_columns(c, m)
-            | {"claim": sharper.sharpness_verdict(c.gain[m])}
-            for base in ("se", "cbam") for c in sharper.comparisons(df, base=base) if c.arm == arm
+            | {"claim": sharper.sharpness_verdict(c.gain[m])} for base in ("se", "cbam")
+            for c in sharper.comparisons(df[df.arm.isin((arm, base))], base=base)
             for m in sharper.SHARPNESS if m in c.gain]
     return pd.DataFrame(rows).round(3)
 
@@ -154,13 +154,12 @@ def map_beyond(df, metric: str = "lift") -> pd.DataFrame:
     for _, cell in table.groupby(CELL, sort=False):
         low, high = (cell.groupby("arm").accuracy.agg(f) for f in ("min", "max"))
         for key, e in sharper.beyond_accuracy(cell, metric).items():
-            row = {"place": place(cell.iloc[0]), "runs": len(cell), "adds": e.value, "low": e.low,
-                   "high": e.high, "of": "a point of accuracy", "overlap": ""}
+            of, overlap = "a point of accuracy", ""
             if key != "accuracy":
-                row["of"] = name(key)
-                row["overlap"] = "yes" if low[key] <= high["none"] and low["none"] <= high[
-                    key] else "no"
-            rows.append(row)
+                meets = low[key] <= high["none"] and low["none"] <= high[key]
+                of, overlap = name(key), "yes" if meets else "no"
+            rows.append({"place": place(cell.iloc[0]), "runs": len(cell), "adds": e.value,
+                         "low": e.low, "high": e.high, "of": of, "overlap": overlap})
     return pd.DataFrame(rows).round(3)
 
 
@@ -168,20 +167,15 @@ def map_sanity(df) -> pd.DataFrame:
     """Spearman's correlation with the trained network's map after its classifier, and after all
     its layers, were set back, by method; means over runs."""
     def rows_of(arrays):
-        return [{"map": MAPS[key.removeprefix("sanity_")].says, "new classifier": top,
-                 "everything new": all_new} for key in arrays if key.startswith("sanity_")
-                for top, all_new in [finite_means(arrays[key][[0, -1]])]]
+        return [{"map": MAPS[key.removeprefix("sanity_")].says,
+                 "new classifier": finite_mean(alike[0]), "everything new": finite_mean(alike[-1])}
+                for key, alike in arrays.items() if key.startswith("sanity_")]
     table = unpacked(df, rows_of)
     if not len(table):
         return pd.DataFrame()
-    out = table.groupby("map", sort=False)[["new classifier", "everything new"]].mean().round(2)
-    return out.assign(runs=table.groupby("map").id.nunique())
-
-
-def finite_means(rows: np.ndarray) -> list[float]:
-    """The mean of each row's numbers, NaN where it has none."""
-    return [float(row[np.isfinite(row)].mean()) if np.isfinite(row).any() else math.nan
-            for row in rows.astype(float)]
+    groups = table.groupby("map", sort=False)
+    return groups[["new classifier", "everything new"]].mean().round(2).assign(
+        runs=groups.id.nunique())
 
 
 def gate_summary(df) -> pd.DataFrame:
@@ -242,16 +236,15 @@ def against_none(cell, own, metric: str) -> dict:
 def probe_summary(df) -> pd.DataFrame:
     """What each change of the images costs each block in points of accuracy, beside what it costs
     ``none``; first the accuracy on the images as they are, in %."""
-    table, rows = probe_table(df), []
-    for _, cell in table.groupby(CELL, sort=False):
-        plain = cell[cell.probe == "split=test"].set_index(["arm", "seed"]).accuracy
-        for probe, text in probes.SAYS.items():
-            here = cell[cell.probe == probe]
-            if probe != "split=test":
-                before = plain.reindex(pd.MultiIndex.from_frame(here[["arm", "seed"]])).to_numpy()
-                here = here.assign(accuracy=before - here.accuracy)
-            rows += [{"place": who["place"], "images": text, "block": who["block"]}
-                     | against_none(here, own, "accuracy") for who, _, own in by_arm(here)]
+    table = probe_table(df)
+    if not len(table):
+        return pd.DataFrame()
+    usual = table.accuracy.where(table.probe == "split=test").groupby(table.id).transform("first")
+    table["accuracy"] = table.accuracy.where(table.probe == "split=test", usual - table.accuracy)
+    rows = [{"place": who["place"], "images": text, "block": who["block"]}
+            | against_none(here, own, "accuracy") for _, cell in table.groupby(CELL, sort=False)
+            for probe, text in probes.SAYS.items()
+            for who, here, own in by_arm(cell[cell.probe == probe])]
     return pd.DataFrame(rows).round(2)
 
 

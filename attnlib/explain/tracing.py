@@ -1,16 +1,17 @@
 """What a block does, step by step: what `diagrams` draws.
 
-`trace` runs a block with `torch.fx` and turns each operation and each leaf module into a `Node`;
-another attention block inside it is one node. Sizes are told apart by their values, so none may
-equal another: 512 channels, a map of 11×17."""
-import operator
+`trace` runs a block on an example and turns each torch function and each leaf module that it calls
+into a `Node`; another attention block inside it is one node. Sizes are told apart by their values,
+so none may equal another: 512 channels, a map of 11×17."""
 from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
 import torch
-from torch import fx, nn
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from ..analysis.words import name as said
 from ..blocks import BLOCKS, channel, combined, controls, spatial
@@ -19,7 +20,7 @@ from ..networks.build import resolve
 B, C, H, W = 3, 512, 11, 17
 AXES = {B: "b", C: "c", H: "h", W: "w", H * W: "hw"}
 VALUES = {H * W / (H * W - 1): "n/(n−1)"}
-SIGNS = {"mul": "×", "add": "+", "sub": "−", "truediv": "÷"}
+SIGNS = {"mul": "×", "add": "+", "sub": "−", "rsub": "−", "div": "÷", "truediv": "÷"}
 SYMBOLS = {"sigmoid": "σ", "square": "( )²", "sqrt": "√", "relu": "ReLU", "cat": "join",
            "stack": "join", "roll": "previous\nimage's", "minimum": "min", "maximum": "max",
            "where": "choose"}
@@ -47,69 +48,80 @@ class Node:
 def trace(name: str) -> list[Node]:
     """The steps of a block, in the order in which it takes them; x first, y last."""
     make, options = resolve("attention", name, BLOCKS)
-    block = make(C, **options).eval()
+    block, x = make(C, **options).eval(), torch.randn(B, C, H, W)
+    recorder = Recorder(x, block)
     with ExitStack() as stack, torch.no_grad():
         for module in (channel, spatial, combined, controls):
             for function in AS_WRITTEN.keys() & vars(module).keys():
                 stack.enter_context(patch.object(module, function, AS_WRITTEN[function]))
-        graph = Tracer(torch.randn(B, C, H, W)).trace(block)
-    for step in reversed(graph.nodes):
-        if not step.users and step.op != "output":
-            graph.erase_node(step)
-    return joined(steps(graph, dict(block.named_modules())))
+        for part in list(block.modules())[1:]:
+            if title(part) or not list(part.children()):
+                stack.enter_context(patch.object(part, "forward", recorder.leaf(part)))
+        stack.enter_context(recorder)
+        y = block(x)
+    end = Node("y", ["y"], [recorder.of[id(y)]], tuple(y.shape))
+    used = {end}
+    for node in reversed(recorder.nodes):
+        if any(node in later.reads for later in used):
+            used.add(node)
+    return joined([*(node for node in recorder.nodes if node in used), end])
 
 
 # --- What a block does ---
 
 
-class Known(fx.Proxy):
-    """A tensor in the graph whose value is known, so that code may ask for its shape."""
-    shape = property(lambda self: self.node.meta["value"].shape)
-    dtype = property(lambda self: self.node.meta["value"].dtype)
-    device = property(lambda self: self.node.meta["value"].device)
-    ndim = property(lambda self: self.node.meta["value"].ndim)
+class Recorder(TorchFunctionMode):
+    """Writes down every function that is called on a tensor that comes from x or a parameter."""
 
-    def __len__(self) -> int:
-        return len(self.node.meta["value"])
-
-
-class Tracer(fx.Tracer):
-    """`fx.Tracer` that computes every value on an example of x, and goes into no other block."""
-
-    def __init__(self, x: torch.Tensor):
+    def __init__(self, x: torch.Tensor, block: nn.Module):
         super().__init__()
-        self.x, self.computing = x, False
+        start = Node("x", ["x"], shape=tuple(x.shape))
+        self.nodes, self.of = [start], {id(x): start}
+        self.alive = [x]                               # or another tensor might take an id
+        self.own = {id(p): key for key, p in [*block.named_parameters(), *block.named_buffers()]}
+        self.inside = False                            # a module that is one step
 
-    def proxy(self, node: fx.Node) -> Known:
-        return Known(node, self)
+    def note(self, node_of, args, result) -> None:
+        """A step from its arguments to its result: the node that ``node_of`` makes, given what it
+        reads; None stands for another layout of what it reads."""
+        tensors, results = ([t for t in tree_leaves(part) if isinstance(t, torch.Tensor)]
+                            for part in (args, result))
+        for t in tensors:
+            if id(t) in self.own and id(t) not in self.of:
+                self.of[id(t)] = Node("parameter", [self.own[id(t)]], shape=(B, *t.shape))
+                self.nodes.append(self.of[id(t)])
+        reads = list(dict.fromkeys(self.of[id(t)] for t in tensors if id(t) in self.of))
+        if not (reads and results):
+            return
+        node = node_of(reads)
+        if node:
+            node.reads = reads
+            self.nodes.append(node)
+        else:
+            node = reads[0]
+        self.of |= {id(t): node for t in results}
+        self.alive += results
+        if node.kind != "x":
+            node.shape = ((B,) if node.kind == "parameter" else ()) + tuple(results[-1].shape)
 
-    def iter(self, obj: Known):
-        return iter([obj[k] for k in range(len(obj))])
+    def leaf(self, module: nn.Module):
+        """The forward of a module that is one step."""
+        forward = module.forward
 
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return title(module) is not None or not list(module.children())
+        def recorded(*args):
+            outside, self.inside = not self.inside, True
+            result, self.inside = forward(*args), not outside
+            if outside:
+                self.note(lambda reads: module_node(module), args, result)
+            return result
+        return recorded
 
-    def call_module(self, module, forward, args, kwargs):
-        if self.computing:
-            return forward(*args, **kwargs)
-        return super().call_module(module, forward, args, kwargs)
-
-    def getattr(self, name, value, cache):
-        return value if self.computing else super().getattr(name, value, cache)
-
-    def create_node(self, kind, target, args, kwargs, name=None, type_expr=None) -> fx.Node:
-        node = super().create_node(kind, target, args, kwargs, name, type_expr)
-        args, kwargs = (fx.map_arg(part, lambda n: n.meta["value"]) for part in (args, kwargs))
-        self.computing = True                                   # untraced
-        node.meta["value"] = {
-            "placeholder": lambda: self.x,
-            "get_attr": lambda: operator.attrgetter(target)(self.root),
-            "call_function": lambda: target(*args, **kwargs),
-            "call_method": lambda: getattr(args[0], target)(*args[1:], **kwargs),
-            "call_module": lambda: self.root.get_submodule(target)(*args),
-            "output": lambda: args[0]}[kind]()
-        self.computing = False
-        return node
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if not self.inside:
+            self.note(lambda reads: function_node(function.__name__.strip("_"), args, kwargs or {},
+                                                  reads), (args, kwargs), result)
+        return result
 
 
 def title(module: nn.Module) -> str | None:
@@ -118,49 +130,22 @@ def title(module: nn.Module) -> str | None:
                  if row.make is type(module) and row.make is not nn.Identity), None)
 
 
-def steps(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[Node]:
-    """The nodes of a graph, without those that only change how a tensor is laid out."""
-    of, out = {}, []
-    for step in graph.nodes:
-        reads = list(dict.fromkeys(of[n] for n in step.all_input_nodes))
-        node = step_node(step, modules, reads)
-        if node is None and reads:
-            of[step] = reads[0]
-        else:
-            of[step] = node
-            node.reads = reads
-            out.append(node)
-        value = step.meta["value"]
-        if isinstance(value, torch.Tensor) and of[step].kind != "x":
-            of[step].shape = ((B,) if of[step].kind == "parameter" else ()) + tuple(value.shape)
-    return out
-
-
-def step_node(step: fx.Node, modules: dict[str, nn.Module], reads: list[Node]) -> Node | None:
-    """The node of a step of the graph, None for one that has no box."""
-    if step.op == "placeholder":
-        return Node("x", ["x"], shape=tuple(step.meta["value"].shape))
-    if step.op == "output":
-        return Node("y", ["y"])
-    if step.op == "get_attr":
-        return Node("parameter", [step.target])
-    if step.op == "call_module":
-        return module_node(modules[step.target])
-    what = step.target if isinstance(step.target, str) else step.target.__name__
-    numbers = [a for a in step.args if isinstance(a, int | float)]
+def function_node(what: str, args: tuple, kwargs: dict, reads: list[Node]) -> Node | None:
+    """The node of a function, None for one that only changes how a tensor is laid out."""
+    numbers = [a for a in args if isinstance(a, int | float)]
     alone = what in ("cat", "stack") and len(reads) == 1
     if what not in SHOWN or alone or (what in SIGNS and numbers == [0.0]):
         return None
     if what in SIGNS and numbers:
         number = VALUES.get(numbers[0], f"{numbers[0]:.4g}")
-        front = what == "sub" and step.args[0] is numbers[0]
-        return Node("scalar", [f"{number} {SIGNS[what]}" if front else f"{SIGNS[what]} {number}"])
+        return Node("scalar", [f"{number} {SIGNS[what]}" if what == "rsub" else
+                               f"{SIGNS[what]} {number}"])
     if what in SIGNS:
         return Node("sign", [SIGNS[what]])
     if what in POOLS:
-        dims = step.kwargs.get("dim", step.args[1] if len(step.args) > 1 else ())
+        dims = kwargs.get("dim", args[1] if len(args) > 1 else ())
         dims = dims if isinstance(dims, list | tuple) else (dims,)
-        shape = step.all_input_nodes[0].meta["value"].shape
+        shape = args[0].shape
         over = "".join(AXES.get(shape[d], "") for d in dims)
         many = shape[dims[0]] > 4 if dims else True
         return Node("pool", [POOLS[what], f"over {over or ('places' if many else 'branches')}"])
