@@ -1,5 +1,6 @@
 """The command line: ``python -m attnlib …``."""
 import argparse
+import contextlib
 import math
 import os
 import shutil
@@ -8,6 +9,8 @@ import sys
 from .settings import data_dir, out_dir, shown
 
 MODEL = "a run's id or the beginning of one, or a weight file"
+EXTRAS = {"distributed": "cluster", "tensorboard": "tensorboard", "onnx": "onnx",
+          "onnxruntime": "onnx", "onnxscript": "onnx", "safetensors": "onnx"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,6 +29,12 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, LookupError, OSError, Busy) as error:
         words = error.args[0] if len(error.args) == 1 else error
         print(f"error: {words}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        print(f"error: this needs {error.name}: pip install 'attnlib[{EXTRAS[error.name]}]', or "
+              f"in a clone '.[{EXTRAS[error.name]}]'", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; finished epochs are saved, the same command goes on", file=sys.stderr)
@@ -59,6 +68,8 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--time-budget", type=float, metavar="SECONDS",
                              help="stop cleanly at an epoch's end after this long")
             sub.add_argument("--jobs", default="auto", help="trainings side by side")
+            sub.add_argument("--cluster", metavar="ADDRESS", help="train on a dask cluster: "
+                             "tcp://host:8786, or local:N for N workers on this machine")
             sub.add_argument("--plan", action="store_true", help="only say what would be trained")
 
     sub = command("evaluate", evaluate, "score a trained run's weights on a split again")
@@ -213,14 +224,19 @@ def study(args) -> None:
             print(f"study {name}:\n{rows.to_string(index=False)}", flush=True)
     if args.plan:
         return
-    left = args.time_budget
-    for name in names:
-        if args.time_budget:
-            left = args.time_budget - (time.monotonic() - started)
-            if left <= 0:
-                break
-        print(f"study {name}", flush=True)
-        run_grid(study_runs(name, profile), profile, time_budget=left, jobs=args.jobs)
+    left, workers = args.time_budget, contextlib.nullcontext()
+    if args.cluster:
+        from .experiments.cluster import cluster
+        workers = cluster(args.cluster)
+    with workers as executor:
+        for name in names:
+            if args.time_budget:
+                left = args.time_budget - (time.monotonic() - started)
+                if left <= 0:
+                    break
+            print(f"study {name}", flush=True)
+            run_grid(study_runs(name, profile), profile, executor=executor, time_budget=left,
+                     jobs=args.jobs)
 
 
 def focus(args) -> None:

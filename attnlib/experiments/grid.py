@@ -40,7 +40,9 @@ def run_grid(runs: list[Run], profile: str = "auto", *, executor: Executor | Non
     runs = list({run.id: run for run in runs}.values())
     todo = unfinished(runs, profile)
     counts = Counter(found=len(runs) - len(todo))
-    todo, busy = with_data(todo) if may_train() else [], []
+    todo, busy = todo if may_train() else [], []
+    if not getattr(executor, "has_own_data", False):
+        todo = with_data(todo)
     for last in (False, True):                  # busy: by the end its other process may be dead
         if last:
             jobs = 1
