@@ -79,19 +79,19 @@ def wait_until(true, seconds=90):
 
 def test_two_workers_that_share_nothing_one_killed(start, address, tmp_path, capsys):
     """Every run is there once, as one process makes it; no data set needs to be here."""
-    x, y = np.zeros((40, 32, 32, 3), np.uint8), np.arange(40) % 10
+    x, y = np.zeros((60, 32, 32, 3), np.uint8), np.arange(60) % 10
     (tmp_path / "theirs").mkdir()
     np.savez(tmp_path / "theirs" / "cifar10.npz", train_images=x, train_labels=y, test_images=x,
              test_labels=y)
     runs = [tiny(seed=seed, n_train=200, epochs=3) for seed in range(5)]
-    there = tiny(dataset="cifar10", n_train=20, n_val=10, epochs=1)
+    there = tiny(dataset="cifar10", n_train=32, n_val=6, epochs=1)
     nowhere = tiny(dataset="fashionmnist", epochs=1)
     scheduler(start, address)
     data = {"ATTNLIB_DATA": str(tmp_path / "theirs")}
     pair = {name: worker(start, address, name, **data) for name in ("a", "b")}
 
     def kill_one():
-        wait_until(lambda: list((tmp_path / "a" / "out").rglob("ckpt-1-*.pt")))
+        wait_until(lambda: list((tmp_path / "a" / "out").rglob("ckpt-*.pt")))
         pair["a"].kill()
     killer = threading.Thread(target=kill_one)
     with cluster.cluster(address) as executor:
@@ -117,13 +117,14 @@ def test_two_workers_that_share_nothing_one_killed(start, address, tmp_path, cap
     assert capsys.readouterr().out.splitlines()[-1] == "trained 0, found 5"
 
 
-def test_a_scheduler_that_dies_fails_no_run(start, address, tmp_path, capsys):
+def test_a_scheduler_that_dies_fails_no_run(start, address, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cluster, "PATIENCE", 3)
     dies = scheduler(start, address)
     worker(start, address, "a")
-    runs = [tiny(seed=seed, n_train=800, epochs=200) for seed in range(2)]
+    runs = [tiny(seed=seed, epochs=500) for seed in range(2)]
 
     def kill():
-        wait_until(lambda: list((tmp_path / "a" / "out").rglob("ckpt-1-*.pt")))
+        wait_until(lambda: list((tmp_path / "a" / "out").rglob("ckpt-*.pt")))
         dies.kill()
     threading.Thread(target=kill).start()
     with cluster.cluster(address) as executor:

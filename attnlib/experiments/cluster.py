@@ -5,6 +5,7 @@ record, its arrays and the final weights. Here each is checked by its SHA-256 an
 import contextlib
 import hashlib
 import threading
+import time
 from concurrent.futures import BrokenExecutor, Executor, Future
 from functools import partial
 
@@ -50,11 +51,12 @@ class DaskExecutor(Executor):
 
     def submit(self, call, fields: dict, profile: str, end: float | None) -> Future:
         """Have `train_there` do it; ``call`` is `attempt`, which it calls there."""
+        while self.client.status == "connecting":       # again, for PATIENCE seconds
+            time.sleep(0.1)
+        if self.client.status != "running":             # what is given to it now would never end
+            raise BrokenExecutor("the scheduler is gone")
         ours = Future()
-        try:
-            theirs = self.client.submit(train_there, fields, profile, end, pure=False)
-        except Exception as error:
-            raise BrokenExecutor(f"the scheduler is gone: {error}") from error
+        theirs = self.client.submit(train_there, fields, profile, end, pure=False)
         ours.add_done_callback(lambda f: f.cancelled() and theirs.cancel())
         theirs.add_done_callback(partial(bring, ours, Run(**fields).id, profile))
         return ours
