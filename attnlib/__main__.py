@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("id", nargs="?", help="the id of a finished run, with --weights")
     sub.add_argument("--weights", action="store_true", help="train ID again; keep its record")
     sub.add_argument("--profile", default="own", help="where the record goes (default: own)")
+    sub.add_argument("--tensorboard", action="store_true", help="and write TensorBoard's files")
     from .training.run import NUMBERS
     for name in ("dataset", "backbone", "attention", "placement", "recipe", *NUMBERS):
         sub.add_argument(f"--{name.replace('_', '-')}", dest=name, type=NUMBERS.get(name, str),
@@ -83,14 +84,19 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--top", type=int, default=5, help="so many classes (default: 5)")
     sub.add_argument("--gradcam", action="store_true", help="and draw where it looks")
 
-    sub = command("export", export, "write a trained run as a small weight file (float16, no code)")
+    sub = command("export", export, "write a trained run as a file to give away")
     sub.add_argument("run", metavar="RUN", nargs="?", help=MODEL)
-    sub.add_argument("--output", metavar="FILE", help="default: results/weights/<id>.npz")
+    sub.add_argument("--output", metavar="FILE", help="default: results/weights/<id>.<ending>")
+    sub.add_argument("--format", default="npz", choices=("npz", "safetensors", "onnx",
+                     "torchscript"), help="npz (default): weights in float16, no code")
+    sub.add_argument("--int8", action="store_true", help="and an ONNX file of 8 bits for phones, "
+                     "with the accuracy and latency of both; needs the data")
     sub.add_argument("--published", action="store_true",
                      help="the weight files of the repository, their index and their card")
 
-    sub = command("runs", runs, "list, check, repair or clean what is stored")
-    sub.add_argument("what", choices=("list", "check", "repair", "clean"))
+    sub = command("runs", runs, "list, check, repair or clean what is stored; TensorBoard's files")
+    sub.add_argument("what", choices=("list", "check", "repair", "clean", "tensorboard"))
+    sub.add_argument("ids", nargs="*", metavar="ID", help="tensorboard: of these alone")
     sub.add_argument("--profile", default=None)
     sub.add_argument("--dry-run", action="store_true", help="repair: only say what would be done")
 
@@ -177,6 +183,15 @@ def train(args) -> None:
           f"{record['seconds']:.0f} s of training")
     if warning:
         print(warning)
+    if args.tensorboard:
+        write_tensorboard([record])
+
+
+def write_tensorboard(records: list[dict]) -> None:
+    from .experiments.tensorboard import write_events
+    folders = [write_events(record) for record in records]
+    top = shown(out_dir() / "results" / "tensorboard")
+    print(f"{len(folders)} runs: tensorboard --logdir {top}")
 
 
 def print_forecast(run) -> None:
@@ -276,12 +291,26 @@ def predict(args) -> int:
 
 
 def export(args) -> None:
-    from .experiments.published import publish
-    from .experiments.weights import export as export_run
     if bool(args.run) == args.published:
         raise ValueError("export takes a RUN, or --published")
-    for path in publish() if args.published else [export_run(args.run, args.output)]:
-        print(f"{shown(path)}: {path.stat().st_size / 1e6:.2f} MB")
+    if args.published:
+        from .experiments.published import publish
+        for path in publish():
+            print(f"{shown(path)}: {path.stat().st_size / 1e6:.2f} MB")
+        return
+    if args.int8 and args.format != "onnx":
+        raise ValueError("--int8 goes with --format onnx")
+    from .experiments.formats import OPSET, TOLERANCE, export_as, export_int8
+    path, off = export_as(args.run, args.format, args.output)
+    print(f"{shown(path)}: {path.stat().st_size / 1e6:.2f} MB")
+    if args.format != "npz":
+        print(f"loaded again: probabilities differ by at most {off:.1e} (allowed {TOLERANCE:.0e})"
+              + (f"; opset {OPSET}" if args.format == "onnx" else ""))
+    if args.int8:
+        for row in export_int8(args.run, path):
+            print(f"{shown(row['path'])}: {row['path'].stat().st_size / 1e6:.2f} MB, test accuracy "
+                  f"{100 * row['accuracy']:.2f} % on {row['n']} images, "
+                  f"{1000 * row['latency']:.2f} ms an image on one thread")
 
 
 def runs(args) -> int:
@@ -292,8 +321,16 @@ def runs(args) -> int:
             shutil.rmtree(folder, ignore_errors=True)
             print(f"removed {shown(folder)}")
         return 0
+    profiles = [args.profile] if args.profile else ["own", *PROFILES]
+    if args.what == "tensorboard":
+        from .experiments.reading import find_record
+        from .experiments.weights import full_id
+        from .training.store import all_records
+        write_tensorboard([find_record(full_id(name), args.profile) for name in args.ids] or
+                          [record for name in profiles for record in all_records(name)])
+        return 0
     bad = 0
-    for profile in [args.profile] if args.profile else ["own", *PROFILES]:
+    for profile in profiles:
         known_profile(profile)
         bad += {"list": list_runs, "check": check_runs, "repair": repair_runs}[args.what](
             profile, args)

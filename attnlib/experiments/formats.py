@@ -1,0 +1,152 @@
+"""A trained network in the formats of others, each file loaded again and compared.
+
+safetensors holds the weights. ONNX and TorchScript hold the whole network, from images float32
+[N, C, S, S] in 0..1 to class probabilities [N, classes], normalisation inside, for any N. In all of
+them the text ``attnlib`` says the rest: the weight file's header, as JSON."""
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..training.run import Run, canonical_json
+from ..training.trainer import data_of
+from .weights import assembled, export, find, weights_dir
+
+SUFFIX = {"npz": ".npz", "safetensors": ".safetensors", "onnx": ".onnx", "torchscript": ".ts"}
+OPSET = 18                      # ONNX's operators of December 2022: onnxruntime 1.14 and later
+TOLERANCE = 1e-5                # that a loaded file's probabilities may be off by, in float32
+CALIBRATION = 500               # training images that int8's ranges are measured on
+REPEATS = 100                   # images that latency is the median over
+
+
+class Deployed(nn.Module):
+    """p = softmax(net((x − mean) / std)), x in 0..1, [N, C, S, S]."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(net.mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(net.std).view(-1, 1, 1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.net((image - self.mean) / self.std).softmax(1)
+
+
+def export_as(run_or_id, form: str = "npz", output: str | Path | None = None) -> tuple[Path, float]:
+    """Write a trained run in a format of SUFFIX; returns the file and by how much at most the
+    probabilities of what is loaded from it differ from the network's, on random images.
+    ``ValueError`` beyond TOLERANCE (the file is removed) or for another ending of ``output``."""
+    if form == "npz":
+        return export(run_or_id, output), 0.0
+    header, state = find(run_or_id)
+    path = Path(output) if output else weights_dir() / f"{header['id']}{SUFFIX[form]}"
+    if path.suffix != SUFFIX[form]:
+        raise ValueError(f"--output {path.name}: the name of a {form} file ends in {SUFFIX[form]}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    model = Deployed(assembled(header, state)).eval()
+    images = torch.rand(16, model.net.channels, model.net.size, model.net.size,
+                        generator=torch.Generator().manual_seed(0))
+    WRITERS[form](path, model, images[:2], header, state)
+    with torch.no_grad():
+        expected = model(images).numpy()
+    off = float(np.abs(READERS[form](path)(images.numpy()) - expected).max())
+    if not off <= TOLERANCE:
+        path.unlink()
+        raise ValueError(f"{path.name} was removed: loaded again it gives probabilities that "
+                         f"differ by {off:.1e}, more than {TOLERANCE:.0e}")
+    return path, off
+
+
+def write_safetensors(path, model, images, header, state):
+    from safetensors.torch import save_file
+    save_file(state, path, metadata={"attnlib": canonical_json(header)})
+
+
+def write_torchscript(path, model, images, header, state):
+    torch.jit.save(torch.jit.trace(model, images), path,
+                   _extra_files={"attnlib": canonical_json(header)})
+
+
+def write_onnx(path, model, images, header, state):
+    import onnxscript  # noqa: F401        torch's exporter names it only in the middle of its work
+    program = torch.onnx.export(model, (images,), dynamo=True, opset_version=OPSET, verbose=False,
+                                dynamic_shapes=({0: torch.export.Dim("n")},),
+                                input_names=["image"], output_names=["probabilities"])
+    program.model.metadata_props["attnlib"] = canonical_json(header)
+    program.save(path)
+
+
+def read_safetensors(path: Path):
+    """Images [N, C, S, S] in 0..1 -> probabilities, both numpy, from a file alone."""
+    import json
+
+    from safetensors import safe_open
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["attnlib"])
+        state = {name: file.get_tensor(name) for name in file.keys()}
+    return of_torch(Deployed(assembled(header, state)).eval())
+
+
+def read_torchscript(path: Path):
+    return of_torch(torch.jit.load(path))
+
+
+def of_torch(model: nn.Module):
+    def run(images: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return model(torch.from_numpy(images)).numpy()
+    return run
+
+
+def read_onnx(path: Path):
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1                     # as on a small device; latency is of one
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {"image": images})[0]
+
+
+WRITERS = {"safetensors": write_safetensors, "onnx": write_onnx, "torchscript": write_torchscript}
+READERS = {"safetensors": read_safetensors, "onnx": read_onnx, "torchscript": read_torchscript}
+
+
+def export_int8(run_or_id, path: Path) -> list[dict]:
+    """Write ``….int8.onnx`` beside a run's ONNX file: weights and activations in 8 bits, their
+    ranges from training images. A row for each: ``path``, ``accuracy`` on the test split of ``n``
+    images, ``latency`` in seconds an image, one at a time on one thread (median)."""
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+    run = Run(**find(run_or_id)[0]["run"])
+    data = data_of(run)
+    batches = iter(np.array_split(pixels(data.split("train", CALIBRATION)[0]), 10))
+
+    class Reader(quantization.CalibrationDataReader):
+        def get_next(self):
+            return next(({"image": batch} for batch in batches), None)
+    small = path.with_suffix(".int8.onnx")
+    quant_pre_process(path, small)
+    quantization.quantize_static(small, small, Reader(), per_channel=True)
+    images, labels = data.split("test", run.n_test)
+    return measured([path, small], pixels(images), labels)
+
+
+def pixels(images: np.ndarray) -> np.ndarray:
+    """uint8 [N, H, W, C] -> float32 [N, C, H, W] in 0..1."""
+    return images.transpose(0, 3, 1, 2).astype(np.float32) / 255
+
+
+def measured(paths: list[Path], images: np.ndarray, labels: np.ndarray) -> list[dict]:
+    """The files in turn on the same images, so that other work on the machine slows all alike."""
+    models, times = [read_onnx(path) for path in paths], [[] for _ in paths]
+    for k in range(REPEATS):
+        for model, seconds in zip(models, times, strict=True):
+            started = time.perf_counter()
+            model(images[k % len(images)][None])
+            seconds.append(time.perf_counter() - started)
+    parts = np.array_split(images, len(images) // 500 + 1)
+    return [{"path": path, "n": len(labels), "latency": statistics.median(seconds), "accuracy":
+             float((np.concatenate([model(x).argmax(1) for x in parts]) == labels).mean())}
+            for path, model, seconds in zip(paths, models, times, strict=True)]
