@@ -77,15 +77,17 @@ def wait_until(true, seconds=90):
         time.sleep(0.02)
 
 
-def test_two_workers_that_share_nothing_one_killed(start, address, tmp_path, capsys):
+def test_two_workers_that_share_nothing_one_killed(start, address, tmp_path, capsys, monkeypatch):
     """Every run is there once, as one process makes it; no data set needs to be here."""
+    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path / "ours"))
     x, y = np.zeros((60, 32, 32, 3), np.uint8), np.arange(60) % 10
-    (tmp_path / "theirs").mkdir()
-    np.savez(tmp_path / "theirs" / "cifar10.npz", train_images=x, train_labels=y, test_images=x,
-             test_labels=y)
+    for folder, name in (("theirs", "cifar10"), ("ours", "mine")):
+        (tmp_path / folder).mkdir()
+        np.savez(tmp_path / folder / f"{name}.npz", train_images=x, train_labels=y, test_images=x,
+                 test_labels=y)
     runs = [tiny(seed=seed, n_train=200, epochs=3) for seed in range(5)]
     there = tiny(dataset="cifar10", n_train=32, n_val=6, epochs=1)
-    nowhere = tiny(dataset="fashionmnist", epochs=1)
+    nowhere = tiny(dataset="npz:mine.npz", n_train=32, n_val=6, epochs=1)
     scheduler(start, address)
     data = {"ATTNLIB_DATA": str(tmp_path / "theirs")}
     pair = {name: worker(start, address, name, **data) for name in ("a", "b")}
@@ -101,7 +103,7 @@ def test_two_workers_that_share_nothing_one_killed(start, address, tmp_path, cap
     killer.join()
     said = capsys.readouterr().out
     assert pair["a"].wait(10) == -signal.SIGKILL and pair["b"].poll() is None
-    assert list(df.status) == ["done"] * 6 + ["missing"] and "no data: fashionmnist" in said
+    assert list(df.status) == ["done"] * 6 + ["missing"] and "no data: " in said
     assert said.splitlines()[-1] == "trained 6, found 0, missing 1"
     assert check("smoke") == (6, 0)                          # with their arrays, each once
     assert len(list(runs_dir("smoke").iterdir())) == 12

@@ -7,6 +7,7 @@ from ..files import sha256_of, write_atomic
 from ..settings import REPO
 from ..training import store
 from ..training.run import Run
+from .modelcard import model_card
 from .planning import study
 from .predict import evaluate
 from .weights import export, weights_dir
@@ -27,7 +28,7 @@ def published() -> list[Run]:
 
 def publish() -> list[Path]:
     """Export the published runs, score each file on its test split, write ``index.json`` and the
-    table of the card ``README.md`` beside them; returns the weight files. ``ValueError`` where
+    table of the card ``README.md`` beside them, and each file's own card; returns the weight files. ``ValueError`` where
     float16 moves an accuracy by more than TOLERANCE or a file is too large for the repository."""
     files, rows = [], []
     for run in published():
@@ -42,6 +43,7 @@ def publish() -> list[Path]:
                      "nll": found["nll"], "recorded": record["test"]["accuracy"]})
         if problem := problem_of(rows[-1]):
             raise ValueError(f"{path.name}: {problem}")
+        write_atomic(path.with_suffix(".md"), model_card(rows[-1], record).encode())
         files.append(path)
     index = {"tolerance_points": TOLERANCE, "weights": rows}
     write_atomic(weights_dir() / "index.json", (json.dumps(index, indent=1) + "\n").encode())
