@@ -161,7 +161,8 @@ def test_a_failure_that_lies_on_a_worker_is_tried_again():
 
 @pytest.mark.parametrize(("address", "words"), [
     ("local:0", "local:N wants a number"), ("local", "local:N wants a number"),
-    ("tcp://127.0.0.1:1", "127.0.0.1:1"), ("nonsense://x", "nonsense")])
+    ("tcp://127.0.0.1:1", "127.0.0.1:1"), ("nonsense://x", "nonsense"),
+    ("tls://127.0.0.1:1", "TLS")])
 def test_a_bad_address_is_one_line(address, words, capsys, monkeypatch):
     monkeypatch.setattr(cluster, "PATIENCE", 1)
     assert main(["study", "hybrid", "--cluster", address]) == 2
@@ -206,7 +207,7 @@ def test_the_commands(title, start, address, tmp_path):
     assert trained(tmp_path / "here") == 2
     if title == "TLS":                                       # whoever has no certificate stays out
         with pytest.raises(OSError):
-            distributed.Client(address.replace("tcp", "tls"), timeout=3)
+            distributed.Client(address, timeout=3)
 
 
 QUEUE = {"sbatch": """#!/bin/sh

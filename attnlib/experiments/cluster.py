@@ -36,7 +36,10 @@ def cluster(address: str):
             address = stack.enter_context(LocalCluster(
                 n_workers=int(count), threads_per_worker=1, memory_limit=0,
                 dashboard_address=None))
-        client = stack.enter_context(Client(address, timeout=PATIENCE))
+        try:
+            client = stack.enter_context(Client(address, timeout=PATIENCE))
+        except TypeError as error:                      # of tls:// without certificates
+            raise ValueError(f"--cluster {address}: {error}") from error
         print(f"cluster {client.scheduler.address}: {len(client.nthreads())} workers", flush=True)
         yield DaskExecutor(client)
 

@@ -27,8 +27,8 @@ def published() -> list[Run]:
 
 
 def publish() -> list[Path]:
-    """Export the published runs, score each file on its test split, write ``index.json`` and the
-    table of the card ``README.md`` beside them, and each file's own card; returns the weight files. ``ValueError`` where
+    """Export the published runs, score each file on its test split, write its card, ``index.json``
+    and the table of the folder's ``README.md``; returns the weight files. ``ValueError`` where
     float16 moves an accuracy by more than TOLERANCE or a file is too large for the repository."""
     files, rows = [], []
     for run in published():

@@ -82,7 +82,9 @@ def find(run_or_id, profile: str | None = None) -> tuple[dict, dict]:
     makes them. ``ValueError`` for a bad weight file."""
     if str(run_or_id).endswith(".npz"):
         return read(Path(run_or_id))
-    run_id = full_id(run_or_id.id if isinstance(run_or_id, Run) else str(run_or_id), profile)
+    name = run_or_id.id if isinstance(run_or_id, Run) else str(run_or_id)
+    here = [run_id for run_id in ([] if profile else usable()) if run_id.startswith(name)]
+    run_id = here[0] if len(here) == 1 else full_id(name, profile)
     for name in recorded(profile).get(run_id, ()):
         record = store.read_record(store.record_path(name, run_id))
         state = record and store.load_checkpoint(checkpoints_dir(name, run_id), store.WEIGHTS)
