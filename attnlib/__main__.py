@@ -302,15 +302,14 @@ def export(args) -> None:
         raise ValueError("--int8 goes with --format onnx")
     from .experiments.formats import OPSET, TOLERANCE, export_as, export_int8
     path, off = export_as(args.run, args.format, args.output)
-    print(f"{shown(path)}: {path.stat().st_size / 1e6:.2f} MB")
-    if args.format != "npz":
-        print(f"loaded again: probabilities differ by at most {off:.1e} (allowed {TOLERANCE:.0e})"
-              + (f"; opset {OPSET}" if args.format == "onnx" else ""))
-    if args.int8:
-        for row in export_int8(args.run, path):
-            print(f"{shown(row['path'])}: {row['path'].stat().st_size / 1e6:.2f} MB, test accuracy "
-                  f"{100 * row['accuracy']:.2f} % on {row['n']} images, "
-                  f"{1000 * row['latency']:.2f} ms an image on one thread")
+    again = "" if args.format == "npz" else (
+        f"; loaded again, probabilities differ by at most {off:.1e} (allowed: {TOLERANCE:.0e})")
+    opset = f"; opset {OPSET}" if args.format == "onnx" else ""
+    print(f"{shown(path)}: {path.stat().st_size / 1e6:.2f} MB{again}{opset}")
+    for row in export_int8(args.run, path) if args.int8 else ():
+        print(f"{shown(row['path'])}: {row['path'].stat().st_size / 1e6:.2f} MB, test accuracy "
+              f"{100 * row['accuracy']:.2f} % on {row['n']} images, "
+              f"{1000 * row['latency']:.2f} ms an image on one thread")
 
 
 def runs(args) -> int:

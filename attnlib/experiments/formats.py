@@ -3,8 +3,10 @@
 safetensors holds the weights. ONNX and TorchScript hold the whole network, from images float32
 [N, C, S, S] in 0..1 to class probabilities [N, classes], normalisation inside, for any N. In all of
 them the text ``attnlib`` says the rest: the weight file's header, as JSON."""
+import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +30,8 @@ class Deployed(nn.Module):
     def __init__(self, net: nn.Module):
         super().__init__()
         self.net = net
-        self.register_buffer("mean", torch.tensor(net.mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(net.std).view(-1, 1, 1))
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(getattr(net, name)).view(-1, 1, 1))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.net((image - self.mean) / self.std).softmax(1)
@@ -49,10 +51,10 @@ def export_as(run_or_id, form: str = "npz", output: str | Path | None = None) ->
     model = Deployed(assembled(header, state)).eval()
     images = torch.rand(16, model.net.channels, model.net.size, model.net.size,
                         generator=torch.Generator().manual_seed(0))
-    WRITERS[form](path, model, images[:2], header, state)
+    write_file(path, model, images[:2], state, canonical_json(header))
     with torch.no_grad():
         expected = model(images).numpy()
-    off = float(np.abs(READERS[form](path)(images.numpy()) - expected).max())
+    off = float(np.abs(load_file(path)(images.numpy()) - expected).max())
     if not off <= TOLERANCE:
         path.unlink()
         raise ValueError(f"{path.name} was removed: loaded again it gives probabilities that "
@@ -60,57 +62,40 @@ def export_as(run_or_id, form: str = "npz", output: str | Path | None = None) ->
     return path, off
 
 
-def write_safetensors(path, model, images, header, state):
-    from safetensors.torch import save_file
-    save_file(state, path, metadata={"attnlib": canonical_json(header)})
+def write_file(path: Path, model: Deployed, images: torch.Tensor, state: dict, header: str) -> None:
+    """Write the file that the name's ending asks for; two images show the tracers the way."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import save_file
+        save_file(state, path, metadata={"attnlib": header})
+    elif path.suffix == ".ts":
+        torch.jit.save(torch.jit.trace(model, images), path, _extra_files={"attnlib": header})
+    else:
+        import onnxscript  # noqa: F401        torch's exporter needs it, and says so late
+        program = torch.onnx.export(
+            model, (images,), dynamo=True, opset_version=OPSET, verbose=False,
+            dynamic_shapes=({0: torch.export.Dim("n")},), input_names=["image"],
+            output_names=["probabilities"])
+        program.model.metadata_props["attnlib"] = header
+        program.save(path)
 
 
-def write_torchscript(path, model, images, header, state):
-    torch.jit.save(torch.jit.trace(model, images), path,
-                   _extra_files={"attnlib": canonical_json(header)})
-
-
-def write_onnx(path, model, images, header, state):
-    import onnxscript  # noqa: F401        torch's exporter names it only in the middle of its work
-    program = torch.onnx.export(model, (images,), dynamo=True, opset_version=OPSET, verbose=False,
-                                dynamic_shapes=({0: torch.export.Dim("n")},),
-                                input_names=["image"], output_names=["probabilities"])
-    program.model.metadata_props["attnlib"] = canonical_json(header)
-    program.save(path)
-
-
-def read_safetensors(path: Path):
-    """Images [N, C, S, S] in 0..1 -> probabilities, both numpy, from a file alone."""
-    import json
-
-    from safetensors import safe_open
-    with safe_open(path, "pt") as file:
-        header = json.loads(file.metadata()["attnlib"])
-        state = {name: file.get_tensor(name) for name in file.keys()}
-    return of_torch(Deployed(assembled(header, state)).eval())
-
-
-def read_torchscript(path: Path):
-    return of_torch(torch.jit.load(path))
-
-
-def of_torch(model: nn.Module):
-    def run(images: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return model(torch.from_numpy(images)).numpy()
-    return run
-
-
-def read_onnx(path: Path):
-    import onnxruntime
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1                     # as on a small device; latency is of one
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {"image": images})[0]
-
-
-WRITERS = {"safetensors": write_safetensors, "onnx": write_onnx, "torchscript": write_torchscript}
-READERS = {"safetensors": read_safetensors, "onnx": read_onnx, "torchscript": read_torchscript}
+def load_file(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Images [N, C, S, S] in 0..1 -> probabilities, from a file alone; ONNX on one thread."""
+    if path.suffix == ".onnx":
+        import onnxruntime
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return lambda images: session.run(None, {"image": images})[0]
+    if path.suffix == ".ts":
+        model = torch.jit.load(path)
+    else:
+        from safetensors import safe_open
+        with safe_open(path, "pt") as file:
+            header = json.loads(file.metadata()["attnlib"])
+            state = {name: file.get_tensor(name) for name in file.keys()}
+        model = Deployed(assembled(header, state)).eval()
+    return torch.no_grad()(lambda images: model(torch.from_numpy(images)).numpy())
 
 
 def export_int8(run_or_id, path: Path) -> list[dict]:
@@ -121,7 +106,7 @@ def export_int8(run_or_id, path: Path) -> list[dict]:
     from onnxruntime.quantization.shape_inference import quant_pre_process
     run = Run(**find(run_or_id)[0]["run"])
     data = data_of(run)
-    batches = iter(np.array_split(pixels(data.split("train", CALIBRATION)[0]), 10))
+    batches = iter(np.array_split(as_floats(data.split("train", CALIBRATION)[0]), 10))
 
     class Reader(quantization.CalibrationDataReader):
         def get_next(self):
@@ -130,17 +115,17 @@ def export_int8(run_or_id, path: Path) -> list[dict]:
     quant_pre_process(path, small)
     quantization.quantize_static(small, small, Reader(), per_channel=True)
     images, labels = data.split("test", run.n_test)
-    return measured([path, small], pixels(images), labels)
+    return compare_files([path, small], as_floats(images), labels)
 
 
-def pixels(images: np.ndarray) -> np.ndarray:
+def as_floats(images: np.ndarray) -> np.ndarray:
     """uint8 [N, H, W, C] -> float32 [N, C, H, W] in 0..1."""
     return images.transpose(0, 3, 1, 2).astype(np.float32) / 255
 
 
-def measured(paths: list[Path], images: np.ndarray, labels: np.ndarray) -> list[dict]:
+def compare_files(paths: list[Path], images: np.ndarray, labels: np.ndarray) -> list[dict]:
     """The files in turn on the same images, so that other work on the machine slows all alike."""
-    models, times = [read_onnx(path) for path in paths], [[] for _ in paths]
+    models, times = [load_file(path) for path in paths], [[] for _ in paths]
     for k in range(REPEATS):
         for model, seconds in zip(models, times, strict=True):
             started = time.perf_counter()
