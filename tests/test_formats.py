@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -205,8 +206,11 @@ def test_installed_it_has_the_command_attnlib(tmp_path):
         return done.stdout
     env = {name: value for name, value in os.environ.items() if not name.startswith("ATTNLIB")
            and name != "PYTHONPATH"}
+    shutil.copytree(REPO / "attnlib", tmp_path / "clone" / "attnlib")      # building leaves things
+    for name in ("pyproject.toml", "requirements.txt", "README.md", "LICENSE"):
+        shutil.copy(REPO / name, tmp_path / "clone" / name)
     run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w",
-        str(tmp_path), str(REPO))
+        str(tmp_path), str(tmp_path / "clone"))
     wheel, = tmp_path.glob("*.whl")
     run(sys.executable, "-m", "venv", "fresh")
     bin_, site = tmp_path / "fresh" / "bin", next((tmp_path / "fresh").glob("lib/*/site-packages"))
