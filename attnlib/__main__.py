@@ -4,6 +4,8 @@ import os
 import sys
 
 MODEL = "a run's id or the beginning of one, or a weight file"
+EXTRAS = {"distributed": "cluster", "tensorboard": "tensorboard", "onnx": "onnx",
+          "onnxruntime": "onnx", "onnxscript": "onnx"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,6 +27,12 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, LookupError, OSError, Busy) as error:
         words = error.args[0] if len(error.args) == 1 else error
         print(f"error: {words}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        print(f"error: this needs {error.name}: pip install 'attnlib[{EXTRAS[error.name]}]', or "
+              f"in a clone '.[{EXTRAS[error.name]}]'", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
         if not lacks_memory(error):
@@ -66,6 +74,7 @@ def parser(with_train: bool = True) -> argparse.ArgumentParser:
     option("id", nargs="?", help="the id of a finished run, with --weights")
     option("--weights", action="store_true", help="train ID again; keep its record")
     option("--profile", default="own", help="where the record goes (default: own)")
+    option("--tensorboard", action="store_true", help="and write TensorBoard's files")
     if with_train:
         from .commands import FIELDS, NUMBERS, default_of
         for name in FIELDS:
@@ -78,6 +87,8 @@ def parser(with_train: bool = True) -> argparse.ArgumentParser:
     option("--time-budget", type=float, metavar="SECONDS",
            help="stop cleanly at an epoch's end after this long")
     option("--jobs", default="auto", help="trainings side by side")
+    option("--cluster", metavar="ADDRESS", help="train on a dask cluster: tcp://host:8786, or "
+           "local:N for N workers on this machine")
     option("--plan", action="store_true", help="only say what would be trained")
 
     option = command("focus", "store the class activation maps of a study's runs")
@@ -95,14 +106,19 @@ def parser(with_train: bool = True) -> argparse.ArgumentParser:
     option("--top", type=int, default=5, help="so many classes (default: 5)")
     option("--gradcam", action="store_true", help="and draw where it looks")
 
-    option = command("export", "write a trained run as a small weight file (float16, no code)")
+    option = command("export", "write a trained run as a file to give away")
     option("run", metavar="RUN", nargs="?", help=MODEL)
-    option("--output", metavar="FILE", help="default: results/weights/<id>.safetensors")
+    option("--output", metavar="FILE", help="default: results/weights/<id>.<ending>")
+    option("--format", default="safetensors", choices=("safetensors", "onnx", "torchscript"),
+           help="safetensors (default): weights in float16, no code")
+    option("--int8", action="store_true", help="and an ONNX file of 8 bits for phones, with the "
+           "accuracy and latency of both; needs the data")
     option("--published", action="store_true",
            help="the weight files of the repository, their index and their card")
 
-    option = command("runs", "list, check, repair or clean what is stored")
-    option("what", choices=("list", "check", "repair", "clean"))
+    option = command("runs", "list, check, repair or clean what is stored; TensorBoard's files")
+    option("what", choices=("list", "check", "repair", "clean", "tensorboard"))
+    option("ids", nargs="*", metavar="ID", help="tensorboard: of these alone")
     option("--profile", default=None)
     option("--dry-run", action="store_true", help="repair: only say what would be done")
 

@@ -1,13 +1,14 @@
 """What each command of ``python -m attnlib`` does: one function a command, given its options.
 
 The rooms that draw and render are imported where they are asked for: a bare machine trains."""
+import contextlib
 import math
 import shutil
 import time
 
 from .data.arrays import SPLITS
 from .data.datasets import load_dataset
-from .experiments import grid, planning, published, reading, repair, weights
+from .experiments import formats, grid, planning, published, reading, repair, weights
 from .experiments import predict as predicting
 from .experiments import verify as verifying
 from .experiments.studies import PROFILES, STUDIES
@@ -62,7 +63,16 @@ def train(args) -> int:
           f"{model['params']:,} parameters ({model['attention_params']:,} of attention), "
           f"{record['seconds']:.0f} s of training")
     print(warning, end="")
+    if args.tensorboard:
+        write_tensorboard([record])
     return 0
+
+
+def write_tensorboard(records: list[dict]) -> None:
+    from .experiments.tensorboard import write_events
+    folders = [write_events(record) for record in records]
+    top = shown(out_dir() / "results" / "tensorboard")
+    print(f"{len(folders)} runs: tensorboard --logdir {top}")
 
 
 def print_forecast(run: Run) -> None:
@@ -94,13 +104,21 @@ def study(args) -> None:
         rows = planning.plan_table(name, profile)
         if len(rows):
             print(f"study {name}:\n{rows.to_string(index=False)}", flush=True)
-    for name in names if not args.plan else ():
-        if args.time_budget is not None:
-            left = end - time.monotonic()
-            if left < 0:
-                break
-        print(f"study {name}", flush=True)
-        grid.run_grid(planning.study(name, profile), profile, time_budget=left, jobs=args.jobs)
+    if args.plan:
+        return
+    workers = contextlib.nullcontext()
+    if args.cluster:
+        from .experiments.cluster import cluster
+        workers = cluster(args.cluster)
+    with workers as executor:
+        for name in names:
+            if args.time_budget is not None:
+                left = end - time.monotonic()
+                if left < 0:
+                    break
+            print(f"study {name}", flush=True)
+            grid.run_grid(planning.study(name, profile), profile, executor=executor,
+                          time_budget=left, jobs=args.jobs)
 
 
 def focus(args) -> None:
@@ -141,8 +159,20 @@ def predict(args) -> int:
 def export(args) -> None:
     if bool(args.run) == args.published:
         raise ValueError("export takes a RUN, or --published")
-    for path in published.publish() if args.published else [weights.export(args.run, args.output)]:
-        print(f"{shown(path)}: {path.stat().st_size / 1e6:.2f} MB")
+    if args.published:
+        for path in published.publish():
+            print(f"{shown(path)}: {path.stat().st_size / 1e6:.2f} MB")
+        return
+    if args.int8 and args.format != "onnx":
+        raise ValueError("--int8 goes with --format onnx")
+    path, off = formats.export_as(args.run, args.format, args.output)
+    opset = f"; opset {formats.OPSET}" if args.format == "onnx" else ""
+    print(f"{shown(path)}: {path.stat().st_size / 1e6:.2f} MB; loaded again, probabilities differ "
+          f"by at most {off:.1e} (allowed: {formats.TOLERANCE[path.suffix]:.0e}){opset}")
+    for row in formats.export_int8(args.run, path) if args.int8 else ():
+        print(f"{shown(row['path'])}: {row['path'].stat().st_size / 1e6:.2f} MB, test accuracy "
+              f"{100 * row['accuracy']:.2f} % on {row['n']} images, "
+              f"{1000 * row['latency']:.2f} ms an image on one thread")
 
 
 def runs(args) -> int:
@@ -152,8 +182,14 @@ def runs(args) -> int:
             shutil.rmtree(folder, ignore_errors=True)
             print(f"removed {shown(folder)}")
         return 0
+    profiles = [known(args.profile)] if args.profile else ["own", *PROFILES]
+    if args.what == "tensorboard":
+        write_tensorboard([reading.find_record(weights.full_id(name), args.profile)
+                           for name in args.ids] or
+                          [record for name in profiles for record in store.all_records(name)])
+        return 0
     bad = 0
-    for profile in [known(args.profile)] if args.profile else ["own", *PROFILES]:
+    for profile in profiles:
         if args.what == "list":
             list_runs(profile)
         elif args.what == "check":

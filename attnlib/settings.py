@@ -1,11 +1,14 @@
 """Where data, results and figures live, from any working directory.
 
 ``ATTNLIB_DATA`` is the data folder, ``ATTNLIB_OUT`` the folder that holds results/ and figures/;
-without them both lie in the repository that this package was installed from (in place)."""
+without them both lie in the repository that this package runs from, or in the working directory
+where it was installed without one."""
 import os
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
+if not (REPO / "pyproject.toml").is_file():
+    REPO = Path.cwd()
 
 
 def folder(variable: str, default: Path) -> Path:

@@ -146,7 +146,8 @@ def test_export_from_the_command_line(trained, tmp_path, capsys):
 def test_the_committed_files_are_those_of_the_index():
     assert len(INDEX["weights"]) == 3
     assert {p.name for p in COMMITTED.iterdir()} == {
-        "README.md", "index.json", *(row["file"] for row in INDEX["weights"])}
+        "README.md", "index.json", *(row["file"] for row in INDEX["weights"]),
+        *(f"{row['id']}.md" for row in INDEX["weights"])}
     for row in INDEX["weights"]:
         raw = (COMMITTED / row["file"]).read_bytes()
         assert hashlib.sha256(raw).hexdigest() == row["sha256"] and len(raw) == row["bytes"]
@@ -171,6 +172,12 @@ def test_they_say_what_the_records_say(monkeypatch):
         said = probabilities(load_model(COMMITTED / row["file"]), images).argmax(1)
         with np.load(REPO / f"results/runs/real/{row['id']}.npz") as kept:
             assert (said == kept["prediction"][:300]).mean() > 0.985
+
+
+def test_their_short_forms_are_clear_among_all_records(monkeypatch):
+    monkeypatch.setenv("ATTNLIB_OUT", str(REPO))
+    for row in INDEX["weights"]:
+        assert load_model(row["id"].rpartition("-")[0]).id == row["id"]
 
 
 def test_what_may_not_be_published():

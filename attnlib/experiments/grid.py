@@ -40,7 +40,9 @@ def run_grid(runs: list[Run], profile: str = "auto", *, executor: Executor | Non
     runs = list({run.id: run for run in runs}.values())
     todo, busy = workers.unfinished(runs, profile), []
     counts = Counter(found=len(runs) - len(todo))
-    todo = with_data(todo) if may_train() else []
+    todo = todo if may_train() else []
+    if not getattr(executor, "has_own_data", False):
+        todo = with_data(todo)
     for run, (outcome, words) in train_missing(todo, profile, end, executor, jobs):
         if outcome == "busy":
             busy.append(run)

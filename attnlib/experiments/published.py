@@ -7,6 +7,7 @@ from ..files import sha256_of, write_atomic
 from ..settings import REPO
 from ..training import store
 from ..training.run import Run
+from .modelcard import model_card
 from .planning import study
 from .predict import evaluate
 from .weights import export, weights_dir
@@ -27,8 +28,8 @@ def published() -> list[Run]:
 
 
 def publish() -> list[Path]:
-    """Export the published runs, score each file on its test split, write ``index.json`` and the
-    table of the card ``README.md`` beside them; returns the weight files. ``ValueError`` where
+    """Export the published runs, score each file on its test split, write its card, ``index.json``
+    and the table of the folder's ``README.md``; returns the weight files. ``ValueError`` where
     float16 moves an accuracy by more than TOLERANCE or a file is too large for the repository."""
     files, rows = [], []
     for run in published():
@@ -39,6 +40,8 @@ def publish() -> list[Path]:
                      "accuracy": found["accuracy"], "nll": found["nll"],
                      "recorded": found["recorded"]})
         check_publishable(rows[-1])
+        record = store.read_record(store.record_path(PROFILE, run.id))
+        write_atomic(files[-1].with_suffix(".md"), model_card(rows[-1], record).encode())
     index = {"tolerance_points": TOLERANCE, "weights": rows}
     write_atomic(weights_dir() / "index.json", (json.dumps(index, indent=1) + "\n").encode())
     card = (REPO / "results" / "weights" / "README.md").read_text(encoding="utf-8")

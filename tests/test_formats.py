@@ -1,0 +1,246 @@
+"""Trained networks in other formats, in torch.hub, in TensorBoard; and the pages that say so."""
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import setuptools
+import torch
+from helpers import tiny
+
+from attnlib.__main__ import main
+from attnlib.blocks import ATTENTION
+from attnlib.experiments import formats, modelcard
+from attnlib.settings import REPO
+from attnlib.training import store
+from attnlib.training.trainer import train
+
+RUN = "cifar10-resnet18-cbam-s0-d2d94fc3"
+INDEX = json.loads((REPO / "results" / "weights" / "index.json").read_text())["weights"]
+MISSING = "the extra [{}] is not installed"
+
+
+def page(name: str, language: str) -> list[str]:
+    text = (REPO / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands(name: str) -> list[list[str]]:
+    """The arguments of the page's commands of attnlib."""
+    lines = "\n".join(page(name, "bash")).splitlines()
+    return [words[3:] for words in (shlex.split(line, comments=True) for line in lines)
+            if words[1:3] == ["-m", "attnlib"]]
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A CIFAR-10 of noise."""
+    x = np.random.default_rng(0).integers(0, 256, (600, 32, 32, 3), np.uint8)
+    y = np.arange(600) % 10
+    np.savez(tmp_path / "cifar10.npz", train_images=x, train_labels=y, test_images=x, test_labels=y)
+    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
+
+
+def test_the_commands_of_export(data, out, capsys):
+    pytest.importorskip("onnxruntime", reason=MISSING.format("onnx"))
+    pytest.importorskip("onnxscript", reason=MISSING.format("onnx"))
+    argvs = commands("export")
+    assert [argv[-1] for argv in argvs] == [RUN, "torchscript", "onnx", "--int8"]
+    for argv in [argvs[0], argvs[1], argvs[3]]:                         # the last has the third
+        assert main(argv) == 0
+    said = capsys.readouterr().out
+    assert said.count("loaded again, probabilities differ by at most") == 3 and "opset 18" in said
+    assert said.count("test accuracy") == said.count("ms an image on one thread") == 2
+    sizes = {file.name.removeprefix(RUN): file.stat().st_size
+             for file in (out / "results" / "weights").iterdir()}
+    assert sizes.keys() == {".safetensors", ".ts", ".onnx", ".int8.onnx"}
+    assert sizes[".int8.onnx"] < sizes[".onnx"] / 3 and sizes[".safetensors"] < sizes[".onnx"] / 1.9
+    path = out / "results" / "weights" / f"{RUN}.onnx"
+    import onnx
+    model = onnx.load(path)
+    assert [o.version for o in model.opset_import if not o.domain] == [formats.OPSET]
+    header = json.loads({p.key: p.value for p in model.metadata_props}["attnlib"])
+    assert header["id"] == RUN and len(header["classes"]) == 10
+    one, many = np.zeros((1, 3, 32, 32), np.float32), np.zeros((7, 3, 32, 32), np.float32)
+    run = formats.load_file(path)
+    assert run(one).shape == (1, 10) and np.allclose(run(many).sum(1), 1)
+
+
+def test_torchscript_of_a_run_of_ones_own(tmp_path):
+    run = tiny(epochs=1, attention="cbam")
+    train(run)
+    path, off = formats.export_as(run, "torchscript", tmp_path / "mine.ts")
+    assert off <= formats.TOLERANCE[".ts"] and torch.jit.load(path)(torch.rand(3, 3, 32, 32)).shape[0] == 3
+    with pytest.raises(ValueError, match=r"ends in \.ts"):
+        formats.export_as(run, "torchscript", tmp_path / "mine.pt")
+
+
+def test_a_file_that_says_something_else_is_removed(tmp_path, monkeypatch):
+    run = tiny(epochs=1)
+    train(run)
+    monkeypatch.setattr(formats, "load_file", lambda path: lambda images: np.zeros((16, 10)))
+    with pytest.raises(ValueError, match=r"mine\.ts was removed"):
+        formats.export_as(run, "torchscript", tmp_path / "mine.ts")
+    assert not (tmp_path / "mine.ts").exists()
+    assert main(["export", RUN, "--int8"]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ATTENTION if name != "none"])
+def test_every_block_goes_to_onnx(name, tmp_path):
+    pytest.importorskip("onnxruntime", reason=MISSING.format("onnx"))
+    pytest.importorskip("onnxscript", reason=MISSING.format("onnx"))
+    run = tiny(epochs=1, attention=name, backbone="resnet18")
+    train(run)
+    assert formats.export_as(run, "onnx", tmp_path / "block.onnx")[1] <= formats.TOLERANCE[".onnx"]
+
+
+# --- Published files ---
+
+
+def test_every_published_file_has_its_card(monkeypatch):
+    monkeypatch.setenv("ATTNLIB_OUT", str(REPO))
+    for row in INDEX:
+        record = store.read_record(store.record_path("real", row["id"]))
+        card = (REPO / "results" / "weights" / f"{row['id']}.md").read_text(encoding="utf-8")
+        assert card == modelcard.model_card(row, record) and "$" not in card
+        assert f"{100 * row['accuracy']:.2f} % of 10,000" in card and row["sha256"] in card
+
+
+def test_torch_hub_has_an_entry_for_each(monkeypatch, capsys):
+    monkeypatch.chdir(REPO)
+    code, = page("export", "python")
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("['airplane', 'automobile'")
+    for row in INDEX:
+        model = torch.hub.load(".", modelcard.entry_name(row["id"]), source="local")
+        assert model.id == row["id"] and not model.training
+
+
+def test_the_code_of_the_data_set_card(capsys):
+    code, = page("shapetex", "python")
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("(1000, 32, 32, 3) ('striped disc', ")
+
+
+# --- TensorBoard ---
+
+
+def scalars(folder: Path) -> dict[str, list]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+
+
+def test_the_commands_of_tensorboard(out, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tensorboard", reason=MISSING.format("tensorboard"))
+    real = out / "results" / "runs" / "real"
+    real.mkdir(parents=True)
+    for row in INDEX[:2]:
+        name = f"{row['id']}.json"
+        (real / name).write_bytes((REPO / "results" / "runs" / "real" / name).read_bytes())
+    for argv in commands("tensorboard"):
+        assert main(argv) == 0
+    assert re.findall(r"(\d) runs: tensorboard --logdir results/tensorboard",
+                      capsys.readouterr().out) == ["2", "1", "1"]
+    own, = (out / "results" / "tensorboard" / "own").iterdir()
+    assert len(scalars(own)["loss/train"]) == 2
+    record = store.read_record(real / f"{RUN}.json")
+    found = scalars(out / "results" / "tensorboard" / "real" / RUN)     # written twice: there once
+    assert [(e.step, round(e.value, 5)) for e in found["accuracy/val"]] == [
+        (k, round(row["val_accuracy"], 5)) for k, row in enumerate(record["history"], 1)]
+    passed = sum(row["seconds"] for row in record["history"])
+    assert found["accuracy/val"][-1].wall_time == pytest.approx(passed, abs=1e-3)
+    assert found["test/accuracy"][0].value == pytest.approx(record["test"]["accuracy"])
+
+
+def test_tensorboard_in_a_notebook(out, tmp_path, monkeypatch):
+    """The two magics start a TensorBoard that answers."""
+    pytest.importorskip("tensorboard", reason=MISSING.format("tensorboard"))
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+    lines, = (text.splitlines() for text in page("tensorboard", "ipython"))
+    (out / "results" / "tensorboard").mkdir(parents=True)
+    (out / "notebooks").mkdir()
+    monkeypatch.chdir(out / "notebooks")
+    monkeypatch.setenv("TENSORBOARD_BINARY", "")             # put back after the page sets it
+    monkeypatch.setenv("TMPDIR", str(tmp_path))              # it notes its processes there
+    shell = InteractiveShell.instance()
+    from tensorboard import manager
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    try:
+        with capture_output():
+            for line in lines:
+                shell.run_cell(line).raise_error()
+        info, = manager.get_all()
+        assert info.logdir == "../results/tensorboard"
+        with urllib.request.urlopen(f"http://127.0.0.1:{info.port}/data/environment") as answer:
+            assert answer.status == 200
+    finally:
+        for info in manager.get_all():
+            os.kill(info.pid, signal.SIGTERM)
+
+
+# --- Installed ---
+
+
+def test_installed_it_has_the_command_attnlib(tmp_path):
+    """A wheel in a fresh environment, beside the packages that are here; results go to the working
+    directory, where there is no repository."""
+    if int(setuptools.__version__.partition(".")[0]) < 77:
+        pytest.skip("it is built with setuptools 77 or later")
+
+    def run(*command):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ATTNLIB")
+           and name != "PYTHONPATH"}
+    shutil.copytree(REPO / "attnlib", tmp_path / "clone" / "attnlib")      # building leaves things
+    for name in ("pyproject.toml", "requirements.txt", "README.md", "LICENSE"):
+        shutil.copy(REPO / name, tmp_path / "clone" / name)
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w",
+        str(tmp_path), str(tmp_path / "clone"))
+    wheel, = tmp_path.glob("*.whl")
+    run(sys.executable, "-m", "venv", "fresh")
+    bin_, site = tmp_path / "fresh" / "bin", next((tmp_path / "fresh").glob("lib/*/site-packages"))
+    run(bin_ / "python", "-m", "pip", "install", "-q", "--no-deps", str(wheel))
+    here = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "here.pth").write_text("\n".join(here))
+    said = run(bin_ / "attnlib", "train", "--backbone", "squeezenet", "--width", "0.125",
+               "--epochs", "1", "--n-train", "32", "--n-val", "20", "--n-test", "20",
+               "--batch-size", "16")
+    assert "test accuracy" in said
+    assert len(list((tmp_path / "results" / "runs" / "own").glob("*.json"))) == 1
+    code = "from attnlib.experiments.modelcard import TEMPLATE as t; print(t, t.is_file())"
+    assert run(bin_ / "python", "-c", code).startswith(str(site)) and "True" in run(
+        bin_ / "python", "-c", code)
+
+
+def test_the_files_for_other_machines():
+    """They are what their readers parse, and name what there is."""
+    yaml = pytest.importorskip("yaml")
+    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    container = json.loads((REPO / ".devcontainer" / "devcontainer.json").read_text())
+    ci = yaml.safe_load((REPO / ".github" / "workflows" / "ci.yml").read_text())
+    cited = yaml.safe_load((REPO / "CITATION.cff").read_text())
+    steps = [step["run"] for step in ci["jobs"]["test"]["steps"] if "run" in step]
+    targets = set(re.findall(r"^([a-z]+):", (REPO / "Makefile").read_text(), re.MULTILINE))
+    lines = [container["postCreateCommand"], *(s for s in steps if s.startswith("make "))]
+    assert {word for line in lines for word in line.split()[1:]} <= targets
+    assert {"lint", "test", "report"} <= {word for line in lines for word in line.split()}
+    pages = (path.read_text(encoding="utf-8") for path in (REPO / "docs").glob("*.md"))
+    asked = re.findall(r"-e '\.\[([a-z,]+)\]'", "\n".join([*steps, *pages]))
+    assert len(asked) == 4
+    assert {e for extras in asked for e in extras.split(",")} <= {*project["optional-dependencies"]}
+    assert {"cff-version", "message", "title", "authors", "abstract", "license"} <= cited.keys()
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
