@@ -425,6 +425,20 @@ def test_compiles_in_one_piece(name):
     torch.testing.assert_close(x.grad, expected)
 
 
+@pytest.mark.filterwarnings("ignore")                  # tracing warns where a size is read
+@torch.no_grad()
+@pytest.mark.parametrize("name", [name for name in BLOCKS if name != "none"])
+def test_exported_with_any_size_and_traced_with_any_batch(name):
+    block = lively(name, C) if name in ATTENTION else BLOCKS[name].make(C).eval()
+    x, free = maps(3, C, 19, 18), torch.export.Dim.DYNAMIC
+    exported = torch.export.export(block, (x,), dynamic_shapes=[{0: free, 2: free, 3: free}])
+    traced = torch.jit.trace(block, x, check_trace=False)
+    other = maps(5, C, 17, 13)
+    torch.testing.assert_close(exported.module()(other), block(other), rtol=1e-4, atol=1e-5)
+    more = maps(5, C, 19, 18)
+    torch.testing.assert_close(traced(more), block(more), rtol=1e-4, atol=1e-5)
+
+
 # Operations whose backward pass on CUDA adds up in any order, or that PyTorch refuses there when
 # asked to be deterministic.
 UNSTEADY = ("index_add", "index_put", "index_select", "scatter_add", "gather", "cumsum", "adaptive",

@@ -172,8 +172,15 @@ class Trainer:
 
     def forward(self, x, y) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of a batch, and how many of its images are classified right."""
-        with self.autocast():
-            logits = self.model(x)
+        try:
+            with self.autocast():
+                logits = self.model(x)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(f"{self.run.backbone} with {self.run.attention} has a norm of one "
+                             f"value an image and cannot be trained on {len(x)} image at a time: "
+                             "give --batch-size 2 or more") from error
         loss = F.cross_entropy(logits.float(), y, label_smoothing=self.how.label_smoothing)
         label = y if y.ndim == 1 else y.argmax(1)                # of mixed images the heavier one
         return loss, (logits.detach().argmax(1) == label).sum()
