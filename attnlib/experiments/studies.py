@@ -2,7 +2,7 @@
 import os
 from typing import NamedTuple
 
-from ..blocks import ATTENTION
+from ..blocks import ATTENTION, NEWER
 from ..names import choose
 from ..training.run import Run
 
@@ -227,7 +227,7 @@ STUDIES = {
         "real": (FIRST["real"]._replace(arms=("none", "cbam", "hybrid", *OPEN)),)}),
     "relatives": Study("Does any other block help?", {
         "real": (FAST._replace(arms=("none", *(name for name in ATTENTION
-                                               if name not in FAST.arms)), seeds=3),)}),
+                                               if name not in (*FAST.arms, *NEWER))), seeds=3),)}),
     "convergence": Study("Does a block reach a given accuracy in fewer epochs?",
                          {profile: (plan,) for profile, plan in FIRST.items()}),
     "selection": Study("What does choosing the epoch by its test accuracy buy?", PLAIN_PLANS | {
