@@ -68,6 +68,19 @@ EQUATIONS = {
               r"b_1) + b_2\right)",
     "new": r"y = x \cdot M_s(x) \cdot \left(1 + \sigma\!\left(W_2\,\mathrm{relu}(W_1 a)\right)"
            r"\right), \qquad a = \mathrm{mean}_{ij}\, x",
+    "fca": r"y = x \cdot \sigma\!\left(W_2\,\mathrm{relu}(W_1 f)\right), \qquad f_c = \sum_{ij} "
+           r"x_{cij}\, d_{u_c}(i)\, d_{v_c}(j)",
+    "ela": r"y_{cij} = x_{cij} \cdot \sigma(\mathrm{GN}(K\, \mathrm{mean}_j x))_{ci} \cdot "
+           r"\sigma(\mathrm{GN}(K\, \mathrm{mean}_i x))_{cj}",
+    "ema": r"y = x \cdot \sigma(p_1^\top U_2 + p_2^\top U_1), \qquad p_k = \mathrm{softmax}_c\,"
+           r"\mathrm{mean}_{ij} U_k \text{ in each group of channels}",
+    "mca": r"y = \tfrac13\, x \cdot (g_c + g_i + g_j), \qquad g_d = \sigma\!\left(K_d "
+           r"(w_1\, \mathrm{mean} + w_2\, \mathrm{sd})\right)",
+    "scsa": r"y = z \cdot \sigma(\mathrm{mean}_{ij}\, p v), \qquad p = \mathrm{softmax}(q k^\top / "
+            r"\sqrt{d}) \text{ between channels}, \quad z = x \cdot g_i \cdot g_j",
+    "mlca": r"y = \tfrac12\, x \cdot \left(\sigma(K_1 L) + \sigma(K_2 a)\right), \qquad L "
+            r"\text{ the means of } 5 \times 5 \text{ pieces}",
+    "mhsa": r"y = z + \mathrm{MLP}(\mathrm{LN}(z)), \qquad z = x + \mathrm{MHSA}(\mathrm{LN}(x))",
     "replica_cbam_p2": r"y = x' \cdot \sigma(K\, [\max_c x';\ \mathrm{mean}_c\, x']), \qquad "
                        r"x' = x \cdot \sigma\!\left(\mathrm{relu}(W a + b) + \mathrm{relu}(W m + b)"
                        r"\right), \quad W \in \mathbb{R}^{C \times C}",
@@ -86,9 +99,11 @@ SHELVES = {
     "in place of a convolution": ("aa", "sk"),
     "SE with CBAM": ("hybrid", "hybrid_p0", "hybrid_sum", "hybrid_par"),
     "SE with places": ("se_sa", "sec_sa", "new"),
+    "newer blocks": ("fca", "ela", "ema", "mca", "scsa", "mlca", "mhsa"),
     "replicas of faulty blocks": ("replica_cbam_p2", "replica_cbam_p2_intended", "replica_aa_p1"),
 }
-LINKS = {r"arXiv:(\d{4}\.\d{4,5})": r"[arXiv:\1](https://arxiv.org/abs/\1)",
+UNDRAWN = ("ema", "mca", "scsa", "mlca")         # too many steps for one picture on a page
+LINKS = {r"doi:([\w./-]*\w)": r"[doi:\1](https://doi.org/\1)", r"arXiv:(\d{4}\.\d{4,5})": r"[arXiv:\1](https://arxiv.org/abs/\1)",
          r"(?<!/)github\.com/([\w-]+/[\w-]+)": r"[github.com/\1](https://github.com/\1)",
          r"PMLR 139": "[PMLR 139](https://proceedings.mlr.press/v139/yang21o.html)"}
 
@@ -101,15 +116,17 @@ def all_cards() -> str:
 
 def card_text(name: str) -> str:
     """Markdown: heading, equation, docstring with its links, picture, folded source."""
+    picture = (f"![What {said(name)} computes, step by step](../figures/readme/block_{name}.png)"
+               "\n\n")
     return (f"### {said(name)} · `{name}`\n\n$$ {EQUATIONS[name]} $$\n\n"
-            f"{text_of(BLOCKS[name].make)}\n\n![What {said(name)} computes, step by step]"
-            f"(../figures/readme/block_{name}.png)\n\n<details><summary>Source</summary>\n\n"
+            f"{text_of(BLOCKS[name].make)}\n\n{'' if name in UNDRAWN else picture}"
+            f"<details><summary>Source</summary>\n\n"
             f"```python\n{blocks.source(name)}\n```\n\n</details>")
 
 
 def save_diagrams() -> None:
     """The pictures of the cards, in ``figures/readme``."""
-    for name in EQUATIONS:
+    for name in [name for name in EQUATIONS if name not in UNDRAWN]:
         figure = diagram(name)
         files.write_atomic(figures_dir("readme") / f"block_{name}.png", png(figure, 90))
         plt.close(figure)
