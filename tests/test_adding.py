@@ -159,8 +159,7 @@ def test_the_block_comes_before_the_sum():
     model = attnlib.add_attention(theirs("resnet18"), "se").eval()
     block, x = model.layer1[0], images(2, 64, 8, 8)
     branch = block.conv2(block.bn1(block.conv1(x)).relu())
-    norm = nn.functional.batch_norm(branch, block.bn2.running_mean, block.bn2.running_var,
-                                    block.bn2.weight, block.bn2.bias)
+    norm = block.bn2.host(branch)
     torch.testing.assert_close(block(x), (block.bn2.added_attention(norm) + x).relu())
 
 
@@ -357,7 +356,6 @@ class Walk(nn.Module):
     (7, "where=7 should be a module class"), ("Conv2d", "never run in the dry run: never"),
     ("Linear", r"not \[B, C, H, W\]: the output of fc \(\[1, 2\]\)"),
     ("list", r"not \[B, C, H, W\]: the output of list \(no tensor\)"),
-    ("walk", "no block can be put after walk: its forward runs its children one by one"),
 ])
 def test_what_is_refused_is_named_and_undone(where, says):
     model = Odd()
@@ -369,12 +367,92 @@ def test_what_is_refused_is_named_and_undone(where, says):
 
 
 def test_a_container_that_a_block_breaks_is_named_and_undone():
+    class Looped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = Parts()
+
+        def forward(self, x):
+            self.parts(x)
+            for part in self.parts:
+                x = part(x)
+            return x
+
+    class Parts(Walk):
+        def __iter__(self):
+            return iter(self.children())
+    model = Looped()
+    with pytest.raises(ValueError, match="no block can be put after parts: .*not iterable"):
+        attnlib.add_attention(model, "se", "parts")
+    assert type(model.parts) is Parts and not attention_blocks(model)
     with torch.device("meta"):
         model = torchvision.models.densenet121()
-        with pytest.raises(ValueError, match="no block can be put after features.denseblock1"):
-            attnlib.add_attention(model, "se", "_DenseBlock")
-        attnlib.add_attention(model, "se", "_DenseLayer")
-    assert len(attention_blocks(model)) == 58
+        attnlib.add_attention(model, "se", "_DenseBlock")
+    assert len(attention_blocks(model)) == 4
+
+
+# --- What others do with the network afterwards ---
+
+
+def swap_norms(module: nn.Module) -> None:
+    """As detection code freezes norms: every child that is one is exchanged."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            frozen = torchvision.ops.FrozenBatchNorm2d(child.num_features)
+            frozen.load_state_dict(child.state_dict())
+            setattr(module, name, frozen)
+        else:
+            swap_norms(child)
+
+
+@pytest.mark.parametrize("zero_init", [False, True])
+@pytest.mark.parametrize("convert", [nn.SyncBatchNorm.convert_sync_batchnorm,
+                                     lambda model: swap_norms(model) or model])
+def test_blocks_stay_where_norms_are_exchanged(convert, zero_init):
+    model = attnlib.add_attention(theirs("resnet18").eval(), "cbam", zero_init=zero_init)
+    for block in attention_blocks(model).values():
+        nn.init.constant_(getattr(block, "t", torch.empty(0)), 0.5)
+    wanted, state, ran = model(images()), model.state_dict(), []
+    model = convert(model).eval()
+    for block in attention_blocks(model).values():
+        block.register_forward_hook(lambda *_: ran.append(1))
+    torch.testing.assert_close(model(images()), wanted)
+    assert len(ran) == 8
+    assert {k for k in state if "num_batches" not in k} <= model.state_dict().keys()
+
+
+def test_a_norm_with_a_block_behind_it_is_not_merged_away():
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+    model = attnlib.add_attention(theirs("resnet18").eval(), "se")
+    block, x = model.layer1[0], images()
+    wanted = model(x)
+    with pytest.raises(AttributeError, match="a block follows this norm.*host"):
+        fuse_conv_bn_eval(block.conv2, block.bn2)
+    block.conv2, block.bn2.host = fuse_conv_bn_eval(block.conv2, block.bn2.host), nn.Identity()
+    torch.testing.assert_close(model(x), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_compiled_model_is_refused_with_what_to_do():
+    for model in (small(), nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())):
+        with pytest.raises(ValueError, match=r"compiled.*add_attention\(model\) first"):
+            attnlib.add_attention(torch.compile(model), "se", "0")
+
+
+@pytest.mark.parametrize(("where", "name"), [("LayerNorm", "features.1.0.block.2"),
+                                             ("features.?.?.block.5", "features.1.0.block.5")])
+def test_channels_that_come_last_are_told_by_a_second_size(where, name):
+    with torch.device("meta"):
+        model = torchvision.models.convnext_tiny()
+        with pytest.raises(ValueError, match=f"not .B, C, H, W.*{name}.*grows"):
+            attnlib.add_attention(model, "se", where)
+    assert not attention_blocks(model)
+
+
+@pytest.mark.parametrize(("name", "says"), [("vgg11", "Conv2d ×8.*MaxPool2d ×5"),
+                                            ("vit_b_16", "Conv2d ×1.*'conv_proj'")])
+def test_without_where_a_network_of_no_residual_blocks_says_what_to_give(name, says):
+    with torch.device("meta"), pytest.raises(ValueError, match=f"where=None.*branches.*{says}"):
+        attnlib.add_attention(getattr(torchvision.models, name)(), "se")
 
 
 def test_the_branch_of_a_block_with_its_norms_first_ends_in_its_convolution():

@@ -166,7 +166,7 @@ def test_few_channels_keep_one_hidden_unit(name, channels):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("gc", "aa", "sk")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("gc", "aa", "sk", "mhsa")])
 def test_gates_lie_in_their_range_and_broadcast(name):
     x, found = 5 * maps(), gated(lively(name))
     assert found, "gc adds, aa and sk make new maps; all others multiply"
@@ -337,7 +337,8 @@ def test_the_blocks_import_torch_alone(file):
                 if isinstance(node, ast.ImportFrom) and not node.level}
     above = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level > 1]
     assert not above and "torch" in modules
-    assert modules <= {"torch", "typing", "collections", "collections.abc", "ast", "inspect"}
+    assert modules <= {"torch", "math", "typing", "collections", "collections.abc", "ast",
+                       "inspect"}
 
 
 def test_every_row_says_what_it_is_and_names_its_placement():

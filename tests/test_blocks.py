@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from helpers import NEWER
 from test_attention import NAIVE as FIRST
 from test_attention import lively, maps, naive_ca, naive_cbam, naive_mlp, naive_sa, naive_se
 from torch import nn
@@ -243,7 +244,7 @@ NAIVE = {
 
 
 def test_every_row_has_its_equation_written_twice():
-    assert {*FIRST, *NAIVE} == set(ATTENTION) and not FIRST.keys() & NAIVE.keys()
+    assert {*FIRST, *NAIVE, *NEWER} == set(ATTENTION) and not FIRST.keys() & NAIVE.keys()
 
 
 @torch.no_grad()
@@ -378,7 +379,7 @@ def test_what_attention_adds_to_resnet18(attention, placement, added, sites):
 
 
 DEFAULTS = {"ser": "post_add", "se_sa": "post_add", "sec_sa": "post_add", "new": "post_add",
-            "nab": "post_add@123", "bam": "stage@123", "simam": "inner"}
+            "nab": "post_add@123", "bam": "stage@123", "simam": "inner", "mhsa": "head"}
 
 
 @pytest.mark.parametrize("name", ADDED)
@@ -386,7 +387,8 @@ def test_default_places(name):
     own = DEFAULTS.get(name, "block")
     assert resolve_placement(name, "resnet18", None) == own
     # without a residual sum or an inner place: block; of three stages, 123 is all
-    assert resolve_placement(name, "squeezenet", None) == ("stage" if name == "bam" else "block")
+    assert resolve_placement(name, "squeezenet", None) == {
+        "bam": "stage", "mhsa": "head"}.get(name, "block")
 
 
 # --- What all blocks promise, beyond test_attention.py ---
@@ -423,6 +425,20 @@ def test_compiles_in_one_piece(name):
     compiled.sum().backward()
     torch.testing.assert_close(compiled, y)
     torch.testing.assert_close(x.grad, expected)
+
+
+@pytest.mark.filterwarnings("ignore")                  # tracing warns where a size is read
+@torch.no_grad()
+@pytest.mark.parametrize("name", [name for name in BLOCKS if name != "none"])
+def test_exported_with_any_size_and_traced_with_any_batch(name):
+    block = lively(name, C) if name in ATTENTION else BLOCKS[name].make(C).eval()
+    x, free = maps(3, C, 19, 18), torch.export.Dim.DYNAMIC
+    exported = torch.export.export(block, (x,), dynamic_shapes=[{0: free, 2: free, 3: free}])
+    traced = torch.jit.trace(block, x, check_trace=False)
+    other = maps(5, C, 17, 15)
+    torch.testing.assert_close(exported.module()(other), block(other), rtol=1e-4, atol=1e-5)
+    more = maps(5, C, 19, 18)
+    torch.testing.assert_close(traced(more), block(more), rtol=1e-4, atol=1e-5)
 
 
 # Operations whose backward pass on CUDA adds up in any order, or that PyTorch refuses there when
@@ -696,7 +712,7 @@ def test_gates_that_start_low_can_start_open(name):
         opened = start(gate_init="open")
         assert gain < 0.9 and max(1.1 * gain, 0.6) < opened < 1.6      # an expected 3/4 at most
     else:
-        assert gain > 0.8 or name in ("ge", "simam")
+        assert gain > 0.8 or name in ("ge", "simam", *NEWER)
 
 
 @pytest.mark.parametrize(("name", "options"), [

@@ -61,7 +61,7 @@ def leaves(block: nn.Module) -> list[nn.Module]:
     return [m for m in block.modules() if isinstance(m, nn.Conv2d) and id(m) not in inside]
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", list(BLOCKS))
 def test_a_diagram_has_every_leaf_keeps_its_size_and_its_boxes_apart(name):
     nodes = trace(name)
     assert [n.kind for n in nodes].count("x") == [n.kind for n in nodes].count("y") == 1

@@ -122,6 +122,15 @@ def test_more_images_than_there_are_is_refused_before_training(monkeypatch):
         train(tiny(n_train=41))
 
 
+@pytest.mark.parametrize(("attention", "backbone"), [("bam", "squeezenet"), ("srm", "squeezenet"),
+                                                     ("sk", "resnet18")])
+def test_a_block_that_needs_two_images_says_so(attention, backbone):
+    run = tiny(attention=attention, backbone=backbone, batch_size=1, epochs=1, n_train=4)
+    with pytest.raises(ValueError, match=f"{backbone} with {attention} .*--batch-size 2"):
+        train(run)
+    assert train(tiny(attention="se", batch_size=1, epochs=1, n_train=4))["status"] == "done"
+
+
 # --- Interruptions ---
 
 

@@ -28,6 +28,7 @@ from .combined import (
 )
 from .controls import AAP1, CBAMP2, CBAMP2Intended, Frozen, LayerScale, Shuffled
 from .convolution import AA, SK
+from .newer import ELA, EMA, FCA, MCA, MLCA, SCSA, SelfAttention
 from .spatial import CoordAttention, SimAM, SpatialAttention, Triplet
 
 
@@ -69,6 +70,14 @@ ATTENTION = {
     "srm": Row(SRM, "channel gate from mean and standard deviation"),
     "aa": Row(AA, "3×3 convolution, some of its channels from self-attention", "replace"),
     "sk": Row(SK, "two 3×3 convolutions, one dilated, mixed channel by channel", "replace"),
+    "fca": Row(FCA, "channel gate from 16 frequencies of the map, its mean one of them (FcaNet)"),
+    "ela": Row(ELA, "gate of the row times gate of the column, channel by channel"),
+    "ema": Row(EMA, "spatial gate of each group of channels, from two scales"),
+    "mca": Row(MCA, "mean of a channel, a row and a column gate from mean and deviation"),
+    "scsa": Row(SCSA, "gates of row and column, then a channel gate from self-attention"),
+    "mlca": Row(MLCA, "channel gates of 5×5 pieces of the map and of the whole, averaged"),
+    "mhsa": Row(SelfAttention, "adds self-attention between the places of the last map, and an MLP",
+                "head"),
     "layerscale": Row(LayerScale, "control: one learned factor a channel, the same for all images"),
     "shuffled": Row(Shuffled, "control: SE with the gate of another image"),
     "frozen": Row(Frozen, "control: SE whose gate is random and never trained"),
@@ -86,7 +95,7 @@ BLOCKS = ChainMap(REPLICAS, ATTENTION)              # lists those of ATTENTION f
 def source(name: str) -> str:
     """A block of the tables as one text that runs alone, wherever it is pasted: the imports, what
     of these files it uses, and its class."""
-    parts = ["import torch\nfrom torch import nn",
+    parts = ["import math\n\nimport torch\nfrom torch import nn",
              *(inspect.getsource(thing).rstrip() for thing in needed(BLOCKS[name].make))]
     return "\n\n\n".join(parts)
 

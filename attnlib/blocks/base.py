@@ -26,32 +26,31 @@ def pick(option: str, value: str, table: dict):
     return table[value]
 
 
+def mean_of(x: torch.Tensor, dims: tuple[int, ...], n: int) -> torch.Tensor:
+    """The mean over dimensions of n numbers in all, kept with size 1. As a sum, to the same bit:
+    the gradient of a sum is one number, that of a mean a whole map. In half precision a sum rounds
+    twice unless n is a power of two, may overflow (float16), and is float32 in CUDA's autocast."""
+    same_bits = x.dtype == torch.bfloat16 and x.device.type == "cpu" and n & (n - 1) == 0
+    if x.dtype.itemsize < 4 and not same_bits:
+        return x.mean(dims, keepdim=True)
+    return x.sum(dims, keepdim=True) / n
+
+
 def mean_hw(x: torch.Tensor) -> torch.Tensor:
-    """a = mean_hw x, [B, C, 1, 1]. As a sum, to the same bit: the gradient of a sum is one number a
-    map, that of a mean a whole map written and read again. In half precision a sum may overflow."""
-    if x.dtype.itemsize < 4:
-        return x.mean((2, 3), keepdim=True)
-    return x.sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3])
+    """a = mean_hw x, [B, C, 1, 1]."""
+    return mean_of(x, (2, 3), x.shape[2] * x.shape[3])
 
 
 def max_hw(x: torch.Tensor) -> torch.Tensor:
-    """m = max_hw x, [B, C, 1, 1]; on ties its gradient goes to the first place alone. On a CPU
-    pooling finds it 2 to 5 times as fast as ``max``; on CUDA only ``max`` is deterministic."""
-    if x.device.type == "cpu":
-        return nn.functional.max_pool2d(x, x.shape[2:])
-    return x.flatten(2).transpose(1, 2).max(1).values[:, :, None, None]
+    """m = max_hw x, [B, C, 1, 1]; on ties its gradient goes to the first place alone."""
+    return x.flatten(2).max(-1).values[:, :, None, None]
 
 
 def max_mean_c(x: torch.Tensor) -> torch.Tensor:
-    """[max_c x; mean_c x], [B, 2, H, W], with gradients as in `max_hw` and `mean_hw`."""
-    last = x.permute(0, 2, 3, 1)                                 # channels side by side
-    if x.device.type == "cpu":
-        rows = nn.functional.max_pool2d(last.flatten(1, 2)[:, None], (1, x.shape[1]))
-        largest = rows.view(last.shape[:3])                      # [B, 1, HW, 1] -> [B, H, W]
-    else:
-        largest = last.max(-1).values
-    mean = last.mean(-1) if x.dtype.itemsize < 4 else last.sum(-1) / x.shape[1]
-    return torch.stack([largest, mean], 1)
+    """[max_c x; mean_c x], [B, 2, H, W]; of equal channels the first gets the gradient."""
+    flat = x.flatten(2)                  # [B, C, HW]: here the two gradients meet, before x's own
+    both = torch.cat([flat.max(1, keepdim=True).values, mean_of(flat, (1,), x.shape[1])], 1)
+    return both.unflatten(2, x.shape[2:])
 
 
 def gate_offset(gate_init: str) -> float:

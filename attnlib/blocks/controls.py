@@ -2,7 +2,7 @@
 import torch
 from torch import nn
 
-from .base import hidden_units
+from .base import hidden_units, max_hw, mean_hw
 from .channel import SE
 from .convolution import AA, relative_logits
 from .spatial import SpatialAttention
@@ -20,7 +20,7 @@ class LayerScale(nn.Module):
         nn.init.ones_(self.scale)
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
-        return self.scale[None].expand(len(x), -1, -1, -1)
+        return self.scale[None].expand(x.shape[0], -1, -1, -1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.scale.to(x.dtype)        # bfloat16 stays bfloat16, as in the other blocks
@@ -59,8 +59,7 @@ class CBAMP2(nn.Module):
         self.spatial = SpatialAttention(channels, norm=False)
 
     def channel_gate(self, x: torch.Tensor) -> torch.Tensor:
-        largest = x.flatten(2).transpose(1, 2).max(1).values[:, :, None, None]
-        return (self.mlp(x.mean((2, 3), keepdim=True)) + self.mlp(largest)).sigmoid()
+        return (self.mlp(mean_hw(x)) + self.mlp(max_hw(x))).sigmoid()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.spatial(x * self.channel_gate(x))

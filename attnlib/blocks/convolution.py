@@ -75,7 +75,7 @@ class AA(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         p, v = self.attend(x)
-        seen = (p @ v).transpose(2, 3).reshape(len(x), self.values, *x.shape[2:])
+        seen = (p @ v).transpose(2, 3).reshape(x.shape[0], self.values, *x.shape[2:])
         return torch.cat([self.conv(x), self.out(seen)], 1)
 
 

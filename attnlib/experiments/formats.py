@@ -1,8 +1,8 @@
 """A trained network in the formats of others, each file loaded again and compared.
 
 safetensors holds the weights, in float16. ONNX and TorchScript hold the whole network, from images
-float32 [N, C, S, S] in 0..1 to class probabilities [N, classes], normalisation inside, for any N. In all of
-them the text ``attnlib`` says the rest: the weight file's header, as JSON."""
+float32 [N, C, S, S] in 0..1 to class probabilities [N, classes], normalisation inside, for any N.
+In all of them the text ``attnlib`` says the rest: the weight file's header, as JSON."""
 import statistics
 import time
 from collections.abc import Callable

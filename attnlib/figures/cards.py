@@ -17,7 +17,8 @@ from .diagrams import diagram
 from .style import png
 
 CARDS = list(csv.DictReader(Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="")))
-LINKS = {r"arXiv:(\d{4}\.\d{4,5})": r"[arXiv:\1](https://arxiv.org/abs/\1)",
+LINKS = {r"doi:([\w./-]*\w)": r"[doi:\1](https://doi.org/\1)",
+         r"arXiv:(\d{4}\.\d{4,5})": r"[arXiv:\1](https://arxiv.org/abs/\1)",
          r"(?<!/)github\.com/([\w-]+/[\w-]+)": r"[github.com/\1](https://github.com/\1)",
          r"PMLR 139": "[PMLR 139](https://proceedings.mlr.press/v139/yang21o.html)"}
 

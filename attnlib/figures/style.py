@@ -33,6 +33,8 @@ FAMILIES = {
                                  "hybrid_par": "d"}),
     "SE with places": ("#B8A200", {"se_sa": "s", "sec_sa": "D", "new": "*", "nab": "8"}),
     "in place of a convolution": ("#7A52A3", {"aa": "P", "sk": "H"}),
+    "newer, by line and group": ("#117733", {"ela": "<", "ema": "h", "mca": "^", "scsa": "P"}),
+    "newer, otherwise": ("#44AA99", {"fca": "s", "mlca": "p", "mhsa": "*"}),
     "control: a rescaling alone": ("#CC79A7", {"layerscale": "X"}),
     "control: the wrong image": ("#882255", {"shuffled": "*"}),
     "control: nothing learnt": ("#996633", {"frozen": "s"}),

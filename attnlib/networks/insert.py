@@ -8,10 +8,10 @@ from torch import nn
 
 from ..blocks import ATTENTION
 from ..names import parse
+from .attended import KEY, Attended, FromIdentity, attach, detach, exchange
 from .build import resolve, seed_layers
 from .slots import Slot
 
-KEY = "added_attention"      # the block's name in its host: nothing else in a network is called so
 RESIDUAL = {"BasicBlock", "Bottleneck"}     # classes whose branch ends are places by themselves
 SHORTCUT = re.compile("down|short", re.IGNORECASE)
 CLOSED = {"SqueezeExcitation", "SqueezeExcite", "SEModule", "EffectiveSEModule"} | {
@@ -44,15 +44,17 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
     ``seed``: the block's weights are drawn from it and the block's qualified name alone. They have
     the type of M's weights and stand on the device of M's output.
 
-    How: the block is a child of M, ``added_attention``, run by a forward hook (in a plain
-    ``nn.Sequential``: by being its last child). So no other key of the state dict changes, and
-    copies, ``torch.save`` and ``torch.compile`` (after this call) carry it. Loading a state dict
-    from before needs ``strict=False``. ``torch.jit.script`` does not take the hook; tracing and
-    ``torch.export`` do.
+    How: M becomes `Attended`, a module that runs M and then the block (a plain ``nn.Sequential``
+    gets the block as its last child). So tools that exchange M, such as
+    ``SyncBatchNorm.convert_sync_batchnorm``, keep the block. In the state dict the block is
+    ``….added_attention`` and no other key changes; loading one from before needs ``strict=False``.
 
     Raises ``ValueError``, with the model as it was, for unknown names; where nothing matches; for
     an M that never runs, whose output is not [B, C, H, W] or changes C, that has a block already or
-    that runs its own children one by one."""
+    that its network does not just call; and for a model that ``torch.compile`` made."""
+    if hasattr(model, "_orig_mod"):
+        raise ValueError("the model is compiled, and what is compiled does not see a new block: "
+                         "add_attention(model) first, then torch.compile(model)")
     make, options = resolve("attention", attention, ATTENTION)
     replacing = ATTENTION[parse(attention)[0]].placement == "replace"
     if replacing and zero_init:
@@ -61,6 +63,8 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
     names = find_places(model, modules, where, replacing)
     args = arguments(model, example)
     channels = find_channels(names, dry_run(model, names, args))
+    if example is None:
+        check_axis(model, names, channels)
     if parse(attention)[0] == "none":
         return model
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -75,65 +79,25 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
             block.train(modules[name].training)
     for name, block in blocks.items():
         if replacing:
-            model.set_submodule(name, block)
+            exchange(model, modules[name], block)
         else:
-            attach(modules[name], block)
+            attach(model, modules[name], block)
     if not replacing:
         check_added(model, modules, names, args)
     return model
 
 
-class FromIdentity(nn.Module):
-    """y = x + t (block(x) − x), t learned and 0 at the start, where y = x: the start of ReZero,
-    Bachlechner et al. 2020, arXiv:2003.04887. Parameters: the block's + 1."""
-
-    def __init__(self, block: nn.Module):
-        super().__init__()
-        self.block = block
-        self.t = nn.Parameter(torch.zeros(()))
-
-    def reset_parameters(self):
-        nn.init.zeros_(self.t)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.t * (self.block(x) - x)
-
-
-# --- A block and its host ---
-
-
-def run_added(module: nn.Module, args: tuple, y: torch.Tensor) -> torch.Tensor:
-    """The forward hook. It finds the block by name: bound to one, a copied model would keep the
-    original's."""
-    return getattr(module, KEY)(y)
-
-
-def attach(module: nn.Module, block: nn.Module) -> None:
-    """Make ``block`` the last thing in ``module``."""
-    module.add_module(KEY, block)
-    if type(module).forward is not nn.Sequential.forward:      # which runs its last child anyway
-        module.register_forward_hook(run_added)
-
-
-def detach(module: nn.Module) -> None:
-    """Undo `attach`."""
-    delattr(module, KEY)
-    for key, hook in list(module._forward_hooks.items()):
-        if hook is run_added:
-            del module._forward_hooks[key]
-
-
 def check_added(model: nn.Module, modules: dict, names: list[str], args: tuple) -> None:
-    """Each block runs as often as its host; else all are taken out again."""
+    """Each block runs, once for each run of its host; else all are taken out again."""
     try:
-        seen = dry_run(model, [*names, *(f"{name}.{KEY}" for name in names)], args)
+        seen = dry_run(model, [x for name in names for x in (name, f"{name}.{KEY}")], args)
         odd = [name for name in names if len(seen[name]) != len(seen[f"{name}.{KEY}"])]
-        why = "its forward runs its children one by one"
+        why = "the network does more with it than to call it"
     except ValueError as error:
         odd, why = names, str(error)
     if odd:
         for name in names:
-            detach(modules[name])
+            detach(model, modules[name])
         raise ValueError(f"no block can be put after {abridged(odd)}: {why}; give another where=")
 
 
@@ -141,14 +105,21 @@ def check_added(model: nn.Module, modules: dict, names: list[str], args: tuple) 
 
 
 def open_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Qualified name -> module, without the model itself, attention blocks and what is in them."""
-    out, closed = {}, ()
+    """Qualified name -> module, without the model itself, attention blocks and what is in them. A
+    host with a block added has the name that it had before."""
+    out, closed, hosts = {}, (), []
     for name, module in model.named_modules():
-        if name and not f"{name}.".startswith(closed):
+        plain = name
+        for host in hosts:
+            if f"{name}.".startswith(f"{host}.host."):
+                plain = plain.replace(f"{host}.host", host, 1)
+        if isinstance(module, Attended):
+            hosts.insert(0, name)
+        elif name and not f"{name}.".startswith(closed):
             if getattr(module, "is_attention", False) or type(module).__name__ in CLOSED:
                 closed += (f"{name}.",)
             else:
-                out[name] = module
+                out[plain] = module
     return out
 
 
@@ -157,7 +128,8 @@ def find_places(model: nn.Module, modules: dict, where: type | str | None,
     """The names that ``where`` stands for, in the order of the network."""
     if where is None:
         names = replaceable(modules) if replacing else own_places(modules)
-        missing = f"where=None knows no place in {type(model).__name__}"
+        missing = (f"where=None knows no place in {type(model).__name__}, only the branches of "
+                   "ResNets; elsewhere say after which maps [B, C, H, W] a block comes")
     elif isinstance(where, type) and issubclass(where, nn.Module):
         names = [name for name, module in modules.items() if isinstance(module, where)]
         missing = f"{type(model).__name__} has no module of type {where.__name__}"
@@ -177,8 +149,9 @@ def find_places(model: nn.Module, modules: dict, where: type | str | None,
                          + (", ".join(f"{name} ×{n}" for name, n in types) or "none")
                          + ", or a name pattern, such as " + ", ".join(top[:12]))
     for name in names:
-        if hasattr(modules[name], KEY):
-            raise ValueError(f"{name} has {type(getattr(modules[name], KEY)).__name__} added "
+        place = model.get_submodule(name)
+        if hasattr(place, KEY):
+            raise ValueError(f"{name} has {type(getattr(place, KEY)).__name__} added "
                              "already: take a fresh model, or another where=")
         if replacing and not is_plain(modules[name]):
             raise ValueError(f"{name} is no 3×3 convolution C -> C of stride 1, which this block "
@@ -284,6 +257,18 @@ def find_channels(names: list[str], seen: dict[str, list]) -> dict[str, tuple]:
             raise ValueError(f"{name} runs several times, with {sorted(found)} channels: one block "
                              "cannot follow it; give another where=")
     return {name: (seen[name][0][0][1], seen[name][0][1]) for name in names}
+
+
+def check_axis(model: nn.Module, names: list[str], channels: dict) -> None:
+    """Channels are as many on a larger image; what grows with it is height: [B, H, W, C]."""
+    larger = torch.zeros(1, 3, 128, 128, dtype=float_type(model, model))
+    try:
+        seen = dry_run(model, names, arguments(model, larger))
+    except ValueError:                                         # a network for one size alone
+        return
+    if odd := [n for n in names if any(shape[1] != channels[n][0] for shape, _ in seen[n])]:
+        raise ValueError(f"not [B, C, H, W]: the second size of {abridged(odd)} grows with the "
+                         "image; leave them out of where=")
 
 
 def abridged(names: list[str]) -> str:

@@ -132,6 +132,14 @@ def ending(history: list[dict], how: Recipe) -> dict:
     return {"selected_epoch": chosen, "early_stopped": len(history) < how.epochs}
 
 
+def progress_line(run_id: str, how: Recipe, history: list[dict]) -> str:
+    row, left = history[-1], how.epochs - len(history)
+    wait = sum(h["seconds"] for h in history) / len(history) * left
+    return (f"{run_id}  epoch {len(history)}/{how.epochs}  loss {row['loss']:.3f}  "
+            f"train {100 * row['train_accuracy']:.1f} %  val {100 * row['val_accuracy']:.1f} %  "
+            f"{row['seconds']:.1f} s, {wait:.0f} s left")
+
+
 # --- Averaged weights ---
 
 

@@ -16,9 +16,9 @@ from ..networks.build import build_model
 from ..settings import checkpoints_dir
 from . import store
 from .environment import determinism, machine
-from .optim import descend, is_over, rate
+from .optim import descend, is_over, progress_line, rate
 from .run import Run
-from .trainer import TimeUp, Trainer, conclude, data_of, judge, progress_line
+from .trainer import TimeUp, Trainer, conclude, data_of, judge
 
 SAVE_AFTER = 60             # seconds: epochs are so short here that not each is saved
 
@@ -154,7 +154,8 @@ def go_side_by_side(trainers: list[Trainer], profile: str, data, deadline) -> No
             saved = now
         if lanes:
             shown = lanes[0].trainer
-            print(f"{len(lanes)} together: {progress_line(shown.run, shown.history)}", flush=True)
+            line = progress_line(shown.run.id, shown.how, shown.history)
+            print(f"{len(lanes)} together: {line}", flush=True)
         if lanes and late:
             raise TimeUp(f"{len(lanes)} runs stopped after epoch {least + 1}, all saved")
 

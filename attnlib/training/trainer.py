@@ -18,9 +18,9 @@ from ..names import derive, parse
 from ..networks.build import build_model
 from ..networks.cost import cost
 from ..settings import checkpoints_dir, data_dir
-from . import store
+from . import optim, store
 from .environment import determinism, machine, peak_memory, surroundings
-from .optim import average, best_epoch, ending, is_over, make_optimizer, pairs, scores, set_lr
+from .optim import average, best_epoch, ending, is_over, pairs, progress_line, scores
 from .run import Run, versions
 
 WHITENED = 5000         # training images that a whitening stem is fitted to
@@ -95,7 +95,7 @@ class Trainer:
         if self.machine.channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.best: dict = {}
-        self.optimizer = make_optimizer(self.model, self.how)
+        self.optimizer = optim.make_optimizer(self.model, self.how)
         self.scaler = torch.amp.GradScaler(device,
                                            enabled=self.machine.autocast is torch.float16)
         self.batches = like.batches_for(run.seed) if like else self.batches_of(data)
@@ -158,7 +158,7 @@ class Trainer:
         side = side_at(epoch, self.how.epochs, self.row.size, self.how.grow_from)
         for step, (x, y) in enumerate(self.batches["train"].epoch(epoch, side)):
             progress = (epoch + step / self.steps) / self.how.epochs
-            set_lr(self.optimizer, self.how, progress, self.history)
+            optim.set_lr(self.optimizer, self.how, progress, self.history)
             loss, hits = self.forward(x, y)
             self.optimizer.zero_grad(set_to_none=True)
             self.scaler.scale(loss).backward()
@@ -172,8 +172,15 @@ class Trainer:
 
     def forward(self, x, y) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of a batch, and how many of its images are classified right."""
-        with self.autocast():
-            logits = self.model(x)
+        try:
+            with self.autocast():
+                logits = self.model(x)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(f"{self.run.backbone} with {self.run.attention} has a norm of one "
+                             f"value an image and cannot be trained on {len(x)} image at a time: "
+                             "give --batch-size 2 or more") from error
         loss = F.cross_entropy(logits.float(), y, label_smoothing=self.how.label_smoothing)
         label = y if y.ndim == 1 else y.argmax(1)                # of mixed images the heavier one
         return loss, (logits.detach().argmax(1) == label).sum()
@@ -221,7 +228,7 @@ def fit(run: Run, folder: Path, trainer: Trainer, deadline: float | None = None)
         if not judge(trainer, trainer.epoch(epoch)):
             return "diverged"
         store.save_checkpoint(folder, f"ckpt-{epoch + 1}", trainer.state())
-        print(progress_line(run, trainer.history), flush=True)
+        print(progress_line(run.id, how, trainer.history), flush=True)
     if trainer.best:
         trainer.judged.load_state_dict(trainer.best)
     return "done"
@@ -260,14 +267,6 @@ def train_weights(record: dict) -> float:
         store.save_checkpoint(folder, "final", {"model": trainer.judged.state_dict()})
         store.drop_checkpoints(record["profile"], run.id)
         return 100 * (trainer.score("test")["accuracy"] - record["test"]["accuracy"])
-
-
-def progress_line(run: Run, history: list[dict]) -> str:
-    row, left = history[-1], run.how.epochs - len(history)
-    wait = np.mean([h["seconds"] for h in history]) * left
-    return (f"{run.id}  epoch {len(history)}/{run.how.epochs}  loss {row['loss']:.3f}  "
-            f"train {100 * row['train_accuracy']:.1f} %  val {100 * row['val_accuracy']:.1f} %  "
-            f"{row['seconds']:.1f} s, {wait:.0f} s left")
 
 
 def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: str,
