@@ -86,6 +86,13 @@ def own_gates(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
     return found
 
 
+def gate_pictures(model: nn.Module, x: torch.Tensor) -> dict[str, np.ndarray]:
+    """``gate_map_<part>`` float16 [N, h, w]: the gates over places of the last site of each part of
+    the network on images x, their mean over channels."""
+    return {f"gate_map_{part_of(name)}": gate.float().mean(1).cpu().numpy().astype(np.float16)
+            for name, gate in own_gates(model, x).items() if gate[0, 0].numel() > 1}
+
+
 def replaced(model: nn.Module, x: torch.Tensor, new: dict[str, torch.Tensor]) -> torch.Tensor:
     """The logits of images x where these sites multiply by ``new`` instead of their own gates."""
     with computing(model, {name: (lambda x, gate=gate: x * gate.to(x.dtype))
@@ -123,14 +130,13 @@ def measure_swaps(model: nn.Module, x: torch.Tensor, labels) -> dict[str, np.nda
     [N]: on the first IMAGES of them all sites at once, on the first half of these the others.
 
     ``swap_scope`` [S] what was replaced (see `scopes`), ``swap_mode`` [M] with what, ``swap_lost``
-    [S, M] the accuracy lost in percentage points, ``swap_changed`` [S, M] the share of images whose
-    predicted class changed, ``swap_images`` [S] how many there were, ``swap_accuracy`` the
-    untouched network's, %. {} for a network without gates."""
+    [S, M] the accuracy lost in percentage points. {} for a network without gates."""
     groups, x = scopes(model), x[:IMAGES]
     if not groups["all"]:
         return {}
     usual, means = survey(model, x)
-    usual, truth = usual.cpu().numpy(), np.asarray(labels)[:len(x)]
+    truth = np.asarray(labels)[:len(x)]
+    right = usual.cpu().numpy() == truth
     found: dict[str, list] = {scope: [] for scope in groups}         # classes [M, batch]
     done = 0
     for part in batches(x):
@@ -141,22 +147,14 @@ def measure_swaps(model: nn.Module, x: torch.Tensor, labels) -> dict[str, np.nda
                     name: swap(own[name], means[name]) for name in names}).argmax(1).cpu().numpy()
                     for swap in MODES.values()])
     now = [np.concatenate(parts, 1) for parts in found.values()]      # [M, n] a scope
-    images = [y.shape[1] for y in now]
-    return {
-        "swap_scope": np.array(list(groups), "S"), "swap_mode": np.array(list(MODES), "S"),
-        "swap_lost": np.array([100 * ((usual == truth)[:n].mean() - (y == truth[:n]).mean(1))
-                               for n, y in zip(images, now, strict=True)], np.float32),
-        "swap_changed": np.array([(y != usual[:n]).mean(1)
-                                  for n, y in zip(images, now, strict=True)], np.float32),
-        "swap_images": np.array(images, np.int32),
-        "swap_accuracy": np.float32(100 * (usual == truth).mean())}
+    lost = [100 * (right[:y.shape[1]].mean() - (y == truth[:y.shape[1]]).mean(1)) for y in now]
+    return {"swap_scope": np.array(list(groups), "S"), "swap_mode": np.array(list(MODES), "S"),
+            "swap_lost": np.array(lost, np.float32)}
 
 
 def swap_rows(arrays: dict) -> list[dict]:
     """What `measure_swaps` stored of one run, a dict for each scope and mode."""
     return [{"scope": scope.decode(), "mode": mode.decode(),
-             "lost": float(arrays["swap_lost"][i, j]),
-             "changed": float(arrays["swap_changed"][i, j]),
-             "images": int(arrays["swap_images"][i])}
+             "lost": float(arrays["swap_lost"][i, j])}
             for i, scope in enumerate(arrays.get("swap_scope", ()))
             for j, mode in enumerate(arrays["swap_mode"])]

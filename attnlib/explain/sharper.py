@@ -38,14 +38,13 @@ class Estimate(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Arm A against B in one cell (data set, network, recipe). ``base``: metric -> B's mean;
-    ``gain``: metric -> in per cent of B, positive where A is better; ``verdicts``: criterion ->
-    yes, no or undecided; ``verdict`` the whole."""
+    """Arm A against B in one cell (data set, network, recipe). ``gain``: metric -> in per cent of
+    B, positive where A is better; ``verdicts``: criterion -> yes, no or undecided; ``verdict`` the
+    whole."""
     cell: tuple
     arm: str
     seeds: int
     images: int
-    base: dict[str, float]
     gain: dict[str, Estimate]
     verdicts: dict[str, str]
     verdict: str
@@ -129,15 +128,6 @@ def worst(words) -> str:
     return next((word for word in ("no", "undecided") if word in words), "yes")
 
 
-def sharpness_verdict(e: Estimate) -> str:
-    """``holds`` where the interval lies above half the claimed gain, ``not reproduced`` where it
-    lies below that half, else ``undecided``."""
-    if math.isnan(e.low):
-        return "too few seeds"
-    word = judged(e.low, e.high, CLAIMED / 2, CLAIMED / 2)
-    return {"yes": "holds", "no": "not reproduced"}.get(word, word)
-
-
 # --- Arms against one ---
 
 
@@ -149,21 +139,20 @@ def compare(cell: tuple, arm: str, pairs: list[dict[str, np.ndarray]]) -> Compar
     enough = seeds >= MIN_SEEDS
     verdicts = criteria(gain) if enough else {}
     return Comparison(
-        cell, arm, seeds, images=sum(len(next(iter(p.values()))) for p in pairs),
-        base={m: float(d[-1, 1]) for m, d in drawn.items()}, gain=gain, verdicts=verdicts,
+        cell, arm, seeds, sum(len(next(iter(p.values()))) for p in pairs), gain, verdicts,
         verdict=worst(verdicts.values()) if enough else "too few seeds")
 
 
-def comparisons(df, stage: int = 0, base: str = "none") -> list[Comparison]:
+def comparisons(df, base: str = "none") -> list[Comparison]:
     """Every arm of a `collect` table against ``base``, over the seeds for which both were looked
-    at; ``stage`` 0 is the finest stored stage, 1 the next."""
+    at."""
     found, out = stored_maps(df), []
     for cell, rows in df[df.id.isin(list(found))].groupby(CELL, sort=False):
         runs = {arm: {r.seed: found[r.id] for r in own.itertuples()}
                 for arm, own in rows.groupby("arm", sort=False)}
         others = runs.pop(base, {})
         for arm, own in runs.items():
-            pairs = [paired_images(own[seed], others[seed], int(own[seed]["stages"][stage]))
+            pairs = [paired_images(own[seed], others[seed], int(own[seed]["stages"][0]))
                      for seed in sorted(own.keys() & others.keys())]
             pairs = [p for p in pairs if p and all(np.isfinite(v).any() for v in p.values())]
             if pairs:

@@ -1,4 +1,4 @@
-"""What a block does, step by step: what `diagrams` draws.
+"""What a block does, step by step: what `cards` shows as a diagram.
 
 `trace` runs a block on an example and turns each torch function and each leaf module that it calls
 into a `Node`; another attention block inside it is one node. Sizes are told apart by their values,
