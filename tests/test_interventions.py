@@ -34,8 +34,8 @@ def table(found: dict) -> dict:
 
 @pytest.mark.parametrize("name", [n for n in ATTENTION if n not in NO_GATE])
 def test_every_gated_block_is_found_and_its_own_gate_changes_nothing(name):
-    model, x, own = small(name), images(3), {}
-    usual = interventions.observed(model, x, own.__setitem__)
+    model, x = small(name), images(3)
+    usual, own = interventions.observed(model, x)
     assert own.keys() == interventions.gate_sites(model).keys()
     assert {n for n in attention_blocks(model)
             if any(f"{s}.".startswith(f"{n}.") for s in own)} == attention_blocks(model).keys()
@@ -105,7 +105,7 @@ def test_a_gate_that_decides_the_class_is_worth_all():
 
 def test_pictures_are_of_the_last_gate_over_places_of_each_stage():
     model, x = small("cbam"), images(3)
-    found, own = interventions.gate_pictures(model, x), interventions.own_gates(model, x)
+    found, own = interventions.gate_pictures(model, x), interventions.observed(model, x)[1]
     assert list(found) == [f"gate_map_stage{k}" for k in (1, 2, 3, 4)]
     np.testing.assert_allclose(found["gate_map_stage3"],
                                own["stages.2.1.attention.spatial"][:, 0], atol=1e-3)
@@ -116,8 +116,8 @@ def test_loss_is_what_replacing_by_hand_loses():
     model, x = small("cbam"), images(15)
     labels = model(x).argmax(1).detach().numpy()
     found = interventions.measure_swaps(model, x, labels)
-    own, spatial = {}, [n for n in interventions.gate_sites(model) if n.endswith("spatial")]
-    interventions.observed(model, x, own.__setitem__)
+    own = interventions.observed(model, x)[1]
+    spatial = [name for name in own if name.endswith("spatial")]
     changed = interventions.replaced(
         model, x, {n: own[n].mean(0, keepdim=True) for n in spatial}).argmax(1).numpy() != labels
     assert table(found)["spatial gates"]["mean"] == pytest.approx(100 * changed.mean())

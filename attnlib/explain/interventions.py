@@ -67,30 +67,24 @@ def batches(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return x.tensor_split(max(1, len(x) // BATCH))
 
 
-def observed(model: nn.Module, x: torch.Tensor, see: Callable) -> torch.Tensor:
-    """The logits of images x, while ``see(site's name, gate)`` is told every gate."""
+def observed(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The logits of images x, and the gate of every site: name -> [N, C or 1, h or 1, w or 1]."""
+    found: dict[str, torch.Tensor] = {}
+
     def observe(name, site):
         def forward(x):
-            gate = site.gate(x)
-            see(name, gate)
-            return x * gate
+            found[name] = site.gate(x)
+            return x * found[name]
         return forward
     with computing(model, {name: observe(name, site) for name, site in gate_sites(model).items()}):
-        return model(fitting(model, x))
-
-
-def own_gates(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The gate of every site on images x: name -> [N, C or 1, h or 1, w or 1]."""
-    found: dict[str, torch.Tensor] = {}
-    observed(model, x, found.__setitem__)
-    return found
+        return model(fitting(model, x)), found
 
 
 def gate_pictures(model: nn.Module, x: torch.Tensor) -> dict[str, np.ndarray]:
     """``gate_map_<part>`` float16 [N, h, w]: the gates over places of the last site of each part of
     the network on images x, their mean over channels."""
     return {f"gate_map_{part_of(name)}": gate.float().mean(1).cpu().numpy().astype(np.float16)
-            for name, gate in own_gates(model, x).items() if gate[0, 0].numel() > 1}
+            for name, gate in observed(model, x)[1].items() if gate[0, 0].numel() > 1}
 
 
 def replaced(model: nn.Module, x: torch.Tensor, new: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -103,12 +97,13 @@ def replaced(model: nn.Module, x: torch.Tensor, new: dict[str, torch.Tensor]) ->
 def survey(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The predicted classes [N] of images x, and the mean gate of each site, [1, …]. It is summed
     in double precision: a gate that is the same for all images is its own mean to the bit."""
-    total: dict[str, torch.Tensor] = {}
-
-    def add(name, gate):
-        total[name] = total.get(name, 0) + gate.sum(0, keepdim=True, dtype=torch.float64)
-    classes = torch.cat([observed(model, part, add).argmax(1) for part in batches(x)])
-    return classes, {name: (value / len(x)).float() for name, value in total.items()}
+    classes, total = [], {}
+    for part in batches(x):
+        logits, gates = observed(model, part)
+        classes.append(logits.argmax(1))
+        for name, gate in gates.items():
+            total[name] = total.get(name, 0) + gate.sum(0, keepdim=True, dtype=torch.float64)
+    return torch.cat(classes), {name: (value / len(x)).float() for name, value in total.items()}
 
 
 def scopes(model: nn.Module) -> dict[str, list[str]]:
@@ -140,7 +135,7 @@ def measure_swaps(model: nn.Module, x: torch.Tensor, labels) -> dict[str, np.nda
     found: dict[str, list] = {scope: [] for scope in groups}         # classes [M, batch]
     done = 0
     for part in batches(x):
-        own, done = own_gates(model, part), done + len(part)
+        own, done = observed(model, part)[1], done + len(part)
         for scope, names in groups.items():
             if scope == "all" or done <= IMAGES // 2:
                 found[scope].append([replaced(model, part, {

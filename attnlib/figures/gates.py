@@ -7,7 +7,7 @@ from matplotlib.cm import ScalarMappable
 from ..data.shapetex import CLASS_NAMES
 from ..experiments.studies import PROFILES
 from ..explain.cam import inputs
-from ..explain.interventions import SAYS, own_gates
+from ..explain.interventions import SAYS, observed
 from ..explain.tables import group_table, probe_table, swap_table
 from ..training.run import Run
 from ..training.trainer import data_of, model_of
@@ -76,7 +76,7 @@ def gate_histograms(attention: str, profile: str) -> plt.Figure:
     ShapeTex images: one row a gate, darker where more values lie."""
     width = PROFILES[profile].fields.get("width", 1)
     run = Run("shapetex", attention=attention, width=width, n_train=10, n_val=10, n_test=64)
-    found = own_gates(model_of(run, data_of(run)), inputs(run, 64)[1])
+    found = observed(model_of(run, data_of(run)), inputs(run, 64)[1])[1]
     shares = np.stack([np.histogram(g.numpy(), 50, (0, 1))[0] / g.numel() for g in found.values()])
     sites = [site.split(".attention") for site in found]
     labels = [f"stage {int(place.split('.')[1]) + 1} block {int(place.split('.')[2]) + 1}, "
