@@ -74,16 +74,13 @@ def test_every_network_has_a_stage_that_can_say_where(backbone, stage):
 # --- What is refused, and what a caller keeps ---
 
 
-@pytest.mark.parametrize("classes, shape", [([0, 1], r"\(2,\)"), (3, r"\(\)"),
-                                            (np.zeros((4, 1), int), r"\(4, 1\)")])
-def test_classes_that_are_not_one_an_image_are_refused(classes, shape):
-    with pytest.raises(ValueError, match=f"4 images need as many classes.* shape {shape}"):
-        cam.grad_cam(network("none"), images(4), classes)
-
-
-@pytest.mark.parametrize("classes", [[0, 1, 2, 10], np.array([-1, 0, 0, 0])])
-def test_classes_that_the_network_does_not_have_are_refused(classes):
-    with pytest.raises(ValueError, match="but the network has 10, counted from 0"):
+@pytest.mark.parametrize("classes, why", [
+    ([0, 1], r"4 images need as many classes.* shape \(2,\)"),
+    (np.zeros((4, 1), int), r"4 images need as many classes.* shape \(4, 1\)"),
+    ([0, 1, 2, 10], "but the network has 10, counted from 0"),
+    (np.array([-1, 0, 0, 0]), "but the network has 10, counted from 0")])
+def test_classes_that_cannot_be_are_refused(classes, why):
+    with pytest.raises(ValueError, match=why):
         cam.grad_cam(network("none"), images(4), classes)
 
 
@@ -99,12 +96,11 @@ def test_images_that_nobody_normalised_are_refused(x, found):
             interventions.measure_swaps(network("se"), x, [0] * 4)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_pictures_that_are_not_whole_numbers_are_refused(dtype):
+def test_pictures_that_are_not_whole_numbers_are_refused():
     model = network("none")
     model.mean, model.std = (0.5,) * 3, (0.25,) * 3
-    with pytest.raises(ValueError, match=f"uint8 from 0 to 255.*{np.dtype(dtype).name}"):
-        activation_maps(model, np.random.default_rng(0).random((2, 32, 32, 3), dtype), [0, 1])
+    with pytest.raises(ValueError, match="uint8 from 0 to 255.*float64"):
+        activation_maps(model, np.random.default_rng(0).random((2, 32, 32, 3)), [0, 1])
 
 
 def test_a_stage_that_cannot_say_where_is_refused():

@@ -10,14 +10,13 @@ from attnlib.explain import camstore, interventions, probes, tables
 from attnlib.figures import gates as gate_figures
 from attnlib.training import store
 
-ARMS = {"none": None, "se": ("channels",), "cbam": ("channels", "places")}
 LOST = {"se": 0.1, "cbam": 30.0}             # with its gates at their mean
 STAGES = ("stage1", "stage2")
 
 
-def gates(arm: str, kinds, seed: int) -> dict:
+def gates(arm: str, seed: int) -> dict:
     pictures = {f"gate_map_{stage}": np.random.default_rng(1).random((6, 4, 4))
-                for stage in STAGES if "places" in kinds}
+                for stage in STAGES if arm == "cbam"}
     scopes, modes = ["all", *STAGES], list(interventions.MODES)
     return pictures | {"swap_scope": np.array(scopes, "S"), "swap_mode": np.array(modes, "S"),
                        "swap_lost": np.full((3, 3), LOST[arm] + 0.01 * seed)}
@@ -34,14 +33,14 @@ def probed(arm: str, seed: int) -> dict:
     return out | {"probe_groups": np.array([99, {"none": 10, "se": 10, "cbam": 50}[arm]])}
 
 
-def stored(name: str, seeds: int = 3):
+def stored(name: str):
     """The table of a study's runs, finished, with arrays beside their records as from `focus`."""
-    runs = [r for r in planning.study(name, "small") if r.attention in ARMS and r.seed < seeds
-            and r.backbone == "speednet"]
+    runs = [r for r in planning.study(name, "small") if r.attention in ("none", *LOST)
+            and r.seed < 3 and r.backbone == "speednet"]
     for run in runs:
-        arrays = {"version": np.int32(camstore.VERSION), **probed(run.attention, run.seed),
-                  **(gates(run.attention, ARMS[run.attention], run.seed)
-                     if ARMS[run.attention] else {})}
+        arrays = {"version": np.int32(camstore.VERSION)} | probed(run.attention, run.seed)
+        if run.attention in LOST:
+            arrays |= gates(run.attention, run.seed)
         digest = store.write_arrays("small", f"{run.id}.cam", arrays)
         put_record(run, "small", env={}, model={}, test={"accuracy": 0.8}, arrays={"cam": digest},
                    classes=[str(k) for k in range(10)])
@@ -50,25 +49,25 @@ def stored(name: str, seeds: int = 3):
 
 FIGURES = (gate_figures.gate_maps, gate_figures.swap_lost, gate_figures.probe_causes,
            gate_figures.shortcut_groups)
-TABLES = (tables.swap_table, tables.probe_table, tables.group_table)
 
 
-def test_where_nothing_is_stored_tables_are_empty_and_figures_say_so():
+def test_where_nothing_is_stored_figures_say_so():
     for study in ("hybrid", "shortcut"):
         df = reading.collect(study, "small")
-        assert not any(len(table(df)) for table in TABLES)
+        assert not len(tables.unpacked(df, probes.probe_rows))
         for draw in FIGURES:
             assert "stored" in draw(df).axes[0].texts[0].get_text()
         plt.close("all")
 
 
 def test_rows_hold_what_was_stored():
-    swaps = tables.swap_table(stored("hybrid")).set_index(["arm", "seed", "scope", "mode"]).lost
-    assert swaps["cbam", 2, "all", "mean"] == pytest.approx(30.02) and len(swaps) == 2 * 3 * 9
-    probed = tables.probe_table(stored("hybrid")).set_index(["arm", "seed", "probe"]).accuracy
-    assert probed["none", 1, "split=test"] == 81 and probed["cbam", 0, "remove_object"] == 67
-    groups = tables.group_table(stored("shortcut")).set_index(["arm", "seed"])
-    worse = groups.loc[("cbam", 0)]
+    def rows(study, rows_of, *index):
+        return tables.unpacked(stored(study), rows_of).set_index(["arm", "seed", *index])
+    lost = rows("hybrid", interventions.swap_rows, "scope", "mode").lost
+    assert lost["cbam", 2, "all", "mean"] == pytest.approx(30.02) and len(lost) == 2 * 3 * 9
+    accuracy = rows("hybrid", probes.probe_rows, "probe").accuracy
+    assert accuracy["none", 1, "split=test"] == 81 and accuracy["cbam", 0, "remove_object"] == 67
+    worse = rows("shortcut", probes.group_row).loc[("cbam", 0)]
     assert (worse.aligned, worse.conflicting) == (99, 50)
     assert (worse.object, worse.object_flip, worse.background_flip) == (25, 25, 50)
 

@@ -191,30 +191,25 @@ def at_random(p: Pass) -> np.ndarray:
     return maps[np.arange(n) % BATCH]
 
 
-class Map(NamedTuple):
-    says: str
-    make: Callable[[Pass], np.ndarray]
-
-
-MAPS = {
-    "grad_cam": Map("Grad-CAM", lambda p: summed(p.gradients.mean((2, 3)), p)),
-    "grad_cam_pp": Map("Grad-CAM++", grad_cam_pp),
+MAPS: dict[str, tuple[str, Callable]] = {           # -> what it is called, what makes it
+    "grad_cam": ("Grad-CAM", lambda p: summed(p.gradients.mean((2, 3)), p)),
+    "grad_cam_pp": ("Grad-CAM++", grad_cam_pp),
     # Draelos and Carin 2020, arXiv:2011.08891; Jiang et al. 2021, doi:10.1109/TIP.2021.3089943
-    "hirescam": Map("HiResCAM", lambda p: (p.gradients * p.activations).sum(1)),
-    "layer_cam": Map("LayerCAM", lambda p: (np.maximum(p.gradients, 0) * p.activations).sum(1)),
-    "xgrad_cam": Map("XGrad-CAM", xgrad_cam),
-    "eigen_cam": Map("EigenCAM", eigen_cam),
-    "input_gradient": Map("input gradient", input_gradient),
-    "uniform": Map("uniform", lambda p: np.ones_like(p.activations[:, 0])),
-    "centre": Map("centre", centre),
-    "random": Map("random", at_random),
+    "hirescam": ("HiResCAM", lambda p: (p.gradients * p.activations).sum(1)),
+    "layer_cam": ("LayerCAM", lambda p: (np.maximum(p.gradients, 0) * p.activations).sum(1)),
+    "xgrad_cam": ("XGrad-CAM", xgrad_cam),
+    "eigen_cam": ("EigenCAM", eigen_cam),
+    "input_gradient": ("input gradient", input_gradient),
+    "uniform": ("uniform", lambda p: np.ones_like(p.activations[:, 0])),
+    "centre": ("centre", centre),
+    "random": ("random", at_random),
 }
 
 
 def make(name: str, p: Pass) -> np.ndarray:
     """The raw map [N, h, w] ≥ 0 of a method of MAPS: what it gives, and 0 where that is negative.
     """
-    return np.maximum(MAPS[name].make(p), 0).astype(np.float32)
+    return np.maximum(MAPS[name][1](p), 0).astype(np.float32)
 
 
 def grad_cam(model: nn.Module, x: torch.Tensor, classes, stage: int = -1) -> np.ndarray:

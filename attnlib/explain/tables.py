@@ -1,5 +1,5 @@
-"""What was seen of a study's runs, as tables: maps, interventions and probes, from what `camstore`
-stored. They need neither weights nor data.
+"""What was seen of a study's runs, as tables, from what `camstore` stored: that needs no weights and
+no data.
 
 Every function takes a `collect` table. A table without rows means that nothing is stored:
 ``python -m attnlib focus STUDY`` measures it where a run's weights are. Intervals are 95 % ones,
@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..analysis.stats import CELL, arms_table
 from ..analysis.words import name, place
-from . import interventions, probes, sharper
+from . import sharper
 from .camstore import stored_maps
 
 WHO = ["id", "profile", *CELL, "attention", "arm", "seed", "status", "accuracy"]
@@ -35,21 +35,6 @@ def run_table(df, method: str = "grad_cam") -> pd.DataFrame:
         stored = {m: arrays.get(f"mean_{m}_{stage}") for m in MEASURES}
         return [{m: float(values[at]) for m, values in stored.items() if values is not None}]
     return unpacked(df, row_of)
-
-
-def swap_table(df) -> pd.DataFrame:
-    """One row per run, scope and mode: ``lost``, in points."""
-    return unpacked(df, interventions.swap_rows)
-
-
-def probe_table(df) -> pd.DataFrame:
-    """One row per run and probe: `probes.COLUMNS`."""
-    return unpacked(df, probes.probe_rows)
-
-
-def group_table(df) -> pd.DataFrame:
-    """One row per run on ShapeTex with a spurious background: see `probes.group_row`."""
-    return unpacked(df[df.dataset.str.contains("rho")], probes.group_row)
 
 
 def map_verdicts(df) -> pd.DataFrame:

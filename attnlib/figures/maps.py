@@ -69,7 +69,7 @@ def methods_sheet(df) -> plt.Figure:
         return style.note(NO_MAPS)
     images, _, _, masks = here
     arrays = found[df.id.iloc[0]]
-    keys = {row.says: f"map_{method}_{arrays['stages'][0]}" for method, row in MAPS.items()}
+    keys = {says: f"map_{method}_{arrays['stages'][0]}" for method, (says, _) in MAPS.items()}
     maps = {says: arrays[key] for says, key in keys.items() if key in arrays}
     return map_rows(images, maps, masks, smooth=False)
 
@@ -147,7 +147,7 @@ def sanity(df) -> plt.Figure:
             y = np.array([np.nanmean(found[i][f"sanity_{method}"].astype(float), 1)
                           for i in df.id])
             y = np.hstack([np.ones((len(y), 1)), y])                # the trained network: itself
-            axis.plot(y.mean(0), marker="o", color=colour, label=MAPS[method].says)
+            axis.plot(y.mean(0), marker="o", color=colour, label=MAPS[method][0])
             axis.fill_between(range(y.shape[1]), y.min(0), y.max(0), color=colour, alpha=0.12,
                               linewidth=0)
         stages = [f"stage {k}" for k in range(y.shape[1] - 3, 0, -1)]
