@@ -11,7 +11,8 @@ A site is a module that computes y = x · gate(x). Its gate g_n of image n becom
 
 Gates are those of the whole trained network, also where several sites are replaced at once."""
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -51,15 +52,10 @@ def part_of(name: str) -> str:
 @contextmanager
 def computing(model: nn.Module, forwards: dict[str, Callable]) -> Iterator[None]:
     """Within it the modules of these names compute these functions of x instead of their own."""
-    modules = {name: model.get_submodule(name) for name in forwards}
-    for name, module in modules.items():
-        module.forward = forwards[name]
-    try:
-        with untouched(model), torch.no_grad():
-            yield
-    finally:
-        for module in modules.values():
-            del module.forward
+    with ExitStack() as stack, untouched(model), torch.no_grad():
+        for name, forward in forwards.items():
+            stack.enter_context(patch.object(model.get_submodule(name), "forward", forward))
+        yield
 
 
 def batches(x: torch.Tensor) -> tuple[torch.Tensor, ...]:

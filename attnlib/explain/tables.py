@@ -1,5 +1,4 @@
-"""What was seen of a study's runs, as tables, from what `camstore` stored: that needs no weights and
-no data.
+"""What was seen of a study's runs, as tables: from what `camstore` stored, without weights or data.
 
 Every function takes a `collect` table. A table without rows means that nothing is stored:
 ``python -m attnlib focus STUDY`` measures it where a run's weights are. Intervals are 95 % ones,

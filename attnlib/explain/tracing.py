@@ -159,7 +159,7 @@ def module_node(module: nn.Module) -> Node | None:
         return Node("block", [title(module)])
     if isinstance(module, nn.Identity):
         return None
-    if not isinstance(module, nn.Conv2d):
+    if not isinstance(module, nn.Conv1d | nn.Conv2d):
         text = next((t for kind, t in MODULES.items() if isinstance(module, kind)), None)
         act = isinstance(module, nn.ReLU | nn.Hardswish | nn.GELU)
         return Node("act" if act else "norm" if text else "conv", [text or type(module).__name__])
