@@ -49,7 +49,7 @@ def test_the_verdict_is_computed(df):
     assert [row[k] for k in ("sharper", "localisation", "faithfulness", "looks better")] == [
         "yes"] * 4
     gain = sharper.comparisons(df)[0].gain
-    assert gain["entropy"].value == pytest.approx(20, abs=1) and set(gain) == set(sharper.METRICS)
+    assert gain["entropy"].mean == pytest.approx(20, abs=1) and set(gain) == set(sharper.METRICS)
 
 
 def test_accuracies_that_do_not_overlap_are_beyond_reach(df, monkeypatch):

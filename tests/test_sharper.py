@@ -28,8 +28,8 @@ def verdict(**gains) -> sharper.Comparison:
 def test_sharper_and_nothing_lost_looks_better():
     c = verdict(entropy=-0.2, gini=0.3)
     assert c.verdict == "yes" and set(c.verdicts.values()) == {"yes"} and c.images == 5 * N
-    assert c.gain["entropy"].value == pytest.approx(20, abs=0.5)
-    assert c.gain["gini"].low < 30 < c.gain["gini"].high or abs(c.gain["gini"].value - 30) < 0.5
+    assert c.gain["entropy"].mean == pytest.approx(20, abs=0.5)
+    assert c.gain["gini"].low < 30 < c.gain["gini"].high or abs(c.gain["gini"].mean - 30) < 0.5
 
 
 @pytest.mark.parametrize("gains, criterion", [
@@ -100,8 +100,8 @@ def test_a_better_classifier_is_not_a_better_looker():
     lift = 0.1 * accuracy + 0.02 * RNG.standard_normal(16)
     table = pd.DataFrame({"arm": arm, "accuracy": accuracy, "lift": lift})
     found = sharper.beyond_accuracy(table)
-    assert found["accuracy"].value == pytest.approx(0.1, abs=0.01)
+    assert found["accuracy"].mean == pytest.approx(0.1, abs=0.01)
     assert found["se"].low < 0 < found["se"].high
     table["lift"] += 2.0 * (arm == "se")
-    assert sharper.beyond_accuracy(table)["se"].value == pytest.approx(2, abs=0.1)
+    assert sharper.beyond_accuracy(table)["se"].mean == pytest.approx(2, abs=0.1)
     assert sharper.beyond_accuracy(table.iloc[:3]) == {}

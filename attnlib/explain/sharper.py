@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from ..analysis.inference import Effect, t_half_width
 from ..analysis.stats import CELL, MIN_SEEDS
 from ..names import derive
 from .camstore import stored_maps
@@ -30,13 +31,6 @@ NOT_WORSE = {"lift": "localisation", "pointing": "localisation", "road": "faithf
 METRICS = (*SHARPNESS, *NOT_WORSE)
 
 
-class Estimate(NamedTuple):
-    """A value with its 95 % interval; NaN ends with fewer than MIN_SEEDS seeds."""
-    value: float
-    low: float
-    high: float
-
-
 class Comparison(NamedTuple):
     """Arm A against B in one cell (data set, network, recipe). ``gain``: metric -> in per cent of
     B, positive where A is better; ``verdicts``: criterion -> yes, no or undecided; ``verdict`` the
@@ -45,7 +39,7 @@ class Comparison(NamedTuple):
     arm: str
     seeds: int
     images: int
-    gain: dict[str, Estimate]
+    gain: dict[str, Effect]
     verdicts: dict[str, str]
     verdict: str
 
@@ -90,13 +84,14 @@ def bootstrap(pairs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return out
 
 
-def estimate(draws: np.ndarray, seeds: int) -> Estimate:
+def estimate(draws: np.ndarray, seeds: int) -> Effect:
     """The last of the draws, with the interval that the spread of the others gives."""
     value = float(draws[-1])
     if seeds < MIN_SEEDS:
-        return Estimate(value, math.nan, math.nan)
-    half = stats.t.ppf(0.975, seeds - 1) * math.sqrt(seeds / (seeds - 1)) * np.nanstd(draws[:-1])
-    return Estimate(value, value - half, value + half)
+        return Effect(value, n=seeds)
+    sd = float(np.nanstd(draws[:-1])) * seeds / math.sqrt(seeds - 1)
+    half = t_half_width(sd, seeds)
+    return Effect(value, value - half, value + half, seeds, sd=sd)
 
 
 # --- Verdicts ---
@@ -109,7 +104,7 @@ def judged(low: float, high: float, yes: float, no: float) -> str:
     return "no" if high < no else "undecided"
 
 
-def criteria(gain: dict[str, Estimate]) -> dict[str, str]:
+def criteria(gain: dict[str, Effect]) -> dict[str, str]:
     """Criterion -> verdict. Sharper: both entropy and Gini gain; no where either gains less than
     TOLERATED. Not worse: no metric loses more than TOLERATED; no where one loses for certain."""
     sharp, out = [gain[m] for m in SHARPNESS if m in gain], {}
@@ -160,7 +155,7 @@ def comparisons(df, base: str = "none") -> list[Comparison]:
     return out
 
 
-def beyond_accuracy(table, metric: str = "lift") -> dict[str, Estimate]:
+def beyond_accuracy(table, metric: str = "lift") -> dict[str, Effect]:
     """What each arm adds to a measure at equal accuracy, in one cell of a `run_table`: the
     coefficients of ordinary least squares, metric ~ 1 + accuracy + arm, over runs, with t
     intervals; ``accuracy`` per point. {} where an arm has fewer than MIN_SEEDS runs."""
@@ -176,5 +171,5 @@ def beyond_accuracy(table, metric: str = "lift") -> dict[str, Estimate]:
         return {}
     variances = rest / free * np.diag(np.linalg.inv(x.T @ x))
     half = stats.t.ppf(0.975, free) * np.sqrt(variances)
-    return {name: Estimate(float(b), float(b - h), float(b + h))
+    return {name: Effect(float(b), float(b - h), float(b + h))
             for name, b, h in zip(("accuracy", *arms), beta[1:], half[1:], strict=True)}

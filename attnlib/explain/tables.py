@@ -65,6 +65,6 @@ def map_beyond(df, metric: str = "lift") -> pd.DataFrame:
             if key != "accuracy":
                 meets = low[key] <= high["none"] and low["none"] <= high[key]
                 of, overlap = name(key), "yes" if meets else "no"
-            rows.append({"place": place(cell.iloc[0]), "runs": len(cell), "adds": e.value,
+            rows.append({"place": place(cell.iloc[0]), "runs": len(cell), "adds": e.mean,
                          "low": e.low, "high": e.high, "of": of, "overlap": overlap})
     return pd.DataFrame(rows).round(3)

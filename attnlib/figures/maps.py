@@ -123,7 +123,7 @@ def gains(df) -> plt.Figure:
     positive is better; grey: what counts as none; dotted: the claimed 23 %."""
     rows = [dict(zip(CELL, c.cell, strict=True)) | {
         "measure": "ROAD ÷ confidence" if m == "road" else MEASURES[m],
-        "arm": c.arm, "gain": c.gain[m].value, "low": c.gain[m].low, "high": c.gain[m].high}
+        "arm": c.arm, "gain": c.gain[m].mean, "low": c.gain[m].low, "high": c.gain[m].high}
         for c in comparisons(df) for m in METRICS if m in c.gain]
     if not rows:
         return style.note(NO_MAPS)
