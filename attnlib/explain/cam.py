@@ -234,7 +234,7 @@ def enlarged(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
                          mode="bilinear", align_corners=False)[:, 0].numpy()
 
 
-def inputs(run: Run, n: int = 100):
+def inputs(run: Run, n: int):
     """The first ``n`` test images of a run's data, as uint8, normalised, and their labels."""
     data = data_of(run)
     images, labels = data.split("test", min(n, len(data.labels["test"])))

@@ -155,17 +155,17 @@ def comparisons(df, base: str = "none") -> list[Comparison]:
     return out
 
 
-def beyond_accuracy(table, metric: str = "lift") -> dict[str, Effect]:
-    """What each arm adds to a measure at equal accuracy, in one cell of a `run_table`: the
-    coefficients of ordinary least squares, metric ~ 1 + accuracy + arm, over runs, with t
+def beyond_accuracy(table) -> dict[str, Effect]:
+    """What each arm adds to the lift at equal accuracy, in one cell of a `run_table`: the
+    coefficients of ordinary least squares, lift ~ 1 + accuracy + arm, over runs, with t
     intervals; ``accuracy`` per point. {} where an arm has fewer than MIN_SEEDS runs."""
-    table = table.dropna(subset=[metric, "accuracy"])
+    table = table.dropna(subset=["lift", "accuracy"])
     seeds, arms = table.groupby("arm").size(), [a for a in table.arm.unique() if a != "none"]
     if not arms or "none" not in seeds or seeds.min() < MIN_SEEDS:
         return {}
     x = np.column_stack([np.ones(len(table)), table.accuracy - table.accuracy.mean(),
                          *(table.arm == a for a in arms)]).astype(float)
-    beta, rest, rank, _ = np.linalg.lstsq(x, table[metric].to_numpy(float))
+    beta, rest, rank, _ = np.linalg.lstsq(x, table.lift.to_numpy(float))
     free = len(x) - x.shape[1]
     if rank < x.shape[1]:
         return {}

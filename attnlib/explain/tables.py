@@ -51,16 +51,16 @@ def map_verdicts(df) -> pd.DataFrame:
     return pd.DataFrame(rows).round(2)
 
 
-def map_beyond(df, metric: str = "lift") -> pd.DataFrame:
-    """What a point of accuracy, and each block at equal accuracy, adds to a measure, by
+def map_beyond(df) -> pd.DataFrame:
+    """What a point of accuracy, and each block at equal accuracy, adds to the lift, by
     `sharper.beyond_accuracy`; ``overlap``: whether any run of the block is as accurate as one of
     none. Where none is, the regression extrapolates and decides nothing."""
     table, rows = run_table(df), []
-    if metric not in table:
+    if "lift" not in table:
         return pd.DataFrame()
     for _, cell in table.groupby(CELL, sort=False):
         low, high = (cell.groupby("arm").accuracy.agg(f) for f in ("min", "max"))
-        for key, e in sharper.beyond_accuracy(cell, metric).items():
+        for key, e in sharper.beyond_accuracy(cell).items():
             of, overlap = "a point of accuracy", ""
             if key != "accuracy":
                 meets = low[key] <= high["none"] and low["none"] <= high[key]
