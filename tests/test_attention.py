@@ -40,8 +40,8 @@ def lively(name: str, channels: int = C, **options) -> nn.Module:
     return block.eval()
 
 
-RANGES = {blocks.SER: (1, 2), blocks.New: (0, 2), blocks.BAM: (1, 2),
-          blocks.SCSE: (0, 2), blocks.SimAM: (0.62, 1)}      # of gates that are not in 0 to 1
+RANGES = {blocks.channel.SER: (1, 2), blocks.combined.New: (0, 2), blocks.combined.BAM: (1, 2),
+          blocks.combined.SCSE: (0, 2), blocks.spatial.SimAM: (0.62, 1)}      # of gates that are not in 0 to 1
 
 
 def gated(block: nn.Module) -> list[nn.Module]:
@@ -311,7 +311,7 @@ def test_options_reach_the_layers():
     assert SpatialAttention(C, kernel_size=3).conv.kernel_size == (3, 3)
     cbam = CBAM(C, reduction=4, kernel_size=5)
     assert cbam.channel.mlp[0].out_channels == 16 and cbam.spatial.conv.kernel_size == (5, 5)
-    hybrid = blocks.Hybrid(C, reduction=4, kernel_size=3)
+    hybrid = blocks.combined.Hybrid(C, reduction=4, kernel_size=3)
     assert hybrid.se.mlp[0].out_channels == hybrid.cbam.channel.mlp[0].out_channels == 16
 
 

@@ -520,7 +520,7 @@ def test_new_is_the_spatial_gate_times_a_gain_of_the_map_before_it():
 @pytest.mark.parametrize(("channels", "k"), [(16, 3), (32, 3), (64, 3), (128, 5), (256, 5),
                                              (512, 5), (1024, 5), (2048, 7)])
 def test_width_of_eca(channels, k):
-    assert blocks.ECA(channels).conv.kernel_size == (k, 1)
+    assert blocks.channel.ECA(channels).conv.kernel_size == (k, 1)
 
 
 def test_width_of_eca_is_the_papers_for_any_number_of_channels():
@@ -539,7 +539,7 @@ def test_eca_is_a_convolution_along_the_channels():
 
 @torch.no_grad()
 def test_simam_of_flat_and_single_places():
-    block, half = blocks.SimAM(C), torch.tensor(0.5).sigmoid()
+    block, half = blocks.spatial.SimAM(C), torch.tensor(0.5).sigmoid()
     flat = maps(2, C, 1, 1).expand(2, C, 6, 7)
     torch.testing.assert_close(block(flat), flat * half)
     single = maps(2, C, 1, 1)
@@ -548,13 +548,13 @@ def test_simam_of_flat_and_single_places():
 
 @torch.no_grad()
 def test_simam_stays_finite_in_half_precision():
-    x, block = 30 * maps(2, C, 32, 32), blocks.SimAM(C)         # squares add up to 900,000
+    x, block = 30 * maps(2, C, 32, 32), blocks.spatial.SimAM(C)         # squares add up to 900,000
     torch.testing.assert_close(block(x.half()).float(), block(x), rtol=0.01, atol=0.05)
 
 
 @torch.no_grad()
 def test_triplet_turned_over_swaps_its_branches():
-    x, block, other = maps(), lively("triplet"), blocks.Triplet(64).eval()
+    x, block, other = maps(), lively("triplet"), blocks.spatial.Triplet(64).eval()
     for new, old in {"cw": "hc", "hc": "cw", "hw": "hw"}.items():
         branch = getattr(other, new)
         branch.load_state_dict(getattr(block, old).state_dict())
@@ -817,18 +817,18 @@ def test_aa_without_positions_does_not_see_where_things_are():
     (2, (1, 20, 1)), (4, (1, 20, 1)), (8, (1, 20, 1)), (16, (2, 20, 2)), (32, (4, 20, 4)),
     (64, (8, 20, 8)), (128, (8, 20, 16)), (512, (8, 20, 48)), (1024, (8, 26, 104))])
 def test_heads_of_aa(channels, sizes):
-    block = blocks.AA(channels)
+    block = blocks.convolution.AA(channels)
     assert (block.heads, block.depth, block.values) == sizes
     assert block(maps(1, channels, 3, 2)).shape == (1, channels, 3, 2)
 
 
 def test_aa_starts_its_tables_by_their_depth():
-    block = blocks.AA(64, key=4.0, size=64)                     # d = 32
+    block = blocks.convolution.AA(64, key=4.0, size=64)                     # d = 32
     for table in (block.down, block.across):
         assert table.shape == (127, 32)
         assert table.std().item() == pytest.approx(32 ** -0.5, rel=0.1)
     with pytest.raises(ValueError, match="leave a channel of 1"):
-        blocks.AA(1)
+        blocks.convolution.AA(1)
 
 
 @torch.no_grad()
@@ -838,7 +838,7 @@ def test_sk_between_its_branches():
     lowest, highest = torch.minimum(near, far), torch.maximum(near, far)
     assert (block(x) >= lowest - 1e-5).all() and (block(x) <= highest + 1e-5).all()
     block.select[-1].weight.zero_()                                # both logits the same
-    control = blocks.SK(64, fixed=True).eval()
+    control = blocks.convolution.SK(64, fixed=True).eval()
     control.load_state_dict({k: v for k, v in block.state_dict().items() if "select" not in k})
     torch.testing.assert_close(control(x), block(x))
     torch.testing.assert_close(control(x), (near + far) / 2)
@@ -846,7 +846,7 @@ def test_sk_between_its_branches():
 
 @pytest.mark.parametrize(("channels", "groups"), [(4, 4), (12, 4), (48, 16), (64, 32), (512, 32)])
 def test_groups_of_sk_fit_the_channels(channels, groups):
-    block = blocks.SK(channels)
+    block = blocks.convolution.SK(channels)
     assert block.near[0].groups == block.far[0].groups == groups
     assert block.far[0].dilation == (2, 2) and block.select[0].out_channels == 32
 
