@@ -322,7 +322,7 @@ def test_slots_of_a_vgg_stage_come_before_its_pooling():
 @torch.no_grad()
 def test_slots_of_a_fire_module_a_stem_and_a_net():
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    fire = shifted(Fire(3, 4, 8, 1, True))
+    fire = shifted(Fire(3, 8, 1, 4, True))
     fire.attention = Always(-1.0)                  # after both ReLUs
     assert (fire(x) == -1).all()
     stem = shifted(ConvNormReLU(3, 8))
