@@ -8,6 +8,9 @@ from torch import nn
 from attnlib.blocks import BLOCKS
 
 C = 16
+# One of each kind of arithmetic; the others are put together of these.
+FAMILIES = ("ser", "cbam", "bam", "nab", "eca", "simam", "triplet", "gc", "srm", "aa", "sk", "ema",
+            "scsa", "mlca", "mhsa", "fca", "layerscale", "shuffled", "replica_aa_p1")
 
 
 def maps(*shape: int, seed: int = 1) -> torch.Tensor:

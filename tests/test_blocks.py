@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from naive import NAIVE, C, lively, maps, s
+from naive import FAMILIES, NAIVE, C, lively, maps, s
 from torch import nn
 
 from attnlib import blocks
@@ -20,9 +20,6 @@ from attnlib.networks.build import build_model, resolve_placement
 from attnlib.networks.cost import count
 
 NAMES = [name for name in BLOCKS if name != "none"]
-# One of each kind of arithmetic; the others are put together of these.
-FAMILIES = ("ser", "cbam", "bam", "nab", "eca", "simam", "triplet", "gc", "srm", "aa", "sk", "ema",
-            "scsa", "mlca", "mhsa", "fca", "layerscale", "shuffled", "replica_aa_p1")
 KINDS = [name if name in FAMILIES else pytest.param(name, marks=pytest.mark.slow)
          for name in NAMES]
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
