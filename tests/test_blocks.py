@@ -13,7 +13,7 @@ from attnlib import blocks
 from attnlib.blocks import ATTENTION, BLOCKS, REPLICAS, combined, spatial
 from attnlib.blocks.channel import ECA, SER
 from attnlib.blocks.controls import LayerScale
-from attnlib.blocks.convolution import AA, SK, relative_logits
+from attnlib.blocks.convolution import AA, SK
 from attnlib.blocks.newer import averaging
 from attnlib.names import option_defaults
 from attnlib.networks.build import build_model, resolve_placement
@@ -422,20 +422,6 @@ def test_channel_gates_do_not_see_where_things_are_and_others_do(name, blind):
     assert torch.allclose(block(moved(x)), moved(block(x)), atol=1e-3) == blind
 
 
-@torch.no_grad()
-def test_spatial_gate_does_not_see_which_channel_is_which():
-    x, block = maps(), lively("sa")
-    channels = torch.randperm(64, generator=torch.Generator().manual_seed(4))
-    torch.testing.assert_close(block.gate(x[:, channels]), block.gate(x))
-
-
-@torch.no_grad()
-def test_coord_does_not_see_the_order_of_rows_and_columns():
-    x, block = maps(), lively("coord")
-    torch.testing.assert_close(block(x.flip(3)), block(x).flip(3))
-    torch.testing.assert_close(block(x.roll(2, 2)), block(x).roll(2, 2))
-
-
 def test_the_maximum_gives_its_gradient_to_one_of_several_equal_places():
     x = torch.zeros(1, 64, 3, 3, requires_grad=True)
     lively("ca").gate(x).sum().backward()
@@ -463,14 +449,6 @@ def test_gc_adds_the_same_to_every_place_and_of_one_hidden_unit_sees_nothing():
         assert torch.allclose(one, other) == blind
 
 
-@torch.no_grad()
-def test_the_first_frequency_is_the_mean_so_fca_of_it_is_se_of_a_scaled_mean():
-    x, block = maps(2, C, 8, 8), lively("fca", C)
-    block.frequencies.zero_()
-    wanted = s(block.mlp(8 * x.mean((2, 3), keepdim=True)))
-    torch.testing.assert_close(block.gate(x), wanted)
-
-
 @pytest.mark.parametrize(("length", "parts"), [(4, 4), (9, 5), (5, 9), (32, 5), (1, 3)])
 def test_averaging_is_adaptive_pooling(length, parts):
     x = maps(2, 3, length)
@@ -479,29 +457,6 @@ def test_averaging_is_adaptive_pooling(length, parts):
 
 
 # --- In place of a convolution ---
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(("shape", "size"), [((1, 1), 1), ((1, 7), 4), ((5, 4), 2), ((8, 8), 4),
-                                             ((8, 8), 9)])
-def test_relative_logits_are_those_of_the_distance(shape, size):
-    q, table = maps(2, 3, *shape), maps(2 * size - 1, shape[1], seed=2)
-    rows = relative_logits(q, table)
-    for j in range(shape[0]):
-        for t in range(shape[0]):
-            distance = min(max(t - j, 1 - size), size - 1)
-            expected = (q[..., j, :] * table[size - 1 + distance]).sum(-1)
-            torch.testing.assert_close(rows[..., j, t], expected)
-
-
-@torch.no_grad()
-def test_aa_without_positions_does_not_see_where_things_are():
-    block, x = lively("aa", C), maps(2, C, 6, 9)
-    block.conv.weight.zero_()
-    assert not torch.allclose(block(moved(x)), moved(block(x)))
-    block.down.zero_()
-    block.across.zero_()
-    torch.testing.assert_close(block(moved(x)), moved(block(x)))
 
 
 def test_aa_starts_its_tables_by_their_depth():

@@ -19,7 +19,7 @@ from attnlib.networks.cost import attention_blocks, cost
 from attnlib.networks.fast import SpeedGroup, Whitening
 from attnlib.networks.plain import Fire
 from attnlib.networks.residual import BasicBlock, Bottleneck, InvertedResidual
-from attnlib.networks.slots import ConvNormReLU, Slot
+from attnlib.networks.slots import ConvNormReLU
 
 EVERYWHERE = [(b, place) for b, row in BACKBONES.items() for place in row.placements]
 BARE = ("vgg16(norm=False)", "vgg19(norm=False)", "alexnet(norm=False)", "squeezenet(norm=False)",
@@ -205,22 +205,6 @@ def test_every_network_takes_every_size(backbone, channels, size, classes, width
     assert y.shape == (2, classes) and y.isfinite().all()
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_slot_is_on_the_way_through_the_network(backbone):
-    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    model = copy.deepcopy(plain(backbone))
-    seen = []
-    for name, module in model.named_modules():
-        if isinstance(module, Slot):
-            module.register_forward_hook(
-                lambda slot, args, y, name=name: seen.append((name, slot.channels, y.shape[1])))
-    model(x)
-    assert sorted(name for name, _, _ in seen) == sorted(
-        name for name, module in model.named_modules() if isinstance(module, Slot))
-    assert all(channels == actual for _, channels, actual in seen)
-
-
 # --- Where the slots stand, told by a block that answers with one number ---
 
 
@@ -342,11 +326,6 @@ def test_weights_come_from_the_seed_alone_and_the_global_random_state_stays(atte
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-def test_an_option_reaches_its_blocks():
-    blocks = attention_blocks(build_model("resnet18", "se(reduction=2)", width=WIDTH)).values()
-    assert [b.mlp[0].out_channels for b in blocks] == [4, 4, 8, 8, 16, 16, 32, 32]
-
-
 # --- Placements ---
 
 
@@ -370,12 +349,6 @@ def test_stages_pick_the_slots_of_those_stages():
 ])
 def test_placements_have_one_spelling(given, resolved):
     assert resolve_placement("se", "resnet18", given) == resolved
-
-
-def test_a_block_that_prefers_post_add_falls_back_to_block(monkeypatch):
-    monkeypatch.setitem(ATTENTION, "se", ATTENTION["se"]._replace(placement="post_add@12"))
-    assert resolve_placement("se", "resnet18", None) == "post_add@12"
-    assert resolve_placement("se", "squeezenet", None) == "block@12"
 
 
 @pytest.mark.parametrize("given", [None, "stage@12", ""])
@@ -445,13 +418,6 @@ def test_a_gates_own_start_is_the_networks(given, normed, bare):
         one, other = (build_model(backbone, a, width=WIDTH).eval() for a in (given, wanted))
         x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
         assert torch.equal(one(x), other(x))
-
-
-def test_gates_start_open_without_norms():
-    offsets = {backbone: {block.channel.offset for block in
-                          attention_blocks(build_model(backbone, "cbam", width=WIDTH)).values()}
-               for backbone in ("vgg16", "vgg16(norm=False)")}
-    assert offsets == {"vgg16": {0.0}, "vgg16(norm=False)": {2.0}}
 
 
 # --- speednet ---
