@@ -52,14 +52,17 @@ def model_table() -> dict[str, dict[str, int]]:
     return {f"{b} + {a}": model_row(b, a) for b, a in PAIRS}
 
 
-def three_losses(fields: dict) -> list[float]:
+def three_losses(fields: dict, twin: int = 0) -> list[float]:
     """The losses of the run's first three steps, made small: ShapeTex, an eighth of the width, 16
-    images, an epoch a step, float32 on the CPU."""
+    images, an epoch a step, float32 on the CPU. A ``twin``'s weights are off by a rounding."""
     run = Run(**fields)
     dataset = run.dataset if run.dataset.startswith("shapetex") else "shapetex"
     run = dataclasses.replace(run, dataset=dataset, width=0.125, epochs=3, n_train=16, n_val=10,
                               n_test=10, batch_size=16)
     trainer = train_module.Trainer(run, train_module.data_of(run))
+    rng = torch.Generator().manual_seed(twin)
+    for p in trainer.model.parameters() if twin else ():
+        p.data *= 1 + 1e-7 * torch.randn(p.shape, generator=rng)
     return [round(trainer.epoch(epoch)["loss"], 6) for epoch in range(3)]
 
 

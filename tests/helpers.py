@@ -140,5 +140,3 @@ def least_text_on_a_phone(figure) -> float:
     width = figure.get_tightbbox(figure.canvas.get_renderer()).width + 0.06         # inches
     return min(text.get_fontsize() / 72 * 356 / width for text in figure.findobj(Text)
                if text.get_text().strip() and text.get_visible())
-
-NEWER = ("fca", "ela", "ema", "mca", "scsa", "mlca", "mhsa")       # blocks/newer.py

@@ -106,31 +106,6 @@ def test_zero_init_starts_at_the_pretrained_outputs_exactly(name, block):
         assert m.t.grad and not any(p.grad.any() for p in m.block.parameters())
 
 
-@torch.no_grad()
-@pytest.mark.parametrize(("name", "block"), EVERY)
-def test_open_gates_change_the_maps_less_than_half_open_ones(name, block):
-    form, changes = block.replace(")", ",") if "(" in block else f"{block}(", {}
-    for start in ("open", "half"):
-        model = attnlib.add_attention(theirs(name).eval(), f"{form}gate_init={start})",
-                                      PLACES[name][0])
-        changes[start] = []
-        for m in attention_blocks(model).values():
-            m.register_forward_hook(lambda m, args, y, start=start: changes[start].append(
-                (y - args[0]).norm() / args[0].norm()))
-        model(images())
-    assert len(changes["open"]) == PLACES[name][1]
-    assert all(o < h for o, h in zip(changes["open"], changes["half"], strict=True))
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_open_gates_leave_the_outputs_nearer(name):
-    x, wanted = images(), theirs(name).eval()(images())
-    half, opened = ((attnlib.add_attention(theirs(name).eval(), block)(x) - wanted).norm()
-                    for block in ("se", "se(gate_init=open)"))
-    assert opened < half
-
-
 @pytest.mark.parametrize(("name", "where", "sites"), [
     ("alexnet", "ReLU", 7), ("squeezenet1_1", "Fire", 8), ("densenet121", "_Transition", 3),
     ("convnext_tiny", "CNBlock", 18), ("regnet_y_400mf", "ResBottleneckBlock", 16)])
@@ -169,7 +144,7 @@ def test_the_block_comes_before_the_sum():
 @pytest.mark.parametrize(("where", "sites"), [
     ("Bottleneck", 16), (torchvision.models.resnet.Bottleneck, 16), ("layer4.*", 3),
     ("layer?.?.bn3", 16), ("layer[12].0", 2), ("layer4", 1), ("Conv2d", 53),
-    ("layer3.*.conv2", 6), (None, 16)])
+    (None, 16)])
 def test_where_in_resnet50(where, sites):
     with torch.device("meta"):
         model = torchvision.models.resnet50()
@@ -279,8 +254,7 @@ def test_weights_come_from_seed_and_name():
     assert not torch.equal(one, weights("4")[key.replace("5", "4", 1)])
 
 
-@pytest.mark.parametrize("block", ["cbam", "se"])
-@pytest.mark.parametrize("zero_init", [False, True])
+@pytest.mark.parametrize(("block", "zero_init"), [("cbam", True), ("se", False)])
 def test_copies_and_files_carry_the_blocks(block, zero_init):
     model = attnlib.add_attention(small(), block, "[05]", zero_init=zero_init).eval()
     if zero_init:
@@ -311,11 +285,10 @@ def test_blocks_follow_the_models_type():
         images().bfloat16()).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("zero_init", [False, True])
-def test_compiled_results_are_the_same(zero_init):
-    model = attnlib.add_attention(small(), "cbam", "[05]", zero_init=zero_init).eval()
+def test_compiled_results_are_the_same():
+    model = attnlib.add_attention(small(), "cbam", "[05]", zero_init=True).eval()
     for m in attention_blocks(model).values():
-        nn.init.constant_(getattr(m, "t", torch.empty(0)), 0.5)
+        nn.init.constant_(m.t, 0.5)
     plain = small().eval()
     plain.load_state_dict(model.state_dict(), strict=False)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)(images())
@@ -385,35 +358,18 @@ def test_a_container_that_a_block_breaks_is_named_and_undone():
     with pytest.raises(ValueError, match="no block can be put after parts: .*not iterable"):
         attnlib.add_attention(model, "se", "parts")
     assert type(model.parts) is Parts and not attention_blocks(model)
-    with torch.device("meta"):
-        model = torchvision.models.densenet121()
-        attnlib.add_attention(model, "se", "_DenseBlock")
-    assert len(attention_blocks(model)) == 4
 
 
 # --- What others do with the network afterwards ---
 
 
-def swap_norms(module: nn.Module) -> None:
-    """As detection code freezes norms: every child that is one is exchanged."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            frozen = torchvision.ops.FrozenBatchNorm2d(child.num_features)
-            frozen.load_state_dict(child.state_dict())
-            setattr(module, name, frozen)
-        else:
-            swap_norms(child)
-
-
 @pytest.mark.parametrize("zero_init", [False, True])
-@pytest.mark.parametrize("convert", [nn.SyncBatchNorm.convert_sync_batchnorm,
-                                     lambda model: swap_norms(model) or model])
-def test_blocks_stay_where_norms_are_exchanged(convert, zero_init):
+def test_blocks_stay_where_norms_are_exchanged(zero_init):
     model = attnlib.add_attention(theirs("resnet18").eval(), "cbam", zero_init=zero_init)
     for block in attention_blocks(model).values():
         nn.init.constant_(getattr(block, "t", torch.empty(0)), 0.5)
     wanted, state, ran = model(images()), model.state_dict(), []
-    model = convert(model).eval()
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model).eval()
     for block in attention_blocks(model).values():
         block.register_forward_hook(lambda *_: ran.append(1))
     torch.testing.assert_close(model(images()), wanted)
@@ -448,11 +404,10 @@ def test_channels_that_come_last_are_told_by_a_second_size(where, name):
     assert not attention_blocks(model)
 
 
-@pytest.mark.parametrize(("name", "says"), [("vgg11", "Conv2d ×8.*MaxPool2d ×5"),
-                                            ("vit_b_16", "Conv2d ×1.*'conv_proj'")])
-def test_without_where_a_network_of_no_residual_blocks_says_what_to_give(name, says):
-    with torch.device("meta"), pytest.raises(ValueError, match=f"where=None.*branches.*{says}"):
-        attnlib.add_attention(getattr(torchvision.models, name)(), "se")
+def test_without_where_a_network_of_no_residual_blocks_says_what_to_give():
+    says = "where=None.*branches.*Conv2d ×8.*MaxPool2d ×5"
+    with torch.device("meta"), pytest.raises(ValueError, match=says):
+        attnlib.add_attention(torchvision.models.vgg11(), "se")
 
 
 def test_the_branch_of_a_block_with_its_norms_first_ends_in_its_convolution():
@@ -476,12 +431,6 @@ def test_a_second_block_at_one_place_is_refused():
     assert model.state_dict().keys() == keys
     attnlib.add_attention(model, "cbam", "5")
     assert len(attention_blocks(model)) == 2
-
-
-def test_unknown_names_list_the_valid_ones():
-    for attention, valid in [("sea", "cbam"), ("se(ratio=2)", "reduction")]:
-        with pytest.raises(ValueError, match=valid):
-            attnlib.add_attention(small(), attention, "Conv2d")
 
 
 def test_an_example_stands_in_for_colour_images_of_64_pixels():

@@ -1,25 +1,22 @@
 """ATTNLIB_DETERMINISTIC=1, and operations that have no deterministic form on a GPU."""
-import ast
 import math
+import os
 import re
-from pathlib import Path
 
 import pytest
 import torch
 from helpers import same_tensors, tiny, weights
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import attnlib
 from attnlib.__main__ import parser
 from attnlib.blocks import ATTENTION
 from attnlib.networks import BACKBONES
 from attnlib.networks.build import build_model
 from attnlib.training.environment import determinism
-from attnlib.training.recipes import RECIPES
 from attnlib.training.trainer import train
 
 # What raises on CUDA under torch.use_deterministic_algorithms(True), by PyTorch's documentation:
-# as the operators that a training step dispatches …
+# as the operators that a training step dispatches.
 FORBIDDEN = re.compile(
     r"aten::(_?adaptive_avg_pool[23]d_backward|adaptive_max_pool[23]d_backward"
     r"|avg_pool3d_backward|max_pool3d_with_indices_backward|fractional_max_pool[23]d_backward"
@@ -29,15 +26,9 @@ FORBIDDEN = re.compile(
     r"|grid_sampler_[23]d_backward|grid_sampler_2d_backward|nll_loss2d.*|_ctc_loss_backward"
     r"|_embedding_bag.*backward|put_?|histc|bincount|kthvalue|median|nanmedian"
     r"|scatter_reduce.*|resize_?|cumsum)(\.|$)")
-# … and as the names that a source would call.
-NAMES = {"AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool3d",
-         "adaptive_avg_pool2d", "adaptive_max_pool2d", "FractionalMaxPool2d", "MaxUnpool2d",
-         "ReflectionPad2d", "ReplicationPad2d", "interpolate", "Upsample", "grid_sample", "histc",
-         "bincount", "kthvalue", "median", "put_", "scatter_reduce", "NLLLoss2d", "EmbeddingBag",
-         "CTCLoss", "ctc_loss", "cumsum"}
-PACKAGE = Path(attnlib.__file__).parent
-SOURCES = sorted(file.relative_to(PACKAGE).with_suffix("").as_posix() for file in (
-    *PACKAGE.glob("blocks/*.py"), *PACKAGE.glob("networks/*.py"), PACKAGE / "training/trainer.py"))
+# On the meta device a block does what it does on CUDA; these add up in any order there.
+UNSTEADY = ("index_add", "index_put", "index_select", "scatter_add", "gather", "cumsum", "adaptive",
+            "replication_pad", "reflection_pad", "upsample", "max_pool", "put_", "bincount")
 
 
 class Seen(TorchDispatchMode):
@@ -67,11 +58,13 @@ def step(model, size: int = 32) -> set[str]:
     return seen.names
 
 
-@pytest.mark.parametrize("attention", ATTENTION)
-def test_no_block_uses_what_has_no_deterministic_form(attention):
-    names = step(build_model("resnet18", attention, width=1 / 8))
-    assert any("backward" in name for name in names)
-    assert not [name for name in names if FORBIDDEN.match(name)]
+@pytest.mark.parametrize("name", ATTENTION)
+def test_no_block_uses_what_has_no_deterministic_form(name):
+    x = torch.randn(2, 16, 9, 8, device="meta", requires_grad=True)
+    with Seen() as seen:
+        ATTENTION[name].make(16).to("meta")(x).sum().backward()
+    assert any("backward" in o or "expand" in o for o in seen.names)
+    assert not [o for o in seen.names if FORBIDDEN.match(o) or any(u in o for u in UNSTEADY)]
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -88,30 +81,7 @@ def test_the_check_finds_what_is_forbidden(layer):
     assert [name for name in step(model) if FORBIDDEN.match(name)]
 
 
-def forbidden_names(source: str) -> set[str]:
-    """The names that a source calls or mentions outside of text and comments."""
-    nodes = list(ast.walk(ast.parse(source)))
-    return NAMES & ({n.id for n in nodes if isinstance(n, ast.Name)}
-                    | {n.attr for n in nodes if isinstance(n, ast.Attribute)})
-
-
-@pytest.mark.parametrize("module", SOURCES)
-def test_no_source_names_them(module):
-    source = (PACKAGE / f"{module}.py").read_text(encoding="utf-8")
-    assert not forbidden_names(source)
-
-
-def test_the_source_check_finds_them():
-    assert forbidden_names("y = F.adaptive_max_pool2d(x, 1) + nn.Upsample(2)(x)") == {
-        "adaptive_max_pool2d", "Upsample"}
-
-
 # --- The switch ---
-
-
-def test_without_the_switch_nothing_is_changed():
-    with determinism():
-        assert not torch.are_deterministic_algorithms_enabled()
 
 
 @pytest.mark.parametrize("before", [False, True])
@@ -121,7 +91,6 @@ def test_with_the_switch_it_holds_while_training_and_no_longer(monkeypatch, befo
     torch.use_deterministic_algorithms(before)
     try:
         with determinism():
-            import os
             assert torch.are_deterministic_algorithms_enabled()
             assert not torch.backends.cudnn.benchmark
             assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
@@ -136,8 +105,8 @@ def test_any_other_value_is_refused(monkeypatch):
         train(tiny())
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_trains_so_and_the_record_says_it(monkeypatch, recipe):
+@pytest.mark.parametrize("recipe", ["P0", "strong+cutmix", "swift"])
+def test_it_trains_so_and_the_record_says_it(monkeypatch, recipe):
     run = tiny(recipe=recipe, attention="cbam")
     assert train(run, "one")["env"]["deterministic"] is False
     monkeypatch.setenv("ATTNLIB_DETERMINISTIC", "1")

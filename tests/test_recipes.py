@@ -12,13 +12,24 @@ from torch import nn
 from attnlib.experiments.reading import row_of
 from attnlib.networks.build import build_model
 from attnlib.settings import checkpoints_dir
-from attnlib.training.optim import best_epoch, cosine, halving, is_over, make_optimizer, plateau
+from attnlib.training import store
+from attnlib.training.optim import (
+    best_epoch,
+    cosine,
+    halving,
+    is_over,
+    make_optimizer,
+    plateau,
+    set_lr,
+)
 from attnlib.training.recipes import RECIPES, Recipe
 from attnlib.training.run import Run
 from attnlib.training.trainer import train, train_weights
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [
+    name if name in ("plain", "swift", "strong+cutmix", "strong+ema", "P0", "P1-vgg") else
+    pytest.param(name, marks=pytest.mark.slow) for name in RECIPES])
 def test_interrupted_or_not_every_recipe_ends_the_same(recipe):
     """The weights that are kept, the history and what the record says; batches of 16."""
     run = tiny(recipe=recipe, attention="se", epochs=3)
@@ -64,10 +75,12 @@ def test_the_best_epochs_weights_are_kept_and_tested(monkeypatch):
         trainer.epoch(epoch)
     assert same_tensors(trainer.model.state_dict(), weights(run))
     assert trainer.score("test") == record["test"]
+    path = store.record_path("own", run.id)
+    before, wanted = path.read_bytes(), trainer.model.state_dict()
     for file in list(checkpoints_dir("own", run.id).iterdir()):
         file.unlink()
-    wanted = trainer.model.state_dict()
-    assert train_weights(record) == 0 and same_tensors(weights(run), wanted)
+    assert train_weights(record) == 0 and path.read_bytes() == before
+    assert same_tensors(weights(run), wanted)
     assert row_of(record)["val_accuracy"] == 100 * trainer.score("val")["accuracy"]
 
 
@@ -175,32 +188,41 @@ def test_the_average_is_what_is_validated_tested_and_kept():
 # --- Optimisers ---
 
 
-def test_one_step_of_heavy_ball_is_without_nesterov():
-    model = nn.Linear(2, 1, bias=False)
+@pytest.mark.parametrize("optimizer", ["sgd", "heavyball", "adam"])
+def test_three_steps_are_the_rule_by_hand(optimizer):
+    """Adam: m / (sqrt(v) + 1e-8), both without their bias; the decay is in the gradient."""
+    model, decay = nn.Linear(2, 1, bias=False), 0.5 if optimizer == "adam" else 0.0
     p = model.weight.detach().clone()
-    optimizer = make_optimizer(model, Recipe(optimizer="heavyball", lr=0.1, weight_decay=0.0))
-    v = torch.zeros_like(p)
-    for _ in range(3):
-        model.weight.grad = torch.ones_like(p)
-        optimizer.step()
-        v = 0.9 * v + 1
-        p = p - 0.1 * v
-    torch.testing.assert_close(model.weight.detach(), p)
-
-
-def test_one_step_of_adam():
-    """m / (sqrt(v) + 1e-8), both without their bias; the decay is in the gradient."""
-    model = nn.Linear(2, 1, bias=False)
-    p = model.weight.detach().clone()
-    optimizer = make_optimizer(model, Recipe(optimizer="adam", lr=0.1, weight_decay=0.5))
+    stepper = make_optimizer(model, Recipe(optimizer=optimizer, lr=0.1, weight_decay=decay))
     m = v = torch.zeros_like(p)
     for step in (1, 2, 3):
         model.weight.grad = torch.ones_like(p)
-        optimizer.step()
-        g = 1 + 0.5 * p
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-        p = p - 0.1 * (m / (1 - 0.9 ** step)) / ((v / (1 - 0.999 ** step)).sqrt() + 1e-8)
+        stepper.step()
+        g = 1 + decay * p
+        if optimizer == "adam":
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+            p = p - 0.1 * (m / (1 - 0.9 ** step)) / ((v / (1 - 0.999 ** step)).sqrt() + 1e-8)
+        else:
+            v = 0.9 * v + g
+            p = p - 0.1 * (g + 0.9 * v if optimizer == "sgd" else v)
     torch.testing.assert_close(model.weight.detach(), p)
+
+
+def test_an_unknown_optimiser_lists_the_known_ones():
+    with pytest.raises(ValueError, match="adamw.*sgd"):
+        make_optimizer(nn.Linear(2, 1), Recipe(optimizer="adamw"))
+
+
+@pytest.mark.parametrize("attention", ["none", "cbam(gamma=1.0)", "aa", "layerscale"])
+def test_weight_decay_is_for_weights_of_convolutions_and_linear_layers_alone(attention):
+    model = build_model("resnet18", attention, width=1 / 8)
+    decay = {id(p): group["weight_decay"] for group in
+             make_optimizer(model, RECIPES["strong"]).param_groups for p in group["params"]}
+    assert len(decay) == len(list(model.parameters()))
+    for name, p in model.named_parameters():
+        module = model.get_submodule(name.rpartition(".")[0])
+        weight = isinstance(module, nn.Conv2d | nn.Linear) and name.endswith(".weight")
+        assert decay[id(p)] == (5e-4 if weight else 0), name
 
 
 def test_a_recipe_may_decay_every_parameter():
@@ -223,7 +245,18 @@ def test_mixed_images_weigh_the_loss_by_their_labels():
     assert trainer.epoch(0)["loss"] == pytest.approx(loss.item(), rel=1e-5)
 
 
-# --- The swift one ---
+# --- The rate ---
+
+
+def test_the_schedule_rises_in_a_line_and_falls_in_half_a_cosine():
+    how = Recipe(warmup=0.2)
+    rates = [cosine(p, how) for p in (0, 0.1, 0.2, 0.6, 1)]
+    assert rates == pytest.approx([0.01, 0.505, 1, 0.5, 0])
+    falls = [cosine(p / 100, how) for p in range(20, 101)]
+    assert falls == sorted(falls, reverse=True)
+    optimizer = make_optimizer(build_model("squeezenet", "cbam", width=1 / 8), RECIPES["strong"])
+    set_lr(optimizer, RECIPES["strong"], 0.15)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.1]
 
 
 def test_with_a_tail_the_cosine_ends_early_and_a_hundredth_of_the_rate_stays():

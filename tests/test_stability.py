@@ -42,9 +42,12 @@ def steps_to_learn(backbone: str, attention: str) -> int | None:
     return None
 
 
+PAIRS = [(b, a) for b in NETWORKS + BARE for a in ATTENTION if b in KINDS or a in HEADLINE]
+
+
 @pytest.mark.parametrize(("backbone", "attention"), [
-    (backbone, attention) for backbone in NETWORKS + BARE for attention in ATTENTION
-    if backbone in KINDS or attention in HEADLINE])
+    (b, a) if n % 4 == 0 else pytest.param(b, a, marks=pytest.mark.slow)
+    for n, (b, a) in enumerate(PAIRS)])                    # a fourth of them; all with -m slow
 def test_blocks_learn_within_a_few_steps_in_every_network(backbone, attention):
     if ATTENTION[attention].placement == "replace" and not backbone.startswith(("resnet", "vgg")):
         with pytest.raises(ValueError, match="replaces a 3×3 convolution"):

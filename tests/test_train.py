@@ -5,17 +5,8 @@ import os
 
 import pytest
 import torch
-from helpers import (
-    COMPUTING,
-    CPU,
-    comparable,
-    same_tensors,
-    tiny,
-    train_module,
-    weights,
-    without_seconds,
-)
-from torch import nn
+from helpers import comparable, same_tensors, tiny, train_module, weights, without_seconds
+from naive import FAMILIES
 
 from attnlib.blocks import ATTENTION
 from attnlib.data.datasets import load_dataset
@@ -24,8 +15,7 @@ from attnlib.networks.build import build_model
 from attnlib.networks.cost import attention_blocks
 from attnlib.settings import checkpoints_dir, runs_dir
 from attnlib.training import store
-from attnlib.training.optim import cosine, make_optimizer, scores, set_lr
-from attnlib.training.recipes import RECIPES, Recipe
+from attnlib.training.optim import make_optimizer, scores, set_lr
 from attnlib.training.run import Run
 from attnlib.training.trainer import TimeUp, train, train_weights
 
@@ -85,7 +75,9 @@ def test_a_finished_record_is_returned_without_training(monkeypatch):
     assert train(tiny()) == record
 
 
-@pytest.mark.parametrize("attention", ATTENTION)
+@pytest.mark.parametrize("attention", [
+    name if name in (*FAMILIES, "frozen", "hybrid") else pytest.param(name, marks=pytest.mark.slow)
+    for name in ATTENTION])
 def test_every_block_trains(attention):
     replaces = ATTENTION[attention].placement == "replace"
     backbone = "resnet18" if replaces else "squeezenet"
@@ -134,26 +126,17 @@ def test_a_block_that_needs_two_images_says_so(attention, backbone):
 # --- Interruptions ---
 
 
-@pytest.fixture(scope="module")
-def whole_run(tmp_path_factory):
-    """A run of two epochs that nothing interrupts: the run, its record, its weights."""
+def test_out_of_time_it_saves_and_later_goes_on(capsys):
     run = tiny(attention="se")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ATTNLIB_OUT", str(tmp_path_factory.mktemp("whole")))
-        for module in COMPUTING:                           # no test's own settings reach here
-            patch.setattr(module, "machine", lambda: CPU)
-        return run, train(run), weights(run)
-
-
-def test_out_of_time_it_saves_and_later_goes_on(whole_run, capsys):
-    run, unharmed, wanted = whole_run
+    unharmed = train(run, "whole")
     with pytest.raises(TimeUp, match="stopped after epoch 1, all saved"):
         train(run, deadline=0.0)                    # however late, a start trains an epoch
     assert newest_epoch(run) == 1
     assert store.read_record(store.record_path("own", run.id)) is None
     record = train(run, deadline=0.0)               # and so the last one ends the run
     assert "going on after epoch 1" in capsys.readouterr().out
-    assert comparable(record) == comparable(unharmed) and same_tensors(weights(run), wanted)
+    assert comparable(record) == comparable(unharmed)
+    assert same_tensors(weights(run), weights(run, "whole"))
 
 
 # --- Divergence ---
@@ -174,17 +157,6 @@ def test_weights_that_break_in_an_epochs_last_step_are_recorded_as_diverged(monk
 # --- Weights again ---
 
 
-def test_weights_are_trained_again_and_the_record_stays():
-    run = tiny(attention="se")
-    record, wanted = train(run), weights(run)
-    path = store.record_path("own", run.id)
-    before = path.read_bytes()
-    for file in list(checkpoints_dir("own", run.id).iterdir()):
-        file.unlink()
-    assert train_weights(record) == 0
-    assert same_tensors(weights(run), wanted) and path.read_bytes() == before
-
-
 def test_there_are_no_weights_of_a_run_that_did_not_finish():
     record = {"id": tiny().id, "run": tiny().as_dict(), "profile": "own", "status": "diverged",
               "test": None}
@@ -192,58 +164,7 @@ def test_there_are_no_weights_of_a_run_that_did_not_finish():
         train_weights(record)
 
 
-# --- Optimiser, schedule, scores ---
-
-
-def test_the_schedule_rises_in_a_line_and_falls_in_half_a_cosine():
-    how = Recipe(warmup=0.2)
-    assert cosine(0, how) == pytest.approx(0.01)
-    assert cosine(0.1, how) == pytest.approx(0.505)
-    assert cosine(0.2, how) == 1
-    assert cosine(0.6, how) == pytest.approx(0.5)
-    assert cosine(1, how) == pytest.approx(0)
-    falls = [cosine(p / 100, how) for p in range(20, 101)]
-    assert falls == sorted(falls, reverse=True)
-
-
-def test_the_learning_rate_reaches_every_group():
-    how = RECIPES["strong"]
-    optimizer = make_optimizer(build_model("squeezenet", "cbam", width=1 / 8), how)
-    set_lr(optimizer, how, 0.15)
-    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.1]
-
-
-@pytest.mark.parametrize("attention", ["none", "cbam(gamma=1.0)", "aa", "layerscale"])
-def test_weight_decay_is_for_weights_of_convolutions_and_linear_layers_alone(attention):
-    model = build_model("resnet18", attention, width=1 / 8)
-    optimizer = make_optimizer(model, RECIPES["strong"])
-    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups
-             for p in group["params"]}
-    assert len(decay) == len(list(model.parameters()))
-    for name, p in model.named_parameters():
-        module = model.get_submodule(name.rpartition(".")[0])
-        weight = isinstance(module, nn.Conv2d | nn.Linear) and name.endswith(".weight")
-        assert decay[id(p)] == (5e-4 if weight else 0), name
-
-
-def test_one_step_is_nesterovs():
-    """Against the rule by hand: v = 0.9 v + g, p -= lr (g + 0.9 v)."""
-    model = nn.Linear(2, 1, bias=False)
-    p = model.weight.detach().clone()
-    optimizer = make_optimizer(model, Recipe(lr=0.1, weight_decay=0.0))
-    v = torch.zeros_like(p)
-    for _ in range(3):
-        g = torch.ones_like(p)
-        model.weight.grad = g.clone()
-        optimizer.step()
-        v = 0.9 * v + g
-        p = p - 0.1 * (g + 0.9 * v)
-    torch.testing.assert_close(model.weight.detach(), p)
-
-
-def test_an_unknown_optimiser_lists_the_known_ones():
-    with pytest.raises(ValueError, match="adamw.*sgd"):
-        make_optimizer(nn.Linear(2, 1), Recipe(optimizer="adamw"))
+# --- By hand ---
 
 
 def test_scores_by_hand():

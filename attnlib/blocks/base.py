@@ -1,12 +1,32 @@
-"""What several blocks share: a channel gate's small network, means and maxima, a gate's start."""
+"""What several blocks share: y = x · gate(x), a channel gate's small network, means and maxima."""
 import torch
 from torch import nn
 
 
+class Gate(nn.Module):
+    """y = x · gate(x)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)
+
+
+def at_least_1(**options: int) -> None:
+    """A ``ValueError`` that names an option below 1."""
+    for name, value in options.items():
+        if value < 1:
+            raise ValueError(f"{name}={value} must be at least 1")
+
+
+def odd(kernel_size: int) -> int:
+    """The same, or a ``ValueError`` where a kernel would change the map's size."""
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size={kernel_size} must be odd: the map keeps its size")
+    return kernel_size
+
+
 def hidden_units(channels: int, reduction: int, least: int = 1) -> int:
     """h = max(least, C // reduction)."""
-    if reduction < 1:
-        raise ValueError(f"reduction={reduction} must be at least 1")
+    at_least_1(reduction=reduction)
     return max(least, channels // reduction)
 
 

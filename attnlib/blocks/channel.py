@@ -2,10 +2,10 @@
 import torch
 from torch import nn
 
-from .base import gate_offset, max_hw, mean_hw, squeeze_mlp
+from .base import Gate, gate_offset, max_hw, mean_hw, squeeze_mlp
 
 
-class SE(nn.Module):
+class SE(Gate):
     """y = x · s(W2 relu(W1 a)): Squeeze-and-Excitation, Hu et al. 2018, arXiv:1709.01507.
 
     Deviation: none in function; no biases by default, as in the paper's later version
@@ -22,9 +22,6 @@ class SE(nn.Module):
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         return self.logits(x).sigmoid()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
 
 
 class SER(SE):
@@ -46,27 +43,19 @@ class SEC(SE):
         super().__init__(channels, reduction, bias=True, gate_init=gate_init)
 
 
-class ChannelAttention(nn.Module):
+class ChannelAttention(SE):
     """y = x · s(MLP(a) + MLP(m)), MLP shared and with biases: CBAM's channel part, Woo et al. 2018,
     arXiv:1807.06521. Parameters: 2Ch + h + C."""
 
     def __init__(self, channels: int, reduction: int = 16, gate_init: str = "half"):
-        super().__init__()
-        self.mlp = squeeze_mlp(channels, reduction, bias=True)
-        self.offset = gate_offset(gate_init)
+        super().__init__(channels, reduction, True, gate_init)
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         largest = max_hw(x)         # first: in this order x's gradients are summed, to the last bit
         return self.mlp(mean_hw(x)) + self.mlp(largest) + self.offset
 
-    def gate(self, x: torch.Tensor) -> torch.Tensor:
-        return self.logits(x).sigmoid()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
-
-
-class ECA(nn.Module):
+class ECA(Gate):
     """y = x · s(K a), K a convolution of width k along the channels: Efficient Channel Attention,
     Wang et al. 2020, arXiv:1910.03151. k = t or t + 1, whichever is odd, t = ⌊(log2 C + 1) / 2⌋,
     which is half the length of C in binary, rounded down. Parameters: k."""
@@ -81,11 +70,8 @@ class ECA(nn.Module):
         along = mean_hw(x).transpose(1, 2)              # [B, 1, C, 1]
         return (self.conv(along).transpose(1, 2) + self.offset).sigmoid()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
 
-
-class GatherExcite(nn.Module):
+class GatherExcite(Gate):
     """y = x · s(a): Gather-Excite without parameters over the whole map (GE-θ−), Hu et al. 2018,
     arXiv:1810.12348: SE's control for "does the MLP matter?". Parameters: 0."""
 
@@ -94,9 +80,6 @@ class GatherExcite(nn.Module):
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         return mean_hw(x).sigmoid()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
 
 
 class GlobalContext(nn.Module):
@@ -126,7 +109,7 @@ class GlobalContext(nn.Module):
         return x + self.context(x)
 
 
-class SRM(nn.Module):
+class SRM(Gate):
     """y = x · s(BN(u·mean_hw x + w·sd_hw x)), u and w [C]: Style-based Recalibration, Lee et al.
     2019, arXiv:1903.10829. As in the authors' code u and w start at zero, so the gate at 1/2.
 
@@ -147,6 +130,3 @@ class SRM(nn.Module):
         sd = (x.var((2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
         style = torch.cat([x.mean((2, 3), keepdim=True), sd], 3)          # [B, C, 1, 2]
         return (self.norm(self.mix(style)) + self.offset).sigmoid()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)

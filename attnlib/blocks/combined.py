@@ -2,7 +2,7 @@
 import torch
 from torch import nn
 
-from .base import gate_offset, hidden_units, mean_hw, pick, squeeze_mlp
+from .base import Gate, at_least_1, gate_offset, hidden_units, mean_hw, pick, squeeze_mlp
 from .channel import SE, SEC, SER, ChannelAttention
 from .spatial import SpatialAttention
 
@@ -29,7 +29,7 @@ class CBAMAvg(nn.Sequential):
         self.spatial = SpatialAttention(channels, kernel_size, norm=False, gate_init=gate_init)
 
 
-class BAM(nn.Module):
+class BAM(Gate):
     """y = x · (1 + s(Mc + Ms)): Bottleneck Attention Module, Park et al. 2018, arXiv:1807.06514.
     Mc = W2 relu(BN(W1 a)), Ms = 1×1 (C -> h), two dilated 3×3 (h -> h), 1×1 (h -> 1), a BN and a
     ReLU after each but the last; all with biases. One at the end of each stage but the last.
@@ -41,8 +41,7 @@ class BAM(nn.Module):
     def __init__(self, channels: int, reduction: int = 16, dilation: int = 4,
                  combine: str = "add"):
         super().__init__()
-        if dilation < 1:
-            raise ValueError(f"dilation={dilation} must be at least 1")
+        at_least_1(dilation=dilation)
         hidden = hidden_units(channels, reduction)
 
         def layer(before, *shape):
@@ -58,11 +57,8 @@ class BAM(nn.Module):
         channel = self.channel(mean_hw(x))
         return 1 + self.combine(channel, self.spatial(x)).sigmoid()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
 
-
-class SCSE(nn.Module):
+class SCSE(Gate):
     """y = x · s(W2 relu(W1 a)) + x · s(w·x + b), biases throughout: concurrent spatial and channel
     SE, Roy et al. 2018, arXiv:1803.02579; a gain of 0 to 2. ``combine=max``: the larger of the two.
 
@@ -79,9 +75,6 @@ class SCSE(nn.Module):
         if self.add:
             return channel + spatial
         return torch.where(x < 0, torch.minimum(channel, spatial), torch.maximum(channel, spatial))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
 
 
 class Hybrid(nn.Sequential):
@@ -126,7 +119,7 @@ class HybridSum(nn.Module):
         return x + alpha * self.se(x) + (1 - alpha) * self.cbam(x)
 
 
-class HybridPar(nn.Module):
+class HybridPar(Gate):
     """y = x · s(SE's logits + CA's logits) · Ms(x): the "parallel spatial-channel attention" of the
     hybrid project's README, all three from the same x. Our reading: it gives no formula. The two
     logits share one gate, which ``gate_init`` opens once. Parameters: those of SE and CBAM."""
@@ -140,9 +133,6 @@ class HybridPar(nn.Module):
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         return (self.se.logits(x) + self.channel.logits(x)).sigmoid() * self.spatial.gate(x)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
 
 
 class SESA(nn.Sequential):
@@ -169,17 +159,10 @@ class SECSA(nn.Sequential):
                                         gate_init=gate_init)
 
 
-class New(nn.Module):
+class New(SESA):
     """y = u + u · s(W2 relu(W1 a)), u = SA(x), a = mean_hw x from before the spatial gate, so that
     y = x · Ms(x) · (1 + s(…)): "NEW" of github.com/jaekyeongg/deeplearning, with SA as in SESA;
     a gain of 0 to 2. Parameters: 2Ch + 2k² + 3."""
-
-    def __init__(self, channels: int, reduction: int = 8, kernel_size: int = 7,
-                 gamma: float = 1.0, gate_init: str = "half"):
-        super().__init__()
-        self.channel = SER(channels, reduction)
-        self.spatial = SpatialAttention(channels, kernel_size, gamma, bias=True,
-                                        gate_init=gate_init)
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         return self.spatial.gate(x) * self.channel.gate(x)
@@ -188,7 +171,7 @@ class New(nn.Module):
         return x * self.gate(x)
 
 
-class NAB(nn.Module):
+class NAB(Gate):
     """y = x · s(w·x + b) · max_hw s(K x + c), K a 7×7 convolution C -> C of stride 3 without
     padding: "NAB" of github.com/jaekyeongg/deeplearning. As a maximum of sigmoids its channel gate
     starts above 1/2.
@@ -209,6 +192,3 @@ class NAB(nn.Module):
                                        down // 2, down - down // 2))
         patches = self.patch(padded).flatten(2).max(-1).values[:, :, None, None]
         return (self.pixel(x) + self.offset).sigmoid() * (patches + self.offset).sigmoid()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)

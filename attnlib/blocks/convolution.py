@@ -2,7 +2,7 @@
 import torch
 from torch import nn
 
-from .base import hidden_units
+from .base import at_least_1, hidden_units
 
 
 def relative_logits(q: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
@@ -39,9 +39,7 @@ class AA(nn.Module):
     def __init__(self, channels: int, num_heads: int = 8, key: float = 0.2, value: float = 0.1,
                  size: int = 32):
         super().__init__()
-        for option, given in {"num_heads": num_heads, "size": size}.items():
-            if given < 1:
-                raise ValueError(f"{option}={given} must be at least 1")
+        at_least_1(num_heads=num_heads, size=size)
         self.heads = max(1, min(num_heads, channels // 8))
         self.depth = max(20, round(key * channels / self.heads))                      # d
         self.values = self.heads * max(1, round(value * channels / self.heads))       # dv
@@ -92,8 +90,7 @@ class SK(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 16, groups: int = 32, fixed: bool = False):
         super().__init__()
-        if groups < 1:
-            raise ValueError(f"groups={groups} must be at least 1")
+        at_least_1(groups=groups)
         groups = max(n for n in range(1, groups + 1) if groups % n == channels % n == 0)
         hidden = hidden_units(channels, reduction, least=32)
 

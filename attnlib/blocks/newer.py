@@ -4,11 +4,11 @@ import math
 import torch
 from torch import nn
 
-from .base import mean_hw, squeeze_mlp
+from .base import Gate, at_least_1, mean_hw, odd, squeeze_mlp
 from .channel import ECA
 
 
-class ELA(nn.Module):
+class ELA(Gate):
     """y = x · s(GN(K mean_w x)) · s(GN(K mean_h x)), K a depthwise convolution of width k along
     the rows or columns, the same for both: Efficient Local Attention (ELA-B), Xu & Wan 2024,
     arXiv:2403.01123. The norm has 16 groups, or as many of those as divide C. On maps below k its
@@ -16,9 +16,7 @@ class ELA(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int = 7):
         super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size={kernel_size} must be odd: the map keeps its size")
-        self.conv = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2,
+        self.conv = nn.Conv1d(channels, channels, odd(kernel_size), padding=kernel_size // 2,
                               groups=channels, bias=False)
         self.norm = nn.GroupNorm(math.gcd(16, channels), channels)
 
@@ -27,11 +25,8 @@ class ELA(nn.Module):
         columns = self.norm(self.conv(x.mean(2))).sigmoid()               # [B, C, W]
         return rows[..., None] * columns[:, :, None]
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
 
-
-class EMA(nn.Module):
+class EMA(Gate):
     """y = x · s(p1 · U2 + p2 · U1) in each of g groups of channels, all with the same weights:
     U1 = GN(x · s(W mean_w x) · s(W mean_h x)), U2 = K x a 3×3 convolution, p1 = softmax_c
     mean_hw U1, p2 likewise of U2: Efficient Multi-scale Attention, Ouyang et al. 2023,
@@ -40,8 +35,7 @@ class EMA(nn.Module):
 
     def __init__(self, channels: int, groups: int = 8):
         super().__init__()
-        if groups < 1:
-            raise ValueError(f"groups={groups} must be at least 1")
+        at_least_1(groups=groups)
         self.groups = math.gcd(groups, channels)
         each = channels // self.groups
         self.line = nn.Conv2d(each, each, 1)
@@ -59,11 +53,8 @@ class EMA(nn.Module):
         gate = logits.sigmoid().to(x.dtype).expand_as(z)
         return gate.unflatten(0, (-1, self.groups)).flatten(1, 2)         # [B, C, H, W]
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
 
-
-class Along(nn.Module):
+class Along(Gate):
     """s(K z) along one dimension d of the map, z = (1/2 + s(w1)) · mean + (1/2 + s(w2)) · sd over
     the two others, K a convolution of width k: a third of MCA. Parameters: k + 2."""
 
@@ -84,11 +75,8 @@ class Along(nn.Module):
         z = w[0] * mean + w[1] * sd
         return self.conv(z.flatten(1)[:, None]).sigmoid().view(z.shape)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
 
-
-class MCA(nn.Module):
+class MCA(Gate):
     """y = x · (g_c + g_h + g_w) / 3, each a gate along one dimension, as `Along` has it:
     Multidimensional Collaborative Attention, Yu et al. 2023, doi:10.1016/j.engappai.2023.107079.
     Rows and columns have k = 3; channels k = t or t − 1, whichever is odd,
@@ -104,9 +92,6 @@ class MCA(nn.Module):
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         return (self.channel.gate(x) + self.rows.gate(x) + self.columns.gate(x)) / 3
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
-
 
 def averaging(length: int, parts: int, like: torch.Tensor) -> torch.Tensor:
     """[parts, length]: row n averages the n-th of ``parts`` pieces of a line, which overlap by one
@@ -117,7 +102,7 @@ def averaging(length: int, parts: int, like: torch.Tensor) -> torch.Tensor:
     return (inside / inside.sum(1, keepdim=True)).to(like.dtype)
 
 
-class MLCA(nn.Module):
+class MLCA(Gate):
     """y = x · (s(K1 L) + s(K2 a)) / 2, L [B, C, n, n] the means of n × n pieces of the map, a the
     mean of L, K1 and K2 ECA's convolutions along the channels, K1 going on from one piece to the
     next: Mixed Local Channel Attention, Wan et al. 2023, doi:10.1016/j.engappai.2023.106442. Back
@@ -126,8 +111,7 @@ class MLCA(nn.Module):
 
     def __init__(self, channels: int, size: int = 5):
         super().__init__()
-        if size < 1:
-            raise ValueError(f"size={size} must be at least 1")
+        at_least_1(size=size)
         self.size = size
         self.local, self.all = ECA(channels).conv, ECA(channels).conv
 
@@ -141,9 +125,6 @@ class MLCA(nn.Module):
         both = (local.unflatten(2, (down, across)).sigmoid() + every.sigmoid()) / 2
         return averaging(down, height, both) @ both @ averaging(across, width, both).T
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
-
 
 class SelfAttention(nn.Module):
     """y = z + W2 gelu(W1 LN(z)), z = x + Wo MHSA(LN(x)): a transformer's block on the places of a
@@ -154,9 +135,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, num_heads: int = 4, expand: int = 2):
         super().__init__()
-        for option, given in {"num_heads": num_heads, "expand": expand}.items():
-            if given < 1:
-                raise ValueError(f"{option}={given} must be at least 1")
+        at_least_1(num_heads=num_heads, expand=expand)
         self.heads = math.gcd(num_heads, channels)
         self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
@@ -179,7 +158,7 @@ class SelfAttention(nn.Module):
         return z.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
-class FCA(nn.Module):
+class FCA(Gate):
     """y = x · s(W2 relu(W1 f)), f_c = Σ_ij x_cij d_u(i, H) d_v(j, W), d a DCT's orthonormal
     cosines: the channel attention of FcaNet, Qin et al. 2021, arXiv:2012.11879. Each sixteenth of
     the channels has one of the 16 frequencies (u, v) of a 7×7 map that the authors found best,
@@ -208,11 +187,8 @@ class FCA(nn.Module):
         waves = down[:, :, None] * across[:, None]                        # [C, H, W]
         return self.mlp((x * waves.to(x.dtype)).sum((2, 3), keepdim=True)).sigmoid().to(x.dtype)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
 
-
-class SCSA(nn.Module):
+class SCSA(Gate):
     """y = z · s(mean_hw (p v)), z = x · s(GN(K mean_w x)) · s(GN'(K mean_h x)), K depthwise along a
     line, of width 3, 5, 7 and 9 for the four quarters of the channels and the same for both; of
     P = GN''(z averaged over 7×7 windows) q, k and v are a factor a channel times P, and
@@ -223,8 +199,7 @@ class SCSA(nn.Module):
 
     def __init__(self, channels: int, num_heads: int = 8):
         super().__init__()
-        if num_heads < 1:
-            raise ValueError(f"num_heads={num_heads} must be at least 1")
+        at_least_1(num_heads=num_heads)
         self.heads = math.gcd(num_heads, channels)
         self.parts = [(channels + n) // 4 for n in range(4)]
         self.lines = nn.ModuleList(nn.Conv1d(c, c, k, padding=k // 2, groups=max(1, c))
@@ -252,6 +227,3 @@ class SCSA(nn.Module):
         p = (q @ k.transpose(2, 3) * q.shape[2] ** -0.5).softmax(-1)      # [B, N, d, d]
         channel = (p.to(v.dtype) @ v).mean(3).flatten(1)[..., None, None]     # [B, C, 1, 1]
         return places * channel.sigmoid().to(x.dtype)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)

@@ -2,10 +2,10 @@
 import torch
 from torch import nn
 
-from .base import gate_offset, hidden_units, max_mean_c
+from .base import Gate, gate_offset, hidden_units, max_mean_c, odd
 
 
-class SpatialAttention(nn.Module):
+class SpatialAttention(Gate):
     """y = x · s(BN(K [max_c x; mean_c x])), K a k×k convolution without bias: CBAM's spatial part,
     Woo et al. 2018, arXiv:1807.06521. Parameters: 2k² + 2 (``bias`` + 1, no ``norm`` − 2).
 
@@ -15,9 +15,7 @@ class SpatialAttention(nn.Module):
     def __init__(self, channels: int, kernel_size: int = 7, gamma: float = 0.0, bias: bool = False,
                  norm: bool = True, gate_init: str = "half"):
         super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size={kernel_size} must be odd: the map keeps its size")
-        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=bias)
+        self.conv = nn.Conv2d(2, 1, odd(kernel_size), padding=kernel_size // 2, bias=bias)
         self.norm = nn.BatchNorm2d(1, momentum=0.01) if norm else nn.Identity()
         self.gamma, self.offset = gamma, gate_offset(gate_init)
         self.reset_parameters()
@@ -29,11 +27,8 @@ class SpatialAttention(nn.Module):
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         return (self.norm(self.conv(max_mean_c(x))) + self.offset).sigmoid()       # [B, 1, H, W]
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
 
-
-class SimAM(nn.Module):
+class SimAM(Gate):
     """y = x · s((x − a)² / (4 (v + λ)) + 1/2), v the variance over the map (by n − 1): a gate of
     s(1/2) = 0.62 upwards without parameters, Yang et al. 2021, ICML (PMLR 139). The authors' CIFAR
     code has it between a block's second convolution and its norm. Parameters: 0.
@@ -52,11 +47,8 @@ class SimAM(nn.Module):
         v = d.mean((2, 3), keepdim=True) * (n / max(1, n - 1))    # no large sums in half precision
         return (d / (4 * (v + self.lam)) + 0.5).sigmoid()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
 
-
-class CoordAttention(nn.Module):
+class CoordAttention(Gate):
     """y = x · s(Wh f_h) · s(Ww f_w), [f_h; f_w] = hswish(BN(W [mean_w x; mean_h x])): Coordinate
     Attention, Hou et al. 2021, arXiv:2103.02907. h = max(8, C // reduction); all with biases.
     Parameters: Ch + h + 2h + 2 (hC + C)."""
@@ -77,11 +69,8 @@ class CoordAttention(nn.Module):
         rows, columns = self.rows(rows), self.columns(columns.transpose(2, 3))
         return (rows + self.offset).sigmoid() * (columns + self.offset).sigmoid()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
 
-
-class Triplet(nn.Module):
+class Triplet(Gate):
     """y = (SA'(x) + SA''(x) + SA(x)) / 3, each a spatial gate of its own (``gamma=1``): SA' with
     channels and rows changed over, SA'' with channels and columns; Triplet Attention, Misra et al.
     2021, arXiv:2010.03045. Parameters: 3 (2k² + 2)."""
@@ -97,6 +86,3 @@ class Triplet(nn.Module):
         cw = self.cw.gate(x.transpose(1, 2)).transpose(1, 2)              # [B, C, 1, W]
         hc = self.hc.gate(x.transpose(1, 3)).transpose(1, 3)              # [B, C, H, 1]
         return (cw + hc + self.hw.gate(x)) / 3
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)

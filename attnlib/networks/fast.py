@@ -1,8 +1,10 @@
 """A small network in the manner of the CIFAR speed runs."""
+from functools import partial
+
 import torch
 from torch import nn
 
-from .slots import Net, Slot, mark_replaceable, scaled, stage_of
+from .slots import Net, Slot, chain, mark_replaceable, scaled
 
 
 class Whitening(nn.Module):
@@ -45,8 +47,7 @@ class SpeedGroup(nn.Module):
 
     def __init__(self, before: int, channels: int, stage: int):
         super().__init__()
-        def slot(*placements):
-            return Slot(*placements, channels=channels, stage=stage)
+        slot = partial(Slot, channels=channels, stage=stage)
         self.conv1 = DiracConv2d(before, channels, 3, padding=1, bias=False)
         self.after_conv1 = slot("conv")
         self.pool = nn.MaxPool2d(2)
@@ -76,11 +77,8 @@ def speednet(num_classes: int, in_channels: int, width: float) -> Net:
     max pooling after each first (maps of 31, 15, 7, 3 on 32 pixels), a 3×3 max pooling and a linear
     classifier; images of 26 pixels at least. Deviations: its norms have scales, and its whitening's
     bias is learned to the end."""
-    stem, stages = Whitening(in_channels), []
-    before = stem.channels
-    for k, full in enumerate((64, 128, 128), 1):
-        channels = scaled(full, width)
-        stages.append(stage_of([SpeedGroup(before, channels, k)], channels, k))
-        before = channels
+    stem = Whitening(in_channels)
+    rows = [[(scaled(c, width),)] for c in (64, 128, 128)]
+    stages, before = chain(stem.channels, rows, SpeedGroup)
     return Net(stem, stages, before, ScaledLinear(before, num_classes, bias=False),
                neck=nn.MaxPool2d(3))

@@ -44,10 +44,9 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
     ``seed``: the block's weights are drawn from it and the block's qualified name alone. They have
     the type of M's weights and stand on the device of M's output.
 
-    How: M becomes `Attended`, a module that runs M and then the block (a plain ``nn.Sequential``
-    gets the block as its last child). So tools that exchange M, such as
-    ``SyncBatchNorm.convert_sync_batchnorm``, keep the block. In the state dict the block is
-    ``….added_attention`` and no other key changes; loading one from before needs ``strict=False``.
+    How: M becomes `Attended`, which runs M and then the block (a plain ``nn.Sequential`` gets the
+    block as its last child). In the state dict the block is ``….added_attention`` and no other key
+    changes; loading one from before needs ``strict=False``.
 
     Raises ``ValueError``, with the model as it was, for unknown names; where nothing matches; for
     an M that never runs, whose output is not [B, C, H, W] or changes C, that has a block already or

@@ -3,14 +3,14 @@ were published; their convolutions then start with He et al.'s variance, arXiv:1
 import torch
 from torch import nn
 
-from .slots import ConvNormReLU, Net, Slot, mlp_head, pooling, scaled, stage_of
+from .slots import ConvNormReLU, Net, Slot, chain, mlp_head, pooling, scaled
 
 
 class Fire(nn.Module):
     """slot([relu(BN(conv1×1 z)); relu(BN(conv3×3 z))]), z = relu(BN(conv1×1 x)).
     Iandola et al. 2016, arXiv:1602.07360; the norms are ours."""
 
-    def __init__(self, before: int, squeeze: int, channels: int, stage: int, norm: bool):
+    def __init__(self, before: int, channels: int, stage: int, squeeze: int, norm: bool):
         super().__init__()
         half = channels // 2
         self.squeeze = ConvNormReLU(before, squeeze, 1, norm=norm)
@@ -33,15 +33,11 @@ def squeezenet(num_classes: int, in_channels: int, width: float, norm: bool = Tr
     """SqueezeNet 1.0 for small images: 3×3 stem, a 2×2 max pooling before each of its three stages
     (maps of 16, 8, 4 on 32 pixels), batch norm, and the mean before the 1×1 classifier, which are
     interchangeable once the classifier's own ReLU is left out, as here; no dropout."""
-    before, stages = scaled(96, width), []
+    before = scaled(96, width)
     stem = ConvNormReLU(in_channels, before, placements=("stem",), norm=norm)
-    for k, fires in enumerate(FIRES, 1):
-        blocks = []
-        for squeeze, expand in fires:
-            channels = scaled(expand, width)
-            blocks.append(Fire(before, scaled(squeeze, width), channels, k, norm))
-            before = channels
-        stages.append(stage_of(blocks, before, k, True))
+    rows = [[(scaled(expand, width), scaled(squeeze, width), norm) for squeeze, expand in fires]
+            for fires in FIRES]
+    stages, before = chain(before, rows, Fire, (True, True, True))
     return Net(stem, stages, before, nn.Linear(before, num_classes))
 
 
@@ -51,19 +47,15 @@ def plain(in_channels: int, stages: list[list[int]], pools: tuple[bool, ...], no
     pooling that follows): stem, stages, last channels. The very first convolution is the stem;
     it is the first of stage 1, too, so its slot answers to ``conv`` and to ``stem``. With
     ``replaceable`` the last convolution of each stage may be replaced."""
-    before, out, stem = in_channels, [], None
-    for k, (widths, pool) in enumerate(zip(stages, pools, strict=True), 1):
-        convs = []
-        for n, channels in enumerate(widths):
-            convs.append(ConvNormReLU(
-                before, channels, norm=norm, stage=k,
-                placements=("conv",) if stem or convs else ("conv", "stem"),
-                replaceable=replaceable and n == len(widths) - 1 and before == channels))
-            before = channels
-        if stem is None:
-            stem, *convs = convs
-        out.append(stage_of(convs, before, k, pool, "block"))
-    return stem, out, before
+    (first, *others), *later = stages
+    stem = ConvNormReLU(in_channels, first, norm=norm, stage=1, placements=("conv", "stem"))
+
+    def conv(before, channels, stage, last):
+        return ConvNormReLU(before, channels, norm=norm, stage=stage, placements=("conv",),
+                            replaceable=replaceable and last and before == channels)
+    rows = [[(channels, n == len(widths)) for n, channels in enumerate(widths, 1)]
+            for widths in (others, *later)]
+    return stem, *chain(first, rows, conv, pools, "block")
 
 
 VGG16, VGG19 = (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)                      # convolutions a stage

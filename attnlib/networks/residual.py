@@ -1,8 +1,10 @@
 """Networks with a residual sum: ResNets and MobileNetV2."""
+from functools import partial
+
 import torch
 from torch import nn
 
-from .slots import ConvNormReLU, Net, Slot, mark_replaceable, scaled, stage_of
+from .slots import ConvNormReLU, Net, Slot, chain, mark_replaceable, scaled
 
 
 def shortcut(before: int, channels: int, stride: int, project: bool = False) -> nn.Module:
@@ -18,10 +20,9 @@ class BasicBlock(nn.Module):
     """relu(x' + slot(BN(conv3×3 relu(BN(conv3×3 x))))), x' = x or its 1×1 projection.
     He et al. 2016, arXiv:1512.03385."""
 
-    def __init__(self, before: int, channels: int, stride: int, stage: int):
+    def __init__(self, before: int, channels: int, stage: int, stride: int):
         super().__init__()
-        def slot(*placements):
-            return Slot(*placements, channels=channels, stage=stage)
+        slot = partial(Slot, channels=channels, stage=stage)
         self.conv1 = nn.Conv2d(before, channels, 3, stride, 1, bias=False)
         self.after_conv1 = slot("conv")
         self.norm1 = nn.BatchNorm2d(channels)
@@ -45,7 +46,7 @@ class Bottleneck(nn.Module):
     For `resnet50_slim`: ``late_relu`` puts a ReLU before that slot, ``attended=False`` leaves the
     slot out, and ``project`` projects the shortcut even where nothing changes."""
 
-    def __init__(self, before: int, channels: int, stride: int, stage: int, expansion: int = 4,
+    def __init__(self, before: int, channels: int, stage: int, stride: int, expansion: int = 4,
                  late_relu: bool = False, attended: bool = True, project: bool = False):
         super().__init__()
         middle = max(1, channels // expansion)
@@ -68,7 +69,7 @@ class InvertedResidual(nn.Module):
     """x + slot(BN(conv1×1 relu6(BN(depthwise3×3 relu6(BN(conv1×1 x)))))), the middle ``times`` as
     wide; no sum where the shape changes. Sandler et al. 2018, arXiv:1801.04381."""
 
-    def __init__(self, before: int, channels: int, stride: int, stage: int, times: int):
+    def __init__(self, before: int, channels: int, stage: int, stride: int, times: int):
         super().__init__()
         middle = before * times
         self.expand = nn.Identity() if times == 1 else ConvNormReLU(
@@ -87,41 +88,29 @@ class InvertedResidual(nn.Module):
         return self.post_add(y + x) if self.adds else y
 
 
-def residual(stem: nn.Module, before: int, depths: tuple[int, ...], channels: list[int],
-             strides: tuple[int, ...], make_block, num_classes: int) -> Net:
-    """Stages of ``make_block(before, channels, stride, stage, first)``, the stride in the first."""
-    stages = []
-    for k, (depth, after, stride) in enumerate(zip(depths, channels, strides, strict=True), 1):
-        blocks = []
-        for n in range(depth):
-            blocks.append(make_block(before, after, stride if n == 0 else 1, k, n == 0))
-            before = after
-        stages.append(stage_of(blocks, after, k))
+def resnet(num_classes: int, in_channels: int, width: float, depths: tuple[int, ...], make_block,
+           expansion: int = 1, strides: tuple[int, ...] = (1, 2, 2, 2), size: int = 3) -> Net:
+    """A stem of that size, at full resolution if it is 3×3, and four stages of
+    ``make_block(before, channels, stage, stride, first)``, the stride in the first."""
+    before = scaled(64, width)
+    stem = ConvNormReLU(in_channels, before, size, 1 if size == 3 else 2, placements=("stem",))
+    channels = [expansion * scaled(c, width) for c in (64, 128, 256, 512)]
+    rows = [[(c, stride, True)] + [(c, 1, False)] * (depth - 1)
+            for c, stride, depth in zip(channels, strides, depths, strict=True)]
+    stages, before = chain(before, rows, make_block)
     return Net(stem, stages, before, nn.Linear(before, num_classes))
-
-
-def resnet_stem(in_channels: int, width: float) -> tuple[nn.Module, int]:
-    """A 3×3 stem at full resolution, without pooling, for small images; and its channels."""
-    channels = scaled(64, width)
-    return ConvNormReLU(in_channels, channels, placements=("stem",)), channels
 
 
 def resnet18(num_classes: int, in_channels: int, width: float) -> Net:
     """ResNet-18 with a 3×3 stem and maps of 32, 16, 8, 4 on 32 pixels: two basic blocks a stage."""
-    def make_block(before, channels, stride, stage, first):
-        return BasicBlock(before, channels, stride, stage)
-    return residual(*resnet_stem(in_channels, width), (2, 2, 2, 2),
-                    [scaled(c, width) for c in (64, 128, 256, 512)], (1, 2, 2, 2),
-                    make_block, num_classes)
+    return resnet(num_classes, in_channels, width, (2, 2, 2, 2),
+                  lambda *shape: BasicBlock(*shape[:4]))
 
 
 def resnet50(num_classes: int, in_channels: int, width: float) -> Net:
     """ResNet-50 with the stem and maps of `resnet18`: 3, 4, 6, 3 bottlenecks of expansion 4."""
-    def make_block(before, channels, stride, stage, first):
-        return Bottleneck(before, channels, stride, stage)
-    return residual(*resnet_stem(in_channels, width), (3, 4, 6, 3),
-                    [4 * scaled(c, width) for c in (64, 128, 256, 512)], (1, 2, 2, 2),
-                    make_block, num_classes)
+    return resnet(num_classes, in_channels, width, (3, 4, 6, 3),
+                  lambda *shape: Bottleneck(*shape[:4]), expansion=4)
 
 
 def resnet50_slim(num_classes: int, in_channels: int, width: float,
@@ -130,13 +119,11 @@ def resnet50_slim(num_classes: int, in_channels: int, width: float,
     6, 3 bottlenecks without expansion at 64, 128, 256, 512 channels, none of which reduces the map
     (16×16 on 32 pixels). A block stands on the branch after a ReLU, and, by ``skip_first``, not
     in the first bottleneck of a stage. 13,900,234 parameters with the norms' running statistics."""
-    def make_block(before, channels, stride, stage, first):
-        return Bottleneck(before, channels, stride, stage, expansion=1, late_relu=True,
+    def make_block(before, channels, stage, stride, first):
+        return Bottleneck(before, channels, stage, stride, expansion=1, late_relu=True,
                           attended=not (first and skip_first), project=first)
-    before = scaled(64, width)
-    stem = ConvNormReLU(in_channels, before, 7, 2, placements=("stem",))
-    return residual(stem, before, (3, 4, 6, 3), [scaled(c, width) for c in (64, 128, 256, 512)],
-                    (1, 1, 1, 1), make_block, num_classes)
+    return resnet(num_classes, in_channels, width, (3, 4, 6, 3), make_block,
+                  strides=(1, 1, 1, 1), size=7)
 
 
 # (expansion, channels, blocks, stride of the first): a stage each
@@ -147,14 +134,10 @@ INVERTED = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 
 def mobilenetv2(num_classes: int, in_channels: int, width: float) -> Net:
     """MobileNetV2 for small images: the first two reductions left out, so maps of 32, 32, 16, 8, 8,
     4, 4 on 32 pixels in its seven stages; 1280 channels in the neck; no dropout."""
-    before, stages = scaled(32, width), []
+    before, last = scaled(32, width), scaled(1280, width)
     stem = ConvNormReLU(in_channels, before, placements=("stem",), activation=nn.ReLU6)
-    for k, (times, full, depth, stride) in enumerate(INVERTED, 1):
-        channels, blocks = scaled(full, width), []
-        for n in range(depth):
-            blocks.append(InvertedResidual(before, channels, stride if n == 0 else 1, k, times))
-            before = channels
-        stages.append(stage_of(blocks, channels, k))
-    last = scaled(1280, width)
+    rows = [[(scaled(c, width), 1 if n else stride, times) for n in range(depth)]
+            for times, c, depth, stride in INVERTED]
+    stages, before = chain(before, rows, InvertedResidual)
     return Net(stem, stages, last, nn.Linear(last, num_classes),
                neck=ConvNormReLU(before, last, 1, activation=nn.ReLU6))

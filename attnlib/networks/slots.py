@@ -82,13 +82,20 @@ def scaled(channels: int, width: float) -> int:
     return max(4, round(channels * width))
 
 
-def stage_of(blocks: list[nn.Module], channels: int, stage: int, pool: bool = False,
-             *also: str) -> nn.Sequential:
-    """[2×2 max pooling,] blocks, slot. Poolings round up, so that 28 pixels survive five of them.
-    """
-    out = nn.Sequential(*([pooling()] if pool else []), *blocks)
-    out.add_module("slot", Slot("stage", *also, channels=channels, stage=stage))
-    return out
+def chain(before: int, stages: list[list[tuple]], make_block, pools: tuple[bool, ...] = (),
+          *also: str) -> tuple[list[nn.Module], int]:
+    """Stages, each [2×2 max pooling,] blocks, slot, and their last channels. ``stages`` has a list
+    for each, with (channels, …) for each ``make_block(before, channels, stage, …)``. Poolings round
+    up, so that 28 pixels survive five of them."""
+    out = []
+    for k, rows in enumerate(stages, 1):
+        modules = [pooling()] if k <= len(pools) and pools[k - 1] else []
+        for channels, *own in rows:
+            modules.append(make_block(before, channels, k, *own))
+            before = channels
+        out.append(nn.Sequential(*modules))
+        out[-1].add_module("slot", Slot("stage", *also, channels=before, stage=k))
+    return out, before
 
 
 def pooling() -> nn.Module:

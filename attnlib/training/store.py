@@ -135,24 +135,21 @@ def read_arrays(profile: str, name: str, digest: str | None) -> dict | None:
         return {key: archive[key] for key in archive.files}
 
 
-def save_checkpoint(folder: Path, stem: str, state: dict, keep: int = 2) -> None:
+def save_checkpoint(folder: Path, stem: str, state: dict) -> None:
     """Store ``state`` (dicts, lists, numbers, strings, tensors) as ``<stem>-<sha256>.pt`` and drop
-    all but the newest ``keep`` epochs' files."""
+    all but the newest two epochs' files."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
     write_atomic(folder / f"{stem}-{digest}.pt", buffer.getvalue())
-    for path in list_files(folder, CHECKPOINT)[keep:]:
+    for path in list_files(folder, CHECKPOINT)[2:]:
         path.unlink(missing_ok=True)
 
 
 def list_files(folder: Path, pattern: re.Pattern) -> list[Path]:
-    """The checkpoint files of a folder, newest epoch first."""
-    def epoch(path):
-        number = pattern.fullmatch(path.name)[1]
-        return int(number) if number.isdigit() else 0
+    """The checkpoint files of a folder, newest epoch first: a longer name has a larger number."""
     found = [path for path in folder.glob("*.pt") if pattern.fullmatch(path.name)]
-    return sorted(found, key=epoch, reverse=True)
+    return sorted(found, key=lambda path: (len(path.name), path.name), reverse=True)
 
 
 def load_checkpoint(folder: Path, pattern: re.Pattern = CHECKPOINT) -> dict | None:
