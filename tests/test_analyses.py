@@ -274,7 +274,7 @@ def test_the_map_of_places_leaves_out_where_there_is_no_choice():
 
 
 def test_inference_time_without_and_with_a_benchmark():
-    from attnlib.bench.bench import bench_dir
+    from attnlib.bench.measure import bench_dir
     assert "no finished runs" in text(charts.inference_time())
     times = {arm: {"median": m, "low": m, "high": m} for arm, m in (("se", 2.0), ("none", 1.0))}
     row = {"kind": "inference", "backbone": "resnet18", "width": 0.25, "repeats": {},

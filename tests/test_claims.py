@@ -16,7 +16,7 @@ from attnlib.analysis.claims import CLAIMS, KINDS, METRICS
 from attnlib.analysis.costs import cost_of
 from attnlib.analysis.inference import Effect, seeds_needed, t_half_width
 from attnlib.analysis.projects import PROJECTS, projects_table, read_table
-from attnlib.bench.bench import bench_dir
+from attnlib.bench.measure import bench_dir
 from attnlib.data.datasets import DATASETS
 from attnlib.experiments.studies import STUDIES, plans, run_of
 from attnlib.explain import camstore

@@ -110,11 +110,14 @@ def deciding_cells(claim, profiles=BEST_FIRST, records=study_runs):
     sets = [dataset for dataset in (claim.dataset, claim.than) if dataset]
     for profile in profiles if claim.study else ():
         df, usual = records(claim.study, profile), PROFILES[profile].fields.get("recipe", "strong")
-        df = df[df.dataset.isin(sets) & (df.backbone == claim.backbone)]
+        ours = df[df.run.notna()]
+        ours = ours[ours.dataset.isin(sets) & (ours.backbone == claim.backbone)
+                    & ours.arm.isin(arms)]
         for recipe in dict.fromkeys((claim.own or usual, usual)):
-            cell = df[df.recipe == recipe]
-            planned = cell[cell.arm.isin(arms) & cell.run.notna()]
+            planned = ours[ours.recipe == recipe]
             if len(planned[["dataset", "arm"]].drop_duplicates()) == len(sets) * len(arms):
+                cell = df[df.dataset.isin(sets) & (df.backbone == claim.backbone)
+                          & (df.recipe == recipe)]
                 yield profile, recipe, cell, planned
 
 

@@ -11,8 +11,7 @@ from ..analysis.words import interval, name
 from ..blocks import ATTENTION
 from ..figures import plots
 from ..training import store
-from .bench import bench_dir
-from .measure import ratio, spread
+from .measure import bench_dir, ratio, spread
 
 NOTHING = "No benchmark is stored yet: `make bench` measures this machine."
 
