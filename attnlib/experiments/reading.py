@@ -66,7 +66,8 @@ def row_of(record: dict) -> dict:
     stale = record["status"] != "missing" and outdated(record)
     return {"id": record["id"], "profile": record["profile"],
             "status": "stale" if stale else record["status"],
-            **shared(seedless(record))[1], "seed": number("seed", record["run"].get("seed", 0), int),
+            **shared(seedless(record))[1],
+            "seed": number("seed", record["run"].get("seed", 0), int),
             "accuracy": 100 * test.get("accuracy", math.nan), "nll": test.get("nll", math.nan),
             "val_accuracy": 100 * kept.get("val_accuracy", math.nan),
             "train_accuracy": 100 * history[-1].get("train_accuracy", math.nan),

@@ -14,6 +14,7 @@ from ..analysis.stats import (
     all_seeds,
     cell_runs,
     compared,
+    pairing,
     verdict,
 )
 from ..bench.speed import largest_first, rows
@@ -76,19 +77,6 @@ def chosen_runs(chosen: dict[str, str]):
     return pd.concat(parts, ignore_index=True).drop_duplicates("id", ignore_index=True)
 
 
-def studies_table(chosen: dict[str, str]):
-    """Every study, its question, the profile it is shown from, its runs, and what became of
-    them."""
-    out = []
-    for key, profile in chosen.items():
-        status = collect(key, profile).status
-        out.append({"study": f"`{key}`", "question": STUDIES[key].question,
-                    "profile": f"`{profile}`", "planned runs": len(status),
-                    "finished": int((status == "done").sum()),
-                    "diverged or failed": int(status.isin(("diverged", "failed")).sum())})
-    return pd.DataFrame(out)
-
-
 def controls_table(profile: str, bases=("none", *CONTROLS)):
     """One row a block and control of the study ``controls``: the block over that control, with an
     interval that holds for all blocks of a network against one control together."""
@@ -136,12 +124,18 @@ def tuning_table():
 
 
 def provenance(df):
-    """Hardware, versions, seeds, compute and splits of the finished runs of a table."""
+    """Hardware, versions, seeds, compute and splits of the finished runs of a table, and what
+    became of the others."""
     found = [store.read_record(store.record_path(row.profile, row.id))
              for row in df[df.status == "done"].itertuples()]
     if not found:
         return pd.DataFrame()
+    r, pairs, _ = pairing(df)
+    chance = df.accuracy < df.dataset.map(lambda dataset: 1.5 if dataset == "cifar100" else 15.0)
     rows = {"finished runs": [len(found)],
+            "runs that diverged, failed, stayed near chance": [" / ".join(map(str, (
+                (df.status == "diverged").sum(), (df.status == "failed").sum(), chance.sum())))],
+            "correlation of two runs of one seed": [f"{r:.2f}, of {pairs} pairs"],
             "hours of training": [round(sum(r["seconds"] for r in found) / 3600, 1)],
             "seeds": {r["run"].get("seed", 0) for r in found},
             "commit": {(r["env"].get("commit") or "unknown")[:7] for r in found}}
@@ -155,14 +149,3 @@ def provenance(df):
             " / ".join("all" if n is None else f"{n:,}" for n in sizes))
     return pd.DataFrame([{"what": what, "of the records": ", ".join(map(str, sorted(values)))}
                          for what, values in rows.items()])
-
-
-def failures_table(chosen: dict[str, str]):
-    """Runs that diverged, failed or stayed near chance, by network and block."""
-    df = pd.concat([collect(key, p) for key, p in chosen.items()]).drop_duplicates(
-        ["profile", "id"])
-    chance = df.dataset.map(lambda dataset: 1.5 if dataset == "cifar100" else 15.0)
-    df["what"] = df.status.mask(df.accuracy < chance, "near chance")
-    bad = df[df.what.isin(("diverged", "failed", "near chance"))]
-    return bad.groupby(["profile", *CELL, "arm", "what"], sort=False).size().reset_index(
-        name="runs")
