@@ -201,6 +201,135 @@ def test_without_records_only_counts_are_decided():
         f"{n - 3} not tested here.")
 
 
+def test_a_claim_is_answered_by_the_difference_of_its_arms():
+    put("none", [70.0, 71.0, 72.0])
+    put("hybrid", [70.5, 71.0, 72.6])
+    row = judge("0.1a")
+    expected = scipy.stats.ttest_ind([70.5, 71.0, 72.6], [70.0, 71.0, 72.0])
+    low, high = expected.confidence_interval()                  # of one arm Dunnett's is Student's
+    assert (row["profile"], row["n"], row["verdict"]) == ("pilot", 3, "not reproduced")
+    assert (row["estimate"], row["low"], row["high"]) == pytest.approx((1.1 / 3, low, high),
+                                                                       abs=1e-4)
+    assert row["setting"] == claims.OURS
+    assert row["scope"] == "10,000 images, 8 epochs, width 0.25, batch norm"
+    text = show.as_markdown(show.claims_table(article.full_audit(None, "P0")))
+    assert "not reproduced under our protocol" in text and "81.22% → 90.71%" in text
+
+
+def test_a_profile_without_an_interval_gives_way_to_one_that_has_it():
+    put("none", [70.0, 71.0, 72.0])
+    put("hybrid", [70.5, 71.0, 72.6])
+    for arm, seeds in (("none", 2), ("hybrid", 4)):
+        for seed in range(seeds):
+            put_record(run_of(plans("hybrid", "real")[0], "real", arm, seed), "real")
+    assert judge("0.1a")["profile"] == "pilot" and judge("0.1a", "real")["n"] == 4
+
+
+def test_a_gain_as_claimed_holds_and_one_seed_decides_nothing():
+    put("none", [60.0, 61.0, 62.0])
+    put("hybrid", [69.0, 71.0, 71.5])
+    assert judge("0.1a")["verdict"] == "holds"
+    run = run_of(plans("networks", "pilot")[0], "pilot", "none", 0)
+    for arm in ("none", "hybrid"):
+        put_record(Run(**run.as_dict() | {"attention": arm}), "pilot")
+    row = judge("0.3a")
+    assert (row["n"], row["verdict"]) == (1, "undecided") and math.isnan(row["needs"])
+    shown = show.claims_table(pd.DataFrame([row, row | {"needs": 1200}]))
+    assert shown.verdict.to_list() == ["undecided: needs more seeds",
+                                       "undecided: needs about 1,200 seeds"]
+
+
+def test_the_projects_own_recipe_decides_where_full_has_it():
+    for seed in range(3):
+        for arm, value in (("none", 0.9), ("se", 0.894)):
+            own = Run("fashionmnist", attention=arm, seed=seed, recipe="plain")
+            ours = Run("fashionmnist", attention=arm, seed=seed, epochs=40)
+            put_record(own, "full", test={"accuracy": value + seed / 1e4, "nll": 1.0, "n": 10})
+            put_record(ours, "full", test={"accuracy": 0.95, "nll": 1.0, "n": 10})
+    row = judge("3.1a", "full")
+    assert (row["recipe"], row["setting"], row["verdict"]) == ("plain", claims.SAME, "holds")
+    assert row["scope"] == "54,000 images, at most 50 epochs, width 1, batch norm"
+    assert row["estimate"] == pytest.approx(-0.6, abs=0.01)
+    shown = show.claims_table(article.full_audit("full", "P3"))
+    assert shown.verdict[0] == "holds"
+    level = judge("3.1i", "full")
+    assert (level["setting"], level["verdict"]) == (claims.SAME, "not reproduced")   # 90, not 93.27
+
+
+def test_in_another_setting_a_level_is_not_judged_and_a_narrow_network_is_ours():
+    for arm, value in (("none", 0.81), ("hybrid_p0", 0.9)):
+        for seed in range(3):
+            place = None if arm == "none" else "stem"
+            run = Run("cifar10", attention=arm, placement=place, seed=seed, recipe="P0", width=0.25)
+            put_record(run, "real", test={"accuracy": value + seed / 1e3, "nll": 1.0, "n": 10})
+    row = judge("0.1b")
+    assert (row["profile"], row["recipe"], row["setting"]) == ("real", "P0", claims.OURS)
+    assert row["scope"] == "45,000 images, at most 30 epochs, width 0.25, batch norm"
+    assert row["verdict"] == "holds" and judge("0.1d")["verdict"] == claims.UNTESTED
+
+
+def test_training_scores_are_those_of_the_last_epoch():
+    for arm, last in (("none", 0.02), ("se", 0.01)):
+        for seed in range(3):
+            run = Run("cifar10", "resnet50_slim", arm, seed=seed, recipe="P2", width=0.25)
+            put_record(run, "real", history=[{"loss": 9.0, "train_accuracy": 0.1},
+                                             {"loss": last, "train_accuracy": 1 - last}])
+    assert judge("2.5c")["estimate"] == pytest.approx(-0.01)
+    assert judge("2.5e")["estimate"] == pytest.approx(1.0)
+
+
+def test_a_contrast_is_a_difference_of_gains():
+    for dataset, gain in (("cifar10", 2.0), ("fashionmnist", 0.5)):
+        put("none", [60.0, 61.0, 62.5], dataset)
+        put("se", [60.0 + gain, 61.1 + gain, 62.3 + gain], dataset)
+    row = judge("3.5a")
+    assert row["estimate"] == pytest.approx(1.5) and row["verdict"] == "not judged"
+
+
+def test_epochs_are_a_percentage_of_the_bases():
+    curves = {"none": [0.2, 0.4, 0.6, 0.6], "hybrid": [0.2, 0.6, 0.6, 0.6]}
+    for arm, curve in curves.items():
+        put(arm, [60.0] * 3, history=[{"val_accuracy": y} for y in curve])
+    row = judge("0.6")
+    assert row["estimate"] == pytest.approx(-100 / 3) and row["verdict"] == "holds"
+
+
+@pytest.mark.parametrize(("number", "metric", "base", "arm", "gain", "verdict"), [
+    ("0.8a", "entropy", ("se", 0.8), ("hybrid", 0.4), 50.0, "holds"),
+    ("0.8b", "entropy", ("cbam", 0.5), ("hybrid", 0.5), 0.0, "not reproduced"),
+    ("2.4b", "lift", ("se", 2.0), ("cbam", 3.0), 50.0, "holds")])
+def test_focus_is_in_percent_of_the_bases_and_up_is_better(number, metric, base, arm, gain,
+                                                           verdict):
+    c, label, wrong = claim(number), np.zeros(4, np.uint8), np.array([0, 0, 0, 1], np.uint8)
+    profile = [name for name, *_ in claims.deciding_cells(c) if name != "smoke"][-1]
+    plan = plans(c.study, profile)[0]
+    for (name, value), said in ((base, label), (arm, wrong)):
+        for seed in range(3):
+            run = run_of(plan, profile, name, seed)
+            seen = {"version": np.int32(camstore.VERSION), "stages": np.array([2, 3], np.int8),
+                    "label": label, "prediction": said,         # the last image is not compared
+                    f"{metric}_2": np.array([value] * 3 + [9.0], np.float16)}
+            cam = store.write_arrays(profile, f"{run.id}.cam", seen)
+            put_record(run, profile, arrays={"cam": cam})
+    row = judge(number, profile)
+    assert row["estimate"] == pytest.approx(gain, abs=0.1) and row["n"] == 3
+    assert row["verdict"] == verdict
+
+
+def test_time_is_from_the_benchmark_at_the_claims_size():
+    times = {"none": [1.0] * 9 + [2.0], "cbam": [1.5] * 9 + [9.0]}    # once, somebody else computed
+    row = {"kind": "claimed", "width": 1.0, "shape": [1, 28, 28], "batch": 64, "load": [3.0],
+           "repeats": times}
+    store.write_sealed(bench_dir() / "made-up.json", {
+        "schema": store.SCHEMA, "id": "made-up", "env": {"device": "an abacus"},
+        "rows": {"claimed": row}})
+    found = judge("3.4b")
+    assert found["estimate"] == pytest.approx(50.0) and found["verdict"] == "holds"
+    assert found["scope"] == ("28×28×1 pixels, batch 64, width 1, on an abacus, in turns at a load "
+                              "of 3")
+    assert show.claims_table(pd.DataFrame([found])).verdict[0] == "holds under our protocol"
+
+
 def test_the_headline_counts_what_the_rows_say():
     df = article.full_audit(None, "P0")
     for number, verdict, setting in (("0.1a", "not reproduced", claims.OURS),

@@ -195,7 +195,7 @@ def judge_claim(claim, profile: str | None = None, measures=MEASURED, records=st
     """A claim, what is known of it, and the verdict: a row of `audit`."""
     row = claim._asdict() | dict.fromkeys(("estimate", "low", "high", "needs"), math.nan) | {
         "unit": METRICS[claim.metric][0], "profile": "", "recipe": "", "scope": "", "n": 0,
-        "setting": UNTESTED if claim.judged else "", "difference": "",
+        "setting": UNTESTED if claim.judged else "",
         "verdict": UNTESTED if claim.judged else "not judged"}
     if claim.kind == "count":
         value, agrees = counted(claim)
@@ -215,8 +215,6 @@ def judge_claim(claim, profile: str | None = None, measures=MEASURED, records=st
         return row | {"setting": ""}
     margin = margin_of(row["profile"], claim.dataset) if claim.metric == "accuracy" else 0.0
     row["verdict"], row["needs"] = verdict_on(claim, effect, margin)
-    if margin and claim.kind != "level":
-        row["difference"] = stats.verdict(effect, margin)
     return row
 
 
