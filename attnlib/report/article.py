@@ -20,13 +20,9 @@ from ..analysis.stats import (
 from ..bench.speed import largest_first, rows
 from ..experiments.planning import study
 from ..experiments.reading import collect
-from ..experiments.studies import STUDIES, margin_of
+from ..experiments.studies import CONTROLS, STUDIES, margin_of
 from ..explain.sharper import comparisons
 from ..training import store
-
-# they cost as much as a block and look at nothing, or at another image
-CONTROLS = ("layerscale", "shuffled", "frozen", "none wider")
-
 
 # --- The claims, with what other rooms measure ---
 
@@ -77,10 +73,10 @@ def chosen_runs(chosen: dict[str, str]):
     return pd.concat(parts, ignore_index=True).drop_duplicates("id", ignore_index=True)
 
 
-def controls_table(profile: str, bases=("none", *CONTROLS)):
+def controls_table(profile: str):
     """One row a block and control of the study ``controls``: the block over that control, with an
     interval that holds for all blocks of a network against one control together."""
-    df = collect("controls", profile)
+    df, bases = collect("controls", profile), ("none", *CONTROLS, "none wider")
     done, out = df[df.status == "done"], []
     for _, cell in cell_runs(done).groupby(CELL, sort=False):
         for base in bases:
