@@ -15,6 +15,7 @@ from attnlib.experiments.reading import collect
 from attnlib.experiments.studies import STUDIES
 from attnlib.figures import plots
 from attnlib.report import article, show
+from attnlib.training import store
 
 CHOSEN = dict.fromkeys(STUDIES, "pilot")
 LEARNED = [{"val_accuracy": 0.6, "train_accuracy": 0.8}] * 3      # and no longer rises
@@ -105,6 +106,17 @@ def test_without_records_every_table_is_empty(audit):
                   article.provenance(df)):
         assert show.as_markdown(table) == show.NOTHING
     plt.close(plots.positions(df))
+
+
+def test_each_record_is_read_once(hybrid, monkeypatch):
+    read, checked = [], store.checked
+    monkeypatch.setattr(store, "checked", lambda raw, name, *rest: (
+        read.append(name), checked(raw, name, *rest))[1])
+    df = article.chosen_runs(CHOSEN)
+    show.abstract(df, article.full_audit("pilot", "P2"))
+    show.short_answer("pilot")
+    article.provenance(df)
+    assert len(read) == len(set(read)) == 12
 
 
 def test_the_abstract_of_a_thousand_records_takes_less_than_a_second(audit):
