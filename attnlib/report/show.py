@@ -148,30 +148,25 @@ def gains(df) -> str:
 
 
 def short_answer(profile: str | None = None) -> str:
-    """A few sentences for each data set: whether any block is better, the blocks of the network
-    with the most seeds, with open gates too, and what ``pilot`` would have said."""
+    """A few sentences for each data set: whether any block is better, and the blocks of the network
+    with the most seeds, with open gates too."""
     profile = profile or resolve_profile("best", "headline")
     arms = arms_table(collect("headline", profile))
     tested = arms[arms.low.notna() & (arms.family == "blocks")]
     if not len(tested):
         return f"No block has {MIN_SEEDS} finished seeds in profile `{profile}` yet."
-    early, out = arms_table(collect("hybrid", "pilot")), []
+    out = []
     for dataset, rows in tested.groupby("dataset", sort=False):
         claim = "; ".join(map(placed, rows[rows.verdict == "better"].itertuples()))
         plain = arms[(arms.arm == "none") & (arms.dataset == dataset) & (arms.n > 0)]
         networks = " and ".join(f"{name(r.backbone)} ({r.n} seeds, {plus_minus(r.mean, r.sd)} %)"
                                 for r in plain.itertuples())
         most = in_cell(rows, rows.loc[rows.n.idxmax()])
-        gains = "; ".join(f"{gain_of(row)}, {verdict_of(row)}" for row in most.itertuples()
-                          if row.arm in SHORT)
-        text = (f"**On {name(dataset)}: "
-                f"{claim or 'no block is shown to raise the test accuracy'}.** The plain networks "
-                f"are {networks}. In {name(most.backbone.iloc[0])}, in points: {gains}.")
-        before = early[(early.dataset == dataset) & early.low.notna()]
-        if len(before) and profile != "pilot":
-            text += (" A shorter training on fewer images, with another recipe (`pilot`), said "
-                     f"{gain_of(before.loc[before.gain.idxmin()])}.")
-        out.append(text)
+        said = "; ".join(f"{gain_of(row)}, {verdict_of(row)}" for row in most.itertuples()
+                         if row.arm in SHORT)
+        out.append(f"**On {name(dataset)}: "
+                   f"{claim or 'no block is shown to raise the test accuracy'}.** The plain "
+                   f"networks are {networks}. In {name(most.backbone.iloc[0])}, in points: {said}.")
     return "\n\n".join(out)
 
 
