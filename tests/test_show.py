@@ -35,14 +35,14 @@ def test_what_is_not_known_is_a_dash_and_no_rows_are_said():
 
 def test_an_answer_is_the_table_of_what_has_begun_and_its_rule():
     df = frame(none=[60.0, 61.0, 62.0], se=[64.0, 65.0, 66.1], cbam=[59.0, math.nan, math.nan])
-    said, row = show.gains(df), stats.arms_table(df).set_index("arm").loc["se"]
+    said, row = show.gains_markdown(df), stats.arms_table(df).set_index("arm").loc["se"]
     found = {line[1]: line[2:7] for line in cells(said)[2:5]}
     assert found["none"] == ["3", "61.0 ± 1.0", "–", "–", ""]
     assert found["SE"] == ["3", "65.0 ± 1.1", words.interval(row.gain, row.low, row.high), "+0.0",
                            "better"]
     assert found["CBAM"] == ["1", "59.0", "−2.0", "+0.0", "too few seeds"]
     assert said.endswith("within ±1 points.")
-    assert show.gains(frame(none=[math.nan], se=[math.nan])) == show.NOTHING
+    assert show.gains_markdown(frame(none=[math.nan], se=[math.nan])) == show.NOTHING
 
 
 @pytest.mark.parametrize(("train", "says"), [(85.0, "worse"),
@@ -50,7 +50,7 @@ def test_an_answer_is_the_table_of_what_has_begun_and_its_rule():
 def test_a_block_that_is_behind_in_training_is_said_to_be(train, says):
     df = frame(none=BASE, sa=[b - 6 for b in BASE])
     df.loc[df.arm == "sa", "train_accuracy"] = train
-    assert f"| {says} " in show.gains(df)
+    assert f"| {says} " in show.gains_markdown(df)
     count = show.counted_verdicts(stats.arms_table(df).query("arm == 'sa'"))
     assert count == "1 worse" + " (1 of them had not fitted as far)" * ("fitted" in says)
 

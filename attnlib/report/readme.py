@@ -20,7 +20,7 @@ from ..figures.summary import summary
 from ..settings import REPO
 from ..training.trainer import data_of
 from .article import full_audit
-from .show import as_markdown, claims_table, gains, short_answer
+from .show import as_markdown, claims_table, gains_markdown, short_answer
 
 
 def update(root: Path | None = None) -> list[Path]:
@@ -46,7 +46,7 @@ def update(root: Path | None = None) -> list[Path]:
 
 def results() -> str:
     """The headline study from its best profile, as a table."""
-    return gains(collect("headline", resolve_profile("best", "headline")))
+    return gains_markdown(collect("headline", resolve_profile("best", "headline")))
 
 
 def profile_costs() -> str:

@@ -137,10 +137,10 @@ def counted_verdicts(tested) -> str:
 def answer(study_name: str, profile: str = "auto") -> Markdown:
     """The study's question and what its records say."""
     df = collect(study_name, resolve_profile(profile, study_name))
-    return Markdown(f"**{STUDIES[study_name].question}**\n\n{gains(df)}")
+    return Markdown(f"**{STUDIES[study_name].question}**\n\n{gains_markdown(df)}")
 
 
-def gains(df) -> str:
+def gains_markdown(df) -> str:
     """`accuracy_table` of the networks that have finished runs, and the rule of its intervals."""
     arms = accuracy_table(df)
     begun = arms[arms.groupby(CELL).n.transform("sum") > 0] if len(arms) else arms
