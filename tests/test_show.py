@@ -18,7 +18,7 @@ def cells(text: str) -> list[list[str]]:
 def test_a_table_joins_the_cell_the_interval_and_the_sd():
     df = pd.DataFrame([{"dataset": "cifar10", "backbone": "resnet18", "recipe": "plain",
                         "arm": "se", "n": 3, "score": 61.04, "sd": 0.5, "gain": -1.0, "low": -2.0,
-                        "high": 0.5, "ratio": 2.0, "ratio_low": 1.5, "ratio_high": math.inf,
+                        "high": 0.5, "moves": 2.0, "moves_low": 1.5, "moves_high": math.inf,
                         "p": 0.01, "train": 0.3, "seeds to see 1": 10_000.0, "front": True}])
     head, _, row = cells(show.as_markdown(df))
     assert head[:3] == ["where", "block", "seeds"] and len(head) == len(row) == 10

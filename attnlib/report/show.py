@@ -23,20 +23,16 @@ from ..experiments.studies import PROFILES, STUDIES, margin_of
 NOTHING = "Nothing of this kind among the finished runs."
 TITLES = {
     "arm": "block", "n": "seeds", "gain": "gain over none, points [95 % interval]",
-    "mean": "mean [95 % interval]", "train": "training, points", "macs": "MACs",
+    "mean": "mean [95 % interval]", "train": "training, points", "score": "test accuracy, %",
     "welch": "Welch's verdict, alone", "tau": "τ, points", "i2": "I², %",
-    "ratio": "epochs ÷ none's [95 % interval]", "level": "validation accuracy, 0..1",
     "buys": "buys, points [95 % interval]", "difference": "difference, points [95 % interval]",
-    "moves": "moves a gain by at most, points", "accuracy": "test accuracy, % [95 % interval]",
+    "moves": "moves a gain by at most, points", "surplus": "confidence − accuracy, points",
     "nll": "test loss, nats", "nll_gain": "− none's [95 % interval], nats",
-    "ece": "calibration error, points", "ece_gain": "− none's [95 % interval], points",
-    "surplus": "confidence − accuracy, points", "score": "test accuracy, %",
-    "seconds": "training, s", "label": "class"}
+    "ece": "calibration error, points", "ece_gain": "− none's [95 % interval], points"}
 FORMATS = {                 # of the others: ``+.1f`` with an interval, else ``.1f``, whole ones 0f
-    "nll": ".3f", "nll_gain": "+.3f", "ratio": ".2f", "buys": "+.2f", "moves": ".2f", "sd": ".2f",
-    "sd of a difference": ".2f", "sampling error": ".2f", "level": ".2f", "correlation": ".2f",
-    "i2": ".0f", "seconds": ".0f", "p": ".3f", "accuracy": ".1f", "train": "+.1f",
-    "surplus": "+.1f"}
+    "nll": ".3f", "nll_gain": "+.3f", "buys": "+.2f", "moves": ".2f", "sd": ".2f", "i2": ".0f",
+    "sd of a difference": ".2f", "sampling error": ".2f", "p": ".3f", "accuracy": ".1f",
+    "train": "+.1f", "surplus": "+.1f"}
 NAMED = ("arm", "base", "dataset", "backbone", "over")      # columns of names
 SHORT = ("se", "cbam", "hybrid", "cbam(gate_init=open)", "hybrid(gate_init=open)")
 
