@@ -18,7 +18,12 @@ def parse(text: str) -> tuple[str, dict]:
     word stands for itself (``label=bg``). What follows a colon is a path, taken as it stands:
     ``"folder(size=64):my photos"`` -> ``("folder", {"size": 64, "path": "my photos"})``. Raises
     ``ValueError`` on anything else."""
-    text = str(text)
+    name, options = parsed(str(text))
+    return name, dict(options)
+
+
+@cache
+def parsed(text: str) -> tuple[str, dict]:
     if text != text.encode(errors="replace").decode():
         raise ValueError(f"{text!r} is not UTF-8: a file or folder of that name must be renamed")
     match = PLACED.fullmatch(text) or NAME.fullmatch(text)

@@ -11,7 +11,7 @@ from scipy import stats as reference
 
 from attnlib import collect
 from attnlib.analysis import calibration, costs, curves, inference
-from attnlib.bench.speed import latencies, steps
+from attnlib.bench.speed import steps
 from attnlib.experiments.planning import estimate_seconds, study
 from attnlib.experiments.reading import histories
 from attnlib.experiments.studies import STUDIES
@@ -274,7 +274,7 @@ def test_the_map_of_places_leaves_out_where_there_is_no_choice():
 
 
 def test_inference_time_without_and_with_a_benchmark():
-    from attnlib.bench.bench import bench_dir
+    from attnlib.bench.measure import bench_dir
     assert "no finished runs" in text(charts.inference_time())
     times = {arm: {"median": m, "low": m, "high": m} for arm, m in (("se", 2.0), ("none", 1.0))}
     row = {"kind": "inference", "backbone": "resnet18", "width": 0.25, "repeats": {},
@@ -288,12 +288,10 @@ def test_inference_time_without_and_with_a_benchmark():
     axis = charts.inference_time().axes[0]
     assert [t.get_text() for t in axis.get_yticklabels()] == ["none", "SE"]
     assert [bar.lines[0].get_xdata()[0] for bar in axis.containers] == [1.0, 2.0]
-    assert latencies() == {("resnet18", 0.25, "se"): 2.0, ("resnet18", 0.25, "none"): 1.0}
     for arm in ("none", "se", "cbam"):
         put(arm, [[0.5]] * 3)
-    table = costs.front_table(runs(), {"step": steps(), "latency": latencies()}).set_index("arm")
-    assert list(table.latency[["none", "se"]]) == [1.0, 2.0] and math.isnan(table.latency["cbam"])
-    assert list(table["latency front"][["none", "se", "cbam"]]) == [True, False, False]
+    table = costs.front_table(runs(), steps()).set_index("arm")
+    assert list(table["step front"][["none", "se", "cbam"]]) == [True, False, False]
     assert list(table.step[["none", "se"]]) == [1.0, 1.5] and math.isnan(table.step["cbam"])
 
 

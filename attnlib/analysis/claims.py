@@ -110,11 +110,14 @@ def deciding_cells(claim, profiles=BEST_FIRST, records=study_runs):
     sets = [dataset for dataset in (claim.dataset, claim.than) if dataset]
     for profile in profiles if claim.study else ():
         df, usual = records(claim.study, profile), PROFILES[profile].fields.get("recipe", "strong")
-        df = df[df.dataset.isin(sets) & (df.backbone == claim.backbone)]
+        ours = df[df.run.notna()]
+        ours = ours[ours.dataset.isin(sets) & (ours.backbone == claim.backbone)
+                    & ours.arm.isin(arms)]
         for recipe in dict.fromkeys((claim.own or usual, usual)):
-            cell = df[df.recipe == recipe]
-            planned = cell[cell.arm.isin(arms) & cell.run.notna()]
+            planned = ours[ours.recipe == recipe]
             if len(planned[["dataset", "arm"]].drop_duplicates()) == len(sets) * len(arms):
+                cell = df[df.dataset.isin(sets) & (df.backbone == claim.backbone)
+                          & (df.recipe == recipe)]
                 yield profile, recipe, cell, planned
 
 
@@ -192,7 +195,7 @@ def judge_claim(claim, profile: str | None = None, measures=MEASURED, records=st
     """A claim, what is known of it, and the verdict: a row of `audit`."""
     row = claim._asdict() | dict.fromkeys(("estimate", "low", "high", "needs"), math.nan) | {
         "unit": METRICS[claim.metric][0], "profile": "", "recipe": "", "scope": "", "n": 0,
-        "setting": UNTESTED if claim.judged else "", "difference": "",
+        "setting": UNTESTED if claim.judged else "",
         "verdict": UNTESTED if claim.judged else "not judged"}
     if claim.kind == "count":
         value, agrees = counted(claim)
@@ -212,8 +215,6 @@ def judge_claim(claim, profile: str | None = None, measures=MEASURED, records=st
         return row | {"setting": ""}
     margin = margin_of(row["profile"], claim.dataset) if claim.metric == "accuracy" else 0.0
     row["verdict"], row["needs"] = verdict_on(claim, effect, margin)
-    if margin and claim.kind != "level":
-        row["difference"] = stats.verdict(effect, margin)
     return row
 
 

@@ -13,26 +13,22 @@ from ..networks.cost import cost
 from .stats import CELL, all_seeds, each_cell, mean_effect
 
 # column -> (what it is, unit, scale)
-COSTS = {"params": ("parameters", "thousands", 1e-3), "macs": ("multiply-accumulates", "M", 1e-6),
-         "step": ("training step", "× none's", 1.0),
-         "latency": ("inference time", "ms an image", 1.0)}
+COSTS = {"params": ("parameters", "thousands", 1e-3), "step": ("training step", "× none's", 1.0)}
 
 
-def front_table(df, times: dict | None = None):
+def front_table(df, steps: dict | None = None):
     """One row a cell and arm, of all seeds of the profile: mean accuracy with its t interval (NaN
     below three seeds), the mean of each cost, and for each cost whether the arm is on the front.
-    ``times``: ``step`` or ``latency`` -> {(network, width, arm): time}, as benchmarks have measured
-    them on three channels of 32×32."""
+    ``steps``: (network, width, arm) -> the time of a training step, as benchmarks have measured it
+    on three channels of 32×32."""
     rows, runs = [], all_seeds(df)
     for key, cell in each_cell(runs[runs.status == "done"]):
         for arm, own in cell.groupby("arm", sort=False):
-            measured = (key["backbone"], own.width.iloc[0], arm)
+            step = (steps or {}).get((key["backbone"], own.width.iloc[0], arm), math.nan)
             if key["dataset"] == "fashionmnist":
-                measured = None                         # one channel of 28×28
+                step = math.nan                         # one channel of 28×28
             rows.append([*key.values(), arm, len(own), *mean_effect(own.accuracy)[:3],
-                         own.params.mean(), own.macs.mean(),
-                         *((times or {}).get(kind, {}).get(measured, math.nan)
-                           for kind in ("step", "latency"))])
+                         own.params.mean(), step])
     table = pd.DataFrame(rows, columns=[*CELL, "arm", "n", "accuracy", "low", "high", *COSTS])
     for kind in COSTS:
         fronts = [front(cell.accuracy, cell[kind]) for _, cell in each_cell(table)]

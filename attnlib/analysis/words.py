@@ -62,8 +62,3 @@ def interval(mean: float, low: float, high: float, digits: int = 1) -> str:
     if not math.isnan(low):
         out += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
     return out.replace("-", "−")
-
-
-def items(sentences: list[str]) -> str:
-    """Markdown: a single sentence as it is, several as a list."""
-    return sentences[0] if len(sentences) == 1 else "\n".join(f"- {s}" for s in sentences)

@@ -12,11 +12,11 @@ from typing import NamedTuple
 from ..data.arrays import DataMissing
 from ..data.datasets import Dataset, load_dataset
 from ..experiments.workers import cores
-from ..settings import out_dir, shown
+from ..settings import shown
 from ..training import environment, store
 from ..training.environment import machine
 from . import rows as measuring
-from .measure import seconds_of
+from .measure import bench_dir, seconds_of
 
 ARMS = ("none", "se", "cbam", "hybrid")
 NETWORKS = ("resnet18", "squeezenet", "vgg16")
@@ -101,10 +101,6 @@ def outlasts(old: dict | None, new: dict) -> bool:
     if not old or "failed" in old:
         return False
     return "failed" in new or old["seconds"] > 1.25 * new["seconds"]
-
-
-def bench_dir() -> Path:
-    return out_dir() / "results" / "bench"
 
 
 def rounded(body: dict) -> dict:

@@ -7,11 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..settings import REPO
+from ..settings import REPO, out_dir
+
+
+def bench_dir() -> Path:
+    return out_dir() / "results" / "bench"
 
 
 def wait_for(device: str) -> None:

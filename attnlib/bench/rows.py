@@ -1,6 +1,5 @@
 """What measures the rows of the benchmark: ``function(data, seconds, **options) -> dict``, each
 within about so many seconds."""
-import hashlib
 import time
 from collections.abc import Callable
 
@@ -10,7 +9,7 @@ import torch
 from ..data.batches import Batches
 from ..data.datasets import DATASETS, Dataset
 from ..networks.build import build_model
-from ..settings import REPO
+from ..settings import REPO, runs_dir
 from ..training import store
 from ..training.environment import machine
 from ..training.run import Run, canonical_json, versions
@@ -182,17 +181,16 @@ def records(data: Dataset, seconds: float, counts=(1000, 10_000)) -> dict:
 def synthetic_records(n: int) -> None:
     """So many records of profile ``real``: a committed one under other blocks and seeds."""
     first = sorted((REPO / "results" / "runs" / "real").glob("*.json"))[0]
-    like, rng = store.read_record(first), np.random.default_rng(0)
+    like, rng, folder = store.read_record(first), np.random.default_rng(0), runs_dir("real")
+    folder.mkdir(parents=True)
     arms = ("none", "se", "cbam", "hybrid", "ca", "sa", "eca", "layerscale", "frozen", "shuffled")
     for k in range(n):
         run = Run(**like["run"] | {"attention": arms[k % len(arms)], "seed": k // len(arms)})
-        test = like["test"] | {"accuracy": float(rng.normal(0.9, 0.005))}
-        text = canonical_json(like | {"id": run.id, "run": run.as_dict(), "test": test,
-                                      "resolved": run.resolved(), "versions": versions(run)})
-        path = store.record_path("real", run.id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        path.write_text(f'{{"body":{text},"sha256":"{digest}"}}\n')
+        body = like | {"id": run.id, "run": run.as_dict(), "resolved": run.resolved(),
+                       "versions": versions(run),
+                       "test": like["test"] | {"accuracy": float(rng.normal(0.9, 0.005))}}
+        text = canonical_json(body).encode()
+        (folder / f"{body['id']}.json").write_bytes(store.sealed(text))
 
 
 # --- Do both loops learn the same? ---

@@ -11,8 +11,7 @@ from ..analysis.words import interval, name
 from ..blocks import ATTENTION
 from ..figures import plots
 from ..training import store
-from .bench import bench_dir
-from .measure import ratio, spread
+from .measure import bench_dir, ratio, spread
 
 NOTHING = "No benchmark is stored yet: `make bench` measures this machine."
 
@@ -56,13 +55,6 @@ def table(body: dict):
                 **{f"{loop}_memory": bytes_of.get(f"{loop} {arm}", math.nan) / 2**20
                    for loop in ("ours", "plain")}})
     return pd.DataFrame(out)
-
-
-def latencies(batch: str = "64") -> dict[tuple, float]:
-    """(network, width, block) -> median ms an image in eval mode."""
-    return {(row["backbone"], row["width"], arm): times["median"]
-            for body in reversed(largest_first()) for row in rows(body, "inference")
-            for arm, times in row["ms_per_image"].get(batch, {}).items()}
 
 
 def steps() -> dict[tuple, float]:
@@ -120,38 +112,33 @@ def inference_table(body: dict):
     return pd.DataFrame(out)
 
 
-def road_table(body: dict | None = None):
-    """How long ROAD takes, ours and pytorch-grad-cam's, on every machine that measured it."""
-    out = []
-    for b in [body] if body else stored():
-        out += [{"machine": b["env"]["device"], "ROAD": what,
-                 "ours, ms an image": number(1e3 * spread(r["ours" + end])["median"]),
-                 "pytorch-grad-cam's": number(1e3 * spread(r["theirs" + end])["median"]),
-                 "ratio": middle(ratio(r["theirs" + end], r["ours" + end]), 1),
-                 "largest difference of filled images": f"{r['difference']:.1g}",
-                 "sd of the noise that both add": f"{r['noise']:g}"}
-                for r in rows(b, "road")
-                for what, end in (("filling in", ""), ("with the network's answers", "_whole"))]
-    return pd.DataFrame(out)
+def road_table(body: dict):
+    """How long ROAD takes, ours and pytorch-grad-cam's."""
+    return pd.DataFrame([{
+        "ROAD": what, "ours, ms an image": number(1e3 * spread(r["ours" + end])["median"]),
+        "pytorch-grad-cam's": number(1e3 * spread(r["theirs" + end])["median"]),
+        "ratio": middle(ratio(r["theirs" + end], r["ours" + end]), 1),
+        "largest difference of filled images": f"{r['difference']:.1g}",
+        "sd of the noise that both add": f"{r['noise']:g}"}
+        for r in rows(body, "road")
+        for what, end in (("filling in", ""), ("with the network's answers", "_whole"))])
 
 
-TARGETS = {         # set before anything was measured, for each kind of machine
-    "training rate ÷ the plain loop's": ("at least", {"cpu with bfloat16": 2, "cuda": 3}),
-    "input pipeline ÷ the plain one": ("at least", {"cpu": 5, "cpu with bfloat16": 5}),
-    "SE's step ÷ none's": ("at most", {"cuda": 1.1}),
-    "CBAM's and the hybrid's step ÷ none's": (
-        "at most", {"cpu": 1.5, "cpu with bfloat16": 1.5, "cuda": 1.25}),
-    "`import attnlib` beyond torch, s": (
-        "at most", {"cpu": 0.5, "cpu with bfloat16": 0.5, "cuda": 0.5}),
-    "a notebook whose records are there, s": (
-        "at most", {"cpu": 15, "cpu with bfloat16": 15, "cuda": 15})}
+KINDS = ("cpu", "cpu with bfloat16", "cuda")
+TARGETS = {         # set before anything was measured, for each kind of machine; 0: none
+    "training rate ÷ the plain loop's": ("at least", (0, 2, 3)),
+    "input pipeline ÷ the plain one": ("at least", (5, 5, 0)),
+    "SE's step ÷ none's": ("at most", (0, 0, 1.1)),
+    "CBAM's and the hybrid's step ÷ none's": ("at most", (1.5, 1.5, 1.25)),
+    "`import attnlib` beyond torch, s": ("at most", (0.5, 0.5, 0.5)),
+    "a notebook whose records are there, s": ("at most", (15, 15, 15))}
 
 
 def kind_of(body: dict) -> str:
     """Only CUDA computes in half precision with channels_last (`environment.machine`)."""
     if body["env"]["precision"] == "float32":
-        return "cpu"
-    return "cuda" if body["env"]["channels_last"] else "cpu with bfloat16"
+        return KINDS[0]
+    return KINDS[2] if body["env"]["channels_last"] else KINDS[1]
 
 
 def readings(body: dict) -> dict[str, list[float]]:
@@ -180,12 +167,12 @@ def targets_table(body: dict):
     """Every reading, its target on this kind of machine, and of how many it is met."""
     out = []
     for what, found in readings(body).items():
-        word, bounds = TARGETS.get(what, ("", {}))
-        bound = bounds.get(kind_of(body))
+        word, bounds = TARGETS.get(what, ("", (0, 0, 0)))
+        bound = bounds[KINDS.index(kind_of(body))]
         row = {"what": what, "measured": "", "target": "", "met": ""}
         if found:
             row["measured"] = " to ".join(dict.fromkeys(map(number, (min(found), max(found)))))
-        if found and bound is not None:
+        if found and bound:
             met = [x >= bound if word == "at least" else x <= bound for x in found]
             row |= {"target": f"{word} {bound:g}", "met": f"{sum(met)} of {len(met)}"}
         out.append(row)

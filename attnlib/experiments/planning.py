@@ -16,7 +16,7 @@ from ..training.environment import environment, machine
 from ..training.run import Run
 from ..training.trainer import about, data_of
 from .studies import PROFILES, plans, run_of
-from .workers import cores, gpus
+from .workers import cores, gpus, unfinished
 
 ON_DISK = (("cifar10.npz", "cifar-10-batches-py"),
            ("fashionmnist.npz", "FashionMNIST/raw/t10k-labels-idx1-ubyte"))
@@ -58,17 +58,18 @@ def best_profile(name: str) -> str:
     the study."""
     planned = [profile for profile in READ_FIRST if plans(name, profile)]
     for profile in planned[:-1]:
-        first, status = plans(name, profile)[0], finished(profile)
-        done = [sum(status.get(run_of(first, profile, arm, seed).id) == "done"
+        first = plans(name, profile)[0]
+        done = [sum(status_of(run_of(first, profile, arm, seed), profile) == "done"
                     for seed in range(first.seeds)) for arm in first.arms]
         if min(done) >= 3:
             return profile
     return planned[-1]
 
 
-def finished(profile: str) -> dict[str, str]:
-    """Id -> status of every good record: done, diverged or failed."""
-    return {record["id"]: record["status"] for record in store.all_records(profile)}
+def status_of(run: Run, profile: str) -> str:
+    """``done``, ``diverged`` or ``failed``; "" without a good record."""
+    record = store.read_record(store.record_path(profile, run.id))
+    return record["status"] if record else ""
 
 
 def embedded(profile: str = "auto") -> str:
@@ -122,8 +123,8 @@ def status_line(studies: str | list[str], profile: str = "auto") -> str:
     """What a notebook prints first: profile, why, records found and missing, minutes to train."""
     studies = [studies] if isinstance(studies, str) else studies
     chosen = resolve_profile(profile, studies[0])
-    runs, done = list(dict.fromkeys(r for s in studies for r in study(s, chosen))), finished(chosen)
-    todo = [run for run in runs if run.id not in done]
+    runs = list(dict.fromkeys(run for name in studies for run in study(name, chosen)))
+    todo = unfinished(runs, chosen)
     cost = (f"; about {minutes_here(todo, speed_here(chosen))} min to train on this "
             "machine, and less than one for the Try it cell") if todo else ""
     return (f"profile: {chosen} ({PROFILES[chosen].says})\n"
@@ -135,12 +136,12 @@ def plan_table(name: str, profile: str = "auto"):
     how many of them have no record yet, and about how many minutes those take here. A DataFrame."""
     import pandas as pd
     profile = resolve_profile(profile, name)
-    done, speed, seen, rows = finished(profile), speed_here(profile), set(), []
+    speed, seen, rows = speed_here(profile), set(), []
     for plan in sorted(plans(name, profile), key=lambda plan: plan.turn):
         runs = {run_of(plan, profile, arm, seed) for seed in plan.seed_list for arm in plan.arms}
         new = runs - seen
         seen |= new
-        missing = [run for run in new if run.id not in done]
+        missing = unfinished(new, profile)
         if new:
             rows.append({"turn": plan.turn, "data set": plan.dataset, "network": plan.backbone,
                          "arms": " ".join(plan.arms), "seeds": plan.seeds, "runs": len(new),

@@ -2,15 +2,16 @@
 until their files change."""
 import math
 import warnings
-from functools import cache
-from pathlib import Path
+from functools import cache, lru_cache
 
 from ..networks.build import resolve_placement
 from ..settings import plain
 from ..training import store
-from ..training.run import Run, versions
+from ..training.run import Run, number, versions
 from .planning import resolve_profile, study
 from .studies import PROFILES
+
+FRAMES = 8              # tables of whole profiles that a process remembers
 
 
 def collect(study_name: str | None = None, profile: str | None = None):
@@ -19,24 +20,30 @@ def collect(study_name: str | None = None, profile: str | None = None):
     profile = resolve_profile(profile or "auto", study_name)
     if study_name:
         return table(study(study_name, profile), profile)
-    return frame(rows_of(profile).values())
+    return frame_once(*store.record_files(profile)).copy()
 
 
 def table(runs: list[Run], profile: str):
     """`collect`'s table of any runs."""
-    stored = rows_of(profile)
-    return frame([stored.get(run.id) or row_of_missing(run, profile) for run in runs])
+    return frame([row_stored(run, profile) or row_of_missing(run, profile) for run in runs])
 
 
-def rows_of(profile: str) -> dict[str, dict]:
-    """Id -> row of every record of a profile. One that names what this version does not have, such
-    as a block that was renamed, is left out with a warning."""
-    rows = (row_once(*file) for file in store.record_files(profile))
-    return {row["id"]: row for row in rows if row}
+def row_stored(run: Run, profile: str) -> dict | None:
+    try:
+        return row_once(*store.stamped(store.record_path(profile, run.id)))
+    except FileNotFoundError:
+        return None
+
+
+@lru_cache(FRAMES)
+def frame_once(*files: tuple):
+    return frame([row for file in files if (row := row_once(*file))])
 
 
 @cache
-def row_once(path: Path, *stamp: int) -> dict | None:
+def row_once(path: str, *stamp: int) -> dict | None:
+    """The row of a record. One that names what this version does not have, such as a block that
+    was renamed, is left out with a warning."""
     record = store.read_once(path, *stamp)
     try:
         return record and row_of(record)
@@ -52,7 +59,6 @@ def row_of_missing(run: Run, profile: str) -> dict:
 
 def row_of(record: dict) -> dict:
     """The flat row of one record: the run's fields, its cost, its scores in percent."""
-    run = Run(**record["run"])
     test, model = record.get("test") or {}, record.get("model") or {}
     history = record.get("history") or [{}]
     kept = history[record.get("selected_epoch", len(history)) - 1]
@@ -60,18 +66,31 @@ def row_of(record: dict) -> dict:
     stale = record["status"] != "missing" and outdated(record)
     return {"id": record["id"], "profile": record["profile"],
             "status": "stale" if stale else record["status"],
-            "dataset": run.dataset, "backbone": run.backbone, "attention": run.attention,
-            "placement": run.placement, "arm": arm_of(run), "seed": run.seed, "width": run.width,
-            "epochs": run.how.epochs, "recipe": run.recipe,
+            **shared(seedless(record))[1],
+            "seed": number("seed", record["run"].get("seed", 0), int),
             "accuracy": 100 * test.get("accuracy", math.nan), "nll": test.get("nll", math.nan),
             "val_accuracy": 100 * kept.get("val_accuracy", math.nan),
             "train_accuracy": 100 * history[-1].get("train_accuracy", math.nan),
-            "rise": ends[-1] - ends[0] if len(ends) == 3 else math.nan, "setting": run.setting,
+            "rise": ends[-1] - ends[0] if len(ends) == 3 else math.nan,
             **{key: model.get(key) for key in ("params", "attention_params", "macs", "sites")},
             "seconds": record.get("seconds", math.nan),
             "together": (record.get("env") or {}).get("together", 1),
             "images_per_second": record.get("images_per_second", math.nan),
             "peak_memory": record.get("peak_memory", math.nan)}
+
+
+def seedless(record: dict) -> tuple:
+    return tuple((key, value) for key, value in record["run"].items() if key != "seed")
+
+
+@cache
+def shared(fields: tuple) -> tuple[Run, dict]:
+    """What runs have in common that differ in their seed alone: one of them, and that much of
+    their rows."""
+    run = Run(**dict(fields))
+    return run, {"dataset": run.dataset, "backbone": run.backbone, "attention": run.attention,
+                 "placement": run.placement, "arm": arm_of(run), "width": run.width,
+                 "epochs": run.how.epochs, "recipe": run.recipe, "setting": run.setting}
 
 
 def arm_of(run: Run) -> str:
@@ -84,7 +103,7 @@ def arm_of(run: Run) -> str:
 def outdated(record: dict) -> str:
     """Which rows that the record's run used have changed since, such as ``attention se: version 1,
     now 2``; "" if none has."""
-    run, then = Run(**record["run"]), record.get("versions") or {}
+    run, then = shared(seedless(record))[0], record.get("versions") or {}
     return ", ".join(f"{kind} {getattr(run, kind)}: version {then.get(kind, 'unknown')}, now {now}"
                      for kind, now in versions(run).items() if then.get(kind) != now)
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from ..experiments.planning import finished, study
+from ..experiments.planning import status_of, study
 from ..experiments.weights import load_model
 from ..training import store
 from ..training.environment import machine
@@ -103,8 +103,7 @@ def worth(model, run: Run, x: torch.Tensor, labels, probs, maps: dict) -> dict[s
 def focus_study(name: str, profile: str) -> None:
     """`focus` for every finished run of a study whose weights are here; says what it does."""
     made, there, without, started = 0, 0, 0, time.monotonic()
-    done = finished(profile)
-    runs = [run for run in study(name, profile) if done.get(run.id) == "done"]
+    runs = [run for run in study(name, profile) if status_of(run, profile) == "done"]
     for k, run in enumerate(runs, 1):
         try:
             began = time.monotonic()

@@ -91,7 +91,7 @@ def fronts(df, cost: str = "params") -> plt.Figure:
                           **style.mark(r.arm))
         axis.locator_params(axis="x", nbins=4)
         axis.set(xlabel=f"{what}, {unit}", ylabel="test accuracy, %")
-    table = costs.front_table(df, {"step": speed.steps(), "latency": speed.latencies()})
+    table = costs.front_table(df, speed.steps())
     return style.per_cell(style.by_cell(table[table[cost].notna()]), draw)
 
 

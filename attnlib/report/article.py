@@ -13,18 +13,15 @@ from ..analysis.stats import (
     all_seeds,
     cell_runs,
     compared,
+    pairing,
     verdict,
 )
 from ..bench.speed import largest_first, rows
 from ..experiments.planning import study
 from ..experiments.reading import collect
-from ..experiments.studies import STUDIES, margin_of
+from ..experiments.studies import CONTROLS, STUDIES, margin_of
 from ..explain.sharper import comparisons
 from ..training import store
-
-# they cost as much as a block and look at nothing, or at another image
-CONTROLS = ("layerscale", "shuffled", "frozen", "none wider")
-
 
 # --- The claims, with what other rooms measure ---
 
@@ -73,23 +70,10 @@ def chosen_runs(chosen: dict[str, str]):
     return pd.concat(parts, ignore_index=True).drop_duplicates("id", ignore_index=True)
 
 
-def studies_table(chosen: dict[str, str]):
-    """Every study, its question, the profile it is shown from, its runs, and what became of
-    them."""
-    out = []
-    for key, profile in chosen.items():
-        status = collect(key, profile).status
-        out.append({"study": f"`{key}`", "question": STUDIES[key].question,
-                    "profile": f"`{profile}`", "planned runs": len(status),
-                    "finished": int((status == "done").sum()),
-                    "diverged or failed": int(status.isin(("diverged", "failed")).sum())})
-    return pd.DataFrame(out)
-
-
-def controls_table(profile: str, bases=("none", *CONTROLS)):
+def controls_table(profile: str):
     """One row a block and control of the study ``controls``: the block over that control, with an
     interval that holds for all blocks of a network against one control together."""
-    df = collect("controls", profile)
+    df, bases = collect("controls", profile), ("none", *CONTROLS, "none wider")
     done, out = df[df.status == "done"], []
     for _, cell in cell_runs(done).groupby(CELL, sort=False):
         for base in bases:
@@ -133,12 +117,18 @@ def tuning_table():
 
 
 def provenance(df):
-    """Hardware, versions, seeds, compute and splits of the finished runs of a table."""
+    """Hardware, versions, seeds, compute and splits of the finished runs of a table, and what
+    became of the others."""
     found = [store.read_record(store.record_path(row.profile, row.id))
              for row in df[df.status == "done"].itertuples()]
     if not found:
         return pd.DataFrame()
+    r, pairs, _ = pairing(df)
+    chance = df.accuracy < df.dataset.map(lambda dataset: 1.5 if dataset == "cifar100" else 15.0)
     rows = {"finished runs": [len(found)],
+            "runs that diverged, failed, stayed near chance": [" / ".join(map(str, (
+                (df.status == "diverged").sum(), (df.status == "failed").sum(), chance.sum())))],
+            "correlation of two runs of one seed": [f"{r:.2f}, of {pairs} pairs"],
             "hours of training": [round(sum(r["seconds"] for r in found) / 3600, 1)],
             "seeds": {r["run"].get("seed", 0) for r in found},
             "commit": {(r["env"].get("commit") or "unknown")[:7] for r in found}}
@@ -152,14 +142,3 @@ def provenance(df):
             " / ".join("all" if n is None else f"{n:,}" for n in sizes))
     return pd.DataFrame([{"what": what, "of the records": ", ".join(map(str, sorted(values)))}
                          for what, values in rows.items()])
-
-
-def failures_table(chosen: dict[str, str]):
-    """Runs that diverged, failed or stayed near chance, by network and block."""
-    df = pd.concat([collect(key, p) for key, p in chosen.items()]).drop_duplicates(
-        ["profile", "id"])
-    chance = df.dataset.map(lambda dataset: 1.5 if dataset == "cifar100" else 15.0)
-    df["what"] = df.status.mask(df.accuracy < chance, "near chance")
-    bad = df[df.what.isin(("diverged", "failed", "near chance"))]
-    return bad.groupby(["profile", *CELL, "arm", "what"], sort=False).size().reset_index(
-        name="runs")

@@ -32,17 +32,13 @@ def begin(drive: bool = False) -> None:
     from ..experiments.planning import real_is_here, resolve_profile
     versions = [f"{package} {installed(package)}" for package in NEEDED]
     print(f"Python {platform.python_version()}, {', '.join(versions)}")
-    if torch.cuda.is_available():
-        print(f"GPU: {torch.cuda.get_device_name()}")
-    else:
-        print("no GPU: the embedded study runs without one; for the real data choose Runtime, "
-              "Change runtime type, a GPU, and run this cell again")
+    print(torch.cuda.get_device_name() if torch.cuda.is_available() else
+          "no GPU (Runtime, Change runtime type): the embedded study runs without one")
     if drive:
         use_drive()
     print(f"profile {resolve_profile('auto')}")
     if not real_is_here():
-        print("the real data are not here; `!python -m attnlib data get cifar10 fashionmnist` "
-              "fetches them")
+        print("`!python -m attnlib data get cifar10 fashionmnist` fetches the real data")
 
 
 def installed(package: str) -> str:

@@ -19,7 +19,8 @@ from ..figures import cards, plots
 from ..figures.summary import summary
 from ..settings import REPO
 from ..training.trainer import data_of
-from .show import accuracy_table, as_markdown, rule, short_answer
+from .article import full_audit
+from .show import as_markdown, claims_table, gains_markdown, short_answer
 
 
 def update(root: Path | None = None) -> list[Path]:
@@ -44,10 +45,7 @@ def update(root: Path | None = None) -> list[Path]:
 
 def results() -> str:
     """The headline study from its best profile, as a table."""
-    df = collect("headline", resolve_profile("best", "headline"))
-    arms = accuracy_table(df)
-    begun = arms[arms.groupby(["dataset", "backbone"]).n.transform("sum") > 0]
-    return f"{as_markdown(begun)}\n\n{rule(df)}"
+    return gains_markdown(collect("headline", resolve_profile("best", "headline")))
 
 
 def profile_costs() -> str:
@@ -139,5 +137,6 @@ PAGES = {
     "docs/studies.md": {"costs": profile_costs, "studies": lambda: as_markdown(study_costs())},
     "docs/blocks.md": {"blocks": blocks, "networks": lambda: as_markdown(networks_table()),
                        "cards": cards.all_cards},
+    "docs/claims.md": {"claims": lambda: as_markdown(claims_table(full_audit()))},
     "docs/speed.md": {"bench": bench_results},
     "docs/reliability.md": {"faults": faults}}

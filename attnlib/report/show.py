@@ -6,8 +6,16 @@ from IPython.display import Markdown
 
 from ..analysis import claims
 from ..analysis.inference import MOST_SEEDS
-from ..analysis.stats import CELL, MIN_SEEDS, STILL_RISING, arms_table, behind, in_cell
-from ..analysis.words import interval, items, name, place, plural, plus_minus
+from ..analysis.stats import (
+    CELL,
+    MIN_SEEDS,
+    STILL_RISING,
+    arms_table,
+    behind,
+    each_cell,
+    in_cell,
+)
+from ..analysis.words import interval, name, place, plural, plus_minus
 from ..experiments.planning import resolve_profile, status_line  # noqa: F401, for notebooks
 from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, margin_of
@@ -15,20 +23,16 @@ from ..experiments.studies import PROFILES, STUDIES, margin_of
 NOTHING = "Nothing of this kind among the finished runs."
 TITLES = {
     "arm": "block", "n": "seeds", "gain": "gain over none, points [95 % interval]",
-    "mean": "mean [95 % interval]", "train": "training, points", "macs": "MACs",
+    "mean": "mean [95 % interval]", "train": "training, points", "score": "test accuracy, %",
     "welch": "Welch's verdict, alone", "tau": "τ, points", "i2": "I², %",
-    "ratio": "epochs ÷ none's [95 % interval]", "level": "validation accuracy, 0..1",
     "buys": "buys, points [95 % interval]", "difference": "difference, points [95 % interval]",
-    "moves": "moves a gain by at most, points", "accuracy": "test accuracy, % [95 % interval]",
+    "moves": "moves a gain by at most, points", "surplus": "confidence − accuracy, points",
     "nll": "test loss, nats", "nll_gain": "− none's [95 % interval], nats",
-    "ece": "calibration error, points", "ece_gain": "− none's [95 % interval], points",
-    "surplus": "confidence − accuracy, points", "score": "test accuracy, %",
-    "seconds": "training, s", "label": "class"}
+    "ece": "calibration error, points", "ece_gain": "− none's [95 % interval], points"}
 FORMATS = {                 # of the others: ``+.1f`` with an interval, else ``.1f``, whole ones 0f
-    "nll": ".3f", "nll_gain": "+.3f", "ratio": ".2f", "buys": "+.2f", "moves": ".2f", "sd": ".2f",
-    "sd of a difference": ".2f", "sampling error": ".2f", "level": ".2f", "correlation": ".2f",
-    "i2": ".0f", "seconds": ".0f", "p": ".3f", "accuracy": ".1f", "train": "+.1f",
-    "surplus": "+.1f"}
+    "nll": ".3f", "nll_gain": "+.3f", "buys": "+.2f", "moves": ".2f", "sd": ".2f", "i2": ".0f",
+    "sd of a difference": ".2f", "sampling error": ".2f", "p": ".3f", "accuracy": ".1f",
+    "train": "+.1f", "surplus": "+.1f"}
 NAMED = ("arm", "base", "dataset", "backbone", "over")      # columns of names
 SHORT = ("se", "cbam", "hybrid", "cbam(gate_init=open)", "hybrid(gate_init=open)")
 
@@ -129,61 +133,37 @@ def counted_verdicts(tested) -> str:
 def answer(study_name: str, profile: str = "auto") -> Markdown:
     """The study's question and what its records say."""
     df = collect(study_name, resolve_profile(profile, study_name))
-    return Markdown(f"**{STUDIES[study_name].question}**\n\n{gains_in_words(df)}")
+    return Markdown(f"**{STUDIES[study_name].question}**\n\n{gains_markdown(df)}")
+
+
+def gains_markdown(df) -> str:
+    """`accuracy_table` of the networks that have finished runs, and the rule of its intervals."""
+    arms = accuracy_table(df)
+    begun = arms[arms.groupby(CELL).n.transform("sum") > 0] if len(arms) else arms
+    return as_markdown(begun) + (f"\n\n{rule(df)}" if begun.low.notna().any() else "")
 
 
 def short_answer(profile: str | None = None) -> str:
-    """A few sentences for each data set: whether any block is better, the blocks of the network
-    with the most seeds, with open gates too, and what ``pilot`` would have said."""
+    """A few sentences for each data set: whether any block is better, and the blocks of the network
+    with the most seeds, with open gates too."""
     profile = profile or resolve_profile("best", "headline")
     arms = arms_table(collect("headline", profile))
     tested = arms[arms.low.notna() & (arms.family == "blocks")]
     if not len(tested):
         return f"No block has {MIN_SEEDS} finished seeds in profile `{profile}` yet."
-    early, out = arms_table(collect("hybrid", "pilot")), []
+    out = []
     for dataset, rows in tested.groupby("dataset", sort=False):
         claim = "; ".join(map(placed, rows[rows.verdict == "better"].itertuples()))
         plain = arms[(arms.arm == "none") & (arms.dataset == dataset) & (arms.n > 0)]
         networks = " and ".join(f"{name(r.backbone)} ({r.n} seeds, {plus_minus(r.mean, r.sd)} %)"
                                 for r in plain.itertuples())
         most = in_cell(rows, rows.loc[rows.n.idxmax()])
-        gains = "; ".join(f"{gain_of(row)}, {verdict_of(row)}" for row in most.itertuples()
-                          if row.arm in SHORT)
-        text = (f"**On {name(dataset)}: "
-                f"{claim or 'no block is shown to raise the test accuracy'}.** The plain networks "
-                f"are {networks}. In {name(most.backbone.iloc[0])}, in points: {gains}.")
-        before = early[(early.dataset == dataset) & early.low.notna()]
-        if len(before) and profile != "pilot":
-            text += (" A shorter training on fewer images, with another recipe (`pilot`), said "
-                     f"{gain_of(before.loc[before.gain.idxmin()])}.")
-        out.append(text)
+        said = "; ".join(f"{gain_of(row)}, {verdict_of(row)}" for row in most.itertuples()
+                         if row.arm in SHORT)
+        out.append(f"**On {name(dataset)}: "
+                   f"{claim or 'no block is shown to raise the test accuracy'}.** The plain "
+                   f"networks are {networks}. In {name(most.backbone.iloc[0])}, in points: {said}.")
     return "\n\n".join(out)
-
-
-def gains_in_words(df) -> str:
-    """One sentence per cell: each arm's gain, its interval and what follows; then the rule."""
-    if not len(df):
-        return "This study is not in this profile."
-    arms = arms_table(df)
-    out = [cell_in_words(df, cell) for _, cell in arms.groupby(CELL, sort=False)]
-    return items(out) + (f"\n\n{rule(df)}" if arms.low.notna().any() else "")
-
-
-def cell_in_words(df, cell) -> str:
-    first, begun = cell.iloc[0], cell[cell.n > 0]
-    where = f"In {place(first)} (profile `{first.profile}`)"
-    if "none" not in set(begun.arm):
-        return f"{where}: no finished runs yet."
-    base, runs = begun[begun.arm == "none"].iloc[0], in_cell(df, first).query("arm == 'none'")
-    size = ""
-    if len(runs[["width", "epochs"]].drop_duplicates()) == 1:
-        size = f" at width {runs.width.iloc[0]:g} after {plural(runs.epochs.iloc[0], 'epoch')}"
-    parts = [f"{where}, `none` reaches {plus_minus(base['mean'], base.sd)} % over "
-             f"{plural(base.n, 'seed')}{size}",
-             *map(sentence, begun[begun.arm != "none"].itertuples())]
-    if len(begun) < len(cell):
-        parts.append("no finished runs yet: " + ", ".join(map(name, cell.arm[cell.n == 0])))
-    return "; ".join(parts) + "."
 
 
 def rule(df) -> str:
@@ -223,31 +203,20 @@ def claims_table(audit):
 
 
 def claims_headline(audit) -> str:
-    """The audit in a few sentences, the same in every clone."""
+    """How many claims hold, the same in every clone."""
     count = claims.tally(audit)
-    same, ours = (f"{count.loc[setting, 'holds']} hold, {count.loc[setting, 'not reproduced']} are "
-                  f"not reproduced, {count.loc[setting, 'undecided']} are undecided"
-                  for setting in (claims.SAME, claims.OURS))
-    tested = audit[audit.profile.isin(claims.COMMITTED)
-                   & ~audit.difference.isin(("", "too few seeds"))]
-    gains = ((tested.verdict == "holds") & tested.kind.isin(("gain", "order"))
-             & ~(tested.claimed < 0)).sum()
-    tested = tested.drop_duplicates(["dataset", "backbone", "recipe", "arm", "base"])
-    words = ", ".join(f"{n} {word}" for word, n in tested.difference.value_counts().items())
-    return (f"Of {count.values.sum()} testable claims in four public projects, in the project's "
-            f"own setting {same}; under our protocol, which is another in size, schedule, "
-            f"metric or machine, {ours}; {count.loc[claims.UNTESTED, claims.UNTESTED]} are not "
-            f"tested here (run `make reproduce`). Of those that hold {gains} are of a gain in "
-            f"accuracy. Of the {len(tested)} differences in accuracy that were tested against the "
-            f"margin: {words or 'none yet'}.")
+    words = (f"{count[word].sum()} {word} ({count.loc[claims.SAME, word]} in their own setting)"
+             for word in ("holds", "not reproduced", "undecided"))
+    return (f"Of {count.values.sum()} testable claims in four public projects: {', '.join(words)}, "
+            f"{count.loc[claims.UNTESTED, claims.UNTESTED]} not tested here.")
 
 
 # --- The report in a paragraph ---
 
 
 def abstract(df, audit) -> Markdown:
-    """What was trained, what the blocks gained, what became of the claims (`claims.audit`), which
-    block to use: from one `collect` table, of one profile."""
+    """What was trained, what the blocks gained, what became of the claims (`claims.audit`): from
+    one `collect` table, of one profile."""
     arms = arms_table(df)
     cells = arms[(arms.arm == "none") & (arms.n > 0)]
     if not len(cells):
@@ -259,26 +228,18 @@ def abstract(df, audit) -> Markdown:
         f"{PROFILES[profile].says}): {', '.join(map(place, cells.itertuples()))}. Each block is "
         f"compared with the plain network of the same cell. Of {plural(len(tested), 'tested gain')}"
         f": {counted_verdicts(tested) or 'none has enough seeds yet'}; from lowest to highest: "
-        f"{'; '.join(map(placed, ends.itertuples()))}. **{claims_headline(audit)}** {advice(arms)}")
+        f"{'; '.join(map(placed, ends.itertuples()))}. **{claims_headline(audit)}**")
 
 
-def advice(arms) -> str:
-    """Which block to use, from the verdicts on its gains (rows of `arms_table`): for the networks
-    that had learned what they could; from a network that still learns no advice follows."""
-    tested = arms[arms.low.notna()]
-    if not len(tested):
-        return (f"No block has {MIN_SEEDS} finished seeds yet, so none can be recommended: use the "
-                "plain network.")
-    learned = tested.rise <= STILL_RISING                   # NaN: not known to have
-    settled = tested[learned & (tested.family == "blocks")]
-    better = settled[settled.verdict == "better"].sort_values("gain", ascending=False)
-    late, text = tested[~learned].drop_duplicates(CELL), ""
-    if len(better):
-        text = f"Recommended, where its cost fits: {'; '.join(map(placed, better.itertuples()))}. "
-    elif len(settled):
-        text = "No block shows a gain: use the plain network; spend the effort on its recipe. "
-    if len(late):
-        text += (f"No advice follows from {', '.join(map(place, late.itertuples()))}: the plain "
-                 f"network's validation accuracy still rose by more than {STILL_RISING:g} points "
-                 "over the last two epochs.")
-    return text.strip()
+def advice(arms):
+    """One row a network with tested blocks (rows of `arms_table`): whether it ``still learns``, its
+    validation accuracy rising by more than STILL_RISING points over the last two epochs, so that no
+    advice follows; else the blocks that are better."""
+    tested = arms[arms.low.notna() & (arms.family == "blocks")]
+    rows = []
+    for key, cell in each_cell(tested):
+        learns = not cell.rise.iloc[0] <= STILL_RISING          # NaN: not known to have learned
+        better = cell[cell.verdict == "better"].sort_values("gain", ascending=False)
+        words = "" if learns else "; ".join(map(gain_of, better.itertuples())) or "no block"
+        rows.append(key | {"still learns": learns, "to be used, where its cost fits": words})
+    return pd.DataFrame(rows)
