@@ -73,7 +73,7 @@ def test_a_folder_of_pictures_is_trained_on_at_the_first_attempt(here, capsys):
     assert main("train --dataset folder:photos --attention cbam --width 0.125 --epochs 2 "
                 "--batch-size 8 --backbone resnet18".split()) == 0
     out = capsys.readouterr().out
-    assert "photos: left out, of no type that Pillow reads: 1 files (.txt), such as notes" in out
+    assert "photos: not used: cats (1 files, such as notes.txt)" in out
     assert "24 train, 3 val, 6 test images of 3 classes, 32×32×3; 2 epochs on " in out
     assert "about 1 min\nonly 6 steps" in out
     run = Run(dataset="folder:photos", attention="cbam", width=0.125, epochs=2, batch_size=8)
@@ -103,7 +103,7 @@ def medmnist(n=(40, 10, 20), size=28, channels=1, classes=3) -> dict:
     return arrays
 
 
-@pytest.mark.parametrize(("size", "channels"), [(28, 1), (64, 3), (128, 1)])
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (64, 3)])
 def test_a_medmnist_file_is_trained_on_at_the_first_attempt(here, size, channels):
     arrays = medmnist(size=size, channels=channels)
     np.savez_compressed(here / "bloodmnist.npz", **arrays)
@@ -119,19 +119,11 @@ def test_a_medmnist_file_is_trained_on_at_the_first_attempt(here, size, channels
     assert estimate_seconds(run) > 0
 
 
-def test_what_is_learnt_from_a_folder_can_be_seen(here):
-    tree(here / "photos", dict.fromkeys(ONE, 25))
-    run = tiny(dataset="folder:photos", **FEW | {"epochs": 4, "lr": 0.02}, backbone="resnet18")
-    assert train(run)["test"]["accuracy"] > 0.8
-
-
-@pytest.mark.parametrize(("backbone", "size"), [
-    ("resnet18", 30), ("vgg16", 64), ("alexnet", 224), ("squeezenet", 64), ("cnn3", 128)])
-def test_other_sizes_go_through_every_network(here, backbone, size):
+@pytest.mark.parametrize(("backbone", "size"), [("resnet18", 30), ("alexnet", 224)])
+def test_other_sizes_go_through_networks(here, backbone, size):
     tree(here / "photos", {"a": 3, "b": 3})
-    run = Run(dataset=f"folder(size={size}):photos", backbone=backbone, width=0.125)
-
-    data = data_of(run)
+    data = load_dataset(f"folder(size={size}):photos")
+    run = Run(dataset=data.name, backbone=backbone, width=0.125)
     logits = model_of(run, data).eval()(torch.zeros(1, 3, size, size))
     assert data.images["train"].shape[1:] == (size, size, 3) and logits.shape == (1, 2)
 
@@ -145,12 +137,8 @@ def counts(data) -> dict:
 
 @pytest.mark.parametrize(("given", "expected"), [
     ({"a": 20, "b": 10}, {"train": [14, 7], "val": [2, 1], "test": [4, 2]}),
-    ({"train/a": 20, "train/b": 10, "test/a": 3, "test/b": 4},
-     {"train": [18, 9], "val": [2, 1], "test": [3, 4]}),
     ({"train/a": 5, "train/b": 5, "valid/a": 2, "valid/b": 1, "Test/a": 3, "Test/b": 4},
      {"train": [5, 5], "val": [2, 1], "test": [3, 4]}),
-    ({"train/a": 10, "train/b": 5, "val/a": 2, "val/b": 1},
-     {"train": [8, 4], "val": [2, 1], "test": [2, 1]}),
     ({"a": 3, "b": 3}, {"train": [1, 1], "val": [1, 1], "test": [1, 1]})])
 def test_splits_that_are_there_are_used_and_the_others_cut_class_by_class(here, given, expected):
     tree(here / "photos", given)
@@ -279,7 +267,7 @@ def test_pictures_are_decoded_once_and_a_torn_cache_is_made_again(here, tmp_path
     assert all(np.array_equal(one.images[s], two.images[s]) for s in one.images)
 
 
-@pytest.mark.parametrize("place", ["my photos (2)", "fotos [x] é", "a=b,c", "x:y"])
+@pytest.mark.parametrize("place", ["my photos (2)", "fotos [x] é, a=b:c"])
 def test_paths_of_every_kind(here, place):
     tree(here / place, {"a": 3, "b": 3})
     run = Run(dataset=f"folder(size=28):{place}")
@@ -307,11 +295,11 @@ def test_all_bad_pictures_are_named_in_one_go(here, monkeypatch):
     with pytest.warns(Image.DecompressionBombWarning), pytest.raises(DataBad) as error:
         load_dataset("folder:photos")
     words = str(error.value)
-    assert "photos: 6 of 37 pictures cannot be used:" in words and "Replace or remove" in words
-    for name, why in {"empty": "empty", "torn": "truncated", "huge": "2,050 pixels, and 2,000 are",
-                      "bomb": "bomb", "program": "not a picture"}.items():
-        assert any(f"cats/{name}.png: " in line and why in line for line in words.splitlines())
-    assert "cats/text.jpg: it is not a picture" in words
+    assert "photos: 6 things to mend or remove:\n  cats/" in words
+    for name, why in {"empty.png": "not a picture", "torn.png": "truncated", "bomb.png": "bomb",
+                      "huge.png": "2,050 pixels, and 2,000 are", "program.png": "not a picture",
+                      "text.jpg": "not a picture"}.items():
+        assert any(f"cats/{name}: " in line and why in line for line in words.splitlines())
 
 
 def test_bad_pictures_and_empty_folders_are_named_together(here):
@@ -320,24 +308,22 @@ def test_bad_pictures_and_empty_folders_are_named_together(here):
     with pytest.raises(DataBad) as error:
         load_dataset("folder:photos")
     words = str(error.value)
-    assert "no pictures in empty." in words and "\n  cats/text.jpg: it is not a picture" in words
+    assert "no pictures in train/empty" in words and "\n  cats/text.jpg: it is not a" in words
 
 
 def test_a_dangling_link_is_named(here):
     tree(here / "photos", ONE)
     (here / "photos" / "dogs" / "gone.png").symlink_to("nowhere.png")
-    with pytest.raises(DataBad, match="dogs/gone.png: No such file"):
+    with pytest.raises(DataBad, match="dogs/gone.png: it cannot be read: No such file"):
         Run(dataset="folder:photos")
 
 
 @pytest.mark.parametrize(("given", "words"), [
-    ({"a": 4}, "has 1 class folders, and two are the least"),
-    ({}, "has 0 class folders"),
-    ({"a": 4, "b": 0, "c": 0}, "photos: no pictures in b, c"),
-    ({"train/a": 4, "train/b": 4, "train/c": 0}, "photos: no pictures in train/c"),
-    ({"a": 4, "b": 2, "c": 1}, r"needs 3 training pictures.* val and test .*b \(2\), c \(1\)"),
-    ({"train/a": 4, "train/b": 1, "test/a": 1}, r"needs 2 training pictures.* val are.*b \(1\)"),
-    ({"train/a": 4, "train/b": 4, "test/c": 1}, "not among the classes of train: test/c"),
+    ({"a": 4}, "1 class folders, and two are the least"),
+    ({"train/a": 4, "train/b": 0, "train/c": 4}, "photos: no pictures in train/b"),
+    ({"a": 4, "b": 2, "c": 1}, "b has 2 .* and 3 are the least, as val and test are cut .*\n.*c h"),
+    ({"train/a": 4, "train/b": 1, "test/a": 1}, "b has 1 different .* and 2 are the least, as val"),
+    ({"train/a": 4, "train/b": 4, "test/c": 1}, "test/c is not among the classes of train"),
     ({"test/a": 4, "test/b": 4}, "has test but no train")])
 def test_a_folder_that_cannot_be_says_why(here, given, words):
     (here / "photos").mkdir()
@@ -347,11 +333,9 @@ def test_a_folder_that_cannot_be_says_why(here, given, words):
 
 
 @pytest.mark.parametrize(("name", "words"), [
-    ("folder", "folder needs a path, as in folder:photos"), ("npz:", "npz needs a path"),
+    ("folder", "folder needs a path, as in folder:photos"),
     ("folder:nowhere", "no data at 'nowhere'"), ("npz(size=32):x", "valid: content"),
-    ("folder(width=3):x", "valid: content, size, channels"),
     ("folder(size=20):x", "size=20 should be 28 to 224"),
-    ("folder(size=big):x", "should be like 32"),
     ("folder(channels=2):x", "channels=2 should be 1 or 3"), ("npz:.", "folder:"),
     ("photos", "folder:PATH, npz:PATH"),
     ("cifar10:x", "unknown option of data set 'cifar10': 'path'")])
@@ -362,21 +346,17 @@ def test_a_name_that_cannot_be_says_what_can(here, name, words):
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"train_images": lambda x: x[:, :20]}, ["train_images is (40, 20, 28), not", "28 to 224"]),
-    ({"train_images": lambda x: np.zeros((40, 225, 225), np.uint8)}, ["(40, 225, 225), not"]),
+    ({"train_images": lambda x: x[:, :20]}, ["train_images is uint8 (40, 20, 28), not", "28 to 2"]),
     ({"train_images": lambda x: np.zeros((40, 3, 28, 28), np.uint8)}, ["(40, 3, 28, 28), not"]),
-    ({"train_images": None}, ["train_images is missing"]),
     ({"test_images": None, "val_labels": None},
      ["no array 'test_images'", "no array 'val_labels'"]),
     ({"train_labels": lambda y: y.astype(np.int64) - 1, "test_labels": lambda y: y / 2},
-     ["train_labels[0] is -1, not within 0 to", "(nor are 13 others)", "test_labels is float64"]),
+     ["train_labels[0] is -1, not within 0 to", "(14 labels in all)", "test_labels is float64"]),
     ({"train_labels": lambda y: y + 1}, ["no image of class 0 in train_labels"]),
-    ({"train_labels": lambda y: np.eye(3, dtype=np.uint8)[y[:, 0]]},
-     ["train_labels is [40, 3], several labels an image"]),
     ({"val_images": lambda x: x[:-1], "test_images": lambda x: x.astype(float)},
      ["9 val_images, 10 val_labels", "test_images is float64"]),
-    ({"train_labels": lambda y: y * 0, "val_labels": lambda y: y * 0, "test_labels":
-      lambda y: y * 0}, ["one class alone"])])
+    (dict.fromkeys(("train_labels", "val_labels", "test_labels"), np.zeros_like),
+     ["one class alone"])])
 def test_a_bad_npz_is_told_everything_in_one_go(here, changes, words):
     arrays = medmnist()
     for key, change in changes.items():

@@ -38,13 +38,13 @@ class Folder(NamedTuple):
 
 class Found(NamedTuple):
     """Pictures in the order of splits and classes, and ``files``: they, and tables of classes. In
-    words: what was guessed or is not used (``notes``), and why this is no data set (``wrong``)."""
+    words: what was guessed or is not used (``notes``), and why this is no data set (``faults``)."""
     splits: np.ndarray
     classes: list[str]
     paths: list[Path]
     files: list[Path]
     notes: list[str]
-    wrong: str
+    faults: list[str]
 
 
 def readable(name: str) -> str:
@@ -92,25 +92,25 @@ def find_pictures(root: Path) -> Found:
     for split in filter(parts.get, SPLITS):
         part, table = looked_through(parts[split]), table_in(parts[split])
         refuse_layout(root, part)
-        found = (from_table(root, table, part) if table else
-                 {name: inner.below() for name, inner in part.folders.items()})
+        found = {name: inner.below() for name, inner in part.folders.items()}
+        if table:
+            found = from_table(root, table, part)
+            tables.append(table)
         if found or split == "train":
             classes[split] = found
         if found and (table or part.path not in (root, root / split)):
             guessed.append(f"{name_in(root, part.path)} is {split}"
                            + (f", its classes from {table.name}" if table else ""))
-        if table:
-            tables.append(table)
-    rows = [(split, name, path) for split, found in classes.items()
-            for name, paths in found.items() for path in paths]
-    splits, names, paths = map(list, zip(*rows, strict=True)) if rows else ([], [], [])
     guessed += [f"{name} is a class, as it holds pictures itself"
                 for name in classes["train"] if split_of(name)]
-    notes = [f"taken as it looks: {'; '.join(guessed)}"] * bool(guessed)
-    notes += left_over(root, every, paths)
-    prefix = len(parts) > 1 or parts["train"].path != root
-    wrong = faults_of(root.name, classes, prefix)
-    return Found(np.array(splits), names, paths, paths + tables, notes, wrong)
+    rows = [(split, name, path) for split, found in classes.items()
+            for name, paths in found.items() for path in paths]
+    paths = [path for *_, path in rows]
+    notes = [f"taken as it looks: {'; '.join(guessed)}"] if guessed else []
+    if unused := left_over(root, every, paths + tables):
+        notes.append(f"not used: {', '.join(unused)}")
+    return Found(np.array([split for split, *_ in rows]), [name for _, name, _ in rows], paths,
+                 paths + tables, notes, faults_of(classes))
 
 
 def split_of(name: str) -> str | None:
@@ -166,44 +166,25 @@ def refuse_layout(root: Path, part: Folder) -> None:
                       + WANTED)
 
 
-def faults_of(name: str, classes: dict, prefix: bool) -> str:
-    """Why classes are too few, empty, unknown, or too small to cut the other splits out of; or "".
-    """
-    if len(classes["train"]) < 2:
-        return f"{name} has {len(classes['train'])} class folders, and two are the least: {WANTED}"
-    empty = [f"{split}/{label}" if prefix else label for split, found in classes.items()
-             for label, paths in found.items() if not paths]
-    strange = [f"{split}/{label}" for split, found in classes.items() for label in found
-               if label not in classes["train"]]
-    wrong = [f"no pictures in {', '.join(empty)}"] * bool(empty)
-    wrong += [f"not among the classes of train: {', '.join(strange)}"] * bool(strange)
-    if wrong:
-        return f"{name}: {'; '.join(wrong)}. Pictures end in .jpg, .png and the like"
-    absent = [split for split in SPLITS if split not in classes]
-    few = [f"{label} ({len(paths)})" for label, paths in classes["train"].items()
-           if len(paths) <= len(absent)]
-    if not few:
-        return ""
-    return (f"{name}: every class needs {1 + len(absent)} training pictures at least, as "
-            f"{' and '.join(absent)} are cut out of them; too few of {', '.join(few)}")
+def faults_of(classes: dict[str, dict]) -> list[str]:
+    """Why classes are too few, empty or unknown."""
+    known = classes["train"]
+    if len(known) < 2:
+        return [f"{len(known)} class folders, and two are the least: {WANTED}"]
+    faults = [f"no pictures in {split}/{name}; they end in .jpg, .png and the like"
+              for split, found in classes.items() for name, paths in found.items() if not paths]
+    faults += [f"{split}/{name} is not among the classes of train"
+               for split, found in classes.items() for name in found if name not in known]
+    return faults
 
 
 def left_over(root: Path, every: Folder, used: list[Path]) -> list[str]:
-    """In words: folders of which nothing is used, pictures in no class, files that are none."""
-    within, classes = {p for path in used for p in path.parents}, {path.parent for path in used}
-    folders, loose, others = Counter(), set(every.below()) - set(used), []
+    """In words: the files that are not used, by the largest folder of which nothing is."""
+    taken, unused = set(used), defaultdict(list)
+    within = {folder for path in used for folder in path.parents}
     for path in every.below() + every.below("others"):
-        outside = next((p for p in reversed(path.parents) if p not in within), None)
-        if outside:
-            folders[name_in(root, outside)] += 1
-            loose.discard(path)
-        elif path.parent in classes and path.suffix.lower() not in endings():
-            others.append(path)
-    unused = [f"{name} ({n} files)" for name, n in folders.items()]
-    unused += [f"{len(loose)} pictures in no class folder"] * bool(loose)
-    notes = [f"not used: {', '.join(unused)}"] * bool(unused)
-    if others:
-        kinds = sorted({readable(path.suffix.lower()) or "without ending" for path in others})
-        notes.append(f"left out, of no type that Pillow reads: {len(others)} files "
-                     f"({', '.join(kinds)}), such as {readable(others[0].name)}")
-    return notes
+        if path not in taken:
+            outside = (folder for folder in reversed(path.parents) if folder not in within)
+            unused[next(outside, path.parent)].append(path)
+    return [f"{name_in(root, folder)} ({len(files)} files, such as {readable(files[0].name)})"
+            for folder, files in unused.items()]

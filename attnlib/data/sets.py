@@ -1,4 +1,4 @@
-"""What 01_data shows of the data sets: tables as Markdown, pictures as arrays."""
+"""What 01_data shows of the data sets: DataFrames, and pictures as arrays."""
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,53 +13,46 @@ from .shapetex import CLASS_NAMES, make_shapetex
 MADE = {"train": 2000, "val": 500, "test": 1000}          # of ShapeTex, to look at
 
 
-def at_hand() -> dict[str, Dataset | None]:
-    """Every data set whose files are here; None for one that is not. Downloads nothing."""
-    out = dict.fromkeys(DATASETS)
+def at_hand() -> dict[str, Dataset]:
+    """Every data set whose files are here. Downloads nothing."""
+    out = {}
     for name in DATASETS:
         with suppress(DataMissing):
             out[name] = load_dataset(name, download=False, sizes=MADE)
     return out
 
 
-def markdown(rows: list[dict]) -> str:
-    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+def overview(found: dict) -> pd.DataFrame:
+    """One row a data set: what it is, and whether it is here."""
+    return pd.DataFrame([{
+        "data set": name, "images": row.says, "pixels": f"{row.size}×{row.size}×{row.channels}",
+        "classes": row.num_classes, "here": name in found} for name, row in DATASETS.items()])
 
 
-def overview(found: dict) -> str:
-    """One row a data set: what it is, its images, whether it is here."""
-    return markdown([{
-        "data set": f"`{name}`", "images": row.says,
-        "pixels": f"{row.size}×{row.size}×{row.channels}", "classes": row.num_classes,
-        "here": "no: `make data`, or put its npz into the data folder" if found[name] is None
-        else "made on the spot" if name == "shapetex" else "yes"}
-        for name, row in DATASETS.items()])
-
-
-def constants(found: dict) -> str:
-    """The constants we normalise with beside the training images' own."""
+def constants(found: dict) -> pd.DataFrame:
+    """The constants we normalise with beside the training images' own, a row a channel."""
     rows = []
     for name, data in found.items():
-        if data:
-            mean, std = measured(data.images["train"], data.images["val"])
-            values = {"mean used": data.mean, "mean measured": mean, "std used": data.std,
-                      "std measured": std}
-            rows.append({"data set": name} | {
-                key: ", ".join(f"{v:.4f}" for v in three) for key, three in values.items()})
-    return markdown(rows)
+        mean, std = measured(data.images["train"], data.images["val"])
+        columns = {"mean used": data.mean, "mean measured": mean, "std used": data.std,
+                   "std measured": std}
+        rows += [{"data set": name} | dict(zip(columns, channel, strict=True))
+                 for channel in zip(*columns.values(), strict=True)]
+    return pd.DataFrame(rows).round(4)
 
 
-def splits(found: dict) -> str:
-    """Sizes of the splits and how balanced they are: smallest and largest class share."""
+def splits(found: dict) -> pd.DataFrame:
+    """Sizes of the splits, and the smallest and the largest class's share of each and of its first
+    tenth, in percent."""
     rows = []
     for name, data in found.items():
-        for split, y in (data.labels if data else {}).items():
-            row = {"data set": name, "split": split, "images": f"{len(y):,}"}
-            for key, n in (("class shares", len(y)), ("in its first tenth", len(y) // 10 or 1)):
+        for split, y in data.labels.items():
+            row = {"data set": name, "split": split, "images": len(y)}
+            for key, n in (("classes", len(y)), ("in its first tenth", len(y) // 10 or 1)):
                 share = 100 * np.bincount(y[:n], minlength=len(data.classes)) / n
-                row[key] = f"{share.min():.1f} to {share.max():.1f} %"
+                row |= {f"{key}, least %": share.min(), f"{key}, most %": share.max()}
             rows.append(row)
-    return markdown(rows)
+    return pd.DataFrame(rows).round(1)
 
 
 def interventions(n: int = 8) -> np.ndarray:
@@ -69,20 +62,20 @@ def interventions(n: int = 8) -> np.ndarray:
     return np.concatenate([make_shapetex(n, split="test", **change).images for change in changes])
 
 
-def probe(levels=(0.0, 0.5, 0.95), n: int = 1500, ridge: float = 300.0) -> str:
-    """Test accuracy of ridge regression on raw pixels, trained and tested with each ``rho``."""
+def probe(levels=(0.0, 0.5, 0.95), n: int = 1500, ridge: float = 300.0) -> pd.DataFrame:
+    """Test accuracy of ridge regression on raw pixels, trained and tested with each ``rho``, and
+    how often the background agrees with the class; in percent."""
     rows = []
     for rho in levels:
         train = make_shapetex(n, split="train", rho=rho)
         test = make_shapetex(n // 2, split="test", rho=rho)
         x, z = (p.images.reshape(len(p.images), -1) / 255 - 0.5 for p in (train, test))
-        kernel = x @ x.T + ridge * np.eye(n)
-        weights = x.T @ np.linalg.solve(kernel, np.eye(10)[train.labels])
-        right = ((z @ weights).argmax(1) == test.labels).mean()
-        rows.append({"rho": rho, "background agrees with the class":
-                     f"{100 * (train.background == train.labels).mean():.0f} %",
-                     "linear probe on pixels": f"{100 * right:.0f} %"})
-    return markdown(rows)
+        weights = x.T @ np.linalg.solve(x @ x.T + ridge * np.eye(n), np.eye(10)[train.labels])
+        rows.append({"rho": rho, "background agrees, %":
+                     100 * (train.background == train.labels).mean(),
+                     "linear probe on pixels, %":
+                     100 * ((z @ weights).argmax(1) == test.labels).mean()})
+    return pd.DataFrame(rows).round({"background agrees, %": 0, "linear probe on pixels, %": 0})
 
 
 def write_examples(place: str, n: int = 120) -> None:

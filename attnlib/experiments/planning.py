@@ -14,7 +14,7 @@ from ..settings import data_dir
 from ..training import store
 from ..training.environment import environment, machine
 from ..training.run import Run
-from ..training.trainer import about, data_of
+from ..training.trainer import about
 from .studies import PROFILES, plans, run_of
 from .workers import cores, gpus
 
@@ -22,7 +22,6 @@ ON_DISK = (("cifar10.npz", "cifar-10-batches-py"),
            ("fashionmnist.npz", "FashionMNIST/raw/t10k-labels-idx1-ubyte"))
 READ_FIRST = ("full", "real", "pilot", "small")
 FOR_READING = "best"        # each study from its best profile with records; never trains
-FEW_STEPS = 500             # below it a network has hardly begun to learn
 
 
 def study(name: str, profile: str = "auto") -> list[Run]:
@@ -118,16 +117,13 @@ def minutes_here(runs: list[Run], speed: float) -> int:
     return math.ceil(speed * sum(map(estimate_seconds, runs)) / 60 / processes)
 
 
-def status_line(studies: str | list[str], profile: str = "auto") -> str:
-    """What a notebook prints first: profile, why, records found and missing, minutes to train."""
-    studies = [studies] if isinstance(studies, str) else studies
-    chosen = resolve_profile(profile, studies[0])
-    runs, done = list(dict.fromkeys(r for s in studies for r in study(s, chosen))), finished(chosen)
+def status(name: str, profile: str) -> dict[str, int]:
+    """Of a study's records how many are ``found`` and ``missing``, and about how many ``minutes``
+    it takes here to train what is missing."""
+    done, runs = finished(profile), study(name, profile)
     todo = [run for run in runs if run.id not in done]
-    cost = (f"; about {minutes_here(todo, speed_here(chosen))} min to train on this "
-            "machine, and less than one for the Try it cell") if todo else ""
-    return (f"profile: {chosen} ({PROFILES[chosen].says})\n"
-            f"records: {len(runs) - len(todo)} found, {len(todo)} missing{cost}")
+    return {"found": len(runs) - len(todo), "missing": len(todo),
+            "minutes": minutes_here(todo, speed_here(profile)) if todo else 0}
 
 
 def plan_table(name: str, profile: str = "auto"):
@@ -147,10 +143,3 @@ def plan_table(name: str, profile: str = "auto"):
                          "missing": len(missing),
                          "minutes": minutes_here(missing, speed)})
     return pd.DataFrame(rows)
-
-
-def steps_of(run: Run) -> int:
-    """Steps of training in all; below FEW_STEPS batch norm's averages, which evaluation uses, have
-    not settled."""
-    n_train = run.n_train or len(data_of(run).labels["train"])
-    return run.how.epochs * max(1, n_train // run.how.batch_size)

@@ -8,7 +8,7 @@ from ..analysis import claims
 from ..analysis.inference import MOST_SEEDS
 from ..analysis.stats import CELL, MIN_SEEDS, STILL_RISING, arms_table, behind, in_cell
 from ..analysis.words import interval, items, name, place, plural, plus_minus
-from ..experiments.planning import resolve_profile, status_line  # noqa: F401, for notebooks
+from ..experiments.planning import resolve_profile, status
 from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, margin_of
 
@@ -31,6 +31,16 @@ FORMATS = {                 # of the others: ``+.1f`` with an interval, else ``.
     "surplus": "+.1f"}
 NAMED = ("arm", "base", "dataset", "backbone", "over")      # columns of names
 SHORT = ("se", "cbam", "hybrid", "cbam(gate_init=open)", "hybrid(gate_init=open)")
+
+
+def status_line(study_name: str, profile: str) -> str:
+    """What a notebook prints first: profile, records found and missing, minutes to train."""
+    profile = resolve_profile(profile, study_name)
+    found = status(study_name, profile)
+    cost = (f"; about {found['minutes']} min to train on this machine, and less than one for the "
+            "Try it cell") if found["missing"] else ""
+    return (f"profile: {profile} ({PROFILES[profile].says})\n"
+            f"records: {found['found']} found, {found['missing']} missing{cost}")
 
 
 # --- Tables ---
