@@ -20,7 +20,6 @@ SPLIT_NAME = re.compile(r"(?:seg_)?([a-z]+?)[ _-]?(?:set|data|dataset|images|spl
 WANTED = "<class>/<picture>, or train/<class>/<picture>, is wanted in it"
 TOOLS = ("thumbs", "thumbnails", "lost+found", "#recycle", "system volume information")
 PLAIN = ("images", "imgs", "pictures")              # a folder so called is no class
-OF_BOXES = {"annotations", "imagesets", "jpegimages", "segmentationclass"}      # VOC, COCO
 
 
 class Folder(NamedTuple):
@@ -83,7 +82,7 @@ def looked_through(folder: Folder, stop: Callable = lambda name: False) -> Folde
 
 
 def find_pictures(root: Path) -> Found:
-    """What is found below a folder. ``DataBad`` where it is of no layout that is known here."""
+    """What is found below a folder. ``DataBad`` where it is not plain what its folders are."""
     if not root.is_dir():
         raise DataBad(f"{root.name} is no folder")
     every = scan(root)
@@ -91,11 +90,12 @@ def find_pictures(root: Path) -> Found:
     classes, guessed, tables = {}, [], []
     for split in filter(parts.get, SPLITS):
         part, table = looked_through(parts[split]), table_in(parts[split])
-        refuse_layout(root, part)
         found = {name: inner.below() for name, inner in part.folders.items()}
         if table:
-            found = from_table(root, table, part)
+            found = from_table(table, part)
             tables.append(table)
+        else:
+            refuse_two_levels(root, part)
         if found or split == "train":
             classes[split] = found
         if found and (table or part.path not in (root, root / split)):
@@ -119,10 +119,6 @@ def split_of(name: str) -> str | None:
     return SYNONYMS.get(match[1]) if match else None
 
 
-def table_in(folder: Folder) -> Path | None:
-    return next((p for p in folder.others if p.name.lower().endswith("annotations.txt")), None)
-
-
 def splits_in(root: Path, top: Folder) -> dict[str, Folder]:
     """The folder of each split; a folder without any is its own training part."""
     out = {}
@@ -138,24 +134,23 @@ def splits_in(root: Path, top: Folder) -> dict[str, Folder]:
     return out or {"train": top}
 
 
-def from_table(root: Path, table: Path, part: Folder) -> dict[str, list[Path]]:
-    """Class -> pictures, from lines of ``file<tab>class<tab>…``."""
-    rows = [line.split("\t") for line in table.read_text("utf-8", "replace").splitlines()]
-    class_of = {row[0]: row[1].strip() for row in rows if len(row) > 1}
+def table_in(folder: Folder) -> Path | None:
+    return next((p for p in folder.others if p.name.lower().endswith("annotations.txt")), None)
+
+
+def from_table(table: Path, part: Folder) -> dict[str, list[Path]]:
+    """Class -> pictures, of those that a line ``file<tab>class<tab>…`` names."""
+    lines = table.read_text("utf-8", "replace").splitlines()
+    class_of = dict(line.split("\t")[:2] for line in lines if "\t" in line)
     out = defaultdict(list)
     for path in part.below():
-        if path.name not in class_of:
-            raise DataBad(f"{name_in(root, table)} has no class for {name_in(root, path)}")
-        out[class_of[path.name]].append(path)
+        if path.name in class_of:
+            out[class_of[path.name].strip()].append(path)
     return dict(sorted(out.items()))
 
 
-def refuse_layout(root: Path, part: Folder) -> None:
-    """`DataBad` where the folders in a split are no classes."""
-    lower = {name.lower() for name in part.folders}
-    if lower & OF_BOXES or {"images", "labels"} <= lower:
-        raise DataBad(f"{root.name} has {', '.join(part.folders)}: pictures with boxes or outlines "
-                      f"(detection, segmentation); one class a picture is supported: {WANTED}")
+def refuse_two_levels(root: Path, part: Folder) -> None:
+    """`DataBad` where the folders in a split hold no pictures of their own but the same folders."""
     bare = {name: inner.folders for name, folder in part.folders.items()
             if not (inner := looked_through(folder)).pictures}
     counts = Counter(name for folders in bare.values() for name in folders)
@@ -171,11 +166,11 @@ def faults_of(classes: dict[str, dict]) -> list[str]:
     known = classes["train"]
     if len(known) < 2:
         return [f"{len(known)} class folders, and two are the least: {WANTED}"]
-    faults = [f"no pictures in {split}/{name}; they end in .jpg, .png and the like"
+    faults = [f"no pictures in {split}/{name} (they end in .jpg, .png and the like); each folder "
+              "is a class, and boxes or outlines are not supported"
               for split, found in classes.items() for name, paths in found.items() if not paths]
-    faults += [f"{split}/{name} is not among the classes of train"
-               for split, found in classes.items() for name in found if name not in known]
-    return faults
+    return faults + [f"{split}/{name} is not among the classes of train"
+                     for split, found in classes.items() for name in found if name not in known]
 
 
 def left_over(root: Path, every: Folder, used: list[Path]) -> list[str]:
