@@ -55,29 +55,6 @@ def splits(found: dict) -> pd.DataFrame:
     return pd.DataFrame(rows).round(1)
 
 
-def interventions(n: int = 8) -> np.ndarray:
-    """Eight images as they are, then with one thing changed a row: uint8 [5 n, H, W, 3]."""
-    changes = ({}, {"intervene": "remove_distractors"}, {"contrast": 0.2},
-               {"intervene": "swap_background"}, {"intervene": "remove_object"})
-    return np.concatenate([make_shapetex(n, split="test", **change).images for change in changes])
-
-
-def probe(levels=(0.0, 0.5, 0.95), n: int = 1500, ridge: float = 300.0) -> pd.DataFrame:
-    """Test accuracy of ridge regression on raw pixels, trained and tested with each ``rho``, and
-    how often the background agrees with the class; in percent."""
-    rows = []
-    for rho in levels:
-        train = make_shapetex(n, split="train", rho=rho)
-        test = make_shapetex(n // 2, split="test", rho=rho)
-        x, z = (p.images.reshape(len(p.images), -1) / 255 - 0.5 for p in (train, test))
-        weights = x.T @ np.linalg.solve(x @ x.T + ridge * np.eye(n), np.eye(10)[train.labels])
-        rows.append({"rho": rho, "background agrees, %":
-                     100 * (train.background == train.labels).mean(),
-                     "linear probe on pixels, %":
-                     100 * ((z @ weights).argmax(1) == test.labels).mean()})
-    return pd.DataFrame(rows).round({"background agrees, %": 0, "linear probe on pixels, %": 0})
-
-
 def write_examples(place: str, n: int = 120) -> None:
     """ShapeTex as a user's own files below ``place``: ``photos/<class>/<number>.png`` of 60×48
     pixels, and ``mine.npz`` as MedMNIST has it, grey and 28×28, with labels [N, 1]."""

@@ -117,29 +117,21 @@ def minutes_here(runs: list[Run], speed: float) -> int:
     return math.ceil(speed * sum(map(estimate_seconds, runs)) / 60 / processes)
 
 
-def status(name: str, profile: str) -> dict[str, int]:
-    """Of a study's records how many are ``found`` and ``missing``, and about how many ``minutes``
-    it takes here to train what is missing."""
-    done, runs = finished(profile), study(name, profile)
-    todo = [run for run in runs if run.id not in done]
-    return {"found": len(runs) - len(todo), "missing": len(todo),
-            "minutes": minutes_here(todo, speed_here(profile)) if todo else 0}
-
-
 def plan_table(name: str, profile: str = "auto"):
     """One row for each network and data set of a study, in the order of training: its arms, runs,
     how many of them have no record yet, and about how many minutes those take here. A DataFrame."""
     import pandas as pd
     profile = resolve_profile(profile, name)
-    done, speed, seen, rows = finished(profile), speed_here(profile), set(), []
+    done, seen, rows, lacking = finished(profile), set(), [], []
     for plan in sorted(plans(name, profile), key=lambda plan: plan.turn):
         runs = {run_of(plan, profile, arm, seed) for seed in plan.seed_list for arm in plan.arms}
         new = runs - seen
         seen |= new
-        missing = [run for run in new if run.id not in done]
         if new:
-            rows.append({"turn": plan.turn, "data set": plan.dataset, "network": plan.backbone,
-                         "arms": " ".join(plan.arms), "seeds": plan.seeds, "runs": len(new),
-                         "missing": len(missing),
-                         "minutes": minutes_here(missing, speed)})
-    return pd.DataFrame(rows)
+            lacking.append([run for run in new if run.id not in done])
+            rows.append((plan.turn, plan.dataset, plan.backbone, " ".join(plan.arms), plan.seeds,
+                         len(new), len(lacking[-1])))
+    speed = speed_here(profile) if any(lacking) else 1.0
+    columns = ("turn", "data set", "network", "arms", "seeds", "runs", "missing")
+    return pd.DataFrame(rows, columns=columns).assign(
+        minutes=[minutes_here(missing, speed) for missing in lacking])

@@ -8,7 +8,7 @@ from ..analysis import claims
 from ..analysis.inference import MOST_SEEDS
 from ..analysis.stats import CELL, MIN_SEEDS, STILL_RISING, arms_table, behind, in_cell
 from ..analysis.words import interval, items, name, place, plural, plus_minus
-from ..experiments.planning import resolve_profile, status
+from ..experiments.planning import plan_table, resolve_profile
 from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, margin_of
 
@@ -36,11 +36,11 @@ SHORT = ("se", "cbam", "hybrid", "cbam(gate_init=open)", "hybrid(gate_init=open)
 def status_line(study_name: str, profile: str) -> str:
     """What a notebook prints first: profile, records found and missing, minutes to train."""
     profile = resolve_profile(profile, study_name)
-    found = status(study_name, profile)
-    cost = (f"; about {found['minutes']} min to train on this machine, and less than one for the "
-            "Try it cell") if found["missing"] else ""
+    runs, missing, minutes = plan_table(study_name, profile)[["runs", "missing", "minutes"]].sum()
+    cost = (f"; about {minutes} min to train on this machine, and less than one for the Try it "
+            "cell") if missing else ""
     return (f"profile: {profile} ({PROFILES[profile].says})\n"
-            f"records: {found['found']} found, {found['missing']} missing{cost}")
+            f"records: {runs - missing} found, {missing} missing{cost}")
 
 
 # --- Tables ---
