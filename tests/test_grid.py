@@ -184,7 +184,7 @@ def test_a_bad_data_file_skips_its_runs_and_records_nothing(capsys, monkeypatch,
     monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
     (tmp_path / "fashionmnist.npz").write_bytes(b"torn")
     df = run_grid([tiny(dataset="fashionmnist"), tiny(epochs=1)], "smoke")
-    assert "fashionmnist.npz is of a kind unknown here, no npz file" in capsys.readouterr().out
+    assert "fashionmnist.npz is no readable npz file" in capsys.readouterr().out
     assert list(df.status) == ["missing", "done"]
 
 
