@@ -10,7 +10,7 @@ from collections import ChainMap
 import numpy as np
 import pytest
 import torch
-from helpers import tiny, train_module, weights
+from helpers import RNG, picture, put_pictures, tiny, train_module, weights
 from PIL import Image
 
 from attnlib.__main__ import main
@@ -29,7 +29,6 @@ from attnlib.training.optim import scores
 from attnlib.training.run import Run
 from attnlib.training.trainer import data_of, model_of, train
 
-RNG = np.random.default_rng(0)
 FEW = {"n_train": None, "n_val": None, "n_test": None, "epochs": 1, "batch_size": 8}
 
 
@@ -42,22 +41,6 @@ def here(tmp_path, monkeypatch):
     return tmp_path / "work"
 
 
-def painted(label: int, width: int = 40, height: int = 50) -> Image.Image:
-    """A picture whose class is its colour."""
-    x = RNG.integers(0, 60, (height, width, 3), dtype=np.uint8)
-    x[..., label] += 150
-    return Image.fromarray(x)
-
-
-def tree(root, counts: dict, size=(40, 50)) -> None:
-    """``{"train/cats": 5, …}``: so many PNG files there, coloured by the class."""
-    names = sorted({key.rpartition("/")[2] for key in counts})
-    for key, n in counts.items():
-        (root / key).mkdir(parents=True, exist_ok=True)
-        for k in range(n):
-            painted(names.index(key.rpartition("/")[2]), *size).save(root / key / f"{k}.png")
-
-
 ONE = {"cats": 10, "dogs": 12, "birds": 9}
 
 
@@ -66,9 +49,9 @@ ONE = {"cats": 10, "dogs": 12, "birds": 9}
 
 def test_a_folder_of_pictures_is_trained_on_at_the_first_attempt(here, capsys):
     """Of several types and sizes, through the command line; then loaded, and scored again."""
-    tree(here / "photos", ONE)
-    painted(0, 300, 200).save(here / "photos" / "birds" / "large.jpg", quality=95)
-    painted(1).save(here / "photos" / "cats" / "x.BMP")
+    put_pictures(here / "photos", ONE)
+    picture(300, 200).save(here / "photos" / "birds" / "large.jpg", quality=95)
+    picture().save(here / "photos" / "cats" / "x.BMP")
     (here / "photos" / "cats" / "notes.txt").write_text("mine")
     assert main("train --dataset folder:photos --attention cbam --width 0.125 --epochs 2 "
                 "--batch-size 8 --backbone resnet18".split()) == 0
@@ -120,7 +103,7 @@ def test_a_medmnist_file_is_trained_on_at_the_first_attempt(here, size, channels
 
 @pytest.mark.parametrize(("backbone", "size"), [("resnet18", 30), ("alexnet", 224)])
 def test_other_sizes_go_through_networks(here, backbone, size):
-    tree(here / "photos", {"a": 3, "b": 3})
+    put_pictures(here / "photos", {"a": 3, "b": 3})
     data = load_dataset(f"folder(size={size}):photos")
     run = Run(dataset=data.name, backbone=backbone, width=0.125)
     logits = model_of(run, data).eval()(torch.zeros(1, 3, size, size))
@@ -139,12 +122,12 @@ def counts(data) -> dict:
     ({"train/a": 5, "train/b": 5, "valid/a": 2, "valid/b": 1, "Test/a": 3, "Test/b": 4},
      {"train": [5, 5], "val": [2, 1], "test": [3, 4]})])
 def test_splits_that_are_there_are_used_and_the_others_cut_class_by_class(here, given, expected):
-    tree(here / "photos", given)
+    put_pictures(here / "photos", given)
     assert counts(load_dataset("folder:photos")) == expected
 
 
 def test_no_picture_is_in_two_splits_and_none_is_lost(here):
-    tree(here / "photos", ONE, (32, 32))
+    put_pictures(here / "photos", ONE, (32, 32))
     data = load_dataset("folder:photos")
     seen = [image.tobytes() for x in data.images.values() for image in x]
     files = [np.asarray(Image.open(p)).tobytes() for p in (here / "photos").rglob("*.png")]
@@ -152,7 +135,7 @@ def test_no_picture_is_in_two_splits_and_none_is_lost(here):
 
 
 def test_the_split_does_not_depend_on_the_size(here):
-    tree(here / "photos", ONE)
+    put_pictures(here / "photos", ONE)
     small, large = (load_dataset(f"folder(size={s}):photos") for s in (28, 56))
     for split, images in large.images.items():
         halved = images.reshape(len(images), 28, 2, 28, 2, 3).mean((2, 4))
@@ -164,12 +147,12 @@ def test_grey_pictures_have_one_channel_unless_three_are_asked_for(here):
     for k in range(8):
         folder = here / "grey" / "ab"[k % 2]
         folder.mkdir(parents=True, exist_ok=True)
-        image = painted(0).convert("L")
+        image = picture().convert("L")
         image.convert("RGB" if k < 2 else "L").save(folder / f"{k}.png")
     assert load_dataset("folder:grey").images["train"].shape[-1] == 1
     three = load_dataset("folder(channels=3):grey")
     assert three.images["train"].shape[-1] == 3 == len(three.mean)
-    tree(here / "photos", ONE)
+    put_pictures(here / "photos", ONE)
     assert load_dataset("folder(channels=1):photos").images["test"].shape[-1] == 1
 
 
@@ -185,7 +168,7 @@ def test_normalisation_is_measured_on_the_training_part(here):
 
 
 def test_links_count_and_a_circle_of_them_ends(here):
-    tree(here / "elsewhere", {"a": 4, "b": 4})
+    put_pictures(here / "elsewhere", {"a": 4, "b": 4})
     (here / "photos").mkdir()
     (here / "photos" / "a").symlink_to(here / "elsewhere" / "a")
     (here / "photos" / "b").symlink_to(here / "elsewhere" / "b")
@@ -197,7 +180,7 @@ def test_links_count_and_a_circle_of_them_ends(here):
 
 
 def test_a_moved_folder_keeps_the_id_and_one_changed_picture_changes_it(here, tmp_path):
-    tree(here / "photos", ONE)
+    put_pictures(here / "photos", ONE)
     run = Run(dataset="folder:photos")
     shutil.copytree(here / "photos", tmp_path / "far" / "other name")
     moved = Run(dataset=f"folder:{tmp_path / 'far' / 'other name'}")
@@ -207,7 +190,7 @@ def test_a_moved_folder_keeps_the_id_and_one_changed_picture_changes_it(here, tm
     (here / "photos" / "readme.txt").write_text("no picture")
     assert Run(dataset="folder:photos") == run
     others = {Run(dataset="folder(size=64):photos").id, Run(dataset="folder(channels=1):photos").id}
-    painted(2).save(here / "photos" / "cats" / "0.png")
+    picture().save(here / "photos" / "cats" / "0.png")
     others.add(Run(dataset="folder:photos").id)
     os.rename(here / "photos" / "cats" / "1.png", here / "photos" / "dogs" / "cat 1.png")
     others.add(Run(dataset="folder:photos").id)
@@ -216,7 +199,7 @@ def test_a_moved_folder_keeps_the_id_and_one_changed_picture_changes_it(here, tm
 
 def test_ids_and_records_hold_no_path_of_the_machine(here, tmp_path):
     """Where the pictures lie below the working directory or the data folder."""
-    tree(tmp_path / "data" / "sets" / "photos", {"a": 4, "b": 4})
+    put_pictures(tmp_path / "data" / "sets" / "photos", {"a": 4, "b": 4})
     by_path = Run(dataset=f"folder:{tmp_path / 'data' / 'sets' / 'photos'}")
     run = tiny(dataset="folder:sets/photos", **FEW)
     assert by_path.dataset == run.dataset == f"{identity(run.dataset)}:sets/photos"
@@ -228,7 +211,7 @@ def test_ids_and_records_hold_no_path_of_the_machine(here, tmp_path):
 
 def test_a_finished_run_needs_the_pictures_no_more(here):
     """Its record is listed, its model loads, and the decoded pictures are kept."""
-    tree(here / "photos", {"a": 4, "b": 4})
+    put_pictures(here / "photos", {"a": 4, "b": 4})
     run = tiny(dataset="folder:photos", **FEW)
     record = train(run)
     shutil.rmtree(here / "photos")
@@ -253,7 +236,7 @@ def test_changed_content_is_not_mistaken_for_that_of_a_run(here):
 
 
 def test_pictures_are_decoded_once_and_a_torn_cache_is_made_again(here, tmp_path, monkeypatch):
-    tree(here / "photos", ONE)
+    put_pictures(here / "photos", ONE)
     one = load_dataset("folder:photos")
     with monkeypatch.context() as patch:
         patch.setattr(own, "decode", lambda *a: pytest.fail("decoded again"))
@@ -267,7 +250,7 @@ def test_pictures_are_decoded_once_and_a_torn_cache_is_made_again(here, tmp_path
 
 @pytest.mark.parametrize("place", ["my photos (2)", "fotos [x] é, a=b:c"])
 def test_paths_of_every_kind(here, place):
-    tree(here / place, {"a": 3, "b": 3})
+    put_pictures(here / place, {"a": 3, "b": 3})
     run = Run(dataset=f"folder(size=28):{place}")
     assert parse(run.dataset)[1]["path"] == place
     assert data_of(run).images["train"].shape == (2, 28, 28, 3)
@@ -278,17 +261,17 @@ def test_paths_of_every_kind(here, place):
 
 
 def test_all_bad_pictures_are_named_in_one_go(here, monkeypatch):
-    tree(here / "photos", ONE)
+    put_pictures(here / "photos", ONE)
     cats = here / "photos" / "cats"
     (cats / "empty.png").write_bytes(b"")
     (cats / "text.jpg").write_text("no picture")
     whole = (cats / "3.png").read_bytes()
     (cats / "torn.png").write_bytes(whole[:len(whole) // 2])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 50)
-    painted(0, 41, 50).save(cats / "huge.png")
-    painted(0, 400, 50).save(cats / "bomb.png")
+    picture(41, 50).save(cats / "huge.png")
+    picture(400, 50).save(cats / "bomb.png")
     eps = io.BytesIO()
-    painted(0).save(eps, "EPS")
+    picture().save(eps, "EPS")
     (cats / "program.png").write_bytes(eps.getvalue())
     with pytest.warns(Image.DecompressionBombWarning), pytest.raises(DataBad) as error:
         load_dataset("folder:photos")
@@ -301,7 +284,7 @@ def test_all_bad_pictures_are_named_in_one_go(here, monkeypatch):
 
 
 def test_bad_pictures_empty_folders_and_dangling_links_are_named_together(here):
-    tree(here / "photos", ONE | {"empty": 0})
+    put_pictures(here / "photos", ONE | {"empty": 0})
     (here / "photos" / "cats" / "text.jpg").write_text("no picture")
     (here / "photos" / "dogs" / "gone.png").symlink_to("nowhere.png")
     with pytest.raises(DataBad, match="3 things to mend") as error:
@@ -323,13 +306,13 @@ def test_bad_pictures_empty_folders_and_dangling_links_are_named_together(here):
     ({"test/a": 4, "test/b": 4}, "has test but no train")])
 def test_a_folder_that_cannot_be_says_why(here, given, words):
     (here / "photos").mkdir()
-    tree(here / "photos", given)
+    put_pictures(here / "photos", given)
     with pytest.raises(ValueError, match=words):
         Run(dataset="folder:photos")
 
 
 @pytest.mark.parametrize(("name", "words"), [
-    ("folder", "folder needs a path, as in folder:photos"),
+    ("folder", "folder needs a path, as in folder:PATH"),
     ("folder:nowhere", "no data at 'nowhere'"), ("npz(size=32):x", "valid: content"),
     ("folder(size=20):x", "size=20 should be 28 to 224"),
     ("folder(channels=2):x", "channels=2 should be 1 or 3"), ("npz:.", "folder:"),
@@ -383,7 +366,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_pages_commands_run_as_they_stand_but_small(here, capsys):
-    tree(here / "photos", {"a": 4, "b": 4})
+    put_pictures(here / "photos", {"a": 4, "b": 4})
     np.savez(here / "pathmnist.npz", **medmnist())
     commands = blocks("bash")[0]
     for line in commands.strip().splitlines():
@@ -396,7 +379,7 @@ def test_the_pages_commands_run_as_they_stand_but_small(here, capsys):
 
 
 def test_the_pages_python_trains_and_loads(here, monkeypatch):
-    tree(here / "photos", {"a": 4, "b": 4})
+    put_pictures(here / "photos", {"a": 4, "b": 4})
     code = blocks("python")[0].replace("width=0.25, epochs=20", "width=0.125, epochs=1")
     names = {}
     exec(code, names)
@@ -405,8 +388,8 @@ def test_the_pages_python_trains_and_loads(here, monkeypatch):
 
 def test_the_pages_example_says_what_it_shows(here, capsys):
     for folder, n in (("train", 12), ("val", 2), ("test", 4)):
-        tree(here / "chest_xray" / "chest_xray" / folder, {"NORMAL": n, "PNEUMONIA": n})
-    tree(here / "chest_xray" / "__MACOSX", {"chest_xray": 1})
+        put_pictures(here / "chest_xray" / "chest_xray" / folder, {"NORMAL": n, "PNEUMONIA": n})
+    put_pictures(here / "chest_xray" / "__MACOSX", {"chest_xray": 1})
     shown = blocks("console")[0].splitlines()
     command = shlex.split(shown[0].removeprefix("$ "))
     assert command[:3] == [".venv/bin/python", "-m", "attnlib"] and main(command[3:]) == 0

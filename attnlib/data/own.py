@@ -27,10 +27,10 @@ SHARES = {"test": 0.2, "val": 0.1}      # of the training pictures that there ar
 def canonical(base: str, given: dict, folder: Path) -> str:
     """``folder:photos`` -> ``folder(content=x3f…):photos``: options checked, and the content
     measured unless it is named already. ``DataMissing`` where there is nothing at the path."""
-    kind, place = OWN[base], given.pop("path", "")
+    place = given.pop("path", "")
     if not place:
-        raise ValueError(f"{base} needs a path, as in {base}:{kind.example}")
-    options = take_options("data set", base, given, kind.options)
+        raise ValueError(f"{base} needs a path, as in {base}:PATH")
+    options = take_options("data set", base, given, OWN[base].options)
     for key, valid in {"size": SIDES, "channels": (1, 3)}.items():
         if key in options and options[key] not in valid:
             words = f"{valid[0]} to {valid[-1]}" if key == "size" else "1 or 3"
@@ -97,16 +97,18 @@ def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
                                           attempts(found.paths, 28, 1) if why])
     _, first, same = np.unique(digests[:len(found.paths)], return_index=True, return_inverse=True)
     first = first[same]
-    faults = [f"{name_in(root, found.paths[k])} and {name_in(root, found.paths[first[k]])} are the "
-              "same byte for byte and in two splits: remove one"
-              for k in np.flatnonzero(found.splits != found.splits[first])]
+    faults, alone = [], first == np.arange(len(first))
+    twice = np.flatnonzero(found.splits != found.splits[first])
+    if len(twice):
+        one, other = (name_in(root, found.paths[k]) for k in (twice[0], first[twice[0]]))
+        faults.append(f"{len(twice)} pictures are in two splits, byte for byte, such as {one} and "
+                      f"{other}: remove them from one")
+    different = Counter(np.array(found.classes)[alone & (found.splits == "train")].tolist())
     absent = [split for split in SPLITS if split not in found.splits]
-    different = Counter(np.array(found.classes)[(found.splits == "train") & (first == np.arange(
-        len(first)))].tolist())
-    least = 1 + len(absent) if absent else 0
-    faults += [f"{name} has {different[name]} different training pictures, and {least} are "
-               f"the least, as {' and '.join(absent)} are cut out of them"
-               for name in sorted(set(found.classes)) if different[name] < least]
+    if absent:
+        faults += [f"{name} has {different[name]} different training pictures, and "
+                   f"{1 + len(absent)} are the least, as {' and '.join(absent)} are cut out of them"
+                   for name in sorted(set(found.classes)) if different[name] <= len(absent)]
     refuse(root.name, faults)
     return found, digests, first
 
@@ -178,7 +180,6 @@ def decode(root: Path, size: int, channels: int | None, content: str) -> dict[st
 
 class Kind(NamedTuple):
     """``digest(path)`` is the content's SHA-256, ``read(options, data folder)`` the arrays."""
-    example: str
     options: dict
     digest: Callable
     read: Callable
@@ -186,8 +187,8 @@ class Kind(NamedTuple):
 
 
 OWN = {
-    "folder": Kind("photos", {"content": "", "size": 32, "channels": None}, folder_digest,
-                   read_folder, version=2),
-    "npz": Kind("pathmnist.npz", {"content": ""}, npz_digest,
+    "folder": Kind({"content": "", "size": 32, "channels": None}, folder_digest, read_folder,
+                   version=2),
+    "npz": Kind({"content": ""}, npz_digest,
                 lambda options, folder: read_npz(place_of("npz", options, folder))),
 }
