@@ -1,4 +1,4 @@
-"""What 01_data shows of the data sets: DataFrames, and pictures as arrays."""
+"""What 01_data shows of the data sets, as DataFrames."""
 from contextlib import suppress
 from pathlib import Path
 
@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from .arrays import SPLITS, DataMissing, measured
-from .batches import Batches
 from .datasets import DATASETS, Dataset, load_dataset
 from .shapetex import CLASS_NAMES, make_shapetex
 
@@ -70,15 +69,3 @@ def write_examples(place: str, n: int = 120) -> None:
         arrays |= {f"{split}_images": part.images[:, 2:-2, 2:-2].mean(-1).astype(np.uint8),
                    f"{split}_labels": part.labels[:, None].astype(np.uint8)}
     np.savez_compressed(Path(place, "mine.npz"), **arrays)
-
-
-def augmented(data: Dataset, n: int = 8, epochs: int = 4) -> np.ndarray:
-    """The first images of the training split as four epochs show them: uint8 [4 n, H, W, C]."""
-    images, _ = data.split("train", n)
-    out = []
-    batches = Batches(images, np.arange(n), data.mean, data.std, batch_size=n, crop=4, flip=True)
-    for epoch in range(epochs):
-        x, order = next(batches.epoch(epoch))
-        pixels = x.permute(0, 2, 3, 1) / batches.scale + batches.mean
-        out.append(pixels[order.argsort()].round().clamp(0, 255).byte().numpy())
-    return np.concatenate(out)
