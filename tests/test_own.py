@@ -27,7 +27,7 @@ from attnlib.training import run as run_module
 from attnlib.training import store
 from attnlib.training.optim import scores
 from attnlib.training.run import Run
-from attnlib.training.trainer import data_of, model_of, train
+from attnlib.training.trainer import data_of, train
 
 FEW = {"n_train": None, "n_val": None, "n_test": None, "epochs": 1, "batch_size": 8}
 
@@ -99,15 +99,6 @@ def test_a_medmnist_file_is_trained_on_at_the_first_attempt(here, size, channels
     assert record["status"] == "done" and record["data"]["size"] == size
     assert again(run, load_model(run.id)) == pytest.approx(record["test"], rel=1e-5)
     assert estimate_seconds(run) > 0
-
-
-@pytest.mark.parametrize(("backbone", "size"), [("resnet18", 30), ("alexnet", 224)])
-def test_other_sizes_go_through_networks(here, backbone, size):
-    put_pictures(here / "photos", {"a": 3, "b": 3})
-    data = load_dataset(f"folder(size={size}):photos")
-    run = Run(dataset=data.name, backbone=backbone, width=0.125)
-    logits = model_of(run, data).eval()(torch.zeros(1, 3, size, size))
-    assert data.images["train"].shape[1:] == (size, size, 3) and logits.shape == (1, 2)
 
 
 # --- Splits ---

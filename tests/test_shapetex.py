@@ -200,14 +200,10 @@ def test_what_each_intervention_does(base):
 
     def spread(d):
         return np.mean([d.images[i][inside[i]].std(axis=0).mean() for i in range(100)])
-
     assert spread(make_shapetex(300, intervene="shape_only")) < 0.3 * spread(base)
     swapped = make_shapetex(300, intervene="swap_background")
     assert (swapped.background != base.background).all()
     assert set(swapped.background) == set(range(10))
-    assert np.array_equal(swapped.mask, base.mask)
-    assert not make_shapetex(300, intervene="remove_object").mask.any()
-    assert not make_shapetex(300, intervene="remove_distractors").distractor_mask.any()
     assert (make_shapetex(300, intervene="texture_only").mask != base.mask).any(axis=(1, 2)).all()
 
 
