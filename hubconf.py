@@ -6,7 +6,7 @@ One entry for each weight file in results/weights: the trained network in eval m
 import json as _json
 from pathlib import Path as _Path
 
-from attnlib.experiments.modelcard import entry_name as _entry_name
+from attnlib.experiments.published import entry_name as _entry_name
 from attnlib.experiments.weights import load_model as _load_model
 
 dependencies = ["torch", "numpy", "filelock", "PIL"]

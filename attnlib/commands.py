@@ -4,6 +4,7 @@ The rooms that draw and render are imported where they are asked for: a bare mac
 import contextlib
 import math
 import shutil
+import sys
 import time
 
 from .data.arrays import SPLITS
@@ -20,6 +21,7 @@ from .training.recipes import RECIPES
 from .training.run import NUMBERS, Run
 
 FIELDS = ("dataset", "backbone", "attention", "placement", "recipe", *NUMBERS)  # options of train
+FEW_STEPS = 500                             # below it a network has hardly begun to learn
 KEPT = ("pilot", "real", "full")            # the profiles whose records are committed
 
 
@@ -46,14 +48,8 @@ def train(args) -> int:
                          "--dataset, --backbone, --attention … for a new one")
     run = Run(**{k: v for k, v in vars(args).items() if k in FIELDS})
     known(args.profile)
-    warning = ""
     if not store.finished_record(args.profile, run.id):
         print_forecast(run)
-        steps = planning.steps_of(run)
-        if steps < planning.FEW_STEPS:
-            warning = (f"only {steps} steps of {run.how.batch_size} images: a smaller "
-                       "--batch-size or more --epochs would teach it more\n")
-    print(warning, end="", flush=True)
     record = trainer.train(run, args.profile)
     if record["status"] != "done":
         print(f"{run.id}: {record['status']}")
@@ -62,7 +58,6 @@ def train(args) -> int:
     print(f"{run.id}: test accuracy {100 * test['accuracy']:.2f} % on {test['n']} images, "
           f"{model['params']:,} parameters ({model['attention_params']:,} of attention), "
           f"{record['seconds']:.0f} s of training")
-    print(warning, end="")
     if args.tensorboard:
         write_tensorboard([record])
     return 0
@@ -84,6 +79,10 @@ def print_forecast(run: Run) -> None:
           f"{len(data.classes)} classes, {row.size}×{row.size}×{row.channels}; {run.how.epochs} "
           f"epochs on {env['device']} in {env['precision']}, about "
           f"{math.ceil(planning.estimate_seconds(run) / 60)} min", flush=True)
+    steps = run.how.epochs * max(1, counts["train"] // run.how.batch_size)
+    if steps < FEW_STEPS:
+        print(f"only {steps} steps of {run.how.batch_size} images: a smaller --batch-size or more "
+              "--epochs would teach it more", flush=True)
 
 
 def known(profile: str) -> str:
@@ -99,7 +98,7 @@ def studies_of(args) -> list[str]:
 def study(args) -> None:
     profile, names, left = planning.resolve_profile(args.profile), studies_of(args), None
     end = time.monotonic() + (args.time_budget or 0)
-    print(planning.status_line(names, profile), flush=True)
+    print(f"profile: {profile} ({PROFILES[profile].says})", flush=True)
     for name in names:
         rows = planning.plan_table(name, profile)
         if len(rows):
@@ -150,10 +149,25 @@ def evaluate(args) -> None:
 def predict(args) -> int:
     if args.top < 1:
         raise ValueError(f"--top {args.top} should be at least 1")
-    draw = None
-    if args.gradcam:
-        from .figures.predicted import draw_photo as draw
-    return int(predicting.predict(args.run, args.images, args.top, draw) > 0)
+    model = weights.load_model(args.run)
+    print(f"{model.id}: shown {model.size}×{model.size} pixels, "
+          f"{'colour' if model.channels == 3 else 'grey'}; it knows {len(model.classes)} classes "
+          "and always names one of them")
+    bad = []
+    for path, image, probs, why in predicting.predict(model, args.images):
+        if why:
+            bad.append(f"  {path}: {why}")
+            continue
+        print(path)
+        for k in (-probs).argsort(kind="stable")[:args.top]:
+            print(f"  {100 * probs[k]:5.1f} %  {model.classes[k]}")
+        if args.gradcam:
+            from .figures.predicted import draw_photo
+            print(f"  where it looks: {shown(draw_photo(model, path, image, probs))}")
+    if bad:
+        print("\n".join([f"error: {len(bad)} of {len(args.images)} pictures could not be used:",
+                         *bad]), file=sys.stderr)
+    return int(bool(bad))
 
 
 def export(args) -> None:

@@ -4,8 +4,10 @@ import os
 import time
 import types
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from attnlib.settings import checkpoints_dir
 from attnlib.training import environment, store
@@ -140,3 +142,19 @@ def least_text_on_a_phone(figure) -> float:
     width = figure.get_tightbbox(figure.canvas.get_renderer()).width + 0.06         # inches
     return min(text.get_fontsize() / 72 * 356 / width for text in figure.findobj(Text)
                if text.get_text().strip() and text.get_visible())
+
+
+RNG = np.random.default_rng(0)
+
+
+def picture(width: int = 40, height: int = 50) -> Image.Image:
+    """Dark noise, another one each time."""
+    return Image.fromarray(RNG.integers(0, 60, (height, width, 3), dtype=np.uint8))
+
+
+def put_pictures(root, counts: dict[str, int], size=(40, 50)) -> None:
+    """``{"train/cats": 5, …}``: so many PNG files there."""
+    for folder, n in counts.items():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for k in range(n):
+            picture(*size).save(root / folder / f"{k}.png")

@@ -48,21 +48,12 @@ def test_levels_stay_in_range_and_weights_sum_to_one(name, channels):
     assert torch.equal(y, labels()) != AUGMENTATIONS[name].mixes
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_the_same_numbers_do_the_same_and_the_input_is_left_alone(name):
-    x = images()
-    before = x.clone()
-    one, other = applied(name, x=x), applied(name, x=x)
-    assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
-    assert not torch.equal(one[0], applied(name, x=x, u=uniform(name, seed=1))[0])
-    assert torch.equal(x, before)
-
-
 @pytest.mark.parametrize("name", [n for n, row in AUGMENTATIONS.items() if not row.mixes])
-def test_an_image_is_treated_alike_in_any_batch(name):
+def test_an_image_is_treated_alike_in_any_batch_and_the_input_is_left_alone(name):
     u, x = uniform(name), images()
     whole, _ = applied(name, x=x, u=u)
     assert torch.equal(whole[10:20], applied(name, x=x[10:20], u=u[10:20])[0])
+    assert torch.equal(x, images())
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -88,15 +79,11 @@ def is_rectangle(mask: torch.Tensor) -> bool:
     return torch.equal(mask, rows[:, None] & columns[None])
 
 
-def test_cutout_is_a_square_cut_at_the_edge():
-    for square in filled("cutout", 5, n=50):
-        high, wide = square.any(1).sum(), square.any(0).sum()
-        assert is_rectangle(square) and 3 <= min(high, wide) and max(high, wide) <= 5
-
-
-def test_cutout_centres_are_uniform():
+def test_cutout_is_a_square_about_any_pixel_cut_at_the_edge():
     """A pixel is filled by the centres that reach it: fewer near an edge."""
-    share = filled("cutout", 4).float().mean(0)
+    squares = filled("cutout", 4)
+    assert all(is_rectangle(square) for square in squares[:50])
+    share = squares.float().mean(0)
     reach = torch.tensor([sum(c - 2 <= i < c + 2 for c in range(16)) / 16 for i in range(16)])
     assert (share - reach[:, None] * reach).abs().max() < 0.03
 
@@ -126,6 +113,9 @@ def test_labels_weigh_as_the_images_do(name):
     wanted = labels() * (1 - other[:, None]) + labels().roll(1, 0) * other[:, None]
     torch.testing.assert_close(y, wanted, atol=1e-4, rtol=0)
     assert 0 < other.min() + 1e-6 and other.max() <= 1 and other.std() > 0.1
+    if name == "mixup":
+        assert (other.quantile(torch.tensor([0.25, 0.5, 0.75]))
+                - torch.tensor([0.25, 0.5, 0.75])).abs().max() < 0.12         # uniform
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
@@ -137,21 +127,6 @@ def test_a_share_is_mixed_and_the_rest_is_as_it_was(name):
     assert torch.equal(y[same], labels(2000)[same])
 
 
-def test_mixup_is_uniform():
-    _, y = applied("mixup", 1.0, x=torch.zeros(4000, 1, 2, 2))
-    own = (y * labels(4000)).sum(1)
-    for q in (0.1, 0.5, 0.9):
-        assert abs(own.quantile(q) - q) < 0.04
-
-
-def test_cutmix_pastes_one_rectangle():
-    x = torch.zeros(50, 1, 16, 16)
-    x[::2] = 1
-    mixed, _ = applied("cutmix", 1.0, x=x)
-    assert all(is_rectangle(image[0] != before[0]) for image, before in
-               zip(mixed, x, strict=True))
-
-
 # --- RandAugment ---
 
 
@@ -161,10 +136,9 @@ def one_operation(name: str, strength: float, x=None) -> torch.Tensor:
     return operate(x, of_all, torch.full((len(x),), strength), torch.zeros(x.shape[1], 1, 1))
 
 
-@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", [n for n in OPERATIONS if n not in ("autocontrast", "equalize")])
-def test_strength_zero_is_the_image_itself(name, channels):
-    assert torch.equal(one_operation(name, 0.0, images(8, channels)), images(8, channels))
+def test_strength_zero_is_the_image_itself(name):
+    assert torch.equal(one_operation(name, 0.0, images(8)), images(8))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -194,8 +168,8 @@ def test_what_moves_in_is_the_fill():
     x = torch.zeros(1, 3, SIDE, SIDE)
     for name in OPERATIONS[1:6]:
         out = operate(x, torch.tensor([OPERATIONS.index(name)]), torch.ones(1), FILL)
-        levels = {tuple(pixel) for pixel in out[0].flatten(1).T.tolist()}
-        assert levels == {(0.0, 0.0, 0.0), (120.0, 110.0, 100.0)}, name
+        assert {tuple(pixel) for pixel in out[0].flatten(1).T.tolist()} == {
+            (0.0, 0.0, 0.0), (120.0, 110.0, 100.0)}, name
 
 
 def test_randaugment_is_two_operations_drawn_alike():
@@ -247,9 +221,3 @@ def test_an_augmentation_moves_no_other():
     x, _ = next(loader(augment={"erasing": 1e-9, "cutout": 4}).epoch(0))
     y, _ = next(loader(augment={"cutout": 4}).epoch(0))
     torch.testing.assert_close(x, y)
-
-
-def test_evaluation_is_not_augmented():
-    one = next(loader(augment=AMOUNT | {"cutout": 4}).ordered(40))
-    other = next(loader().ordered(40))
-    assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])

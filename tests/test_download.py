@@ -58,13 +58,6 @@ def test_the_first_address_that_gives_the_file_is_the_last_one_asked(server, tmp
     assert download.retrieve(where, tmp_path).read_bytes() == GOOD
 
 
-def test_every_failure_is_named_and_nothing_is_left(server, tmp_path):
-    with pytest.raises(OSError, match="set.bin comes from none of its addresses") as error:
-        download.retrieve(source(server, "failing", "wrong", "cut"), tmp_path)
-    assert "503" in str(error.value) and "does not match the known hash" in str(error.value)
-    assert list((tmp_path / "deep").iterdir()) == []
-
-
 def test_an_archive_stays_in_its_folder(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()

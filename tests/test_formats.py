@@ -19,7 +19,7 @@ from helpers import tiny
 
 from attnlib.__main__ import main
 from attnlib.blocks import ATTENTION
-from attnlib.experiments import formats, modelcard
+from attnlib.experiments import formats, published
 from attnlib.settings import REPO
 from attnlib.training import store
 from attnlib.training.trainer import train
@@ -113,7 +113,7 @@ def test_every_published_file_has_its_card(monkeypatch):
     for row in INDEX:
         record = store.read_record(store.record_path("real", row["id"]))
         card = (REPO / "results" / "weights" / f"{row['id']}.md").read_text(encoding="utf-8")
-        assert card == modelcard.model_card(row, record) and "$" not in card
+        assert card == published.model_card(row, record) and "$" not in card
         assert f"{100 * row['accuracy']:.2f} % of 10,000" in card and row["sha256"] in card
 
 
@@ -123,7 +123,7 @@ def test_torch_hub_has_an_entry_for_each(monkeypatch, capsys):
     exec(code, {})
     assert capsys.readouterr().out.startswith("['airplane', 'automobile'")
     for row in INDEX:
-        model = torch.hub.load(".", modelcard.entry_name(row["id"]), source="local")
+        model = torch.hub.load(".", published.entry_name(row["id"]), source="local")
         assert model.id == row["id"] and not model.training
 
 
@@ -222,7 +222,7 @@ def test_installed_it_has_the_command_attnlib(tmp_path):
                "--batch-size", "16")
     assert "test accuracy" in said
     assert len(list((tmp_path / "results" / "runs" / "own").glob("*.json"))) == 1
-    code = "from attnlib.experiments.modelcard import TEMPLATE as t; print(t, t.is_file())"
+    code = "from attnlib.experiments.published import TEMPLATE as t; print(t, t.is_file())"
     assert run(bin_ / "python", "-c", code).startswith(str(site)) and "True" in run(
         bin_ / "python", "-c", code)
 

@@ -6,14 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+from helpers import RNG, picture, put_pictures
 from PIL import Image
 
 from attnlib.data.arrays import DataBad
 from attnlib.data.datasets import load_dataset
-from attnlib.data.layout import split_of
 from attnlib.settings import REPO
-
-RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(autouse=True)
@@ -25,16 +23,8 @@ def root(tmp_path, monkeypatch):
     return tmp_path / "work" / "photos"
 
 
-def fill(folder, n: int = 4, ending: str = "png") -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for k in range(n):
-        Image.fromarray(RNG.integers(0, 256, (30, 30, 3), dtype=np.uint8)).save(
-            folder / f"{k}.{ending}")
-
-
 def tree(root, *folders: str, n: int = 4) -> None:
-    for folder in folders:
-        fill(root / folder, n)
+    put_pictures(root, dict.fromkeys(folders, n))
 
 
 def counts(name: str = "folder:photos") -> dict[str, list[int]]:
@@ -48,8 +38,8 @@ GIVEN = {"train": [4, 4], "val": [4, 4], "test": [4, 4]}
 # --- Tools' folders, copies ---
 
 
-@pytest.mark.parametrize("tool", [".ipynb_checkpoints", "__MACOSX", ".git/objects", "@eaDir",
-                                  "thumbs", "Thumbnails", "@eaDir/x.jpg/SYNO@.jpg"])
+@pytest.mark.parametrize("tool", [".ipynb_checkpoints", "__MACOSX", "Thumbnails",
+                                  "@eaDir/x.jpg/SYNO@.jpg"])
 def test_folders_of_tools_are_no_classes_and_hold_no_pictures(root, tool):
     tree(root, "cats", "dogs/deep/er")
     before = load_dataset("folder:photos").name
@@ -77,13 +67,25 @@ def test_copies_stay_in_one_split(root, capsys):
     assert capsys.readouterr().out == told
 
 
-@pytest.mark.parametrize("other", ["test/cats/copy.png", "val/dogs/deep/x.jpeg"])
-def test_copies_in_given_splits_are_refused(root, other):
-    tree(root, "train/cats", "train/dogs", "val/cats", "val/dogs/deep", "test/cats", "test/dogs")
-    (root / other).write_bytes((root / "train" / "cats" / "2.png").read_bytes())
-    with pytest.raises(DataBad, match="1 pictures are in two splits, byte for byte, such as "
-                                      f"{other} and train/cats/2.png"):
+def test_copies_in_given_splits_are_refused(root):
+    tree(root, "train/cats", "train/dogs", "test/cats", "test/dogs/deep")
+    for other in ("test/cats/copy.png", "test/dogs/deep/x.jpeg"):
+        (root / other).write_bytes((root / "train" / "cats" / "2.png").read_bytes())
+    with pytest.raises(DataBad, match="2 pictures are in two splits, byte for byte, such as "
+                                      "test/cats/copy.png and train/cats/2.png"):
         load_dataset("folder:photos")
+
+
+def test_a_class_of_copies_alone_is_named_with_what_it_needs(root):
+    tree(root, "cats", "dogs")
+    for k in range(1, 4):
+        (root / "cats" / f"{k}.png").write_bytes((root / "cats" / "0.png").read_bytes())
+        (root / "dogs" / f"{k}.png").write_bytes((root / "cats" / "0.png").read_bytes())
+    with pytest.raises(DataBad) as error:
+        load_dataset("folder:photos")
+    for name in ("cats", "dogs"):
+        assert (f"{name} has 1 different training pictures, and 3 are the least, as val and test "
+                "are cut out of them") in str(error.value)
 
 
 # --- Layouts ---
@@ -93,8 +95,7 @@ def test_copies_in_given_splits_are_refused(root, other):
     (("training_set/training_set", "test_set/test_set", "valid_set"),
      "training_set/training_set is train; valid_set is val; test_set/test_set is test"),
     (("seg_train/seg_train", "seg_test/seg_test", "seg_dev"), "seg_train/seg_train is train"),
-    (("train", "validate", "tst"), "validate is val; tst is test"),
-    (("train", "dev", "eval"), "dev is val; eval is test"),
+    (("train", "dev", "test"), "dev is val\n"),
     (("photos/photos/Train", "photos/photos/val", "photos/photos/test2017"),
      "photos/photos/Train is train; photos/photos/val is val; photos/photos/test2017 is test")])
 def test_names_of_splits_are_understood_and_told(root, capsys, folders, told):
@@ -103,25 +104,21 @@ def test_names_of_splits_are_understood_and_told(root, capsys, folders, told):
     assert f"photos: taken as it looks: {told}" in capsys.readouterr().out
 
 
-def test_plain_names_need_no_words(root, capsys):
-    tree(root, "train/cats", "train/dogs", "val/cats", "val/dogs", "test/cats", "test/dogs")
-    assert counts() == GIVEN and capsys.readouterr().out == ""
-
-
-def test_every_folder_that_is_not_used_is_named(root, capsys):
+def test_every_file_that_is_not_used_is_named(root, capsys):
     tree(root, "train/cats", "train/dogs", "birds", "old/deep/cats", "test", n=10)
-    fill(root / "raw", 2, "png")
-    (root / "raw" / "x.NEF").write_bytes(b"")
+    (root / "train" / "cats" / "x.NEF").write_bytes(b"")
     (root / "heic").mkdir()
     (root / "heic" / "1.heic").write_bytes(b"")
-    fill(root / "train", 3)
+    put_pictures(root, {"train": 3})
     data = load_dataset("folder:photos")
     assert data.classes == ("cats", "dogs") and sum(map(len, data.labels.values())) == 20
-    (told,) = capsys.readouterr().out.splitlines()
-    assert told.startswith("photos: not used: ")
-    for words in ("birds (10 files)", "old (10 files)", "test (10 files)", "raw (3 files)",
-                  "heic (1 files)", "3 pictures in no class folder"):
+    told = capsys.readouterr().out
+    assert told.startswith("photos: not used: ") and told.count("\n") == 1
+    for words in ("birds (10 files, such as 0.png)", "old (10 files", "test (10 files",
+                  "heic (1 files", "train (3 files", "train/cats (1 files, such as x.NEF)"):
         assert words in told
+    load_dataset("folder:photos")                       # from the cache
+    assert capsys.readouterr().out == told
 
 
 def test_a_class_called_train_is_told(root, capsys):
@@ -132,14 +129,9 @@ def test_a_class_called_train_is_told(root, capsys):
 
 @pytest.mark.parametrize(("folders", "words"), [
     (("train/a", "train/b", "training/a", "training/b"), "train and training would both be train"),
-    (("train/a", "train/b", "eval/a", "test/a"), "eval and test would both be test"),
     (("cats/train", "cats/test", "dogs/train", "dogs/test"),
      "cats, dogs hold no pictures of their own but the same folders, test, train"),
-    (("train/x/a", "train/x/b", "train/y/a", "train/y/b", "test/a"), "x, y hold no pictures"),
-    (("cats/2023/set/tst", "cats/2023/set/dev", "dogs/2023/set/tst"), "the same folders, tst"),
-    (("JPEGImages", "Annotations", "SegmentationClass"), "one class a picture is supported"),
-    (("VOCdevkit/VOC2012/JPEGImages", "VOCdevkit/VOC2012/ImageSets"), "detection, segmentation"),
-    (("train/images", "train/labels", "val/images", "val/labels"), "pictures with boxes")])
+    (("train/x/a", "train/x/b", "train/y/a", "train/y/b", "test/a"), "x, y hold no pictures")])
 def test_layouts_that_are_none_are_refused(root, folders, words):
     tree(root, *folders)
     with pytest.raises(DataBad, match=words) as error:
@@ -147,8 +139,20 @@ def test_layouts_that_are_none_are_refused(root, folders, words):
     assert "photos" in str(error.value)
 
 
-@pytest.mark.parametrize("depth", ["", "tiny-imagenet-200/"])
-def test_tiny_imagenets_layout_is_read(root, capsys, depth):
+@pytest.mark.parametrize(("pictures", "others"), [
+    ("VOC2012/JPEGImages", "VOC2012/Annotations"), ("train/images", "train/labels"),
+    ("train2017", "annotations")])
+def test_boxes_are_refused(root, pictures, others):
+    """Of VOC, YOLO and COCO: a folder without pictures is no class."""
+    tree(root, pictures)
+    (root / others).mkdir(parents=True)
+    (root / others / "0.xml").write_text("")
+    with pytest.raises(DataBad, match=f"no pictures in train/{others.rpartition('/')[2]} .*boxes"):
+        load_dataset("folder:photos")
+
+
+def test_tiny_imagenets_layout_is_read(root, capsys):
+    depth = "tiny-imagenet-200/"
     base = root / depth
     tree(base, "train/n01/images", "train/n02/images", "val/images", "test/images")
     (base / "train" / "n01" / "n01_boxes.txt").write_text("0.png\t0\t0\t9\t9\n")
@@ -159,50 +163,24 @@ def test_tiny_imagenets_layout_is_read(root, capsys, depth):
     assert np.bincount(data.labels["val"]).tolist() == [3, 1]
     out = capsys.readouterr().out
     assert f"{depth}val/images is val, its classes from val_annotations.txt" in out
-    assert f"not used: {depth}test (4 files)" in out
+    assert f"{depth}test (4 files" in out
     table.write_text(table.read_text().replace("n02", "n01"))
     assert load_dataset("folder(size=64):photos").name != data.name     # the table counts, too
     table.write_text("0.png\tn01\n")
-    with pytest.raises(DataBad, match="val_annotations.txt has no class for .*val/images/1.png"):
-        load_dataset("folder:photos")
-
-
-def test_split_names():
-    assert [split_of(n) for n in ("Training-Data", "train2", "TEST_SET", "validation", "cats",
-                                  "trainer", "images", "dev_split", "testing images")] == [
-        "train", "train", "test", "val", None, None, None, "val", "test"]
+    load_dataset("folder(size=64):photos")
+    assert f"{depth}val/images (3 files, such as 1.png)" in capsys.readouterr().out
 
 
 # --- What lies beside ---
 
 
-def test_words_are_the_same_whether_or_not_it_is_cached(root, capsys):
-    """New files of other types change nothing of the content, and are still told."""
-    tree(root, "cats", "dogs")
-    name = load_dataset("folder:photos").name
-    for k in range(5):
-        (root / "cats" / f"x{k}.HEIC").write_bytes(b"")
-    (root / "dogs" / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    (root / "dogs" / "a.mpeg").write_bytes(b"\0\0\1\xb3")
-    capsys.readouterr()
-    assert load_dataset("folder:photos").name == name
-    told = capsys.readouterr().out
-    assert told == ("photos: left out, of no type that Pillow reads: 7 files (.h5, .heic, .mpeg), "
-                    "such as x0.HEIC\n")
-    for file in (root.parent.parent / "data" / "own").glob("*.npz"):
-        file.unlink()
-    load_dataset("folder:photos")
-    assert capsys.readouterr().out == told
-
-
 def test_an_mpo_is_a_picture(root):
     tree(root, "cats", "dogs")
-    two = [Image.fromarray(RNG.integers(0, 256, (40, 40, 3), dtype=np.uint8)) for _ in range(2)]
-    two[0].save(root / "cats" / "both.mpo", save_all=True, append_images=two[1:])
+    picture().save(root / "cats" / "both.mpo", save_all=True, append_images=[picture()])
     assert sum(map(sum, counts().values())) == 9
 
 
-@pytest.mark.parametrize("where", [b"cats/caf\xe9.png", b"caf\xe9/0.png", b"cats/\xff\xfe/x.png"])
+@pytest.mark.parametrize("where", [b"cats/caf\xe9.png", b"caf\xe9/0.png"])
 def test_names_that_are_no_text_are_read_and_printed(root, where):
     tree(root, "cats", "dogs")
     whole, path = (root / "dogs" / "0.png").read_bytes(), os.path.join(os.fsencode(root), where)
@@ -231,10 +209,8 @@ def ramp(root, name: str, low: float, high: float, kind=np.uint16) -> None:
 
 @pytest.mark.parametrize(("kind", "ending", "tops", "told"), [
     (np.uint16, "png", (255, 256), "levels 0 to 511"),
-    (np.uint16, "tiff", (100, 4095), "levels 0 to 4095"),
     (np.int32, "tiff", (255, 70_000), "levels 0 to 131071"),
-    (np.float32, "tiff", (0.5, 1.0), "levels 0 to 1 "),
-    (np.float32, "tif", (0.5, 3.0), "levels 0 to 255")])
+    (np.float32, "tiff", (0.5, 1.0), "levels 0 to 1 ")])
 def test_a_set_has_one_scale(root, capsys, kind, ending, tops, told):
     """Two ramps, of which the higher needs another bit: the same level is the same grey."""
     top = float(told.split()[3])
@@ -282,8 +258,7 @@ def refused(**changes) -> str:
     return words
 
 
-@pytest.mark.parametrize(("kind", "wild"), [("uint32", 2**32 - 1), ("int64", 2**40),
-                                            ("uint64", 2**64 - 1)])
+@pytest.mark.parametrize(("kind", "wild"), [("int64", 2**40), ("uint64", 2**64 - 1)])
 def test_a_wild_label_is_named_and_takes_no_memory(kind, wild):
     y = arrays()["train_labels"].astype(kind)
     y[17] = wild
@@ -293,67 +268,50 @@ def test_a_wild_label_is_named_and_takes_no_memory(kind, wild):
             "try:\n    load_dataset('npz:x.npz')\nexcept ValueError as error:\n    print(error)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"})
-    assert f"x.npz: train_labels[17] is {wild}, not within 0 to" in done.stdout, done.stderr
+    assert f"train_labels[17] is {wild}, not within 0 to" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(("labels", "words"), [
     (np.array(["cat", "dog"] * 20), "train_labels is <U3, not integer"),
-    (np.array([b"cat", b"dog"] * 20), "train_labels is |S3, not integer"),
     (np.arange(40) % 2 == 1, "train_labels is bool, not integer"),
-    (np.arange(40) % 3 / 1, "train_labels is float64, not integer"),
     (np.eye(14, dtype=np.uint8)[np.arange(40) % 14], "train_labels is [40, 14], several labels an "
      "image (multi-label or one-hot); one an image is supported: [N] or [N, 1]")])
-def test_what_is_no_label_is_said_first(labels, words):
-    assert refused(train_labels=labels, train_images=np.zeros((40, 9, 9), np.uint8)).startswith(
-        f"x.npz: {words}")
+def test_what_is_no_label_is_said(labels, words):
+    assert words in refused(train_labels=labels, train_images=np.zeros((40, 9, 9), np.uint8))
 
 
 @pytest.mark.parametrize(("names", "words"), [
     (np.array([b"a", b"b", b"c"]), "class_names is |S1 [3], not text"),
-    (np.array([["a"], ["b"], ["c"]]), "class_names is <U1 [3, 1], not text"),
-    (np.array("abc"), "class_names is <U3 [], not text"), (np.arange(3), "class_names is int64"),
+    (np.array("abc"), "class_names is <U3 [], not text"),
     (np.array(["a", "b", "a"]), "class_names has 'a' more than once"),
     (np.array(["a", "b"]), "train_labels[2] is 2, not within 0 to 1")])
 def test_class_names_are_checked(names, words):
     assert words in refused(class_names=names)
 
 
-@pytest.mark.parametrize(("n", "classes"), [(4, 2), (5, 2), (14, 2)])
-def test_few_training_images_have_one_for_validation(n, classes):
-    np.savez("x.npz", **arrays(n, classes=classes))
-    assert counts("npz:x.npz")["val"] in ([1], [0, 1], [0, 0, 1])
-
-
-@pytest.mark.parametrize(("n", "classes"), [(2, 2), (3, 3)])
-def test_too_few_to_cut_are_refused(n, classes):
-    np.savez("x.npz", **arrays(n, classes=classes))
-    with pytest.raises(DataBad, match=rf"x.npz: {n} training images are too few .*val_images"):
+def test_few_training_images_have_one_for_validation_and_too_few_are_refused():
+    np.savez("x.npz", **arrays(4, classes=2))
+    assert counts("npz:x.npz")["val"] in ([1], [0, 1])
+    np.savez("x.npz", **arrays(3, classes=3))
+    with pytest.raises(DataBad, match="x.npz: 3 training images are too few .*val_images"):
         load_dataset("npz:x.npz")
 
 
 @pytest.mark.parametrize(("raw", "words"), [
-    (b"\n<!DOCTYPE html><html>Sign in", "x.npz is a web page"), (b"<html>", "a web page"),
-    (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
-    (b"\x89PNG\r\n\x1a\n....", "a PNG picture, no npz file"),
-    (b"\xff\xd8\xff\xe0.", "a JPEG picture"), (b"\x80\x04\x95", "a pickle, no npz file"),
-    (b"", "x.npz is empty"), (b"some text, longer than a head", "of a kind unknown here"),
-    (b"PK\x03\x04torn", "not a readable npz file")])
-def test_a_file_that_is_no_npz_is_called_what_it_is(raw, words):
+    (b"\n<!DOCTYPE html><html>Sign in", r"begins with b'\n<!DOCTYPE html>"),
+    (b"version https://git-lfs.github.com/spec/v1\noid", "b'version https://git-lfs"),
+    (b"\x80\x04\x95", "begins with"), (b"", "it is empty"), (b"PK\x03\x04torn", "zip file")])
+def test_a_file_that_is_no_npz_says_what_it_begins_with(raw, words):
     with open("x.npz", "wb") as file:
         file.write(raw)
     with pytest.raises(DataBad) as error:
         load_dataset("npz:x.npz")
     told = str(error.value)
-    assert words in told and "wanted is a file of numpy.savez with train_images" in told
-    assert not {"delete", "fetch it", "pickled", "allow_pickle"} & set(told.split())
+    assert told.startswith("x.npz is no readable npz file: ") and words in told
+    assert "wanted is a file of numpy.savez with train_images" in told and "pickle" not in told
 
 
-@pytest.mark.parametrize("key", ["train_images", "test_labels", "class_names"])
+@pytest.mark.parametrize("key", ["train_images", "class_names"])
 def test_python_objects_are_not_loaded(key):
     words = refused(**{key: np.array([object()] * 3, dtype=object)})
     assert f"{key} holds Python objects" in words
-
-
-def test_medmnists_largest_files_are_taken():
-    np.savez("x.npz", **arrays(12, 224))
-    assert load_dataset("npz:x.npz").images["train"].shape[1:] == (224, 224, 1)

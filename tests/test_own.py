@@ -10,13 +10,13 @@ from collections import ChainMap
 import numpy as np
 import pytest
 import torch
-from helpers import tiny, train_module, weights
+from helpers import RNG, picture, put_pictures, tiny, train_module, weights
 from PIL import Image
 
 from attnlib.__main__ import main
 from attnlib.data import datasets as data_module
 from attnlib.data import own
-from attnlib.data.arrays import DataBad, DataMissing, measured
+from attnlib.data.arrays import DataBad, DataMissing
 from attnlib.data.datasets import DATASETS, identity, load_dataset
 from attnlib.experiments.planning import estimate_seconds
 from attnlib.experiments.reading import find_record
@@ -27,9 +27,8 @@ from attnlib.training import run as run_module
 from attnlib.training import store
 from attnlib.training.optim import scores
 from attnlib.training.run import Run
-from attnlib.training.trainer import data_of, model_of, train
+from attnlib.training.trainer import data_of, train
 
-RNG = np.random.default_rng(0)
 FEW = {"n_train": None, "n_val": None, "n_test": None, "epochs": 1, "batch_size": 8}
 
 
@@ -42,22 +41,6 @@ def here(tmp_path, monkeypatch):
     return tmp_path / "work"
 
 
-def painted(label: int, width: int = 40, height: int = 50) -> Image.Image:
-    """A picture whose class is its colour."""
-    x = RNG.integers(0, 60, (height, width, 3), dtype=np.uint8)
-    x[..., label] += 150
-    return Image.fromarray(x)
-
-
-def tree(root, counts: dict, size=(40, 50)) -> None:
-    """``{"train/cats": 5, …}``: so many PNG files there, coloured by the class."""
-    names = sorted({key.rpartition("/")[2] for key in counts})
-    for key, n in counts.items():
-        (root / key).mkdir(parents=True, exist_ok=True)
-        for k in range(n):
-            painted(names.index(key.rpartition("/")[2]), *size).save(root / key / f"{k}.png")
-
-
 ONE = {"cats": 10, "dogs": 12, "birds": 9}
 
 
@@ -66,14 +49,14 @@ ONE = {"cats": 10, "dogs": 12, "birds": 9}
 
 def test_a_folder_of_pictures_is_trained_on_at_the_first_attempt(here, capsys):
     """Of several types and sizes, through the command line; then loaded, and scored again."""
-    tree(here / "photos", ONE)
-    painted(0, 300, 200).save(here / "photos" / "birds" / "large.jpg", quality=95)
-    painted(1).save(here / "photos" / "cats" / "x.BMP")
+    put_pictures(here / "photos", ONE)
+    picture(300, 200).save(here / "photos" / "birds" / "large.jpg", quality=95)
+    picture().save(here / "photos" / "cats" / "x.BMP")
     (here / "photos" / "cats" / "notes.txt").write_text("mine")
     assert main("train --dataset folder:photos --attention cbam --width 0.125 --epochs 2 "
                 "--batch-size 8 --backbone resnet18".split()) == 0
     out = capsys.readouterr().out
-    assert "photos: left out, of no type that Pillow reads: 1 files (.txt), such as notes" in out
+    assert "photos: not used: cats (1 files, such as notes.txt)" in out
     assert "24 train, 3 val, 6 test images of 3 classes, 32×32×3; 2 epochs on " in out
     assert "about 1 min\nonly 6 steps" in out
     run = Run(dataset="folder:photos", attention="cbam", width=0.125, epochs=2, batch_size=8)
@@ -97,13 +80,12 @@ def medmnist(n=(40, 10, 20), size=28, channels=1, classes=3) -> dict:
     for split, count in zip(("train", "val", "test"), n, strict=True):
         y = np.arange(count) % classes
         shape = (count, size, size) + (3,) * (channels == 3)
-        x = RNG.integers(0, 100, shape, dtype=np.uint8)
-        x[:, :9] += (y * 50).astype(np.uint8).reshape(-1, *[1] * (len(shape) - 1))
-        arrays |= {f"{split}_images": x, f"{split}_labels": y[:, None].astype(kind)}
+        arrays |= {f"{split}_images": RNG.integers(0, 256, shape, dtype=np.uint8),
+                   f"{split}_labels": y[:, None].astype(kind)}
     return arrays
 
 
-@pytest.mark.parametrize(("size", "channels"), [(28, 1), (64, 3), (128, 1)])
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (64, 3)])
 def test_a_medmnist_file_is_trained_on_at_the_first_attempt(here, size, channels):
     arrays = medmnist(size=size, channels=channels)
     np.savez_compressed(here / "bloodmnist.npz", **arrays)
@@ -119,23 +101,6 @@ def test_a_medmnist_file_is_trained_on_at_the_first_attempt(here, size, channels
     assert estimate_seconds(run) > 0
 
 
-def test_what_is_learnt_from_a_folder_can_be_seen(here):
-    tree(here / "photos", dict.fromkeys(ONE, 25))
-    run = tiny(dataset="folder:photos", **FEW | {"epochs": 4, "lr": 0.02}, backbone="resnet18")
-    assert train(run)["test"]["accuracy"] > 0.8
-
-
-@pytest.mark.parametrize(("backbone", "size"), [
-    ("resnet18", 30), ("vgg16", 64), ("alexnet", 224), ("squeezenet", 64), ("cnn3", 128)])
-def test_other_sizes_go_through_every_network(here, backbone, size):
-    tree(here / "photos", {"a": 3, "b": 3})
-    run = Run(dataset=f"folder(size={size}):photos", backbone=backbone, width=0.125)
-
-    data = data_of(run)
-    logits = model_of(run, data).eval()(torch.zeros(1, 3, size, size))
-    assert data.images["train"].shape[1:] == (size, size, 3) and logits.shape == (1, 2)
-
-
 # --- Splits ---
 
 
@@ -145,20 +110,15 @@ def counts(data) -> dict:
 
 @pytest.mark.parametrize(("given", "expected"), [
     ({"a": 20, "b": 10}, {"train": [14, 7], "val": [2, 1], "test": [4, 2]}),
-    ({"train/a": 20, "train/b": 10, "test/a": 3, "test/b": 4},
-     {"train": [18, 9], "val": [2, 1], "test": [3, 4]}),
     ({"train/a": 5, "train/b": 5, "valid/a": 2, "valid/b": 1, "Test/a": 3, "Test/b": 4},
-     {"train": [5, 5], "val": [2, 1], "test": [3, 4]}),
-    ({"train/a": 10, "train/b": 5, "val/a": 2, "val/b": 1},
-     {"train": [8, 4], "val": [2, 1], "test": [2, 1]}),
-    ({"a": 3, "b": 3}, {"train": [1, 1], "val": [1, 1], "test": [1, 1]})])
+     {"train": [5, 5], "val": [2, 1], "test": [3, 4]})])
 def test_splits_that_are_there_are_used_and_the_others_cut_class_by_class(here, given, expected):
-    tree(here / "photos", given)
+    put_pictures(here / "photos", given)
     assert counts(load_dataset("folder:photos")) == expected
 
 
 def test_no_picture_is_in_two_splits_and_none_is_lost(here):
-    tree(here / "photos", ONE, (32, 32))
+    put_pictures(here / "photos", ONE, (32, 32))
     data = load_dataset("folder:photos")
     seen = [image.tobytes() for x in data.images.values() for image in x]
     files = [np.asarray(Image.open(p)).tobytes() for p in (here / "photos").rglob("*.png")]
@@ -166,7 +126,7 @@ def test_no_picture_is_in_two_splits_and_none_is_lost(here):
 
 
 def test_the_split_does_not_depend_on_the_size(here):
-    tree(here / "photos", ONE)
+    put_pictures(here / "photos", ONE)
     small, large = (load_dataset(f"folder(size={s}):photos") for s in (28, 56))
     for split, images in large.images.items():
         halved = images.reshape(len(images), 28, 2, 28, 2, 3).mean((2, 4))
@@ -178,28 +138,28 @@ def test_grey_pictures_have_one_channel_unless_three_are_asked_for(here):
     for k in range(8):
         folder = here / "grey" / "ab"[k % 2]
         folder.mkdir(parents=True, exist_ok=True)
-        image = painted(0).convert("L")
+        image = picture().convert("L")
         image.convert("RGB" if k < 2 else "L").save(folder / f"{k}.png")
     assert load_dataset("folder:grey").images["train"].shape[-1] == 1
     three = load_dataset("folder(channels=3):grey")
     assert three.images["train"].shape[-1] == 3 == len(three.mean)
-    tree(here / "photos", ONE)
+    put_pictures(here / "photos", ONE)
     assert load_dataset("folder(channels=1):photos").images["test"].shape[-1] == 1
 
 
 def test_normalisation_is_measured_on_the_training_part(here):
-    tree(here / "photos", ONE)
-    data = load_dataset("folder:photos")
-    mean, std = measured(data.images["train"])
-    assert data.mean == pytest.approx(mean, abs=1e-6) and data.std == pytest.approx(std, abs=1e-6)
     arrays = medmnist()
+    np.savez(here / "a.npz", **arrays)
+    data = load_dataset("npz:a.npz")
+    x = arrays["train_images"] / 255
+    assert data.mean == pytest.approx([x.mean()]) and data.std == pytest.approx([x.std()], abs=1e-5)
     arrays["train_images"][:] = 7                                      # no deviation at all
     np.savez(here / "flat.npz", **arrays)
     assert load_dataset("npz:flat.npz").std == pytest.approx((1 / 255,), abs=1e-6)
 
 
 def test_links_count_and_a_circle_of_them_ends(here):
-    tree(here / "elsewhere", {"a": 4, "b": 4})
+    put_pictures(here / "elsewhere", {"a": 4, "b": 4})
     (here / "photos").mkdir()
     (here / "photos" / "a").symlink_to(here / "elsewhere" / "a")
     (here / "photos" / "b").symlink_to(here / "elsewhere" / "b")
@@ -211,7 +171,7 @@ def test_links_count_and_a_circle_of_them_ends(here):
 
 
 def test_a_moved_folder_keeps_the_id_and_one_changed_picture_changes_it(here, tmp_path):
-    tree(here / "photos", ONE)
+    put_pictures(here / "photos", ONE)
     run = Run(dataset="folder:photos")
     shutil.copytree(here / "photos", tmp_path / "far" / "other name")
     moved = Run(dataset=f"folder:{tmp_path / 'far' / 'other name'}")
@@ -221,7 +181,7 @@ def test_a_moved_folder_keeps_the_id_and_one_changed_picture_changes_it(here, tm
     (here / "photos" / "readme.txt").write_text("no picture")
     assert Run(dataset="folder:photos") == run
     others = {Run(dataset="folder(size=64):photos").id, Run(dataset="folder(channels=1):photos").id}
-    painted(2).save(here / "photos" / "cats" / "0.png")
+    picture().save(here / "photos" / "cats" / "0.png")
     others.add(Run(dataset="folder:photos").id)
     os.rename(here / "photos" / "cats" / "1.png", here / "photos" / "dogs" / "cat 1.png")
     others.add(Run(dataset="folder:photos").id)
@@ -230,7 +190,7 @@ def test_a_moved_folder_keeps_the_id_and_one_changed_picture_changes_it(here, tm
 
 def test_ids_and_records_hold_no_path_of_the_machine(here, tmp_path):
     """Where the pictures lie below the working directory or the data folder."""
-    tree(tmp_path / "data" / "sets" / "photos", {"a": 4, "b": 4})
+    put_pictures(tmp_path / "data" / "sets" / "photos", {"a": 4, "b": 4})
     by_path = Run(dataset=f"folder:{tmp_path / 'data' / 'sets' / 'photos'}")
     run = tiny(dataset="folder:sets/photos", **FEW)
     assert by_path.dataset == run.dataset == f"{identity(run.dataset)}:sets/photos"
@@ -242,7 +202,7 @@ def test_ids_and_records_hold_no_path_of_the_machine(here, tmp_path):
 
 def test_a_finished_run_needs_the_pictures_no_more(here):
     """Its record is listed, its model loads, and the decoded pictures are kept."""
-    tree(here / "photos", {"a": 4, "b": 4})
+    put_pictures(here / "photos", {"a": 4, "b": 4})
     run = tiny(dataset="folder:photos", **FEW)
     record = train(run)
     shutil.rmtree(here / "photos")
@@ -267,7 +227,7 @@ def test_changed_content_is_not_mistaken_for_that_of_a_run(here):
 
 
 def test_pictures_are_decoded_once_and_a_torn_cache_is_made_again(here, tmp_path, monkeypatch):
-    tree(here / "photos", ONE)
+    put_pictures(here / "photos", ONE)
     one = load_dataset("folder:photos")
     with monkeypatch.context() as patch:
         patch.setattr(own, "decode", lambda *a: pytest.fail("decoded again"))
@@ -279,9 +239,9 @@ def test_pictures_are_decoded_once_and_a_torn_cache_is_made_again(here, tmp_path
     assert all(np.array_equal(one.images[s], two.images[s]) for s in one.images)
 
 
-@pytest.mark.parametrize("place", ["my photos (2)", "fotos [x] é", "a=b,c", "x:y"])
+@pytest.mark.parametrize("place", ["my photos (2)", "fotos [x] é, a=b:c"])
 def test_paths_of_every_kind(here, place):
-    tree(here / place, {"a": 3, "b": 3})
+    put_pictures(here / place, {"a": 3, "b": 3})
     run = Run(dataset=f"folder(size=28):{place}")
     assert parse(run.dataset)[1]["path"] == place
     assert data_of(run).images["train"].shape == (2, 28, 28, 3)
@@ -292,66 +252,60 @@ def test_paths_of_every_kind(here, place):
 
 
 def test_all_bad_pictures_are_named_in_one_go(here, monkeypatch):
-    tree(here / "photos", ONE)
+    put_pictures(here / "photos", ONE)
     cats = here / "photos" / "cats"
     (cats / "empty.png").write_bytes(b"")
     (cats / "text.jpg").write_text("no picture")
     whole = (cats / "3.png").read_bytes()
     (cats / "torn.png").write_bytes(whole[:len(whole) // 2])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 50)
-    painted(0, 41, 50).save(cats / "huge.png")
-    painted(0, 400, 50).save(cats / "bomb.png")
+    picture(41, 50).save(cats / "huge.png")
+    picture(400, 50).save(cats / "bomb.png")
     eps = io.BytesIO()
-    painted(0).save(eps, "EPS")
+    picture().save(eps, "EPS")
     (cats / "program.png").write_bytes(eps.getvalue())
     with pytest.warns(Image.DecompressionBombWarning), pytest.raises(DataBad) as error:
         load_dataset("folder:photos")
     words = str(error.value)
-    assert "photos: 6 of 37 pictures cannot be used:" in words and "Replace or remove" in words
-    for name, why in {"empty": "empty", "torn": "truncated", "huge": "2,050 pixels, and 2,000 are",
-                      "bomb": "bomb", "program": "not a picture"}.items():
-        assert any(f"cats/{name}.png: " in line and why in line for line in words.splitlines())
-    assert "cats/text.jpg: it is not a picture" in words
+    assert "photos: 6 things to mend or remove:\n  cats/" in words
+    for name, why in {"empty.png": "not a picture", "torn.png": "truncated", "bomb.png": "bomb",
+                      "huge.png": "2,050 pixels, and 2,000 are", "program.png": "not a picture",
+                      "text.jpg": "not a picture"}.items():
+        assert any(f"cats/{name}: " in line and why in line for line in words.splitlines())
 
 
-def test_bad_pictures_and_empty_folders_are_named_together(here):
-    tree(here / "photos", ONE | {"empty": 0})
+def test_bad_pictures_empty_folders_and_dangling_links_are_named_together(here):
+    put_pictures(here / "photos", ONE | {"empty": 0})
     (here / "photos" / "cats" / "text.jpg").write_text("no picture")
-    with pytest.raises(DataBad) as error:
-        load_dataset("folder:photos")
-    words = str(error.value)
-    assert "no pictures in empty." in words and "\n  cats/text.jpg: it is not a picture" in words
-
-
-def test_a_dangling_link_is_named(here):
-    tree(here / "photos", ONE)
     (here / "photos" / "dogs" / "gone.png").symlink_to("nowhere.png")
-    with pytest.raises(DataBad, match="dogs/gone.png: No such file"):
+    with pytest.raises(DataBad, match="3 things to mend") as error:
+        Run(dataset="folder:photos")
+    words = str(error.value)
+    assert "no pictures in train/empty" in words and "\n  cats/text.jpg: it is not a" in words
+    assert "\n  dogs/gone.png: it cannot be read: No such file" in words
+    (here / "photos" / "empty").rmdir()
+    with pytest.raises(DataBad, match="2 things to mend"):
         Run(dataset="folder:photos")
 
 
 @pytest.mark.parametrize(("given", "words"), [
-    ({"a": 4}, "has 1 class folders, and two are the least"),
-    ({}, "has 0 class folders"),
-    ({"a": 4, "b": 0, "c": 0}, "photos: no pictures in b, c"),
-    ({"train/a": 4, "train/b": 4, "train/c": 0}, "photos: no pictures in train/c"),
-    ({"a": 4, "b": 2, "c": 1}, r"needs 3 training pictures.* val and test .*b \(2\), c \(1\)"),
-    ({"train/a": 4, "train/b": 1, "test/a": 1}, r"needs 2 training pictures.* val are.*b \(1\)"),
-    ({"train/a": 4, "train/b": 4, "test/c": 1}, "not among the classes of train: test/c"),
+    ({"a": 4}, "1 class folders, and two are the least"),
+    ({"train/a": 4, "train/b": 0, "train/c": 4}, "photos: no pictures in train/b"),
+    ({"a": 4, "b": 2, "c": 1}, "b has 2 .* and 3 are the least, as val and test are cut .*\n.*c h"),
+    ({"train/a": 4, "train/b": 1, "test/a": 1}, "b has 1 different .* and 2 are the least, as val"),
+    ({"train/a": 4, "train/b": 4, "test/c": 1}, "test/c is not among the classes of train"),
     ({"test/a": 4, "test/b": 4}, "has test but no train")])
 def test_a_folder_that_cannot_be_says_why(here, given, words):
     (here / "photos").mkdir()
-    tree(here / "photos", given)
+    put_pictures(here / "photos", given)
     with pytest.raises(ValueError, match=words):
         Run(dataset="folder:photos")
 
 
 @pytest.mark.parametrize(("name", "words"), [
-    ("folder", "folder needs a path, as in folder:photos"), ("npz:", "npz needs a path"),
+    ("folder", "folder needs a path, as in folder:PATH"),
     ("folder:nowhere", "no data at 'nowhere'"), ("npz(size=32):x", "valid: content"),
-    ("folder(width=3):x", "valid: content, size, channels"),
     ("folder(size=20):x", "size=20 should be 28 to 224"),
-    ("folder(size=big):x", "should be like 32"),
     ("folder(channels=2):x", "channels=2 should be 1 or 3"), ("npz:.", "folder:"),
     ("photos", "folder:PATH, npz:PATH"),
     ("cifar10:x", "unknown option of data set 'cifar10': 'path'")])
@@ -362,21 +316,17 @@ def test_a_name_that_cannot_be_says_what_can(here, name, words):
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"train_images": lambda x: x[:, :20]}, ["train_images is (40, 20, 28), not", "28 to 224"]),
-    ({"train_images": lambda x: np.zeros((40, 225, 225), np.uint8)}, ["(40, 225, 225), not"]),
+    ({"train_images": lambda x: x[:, :20]}, ["train_images is uint8 (40, 20, 28), not", "28 to 2"]),
     ({"train_images": lambda x: np.zeros((40, 3, 28, 28), np.uint8)}, ["(40, 3, 28, 28), not"]),
-    ({"train_images": None}, ["train_images is missing"]),
     ({"test_images": None, "val_labels": None},
      ["no array 'test_images'", "no array 'val_labels'"]),
     ({"train_labels": lambda y: y.astype(np.int64) - 1, "test_labels": lambda y: y / 2},
-     ["train_labels[0] is -1, not within 0 to", "(nor are 13 others)", "test_labels is float64"]),
+     ["train_labels[0] is -1, not within 0 to", "(14 labels in all)", "test_labels is float64"]),
     ({"train_labels": lambda y: y + 1}, ["no image of class 0 in train_labels"]),
-    ({"train_labels": lambda y: np.eye(3, dtype=np.uint8)[y[:, 0]]},
-     ["train_labels is [40, 3], several labels an image"]),
     ({"val_images": lambda x: x[:-1], "test_images": lambda x: x.astype(float)},
      ["9 val_images, 10 val_labels", "test_images is float64"]),
-    ({"train_labels": lambda y: y * 0, "val_labels": lambda y: y * 0, "test_labels":
-      lambda y: y * 0}, ["one class alone"])])
+    (dict.fromkeys(("train_labels", "val_labels", "test_labels"), np.zeros_like),
+     ["one class alone"])])
 def test_a_bad_npz_is_told_everything_in_one_go(here, changes, words):
     arrays = medmnist()
     for key, change in changes.items():
@@ -407,7 +357,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_pages_commands_run_as_they_stand_but_small(here, capsys):
-    tree(here / "photos", {"a": 4, "b": 4})
+    put_pictures(here / "photos", {"a": 4, "b": 4})
     np.savez(here / "pathmnist.npz", **medmnist())
     commands = blocks("bash")[0]
     for line in commands.strip().splitlines():
@@ -420,7 +370,7 @@ def test_the_pages_commands_run_as_they_stand_but_small(here, capsys):
 
 
 def test_the_pages_python_trains_and_loads(here, monkeypatch):
-    tree(here / "photos", {"a": 4, "b": 4})
+    put_pictures(here / "photos", {"a": 4, "b": 4})
     code = blocks("python")[0].replace("width=0.25, epochs=20", "width=0.125, epochs=1")
     names = {}
     exec(code, names)
@@ -429,8 +379,8 @@ def test_the_pages_python_trains_and_loads(here, monkeypatch):
 
 def test_the_pages_example_says_what_it_shows(here, capsys):
     for folder, n in (("train", 12), ("val", 2), ("test", 4)):
-        tree(here / "chest_xray" / "chest_xray" / folder, {"NORMAL": n, "PNEUMONIA": n})
-    tree(here / "chest_xray" / "__MACOSX", {"chest_xray": 1})
+        put_pictures(here / "chest_xray" / "chest_xray" / folder, {"NORMAL": n, "PNEUMONIA": n})
+    put_pictures(here / "chest_xray" / "__MACOSX", {"chest_xray": 1})
     shown = blocks("console")[0].splitlines()
     command = shlex.split(shown[0].removeprefix("$ "))
     assert command[:3] == [".venv/bin/python", "-m", "attnlib"] and main(command[3:]) == 0

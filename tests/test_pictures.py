@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnlib.data.pictures import read_picture, read_pictures
+from attnlib.data.pictures import attempts, read_picture
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -81,9 +81,9 @@ def test_every_bad_file_is_named_in_one_go(tmp_path):
     (tmp_path / "half.png").write_bytes(good.read_bytes()[:200])
     (tmp_path / "folder.png").mkdir()
     names = ["text.png", "good.png", "half.png", "folder.png", "none.png"]
-    found, bad = read_pictures([tmp_path / n for n in names], 32, 3)
-    assert list(found) == [str(good)]
-    words = {path.rpartition("/")[2]: why for path, why in bad.items()}
+    found = list(attempts([str(tmp_path / n) for n in names], 32, 3))
+    assert [path for path, image, _ in found if image is not None] == [str(good)]
+    words = {path.rpartition("/")[2]: why for path, _, why in found if why}
     assert set(words) == {"text.png", "half.png", "folder.png", "none.png"}
     assert "not a picture" in words["text.png"] and "cannot be read" in words["half.png"]
-    assert "folder" in words["folder.png"] and "no such file" in words["none.png"]
+    assert "directory" in words["folder.png"] and "No such file" in words["none.png"]

@@ -1,16 +1,10 @@
 """ShapeTex-32: what its users rely on, stated as tests."""
-
 import hashlib
 
 import numpy as np
 import pytest
 
-from attnlib.data.shapetex import (
-    INTERVENTIONS,
-    SPLITS,
-    ShapeTex,
-    make_shapetex,
-)
+from attnlib.data.shapetex import INTERVENTIONS, SPLITS, ShapeTex, make_shapetex
 
 OPTIONS = {"rho": 0.95, "distractors": 5, "contrast": 0.1, "clutter": 2.0, "label": "bg"}
 
@@ -36,33 +30,12 @@ def grow(mask: np.ndarray, pixels: int, outside: bool = False) -> np.ndarray:
 # --- The contract ---
 
 
-def test_shapes_types_and_ranges():
-    d = make_shapetex(20)
-    assert d.images.shape == (20, 32, 32, 3) and d.images.dtype == np.uint8
-    assert d.labels.dtype == d.background.dtype == np.int64
-    assert d.labels.shape == d.background.shape == (20,)
-    assert d.mask.dtype == d.distractor_mask.dtype == bool
-    assert d.mask.shape == d.distractor_mask.shape == (20, 32, 32)
-    assert set(d.labels) == set(range(10)) and d.background.min() >= 0 and d.background.max() <= 9
-    assert d.images.min() < 40 and d.images.max() > 215
-
-
-@pytest.mark.parametrize(
-    ("option", "listed"),
-    [
-        ({"split": "dev"}, list(SPLITS)),
-        ({"label": "scene"}, ["object", "bg"]),
-        ({"intervene": ("remove_object", "no_noise")}, list(INTERVENTIONS)),
-        ({"intervene": "no_noise"}, list(INTERVENTIONS)),
-        ({"n": 0}, ["n must", "1.."]),
-        ({"n": 2.5}, ["n must", "integer"]),
-        ({"rho": 1.5}, ["rho must", "0..1"]),
-        ({"rho": float("nan")}, ["rho must", "0..1"]),
-        ({"contrast": "high"}, ["contrast must", "0..1"]),
-        ({"clutter": -1}, ["clutter must", "0..4"]),
-        ({"distractors": 7}, ["distractors must", "0..6"]),
-    ],
-)
+@pytest.mark.parametrize(("option", "listed"), [
+    ({"split": "dev"}, list(SPLITS)),
+    ({"intervene": ("remove_object", "no_noise")}, list(INTERVENTIONS)),
+    ({"n": 2.5}, ["n must", "integer"]), ({"rho": float("nan")}, ["rho must", "0..1"]),
+    ({"contrast": "high"}, ["contrast must", "0..1"]),
+    ({"distractors": 7}, ["distractors must", "0..6"])])
 def test_errors_are_one_line_and_list_the_choices(option, listed):
     with pytest.raises(ValueError) as error:
         make_shapetex(**{"n": 5} | option)
@@ -98,6 +71,7 @@ def test_known_data():
 
 def test_same_call_same_data_other_split_other_data(base):
     assert same(base, make_shapetex(300))
+    assert base.images.dtype == np.uint8 and base.labels.dtype == base.background.dtype == np.int64
     other = make_shapetex(300, split="val")
     assert not np.array_equal(base.labels, other.labels)
     assert (base.images == other.images).mean() < 0.05
@@ -148,7 +122,6 @@ def test_style_follows_rho_and_split():
     def match(**options):
         d = make_shapetex(400, clutter=0, distractors=0, **options)
         return (d.background == d.labels).mean()
-
     for rho, expected in [(0.0, 0.1), (0.5, 0.55), (0.95, 0.955), (1.0, 1.0)]:
         assert match(rho=rho) == pytest.approx(expected, abs=0.05)
     assert match(rho=0.95, split="test") > 0.9
@@ -179,7 +152,7 @@ def test_objects_are_equally_large_whatever_their_shape():
     assert stand_in == pytest.approx(area.mean(), rel=0.05)
 
 
-@pytest.mark.parametrize("distractors", [1, 2, 4, 6])
+@pytest.mark.parametrize("distractors", [1, 6])
 def test_distractors_keep_clear_of_the_object(distractors):
     d = make_shapetex(500, distractors=distractors)
     assert not (grow(d.mask, 2) & d.distractor_mask).any()
@@ -193,9 +166,6 @@ def test_distractors_keep_clear_of_the_object(distractors):
 
 def test_interventions_compose_and_none_is_the_default(base):
     assert same(base, make_shapetex(300, intervene=()))
-    assert same(
-        make_shapetex(50, intervene="shape_only"), make_shapetex(50, intervene=["shape_only"])
-    )
     both = make_shapetex(300, intervene=("remove_object", "remove_distractors"))
     bare = make_shapetex(300, intervene="remove_object", distractors=0)
     assert same(both, bare)
@@ -230,14 +200,10 @@ def test_what_each_intervention_does(base):
 
     def spread(d):
         return np.mean([d.images[i][inside[i]].std(axis=0).mean() for i in range(100)])
-
     assert spread(make_shapetex(300, intervene="shape_only")) < 0.3 * spread(base)
     swapped = make_shapetex(300, intervene="swap_background")
     assert (swapped.background != base.background).all()
     assert set(swapped.background) == set(range(10))
-    assert np.array_equal(swapped.mask, base.mask)
-    assert not make_shapetex(300, intervene="remove_object").mask.any()
-    assert not make_shapetex(300, intervene="remove_distractors").distractor_mask.any()
     assert (make_shapetex(300, intervene="texture_only").mask != base.mask).any(axis=(1, 2)).all()
 
 
@@ -255,9 +221,8 @@ def probe(train: ShapeTex, test: ShapeTex, ridge: float = 300.0) -> float:
     return ((z @ weights).argmax(axis=1) == test.labels).mean()
 
 
-@pytest.mark.parametrize(
-    ("rho", "n", "low", "high"), [(0, 4000, 0.06, 0.16), (0.95, 2000, 0.25, 0.7)]
-)
+@pytest.mark.parametrize(("rho", "n", "low", "high"), [
+    (0, 4000, 0.06, 0.16), (0.95, 2000, 0.25, 0.7)])
 def test_pixels_are_linearly_useless_unless_the_background_tells(rho, n, low, high):
     accuracy = probe(make_shapetex(n, rho=rho), make_shapetex(1000, split="test", rho=rho))
     assert low < accuracy < high

@@ -6,6 +6,7 @@ import pytest
 from test_stats import frame
 
 from attnlib.analysis import stats, words
+from attnlib.experiments.planning import study
 from attnlib.report import show
 
 BASE = [60.0, 61.0, 62.0, 63.0, 64.0, 65.0, 66.0, 67.0]
@@ -92,3 +93,10 @@ def test_the_short_answer_says_what_is_better_or_that_nothing_is(monkeypatch):
     assert "points over 8 seeds, better" in said and "no block" not in said
     monkeypatch.setattr(show, "collect", lambda study, profile: same[same.seed < 2])
     assert show.short_answer("pilot") == "No block has 3 finished seeds in profile `pilot` yet."
+
+
+def test_what_a_notebook_prints_first():
+    planned = len(study("hybrid", "smoke"))
+    said = show.status_line("hybrid", "smoke")
+    assert said.startswith("profile: smoke (tests")
+    assert f"records: 0 found, {planned} missing; about 1 min" in said

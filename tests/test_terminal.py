@@ -119,7 +119,7 @@ def test_a_file_of_an_odd_name_that_cannot_be_used_is_named(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert main(["predict", CBAM, BYTES, "長" * 100]) == 1
     said = capsys.readouterr().err
-    assert r"caf\udce9.jpg: there is no such file" in said and "長長長" in said
+    assert r"caf\udce9.jpg: it cannot be read: No such file" in said and "長長長" in said
     assert main(["export", CBAM, "--output", "長" * 100 + ".safetensors"]) == 2
     said = capsys.readouterr().err
     assert "長長長" in said and "File name too long. Give a shorter name" in said

@@ -117,7 +117,7 @@ def load_own(name: str, base: str, options: dict, folder: Path) -> Dataset:
     """Your own files. They are split by their content alone, so that resizing moves no picture
     from one split to another; normalised by what their training part is."""
     raw = OWN[base].read(options, folder)
-    row = arrays.described(raw, options["path"])
+    row = arrays.described(raw)
     arrays.check_arrays(raw, row, options["path"], whole=("train",))
     data = with_splits(options["content"], row, raw, options["path"])
     mean, std = arrays.measured(data.images["train"])

@@ -20,7 +20,6 @@ SPLIT_NAME = re.compile(r"(?:seg_)?([a-z]+?)[ _-]?(?:set|data|dataset|images|spl
 WANTED = "<class>/<picture>, or train/<class>/<picture>, is wanted in it"
 TOOLS = ("thumbs", "thumbnails", "lost+found", "#recycle", "system volume information")
 PLAIN = ("images", "imgs", "pictures")              # a folder so called is no class
-OF_BOXES = {"annotations", "imagesets", "jpegimages", "segmentationclass"}      # VOC, COCO
 
 
 class Folder(NamedTuple):
@@ -38,13 +37,13 @@ class Folder(NamedTuple):
 
 class Found(NamedTuple):
     """Pictures in the order of splits and classes, and ``files``: they, and tables of classes. In
-    words: what was guessed or is not used (``notes``), and why this is no data set (``wrong``)."""
+    words: what was guessed or is not used (``notes``), and why this is no data set (``faults``)."""
     splits: np.ndarray
     classes: list[str]
     paths: list[Path]
     files: list[Path]
     notes: list[str]
-    wrong: str
+    faults: list[str]
 
 
 def readable(name: str) -> str:
@@ -83,7 +82,7 @@ def looked_through(folder: Folder, stop: Callable = lambda name: False) -> Folde
 
 
 def find_pictures(root: Path) -> Found:
-    """What is found below a folder. ``DataBad`` where it is of no layout that is known here."""
+    """What is found below a folder. ``DataBad`` where it is not plain what its folders are."""
     if not root.is_dir():
         raise DataBad(f"{root.name} is no folder")
     every = scan(root)
@@ -91,36 +90,33 @@ def find_pictures(root: Path) -> Found:
     classes, guessed, tables = {}, [], []
     for split in filter(parts.get, SPLITS):
         part, table = looked_through(parts[split]), table_in(parts[split])
-        refuse_layout(root, part)
-        found = (from_table(root, table, part) if table else
-                 {name: inner.below() for name, inner in part.folders.items()})
+        found = {name: inner.below() for name, inner in part.folders.items()}
+        if table:
+            found = from_table(table, part)
+            tables.append(table)
+        else:
+            refuse_two_levels(root, part)
         if found or split == "train":
             classes[split] = found
         if found and (table or part.path not in (root, root / split)):
             guessed.append(f"{name_in(root, part.path)} is {split}"
                            + (f", its classes from {table.name}" if table else ""))
-        if table:
-            tables.append(table)
-    rows = [(split, name, path) for split, found in classes.items()
-            for name, paths in found.items() for path in paths]
-    splits, names, paths = map(list, zip(*rows, strict=True)) if rows else ([], [], [])
     guessed += [f"{name} is a class, as it holds pictures itself"
                 for name in classes["train"] if split_of(name)]
-    notes = [f"taken as it looks: {'; '.join(guessed)}"] * bool(guessed)
-    notes += left_over(root, every, paths)
-    prefix = len(parts) > 1 or parts["train"].path != root
-    wrong = faults_of(root.name, classes, prefix)
-    return Found(np.array(splits), names, paths, paths + tables, notes, wrong)
+    rows = [(split, name, path) for split, found in classes.items()
+            for name, paths in found.items() for path in paths]
+    paths = [path for *_, path in rows]
+    notes = [f"taken as it looks: {'; '.join(guessed)}"] if guessed else []
+    if unused := left_over(root, every, paths + tables):
+        notes.append(f"not used: {', '.join(unused)}")
+    return Found(np.array([split for split, *_ in rows]), [name for _, name, _ in rows], paths,
+                 paths + tables, notes, faults_of(classes))
 
 
 def split_of(name: str) -> str | None:
     """The split that a folder's name means: ``Training_Set`` -> ``train``."""
     match = SPLIT_NAME.fullmatch(name.lower())
     return SYNONYMS.get(match[1]) if match else None
-
-
-def table_in(folder: Folder) -> Path | None:
-    return next((p for p in folder.others if p.name.lower().endswith("annotations.txt")), None)
 
 
 def splits_in(root: Path, top: Folder) -> dict[str, Folder]:
@@ -138,24 +134,23 @@ def splits_in(root: Path, top: Folder) -> dict[str, Folder]:
     return out or {"train": top}
 
 
-def from_table(root: Path, table: Path, part: Folder) -> dict[str, list[Path]]:
-    """Class -> pictures, from lines of ``file<tab>class<tab>…``."""
-    rows = [line.split("\t") for line in table.read_text("utf-8", "replace").splitlines()]
-    class_of = {row[0]: row[1].strip() for row in rows if len(row) > 1}
+def table_in(folder: Folder) -> Path | None:
+    return next((p for p in folder.others if p.name.lower().endswith("annotations.txt")), None)
+
+
+def from_table(table: Path, part: Folder) -> dict[str, list[Path]]:
+    """Class -> pictures, of those that a line ``file<tab>class<tab>…`` names."""
+    lines = table.read_text("utf-8", "replace").splitlines()
+    class_of = dict(line.split("\t")[:2] for line in lines if "\t" in line)
     out = defaultdict(list)
     for path in part.below():
-        if path.name not in class_of:
-            raise DataBad(f"{name_in(root, table)} has no class for {name_in(root, path)}")
-        out[class_of[path.name]].append(path)
+        if path.name in class_of:
+            out[class_of[path.name].strip()].append(path)
     return dict(sorted(out.items()))
 
 
-def refuse_layout(root: Path, part: Folder) -> None:
-    """`DataBad` where the folders in a split are no classes."""
-    lower = {name.lower() for name in part.folders}
-    if lower & OF_BOXES or {"images", "labels"} <= lower:
-        raise DataBad(f"{root.name} has {', '.join(part.folders)}: pictures with boxes or outlines "
-                      f"(detection, segmentation); one class a picture is supported: {WANTED}")
+def refuse_two_levels(root: Path, part: Folder) -> None:
+    """`DataBad` where the folders in a split hold no pictures of their own but the same folders."""
     bare = {name: inner.folders for name, folder in part.folders.items()
             if not (inner := looked_through(folder)).pictures}
     counts = Counter(name for folders in bare.values() for name in folders)
@@ -166,44 +161,25 @@ def refuse_layout(root: Path, part: Folder) -> None:
                       + WANTED)
 
 
-def faults_of(name: str, classes: dict, prefix: bool) -> str:
-    """Why classes are too few, empty, unknown, or too small to cut the other splits out of; or "".
-    """
-    if len(classes["train"]) < 2:
-        return f"{name} has {len(classes['train'])} class folders, and two are the least: {WANTED}"
-    empty = [f"{split}/{label}" if prefix else label for split, found in classes.items()
-             for label, paths in found.items() if not paths]
-    strange = [f"{split}/{label}" for split, found in classes.items() for label in found
-               if label not in classes["train"]]
-    wrong = [f"no pictures in {', '.join(empty)}"] * bool(empty)
-    wrong += [f"not among the classes of train: {', '.join(strange)}"] * bool(strange)
-    if wrong:
-        return f"{name}: {'; '.join(wrong)}. Pictures end in .jpg, .png and the like"
-    absent = [split for split in SPLITS if split not in classes]
-    few = [f"{label} ({len(paths)})" for label, paths in classes["train"].items()
-           if len(paths) <= len(absent)]
-    if not few:
-        return ""
-    return (f"{name}: every class needs {1 + len(absent)} training pictures at least, as "
-            f"{' and '.join(absent)} are cut out of them; too few of {', '.join(few)}")
+def faults_of(classes: dict[str, dict]) -> list[str]:
+    """Why classes are too few, empty or unknown."""
+    known = classes["train"]
+    if len(known) < 2:
+        return [f"{len(known)} class folders, and two are the least: {WANTED}"]
+    faults = [f"no pictures in {split}/{name} (they end in .jpg, .png and the like); each folder "
+              "is a class, and boxes or outlines are not supported"
+              for split, found in classes.items() for name, paths in found.items() if not paths]
+    return faults + [f"{split}/{name} is not among the classes of train"
+                     for split, found in classes.items() for name in found if name not in known]
 
 
 def left_over(root: Path, every: Folder, used: list[Path]) -> list[str]:
-    """In words: folders of which nothing is used, pictures in no class, files that are none."""
-    within, classes = {p for path in used for p in path.parents}, {path.parent for path in used}
-    folders, loose, others = Counter(), set(every.below()) - set(used), []
+    """In words: the files that are not used, by the largest folder of which nothing is."""
+    taken, unused = set(used), defaultdict(list)
+    within = {folder for path in used for folder in path.parents}
     for path in every.below() + every.below("others"):
-        outside = next((p for p in reversed(path.parents) if p not in within), None)
-        if outside:
-            folders[name_in(root, outside)] += 1
-            loose.discard(path)
-        elif path.parent in classes and path.suffix.lower() not in endings():
-            others.append(path)
-    unused = [f"{name} ({n} files)" for name, n in folders.items()]
-    unused += [f"{len(loose)} pictures in no class folder"] * bool(loose)
-    notes = [f"not used: {', '.join(unused)}"] * bool(unused)
-    if others:
-        kinds = sorted({readable(path.suffix.lower()) or "without ending" for path in others})
-        notes.append(f"left out, of no type that Pillow reads: {len(others)} files "
-                     f"({', '.join(kinds)}), such as {readable(others[0].name)}")
-    return notes
+        if path not in taken:
+            outside = (folder for folder in reversed(path.parents) if folder not in within)
+            unused[next(outside, path.parent)].append(path)
+    return [f"{name_in(root, folder)} ({len(files)} files, such as {readable(files[0].name)})"
+            for folder, files in unused.items()]

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ import numpy as np
 from ..files import Unwritable, set_aside, sha256_of, write_atomic
 from ..names import derive, form, take_options
 from ..settings import shown
-from .arrays import SIDES, SPLITS, DataBad, DataMissing, cut, read_npz
+from .arrays import SIDES, SPLITS, DataBad, DataMissing, cut, read_npz, refuse
 from .layout import Found, find_pictures, name_in, readable
 from .pictures import attempts, common_levels
 
@@ -26,10 +27,10 @@ SHARES = {"test": 0.2, "val": 0.1}      # of the training pictures that there ar
 def canonical(base: str, given: dict, folder: Path) -> str:
     """``folder:photos`` -> ``folder(content=x3f…):photos``: options checked, and the content
     measured unless it is named already. ``DataMissing`` where there is nothing at the path."""
-    kind, place = OWN[base], given.pop("path", "")
+    place = given.pop("path", "")
     if not place:
-        raise ValueError(f"{base} needs a path, as in {base}:{kind.example}")
-    options = take_options("data set", base, given, kind.options)
+        raise ValueError(f"{base} needs a path, as in {base}:PATH")
+    options = take_options("data set", base, given, OWN[base].options)
     for key, valid in {"size": SIDES, "channels": (1, 3)}.items():
         if key in options and options[key] not in valid:
             words = f"{valid[0]} to {valid[-1]}" if key == "size" else "1 or 3"
@@ -88,34 +89,32 @@ def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
     """What is found below a folder, the SHA-256 of each file, and for each picture the index of the
     first one with the same bytes. `DataBad` names all that is wrong with classes and files, and
     copies that were put into two splits: what is tested on must not have been seen."""
-    found, digests, wrong = find_pictures(root), [], []
-    if found.wrong:
-        torn = [said_of(root, path, why) for path, _, why in attempts(found.paths, 28, 1) if why]
-        raise DataBad("\n".join([found.wrong] + [refusal(root, found, torn)] * bool(torn)))
-    for path in found.files:
-        try:
-            digests.append(sha256_of(path))
-        except OSError as error:
-            wrong.append(said_of(root, path, error.strerror))
-    if wrong:
-        raise DataBad(refusal(root, found, wrong))
+    found, digests = find_pictures(root), []
+    with contextlib.suppress(OSError):                      # a file that cannot be read
+        digests = [sha256_of(path) for path in found.files]
+    if found.faults or not digests:
+        refuse(root.name, found.faults + [words_of(root, path, why) for path, _, why in
+                                          attempts(found.paths, 28, 1) if why])
     _, first, same = np.unique(digests[:len(found.paths)], return_index=True, return_inverse=True)
     first = first[same]
-    seen = np.flatnonzero(found.splits != found.splits[first])
-    if len(seen):
-        one, other = (name_in(root, found.paths[k]) for k in (seen[0], first[seen[0]]))
-        raise DataBad(f"{root.name}: {len(seen)} pictures are in two splits, byte for byte, such "
-                      f"as {one} and {other}: remove them from one")
+    faults, alone = [], first == np.arange(len(first))
+    twice = np.flatnonzero(found.splits != found.splits[first])
+    if len(twice):
+        one, other = (name_in(root, found.paths[k]) for k in (twice[0], first[twice[0]]))
+        faults.append(f"{len(twice)} pictures are in two splits, byte for byte, such as {one} and "
+                      f"{other}: remove them from one")
+    different = Counter(np.array(found.classes)[alone & (found.splits == "train")].tolist())
+    absent = [split for split in SPLITS if split not in found.splits]
+    if absent:
+        faults += [f"{name} has {different[name]} different training pictures, and "
+                   f"{1 + len(absent)} are the least, as {' and '.join(absent)} are cut out of them"
+                   for name in sorted(set(found.classes)) if different[name] <= len(absent)]
+    refuse(root.name, faults)
     return found, digests, first
 
 
-def said_of(root: Path, path: Path, why: str) -> str:
+def words_of(root: Path, path: Path, why: str) -> str:
     return f"{name_in(root, path)}: {readable(why)}"
-
-
-def refusal(root: Path, found: Found, wrong: list[str]) -> str:
-    return "\n  ".join([f"{root.name}: {len(wrong)} of {len(found.paths)} pictures cannot be used:",
-                        *wrong]) + "\nReplace or remove them and start again."
 
 
 def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
@@ -123,19 +122,19 @@ def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
     folder and its pictures is said each time."""
     options = OWN["folder"].options | options
     size, channels, content = (options[key] for key in ("size", "channels", "content"))
-    store_at = folder / "own" / f"{content}-{size}-{channels}-v{OWN['folder'].version}.npz"
+    cache = folder / "own" / f"{content}-{size}-{channels}-v{OWN['folder'].version}.npz"
     arrays = None
-    if store_at.is_file():
+    if cache.is_file():
         try:
-            arrays = read_npz(store_at)
+            arrays = read_npz(cache)
         except DataBad as error:
-            set_aside(store_at, str(error))
+            set_aside(cache, str(error))
     if arrays is None:
         arrays = decode(place_of("folder", options, folder), size, channels, content)
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         try:
-            write_atomic(store_at, buffer.getvalue())
+            write_atomic(cache, buffer.getvalue())
         except Unwritable as error:
             print(f"the decoded pictures are not kept: {error}", flush=True)
     notes = arrays.pop("notes").tolist()
@@ -151,25 +150,24 @@ def decode(root: Path, size: int, channels: int | None, content: str) -> dict[st
     `DataBad` names all that cannot be used."""
     found, _, first = read_bytes(root)
     levels, notes = common_levels(found.paths)
-    images, wrong = np.zeros((len(first), size, size, channels or 3), np.uint8), []
+    images, faults = np.zeros((len(first), size, size, channels or 3), np.uint8), []
     for k, (path, image, why) in enumerate(attempts(found.paths, size, channels or 3, levels)):
         if why:
-            wrong.append(said_of(root, path, why))
+            faults.append(words_of(root, path, why))
         else:
             images[k] = image
         if k % 2000 == 1999:
             print(f"{root.name}: {k + 1:,} of {len(first):,} pictures decoded", flush=True)
-    if wrong:
-        raise DataBad(refusal(root, found, wrong))
+    refuse(root.name, faults)
     if channels is None and (images == images[..., :1]).all():
-        images = np.ascontiguousarray(images[..., :1])
+        images = images[..., :1]
     classes, labels = np.unique(found.classes, return_inverse=True)
     split, alone = found.splits.copy(), first == np.arange(len(first))
     for part, share in SHARES.items():      # class by class; of copies the first is drawn, and the
         if part not in found.splits:        # others follow it
             train = np.flatnonzero((split == "train") & alone)
-            _, out = cut(labels[train], share, derive("cut", content, part))
-            split[np.isin(first, train[out])] = part
+            out = train[cut(labels[train], share, derive("cut", content, part))]
+            split[np.isin(first, out)] = part
     if not alone.all() and (split != found.splits).any():
         notes.append(f"{(~alone).sum()} pictures are copies of others, byte for byte: copies are "
                      "kept in one split")
@@ -182,7 +180,6 @@ def decode(root: Path, size: int, channels: int | None, content: str) -> dict[st
 
 class Kind(NamedTuple):
     """``digest(path)`` is the content's SHA-256, ``read(options, data folder)`` the arrays."""
-    example: str
     options: dict
     digest: Callable
     read: Callable
@@ -190,8 +187,8 @@ class Kind(NamedTuple):
 
 
 OWN = {
-    "folder": Kind("photos", {"content": "", "size": 32, "channels": None}, folder_digest,
-                   read_folder, version=2),
-    "npz": Kind("pathmnist.npz", {"content": ""}, npz_digest,
+    "folder": Kind({"content": "", "size": 32, "channels": None}, folder_digest, read_folder,
+                   version=2),
+    "npz": Kind({"content": ""}, npz_digest,
                 lambda options, folder: read_npz(place_of("npz", options, folder))),
 }

@@ -51,15 +51,11 @@ def read_picture(path: str | Path, size: int, channels: int,
             image = image.resize((size, size), Image.Resampling.BILINEAR)
     except MemoryError:                     # no fault of the file's
         raise
-    except FileNotFoundError:
-        raise ValueError("there is no such file") from None
-    except IsADirectoryError:
-        raise ValueError("it is a folder; name the pictures in it") from None
-    except Image.UnidentifiedImageError:
-        words = "it is not a picture of a type that Pillow reads"
-        raise ValueError(words if Path(path).stat().st_size else "the file is empty") from None
     except Exception as error:              # a torn or hostile file makes Pillow raise many kinds
-        raise ValueError(f"it cannot be read: {error}") from error
+        words = f"it cannot be read: {getattr(error, 'strerror', None) or error}"
+        if isinstance(error, Image.UnidentifiedImageError):
+            words = "it is not a picture of a type that Pillow reads"
+        raise ValueError(words) from error
     return np.array(image).reshape(size, size, channels)
 
 
@@ -125,10 +121,3 @@ def attempts(paths, size: int, channels: int, levels: dict | None = None) -> Ite
             return path, None, str(error)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(attempt, paths)
-
-
-def read_pictures(paths, size: int, channels: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """(path -> its array, path -> what is wrong) of many files, in their order."""
-    found = list(attempts(map(str, paths), size, channels))
-    return ({path: x for path, x, why in found if not why},
-            {path: why for path, _, why in found if why})

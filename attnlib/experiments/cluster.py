@@ -17,6 +17,7 @@ from ..settings import checkpoints_dir, runs_dir
 from ..training import store
 from ..training.run import Run
 from .reading import outdated
+from .repair import array_files
 from .workers import attempt
 
 ONE = threading.Lock()          # a process trains one run at a time: torch's generator is global
@@ -83,12 +84,6 @@ def train_there(fields: dict, profile: str, end: float | None) -> tuple[tuple, d
     weights = store.list_files(checkpoints_dir(profile, run.id), store.WEIGHTS)[:1]
     there = [*weights, *(path.with_name(name) for name in array_files(record)), path]
     return answer, {file.name: file.read_bytes() for file in there if file.is_file()}
-
-
-def array_files(record: dict) -> dict[str, str]:
-    """Name -> SHA-256 of the files beside a record."""
-    return {f"{record['id']}{'' if kind == 'predictions' else f'.{kind}'}.npz": digest
-            for kind, digest in record["arrays"].items()}
 
 
 def bring(ours: Future, run_id: str, profile: str, theirs) -> None:

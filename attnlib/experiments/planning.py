@@ -14,7 +14,7 @@ from ..settings import data_dir
 from ..training import store
 from ..training.environment import environment, machine
 from ..training.run import Run
-from ..training.trainer import about, data_of
+from ..training.trainer import about
 from .studies import PROFILES, plans, run_of
 from .workers import cores, gpus, unfinished
 
@@ -22,7 +22,6 @@ ON_DISK = (("cifar10.npz", "cifar-10-batches-py"),
            ("fashionmnist.npz", "FashionMNIST/raw/t10k-labels-idx1-ubyte"))
 READ_FIRST = ("full", "real", "pilot", "small")
 FOR_READING = "best"        # each study from its best profile with records; never trains
-FEW_STEPS = 500             # below it a network has hardly begun to learn
 
 
 def study(name: str, profile: str = "auto") -> list[Run]:
@@ -119,39 +118,21 @@ def minutes_here(runs: list[Run], speed: float) -> int:
     return math.ceil(speed * sum(map(estimate_seconds, runs)) / 60 / processes)
 
 
-def status_line(studies: str | list[str], profile: str = "auto") -> str:
-    """What a notebook prints first: profile, why, records found and missing, minutes to train."""
-    studies = [studies] if isinstance(studies, str) else studies
-    chosen = resolve_profile(profile, studies[0])
-    runs = list(dict.fromkeys(run for name in studies for run in study(name, chosen)))
-    todo = unfinished(runs, chosen)
-    cost = (f"; about {minutes_here(todo, speed_here(chosen))} min to train on this "
-            "machine, and less than one for the Try it cell") if todo else ""
-    return (f"profile: {chosen} ({PROFILES[chosen].says})\n"
-            f"records: {len(runs) - len(todo)} found, {len(todo)} missing{cost}")
-
-
 def plan_table(name: str, profile: str = "auto"):
     """One row for each network and data set of a study, in the order of training: its arms, runs,
     how many of them have no record yet, and about how many minutes those take here. A DataFrame."""
     import pandas as pd
     profile = resolve_profile(profile, name)
-    speed, seen, rows = speed_here(profile), set(), []
+    seen, rows, lacking = set(), [], []
     for plan in sorted(plans(name, profile), key=lambda plan: plan.turn):
         runs = {run_of(plan, profile, arm, seed) for seed in plan.seed_list for arm in plan.arms}
         new = runs - seen
         seen |= new
-        missing = unfinished(new, profile)
         if new:
-            rows.append({"turn": plan.turn, "data set": plan.dataset, "network": plan.backbone,
-                         "arms": " ".join(plan.arms), "seeds": plan.seeds, "runs": len(new),
-                         "missing": len(missing),
-                         "minutes": minutes_here(missing, speed)})
-    return pd.DataFrame(rows)
-
-
-def steps_of(run: Run) -> int:
-    """Steps of training in all; below FEW_STEPS batch norm's averages, which evaluation uses, have
-    not settled."""
-    n_train = run.n_train or len(data_of(run).labels["train"])
-    return run.how.epochs * max(1, n_train // run.how.batch_size)
+            lacking.append(unfinished(new, profile))
+            rows.append((plan.turn, plan.dataset, plan.backbone, " ".join(plan.arms), plan.seeds,
+                         len(new), len(lacking[-1])))
+    speed = speed_here(profile) if any(lacking) else 1.0
+    columns = ("turn", "data set", "network", "arms", "seeds", "runs", "missing")
+    return pd.DataFrame(rows, columns=columns).assign(
+        minutes=[minutes_here(missing, speed) for missing in lacking])

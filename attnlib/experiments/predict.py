@@ -1,5 +1,4 @@
 """What a trained network says of pictures: of the user's own, and of a split again."""
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,14 +6,13 @@ import numpy as np
 import torch
 
 from ..data.batches import Batches
-from ..data.pictures import read_pictures
-from ..settings import shown
+from ..data.pictures import attempts
 from ..training import store
 from ..training.environment import machine
 from ..training.optim import scores
 from ..training.run import Run
 from ..training.trainer import data_of
-from .weights import assembled, find, load_model
+from .weights import assembled, find
 
 
 def normalised(model, images: np.ndarray, device: str = "cpu"):
@@ -36,26 +34,13 @@ def probabilities(model, images: np.ndarray, device: str = "cpu") -> np.ndarray:
                            for x in normalised(model, images, device)])
 
 
-def predict(run_or_id, paths, top: int = 5, draw: Callable[..., Path] | None = None) -> int:
-    """Print the ``top`` likeliest classes of each picture file. ``draw(model, path, image, probs)``
-    makes a picture of it and returns its path. Files that cannot be read are named all together,
-    the others are still predicted. Returns how many were bad."""
-    model = load_model(run_or_id)
-    good, bad = read_pictures(paths, model.size, model.channels)
-    print(f"{model.id}: shown {model.size}×{model.size} pixels, "
-          f"{'colour' if model.channels == 3 else 'grey'}; it knows {len(model.classes)} classes "
-          "and always names one of them")
-    all_probs = probabilities(model, np.stack(list(good.values()))) if good else ()
-    for (path, image), probs in zip(good.items(), all_probs, strict=True):
-        print(path)
-        for k in np.argsort(-probs, kind="stable")[:top]:
-            print(f"  {100 * probs[k]:5.1f} %  {model.classes[k]}")
-        if draw:
-            print(f"  where it looks: {shown(draw(model, path, image, probs))}")
-    if bad:
-        print(f"error: {len(bad)} of {len(bad) + len(good)} pictures could not be used:\n"
-              + "\n".join(f"  {path}: {why}" for path, why in bad.items()), file=sys.stderr)
-    return len(bad)
+def predict(model, paths) -> list[tuple]:
+    """(path, what the network is shown uint8 [S, S, C], class probabilities, "") of each picture
+    file, or (path, None, None, what is wrong with it)."""
+    found = list(attempts(paths, model.size, model.channels))
+    good = [image for _, image, why in found if not why]
+    probs = iter(probabilities(model, np.stack(good)) if good else ())
+    return [(path, image, None if why else next(probs), why) for path, image, why in found]
 
 
 def evaluate(run_or_id, split: str = "test", draw: Callable[..., Path] | None = None) -> dict:

@@ -1,13 +1,13 @@
-"""The weight files that come with the repository, their index, and the table in their card."""
+"""The weight files that come with the repository, their index and their cards."""
 import json
 import re
 from pathlib import Path
+from string import Template
 
 from ..files import sha256_of, write_atomic
 from ..settings import REPO
 from ..training import store
 from ..training.run import Run
-from .modelcard import model_card
 from .planning import study
 from .predict import evaluate
 from .weights import export, weights_dir
@@ -16,6 +16,8 @@ PROFILE = "real"
 ARMS = ("none", "cbam", "hybrid")       # of its headline on CIFAR-10 in ResNet-18, seed 0
 TOLERANCE = 0.1                         # points that float16 may cost or gain on the test split
 MAX_BYTES = 1_500_000
+TEMPLATE = Path(__file__).with_name("modelcard.md")
+PERCENT = ("accuracy", "recorded", "val_accuracy")
 MARKS = re.compile("(<!-- weights -->\n).*?(<!-- /weights -->)", re.DOTALL)
 COLUMNS = ("file", "block", "parameters", "MB", "test accuracy, %", "in the record, %")
 
@@ -68,3 +70,24 @@ def card_table(rows: list[dict]) -> str:
                       f"{record['model']['params']:,}", f"{row['bytes'] / 1e6:.2f}",
                       f"{100 * row['accuracy']:.2f}", f"{100 * row['recorded']:.2f}"))
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def model_card(row: dict, record: dict) -> str:
+    """The card in Markdown, of a row of ``index.json`` and its run's record. ``KeyError`` where the
+    record lacks what the card says."""
+    run = Run(**record["run"])
+    values = record["env"] | record["model"] | record["data"] | vars(run) | row | {
+        "epochs": run.how.epochs,
+        "val_accuracy": record["history"][-1]["val_accuracy"], "nll": f"{row['nll']:.3f}",
+        "classes": ", ".join(record["classes"]), "entry": entry_name(row["id"]),
+        "settings": ", ".join(f"{name} {value}" for name, value in
+                              record["resolved"]["recipe"].items())}
+    values |= {name: f"{100 * values[name]:.2f}" for name in PERCENT}
+    values |= {name: f"{value:,}" for name, value in values.items() if type(value) is int}
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        values, placement=run.placement or "none")
+
+
+def entry_name(run_id: str) -> str:
+    """What torch.hub calls a run: its id without seed and digits, such as cifar10_resnet18_cbam."""
+    return run_id.rsplit("-", 2)[0].replace("-", "_")

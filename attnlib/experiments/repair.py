@@ -20,7 +20,7 @@ FIXES = {           # what `repair` does, and its word for it
     "corrupt": ("set aside", lambda path: path.rename(free_name(path, ".corrupt"))),
     "failed": ("planned again", lambda path: path.rename(free_name(path, ".failed"))),
     "leftover": ("removed", Path.unlink),
-    "missing": ("left", lambda path: None),
+    "told": ("left", lambda path: None),
 }
 
 
@@ -29,6 +29,12 @@ def known_ids(profile: str) -> list[str]:
     folders = runs_dir(profile), checkpoints_dir(profile, "x").parent
     names = [path.name for folder in folders for path in folder.glob("*")]
     return sorted({name.lstrip(".").split(".")[0] for name in names})
+
+
+def array_files(record: dict) -> dict[str, str]:
+    """Name -> SHA-256 of the files beside a record."""
+    return {f"{record['id']}{'' if kind == 'predictions' else f'.{kind}'}.npz": digest
+            for kind, digest in record.get("arrays", {}).items()}
 
 
 def findings(profile: str, run_id: str) -> list[Finding]:
@@ -41,12 +47,18 @@ def findings(profile: str, run_id: str) -> list[Finding]:
         found.append(Finding("corrupt", path, "the record is torn or was changed"))
     if record and record["status"] == "failed":
         found.append(Finding("failed", path, f"failed: {record.get('error', 'no reason stored')}"))
-    for kind, digest in record.get("arrays", {}).items() if record else ():
-        file = path.with_suffix(".cam.npz" if kind == "cam" else ".npz")
+    for name, digest in array_files(record).items() if record else ():
+        file = path.with_name(name)
         if not file.is_file():
-            found.append(Finding("missing", file, "it is missing"))
+            found.append(Finding("told", file, "it is missing"))
         elif sha256_of(file) != digest:
             found.append(Finding("corrupt", file, "its SHA-256 is not the one in the record"))
+        elif file.stem == run_id and record["status"] == "done":
+            arrays = store.read_arrays(profile, run_id, digest)
+            counted = float((arrays["prediction"] == arrays["label"]).mean())
+            if abs(counted - record["test"]["accuracy"]) > 1e-6:
+                found.append(Finding("told", path, f"the predictions give {counted:.4f}, the "
+                                     f"record says {record['test']['accuracy']:.4f}"))
     for pattern in (store.CHECKPOINT, store.WEIGHTS):
         for file in store.list_files(folder, pattern):
             if sha256_of(file) != pattern.fullmatch(file.name)[2]:

@@ -29,7 +29,6 @@ PROFILES = {
     "full": Profile("the real data sets, whole, at full width: a modern GPU", dict(epochs=40),
                     0.2, None),
 }
-HEADLINE = ("none", "se", "cbam", "hybrid")
 CONTROLS = ("layerscale", "shuffled", "frozen")
 
 

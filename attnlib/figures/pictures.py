@@ -93,7 +93,7 @@ def map_rows(images, maps: dict, masks, **how) -> plt.Figure:
 def class_sheet(at_hand: dict) -> plt.Figure:
     """One test image of each of the first ten classes, two rows a data set that is here."""
     rows = []
-    for data in filter(None, at_hand.values()):
+    for data in at_hand.values():
         images, labels = data.images["test"], data.labels["test"]
         tiles = [Tile(images[np.flatnonzero(labels == label)[0]], title=data.classes[label])
                  for label in range(10)]

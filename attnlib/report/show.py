@@ -16,7 +16,7 @@ from ..analysis.stats import (
     in_cell,
 )
 from ..analysis.words import interval, name, place, plural, plus_minus
-from ..experiments.planning import resolve_profile, status_line  # noqa: F401, for notebooks
+from ..experiments.planning import plan_table, resolve_profile
 from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, margin_of
 
@@ -35,6 +35,16 @@ FORMATS = {                 # of the others: ``+.1f`` with an interval, else ``.
     "train": "+.1f", "surplus": "+.1f"}
 NAMED = ("arm", "base", "dataset", "backbone", "over")      # columns of names
 SHORT = ("se", "cbam", "hybrid", "cbam(gate_init=open)", "hybrid(gate_init=open)")
+
+
+def status_line(study_name: str, profile: str) -> str:
+    """What a notebook prints first: profile, records found and missing, minutes to train."""
+    profile = resolve_profile(profile, study_name)
+    runs, missing, minutes = plan_table(study_name, profile)[["runs", "missing", "minutes"]].sum()
+    cost = (f"; about {minutes} min to train on this machine, and less than one for the Try it "
+            "cell") if missing else ""
+    return (f"profile: {profile} ({PROFILES[profile].says})\n"
+            f"records: {runs - missing} found, {missing} missing{cost}")
 
 
 # --- Tables ---
