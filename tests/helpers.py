@@ -75,11 +75,11 @@ def start(target, *args) -> multiprocessing.Process:
     return process
 
 
-def compute_on_cpu() -> None:
+def compute_on_cpu(put=setattr) -> None:
     """The settings of conftest, for a process of its own."""
     torch.set_num_threads(1)
     for module in COMPUTING:
-        module.machine = lambda: CPU
+        put(module, "machine", lambda: CPU)
 
 
 def train_in_child(out: str, fields: dict) -> None:

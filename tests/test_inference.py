@@ -122,20 +122,6 @@ def test_seeds_needed_of_one_arm_are_cohens(effect, n):
     assert inference.seeds_needed(2 ** 0.5, effect) == n
 
 
-def test_more_arms_need_more_seeds_but_fewer_than_bonferroni_says():
-    found = [inference.seeds_needed(1.0, 0.7, arms) for arms in (1, 5, 15)]
-    assert found == sorted(found) and found[0] < found[2]
-    limit = inference.dunnett_limit((10,) * 15, 10)
-    assert limit < reference.t.ppf(1 - 0.025 / 15, 16 * 9)
-
-
-def test_power_grows_with_seeds_everywhere():
-    """Where scipy's noncentral t gives up, far out, ours must not."""
-    for sd in (0.01, 0.1, 1.0, 5.0):
-        power = [inference.power_of(n, sd, 0.1) for n in (*range(2, 40), 300, 2000, 9999)]
-        assert np.all(np.diff(power) >= -1e-9) and not np.isnan(power).any()
-
-
 @pytest.mark.parametrize("arms", [1, 5])
 def test_power_of_equivalence_by_simulation(arms):
     rng, n, margin = np.random.default_rng(12), 12, 0.35

@@ -54,11 +54,6 @@ def test_a_block_that_is_behind_in_training_is_said_to_be(train, says):
     assert count == "1 worse" + " (1 of them had not fitted as far)" * ("fitted" in says)
 
 
-def test_several_sentences_are_a_list():
-    assert words.items(["One."]) == "One."
-    assert words.items(["One.", "Two."]) == "- One.\n- Two."
-
-
 def advice(df) -> str:
     return show.advice(stats.arms_table(df))
 

@@ -112,14 +112,6 @@ def test_several_runs_of_one_seed_are_refused():
             call(pd.concat([frame(none=[1.0], se=[2.0])] * 2))
 
 
-def test_another_base_than_the_plain_network():
-    rng = np.random.default_rng(4)
-    arms = {a: rng.normal(60, 1, 4) for a in ("none", "se", "cbam")}
-    found = stats.compared(frame(**arms), base="se")["cbam"]
-    assert found[:3] == pytest.approx(
-        inference.dunnett([arms["none"], arms["cbam"]], arms["se"])[1][:3])
-
-
 # --- Pairs ---
 
 
@@ -131,18 +123,6 @@ def test_the_interval_of_pairs_is_scipys():
     assert (d.low, d.high) == pytest.approx((expected.low, expected.high))
     assert d.mean == pytest.approx((a - b).mean())
     assert d.n == 6
-
-
-def test_pairs_are_by_seed_and_only_finished_ones_count():
-    d = stats.paired(frame(none=[60.0, 70.0, 80.0, 90.0], se=[61.0, 71.0, math.nan, 91.0]), "se")
-    assert (d.mean, d.n) == (1.0, 3)
-    assert d.low == pytest.approx(1.0) and d.high == pytest.approx(1.0)      # no spread at all
-
-
-def test_too_few_seeds_give_no_interval():
-    d = stats.paired(frame(none=[60.0, 70.0], se=[62.0, 73.0]), "se")
-    assert d.mean == 2.5 and math.isnan(d.low) and math.isnan(d.high)
-    assert stats.verdict(d, 1.0) == "too few seeds"
 
 
 def test_pairing_is_the_correlation_within_arms():
@@ -175,15 +155,6 @@ def test_a_block_that_is_behind_in_training_had_not_fitted_as_far(train, behind)
     df.loc[df.arm == "sa", "train_accuracy"] = train
     row = stats.arms_table(df).set_index("arm").loc["sa"]
     assert row.train == train - 90 and row.verdict == "worse" and stats.behind(row) == behind
-
-
-def test_what_a_record_says_of_training_is_in_the_table():
-    run = study("hybrid", "pilot")[0]
-    put(run, 0.6, train=0.75)
-    row = table([run], "pilot").iloc[0]
-    assert row.train_accuracy == 75.0 and row.rise == pytest.approx(20.0)
-    put_record(run, "pilot", history=[{"val_accuracy": 0.5}] * 2)
-    assert math.isnan(table([run], "pilot").iloc[0].rise)           # two epochs have no third
 
 
 def test_a_contrast_has_an_interval_from_three_seeds_on():

@@ -1,5 +1,4 @@
 """Worker processes and executors: which GPU a worker gets, how workers end, what goes wrong."""
-import json
 import os
 import pickle
 import time
@@ -50,13 +49,10 @@ def test_how_many_processes_for_two_runs(monkeypatch, asked, device, gpus, run, 
     monkeypatch.setattr(workers, "cores", lambda: 8)
     monkeypatch.setattr(workers, "gpus", lambda: list(map(str, range(gpus))))
     assert grid.jobs_for([tiny(**run), tiny(seed=1, **run)]) == jobs
-
-
-@pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5"])
-def test_a_number_of_jobs_that_is_none_is_refused(monkeypatch, jobs):
-    monkeypatch.setenv("ATTNLIB_JOBS", jobs)
-    with pytest.raises(ValueError, match="ATTNLIB_JOBS.*auto or a number above 0"):
-        run_grid([tiny()], "smoke")
+    for wrong in ("0", "-1", "two", "1.5"):
+        monkeypatch.setenv("ATTNLIB_JOBS", wrong)
+        with pytest.raises(ValueError, match="ATTNLIB_JOBS.*auto or a number above 0"):
+            run_grid([tiny()], "smoke")
 
 
 def where_am_i(fields: dict, profile: str, end=None) -> tuple[str, str]:
@@ -109,15 +105,6 @@ def test_any_executor_carries_the_runs(capsys):
     assert df.nll[0] == alone["test"]["nll"]
 
 
-def test_what_an_executor_carries_are_plain_values():
-    """So that it can be a process, another machine, or a queue."""
-    fields = json.loads(json.dumps(tiny(attention="se", epochs=1).as_dict()))
-    assert pickle.loads(pickle.dumps(workers.attempt)) is workers.attempt
-    assert workers.attempt(fields, "smoke") == ("trained", "")
-    assert workers.attempt(fields, "smoke") == ("there", ""), "trained again"
-    assert store.read_record(store.record_path("smoke", Run(**fields).id))["status"] == "done"
-
-
 class Breaks(ThreadPoolExecutor):
     """Breaks when it is given its n-th run, so many times."""
 
@@ -146,17 +133,13 @@ def test_a_broken_executor_means_to_plan_again_and_in_the_end_to_give_up(capsys,
                          "trained 0, found 0, missing 3")
 
 
-class KilledWorker(Exception):
-    """What an executor may say of a task that killed its workers."""
-
-
 class Poisoned(ThreadPoolExecutor):
     """Like dask's: one task ends in an exception of its own, the others are done."""
 
     def submit(self, call, fields, *args):
         if fields.get("seed") == 1:
             future = Future()
-            future.set_exception(KilledWorker("it died 4 times"))
+            future.set_exception(ArithmeticError("it died 4 times"))
             return future
         return super().submit(call, fields, *args)
 
@@ -166,25 +149,22 @@ def test_an_executors_own_exception_fails_that_run_alone(capsys):
         df = run_grid(three(), "smoke", executor=executor)
     assert list(df.status) == ["done", "failed", "done"]
     record = store.read_record(store.record_path("smoke", tiny(seed=1, epochs=1).id))
-    assert record["error"] == "KilledWorker: it died 4 times"
+    assert record["error"] == "ArithmeticError: it died 4 times"
     assert "failed 1" in last_line(capsys)
 
 
 def test_a_full_disk_stops_the_grid_and_leaves_a_lent_executor_alone(monkeypatch):
+    error = files.Unwritable(store.runs_dir("smoke"), OSError(28, "No space left on device"))
+    assert str(pickle.loads(pickle.dumps(error))) == str(error) and "ATTNLIB_OUT" in str(error)
+
     def full(*args, **options):
-        raise files.Unwritable(store.runs_dir("smoke"), OSError(28, "No space left on device"))
+        raise error
     monkeypatch.setattr(workers, "train", full)
     with ThreadPoolExecutor(1) as executor:
         with pytest.raises(files.Unwritable, match="results/runs/smoke: No space left on device"):
             run_grid(three(), "smoke", executor=executor)
         assert executor.submit(int, "7").result() == 7
     assert not store.all_records("smoke")
-
-
-def test_a_full_disk_says_so_across_processes():
-    error = files.Unwritable(store.runs_dir("smoke"), OSError(28, "No space left on device"))
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)
-    assert "No space left" in str(error) and "ATTNLIB_OUT" in str(error)
 
 
 def test_a_busy_run_whose_holder_dies_is_done_in_the_end(monkeypatch):

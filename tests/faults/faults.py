@@ -64,24 +64,6 @@ def temporaries() -> list[str]:
             if name.endswith((".tmp", ".part"))]
 
 
-class Stopped(BaseException):
-    """Ends a training in this process without its noticing beforehand."""
-
-
-def stop_after(run: Run, epochs: int, profile: str = "own") -> None:
-    """Train so many epochs and end as if killed after the last one's checkpoint."""
-    save, calls = store.save_checkpoint, []
-
-    def saved(*args, **options):
-        save(*args, **options)
-        calls.append(1)
-        if len(calls) == epochs:
-            raise Stopped
-    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Stopped):
-        patch.setattr(store, "save_checkpoint", saved)
-        train(run, profile)
-
-
 # Averaged weights, mixed images, the best epoch kept and the run ended early, all in one recipe.
 EVERYTHING = dataclasses.replace(RECIPES["strong"], ema=0.9, cutmix=0.5, watch="val_nll",
                                  patience=2, keep_best=True)
@@ -230,24 +212,14 @@ def serve_with(environment: dict, *args) -> None:
     workers.serve(*args)
 
 
-def attnlib(*args: str, **options):
-    """``python -m attnlib ARGS`` as a user starts it."""
-    return execute([sys.executable, "-m", "attnlib", *args], **options)
-
-
-def python(code: str, *args: str, **options):
-    """A line of Python in a process of its own."""
-    return execute([sys.executable, "-c", code, *args], **options)
-
-
-def execute(command: list[str], timeout: float = 120, wrap: str = "", **env: str):
-    """A command to its end, all of it captured. ``wrap``: shell text that precedes it in a mount
-    namespace of its own, so that it may mount things."""
+def python(code: str, *args: str, wrap: str = ""):
+    """A line of Python in a process of its own, its output captured. ``wrap``: shell text that
+    precedes it in a mount namespace of its own, so that it may mount things."""
+    command = [sys.executable, "-c", code, *args]
     if wrap:
         command = ["unshare", "-m", "sh", "-c", f'{wrap} exec "$@"', "sh", *command]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=REPO,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(
-                              [str(REPO), *sys.path]), **env})
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=REPO,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join([str(REPO), *sys.path])})
 
 
 def may_mount() -> bool:
