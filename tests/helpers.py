@@ -4,6 +4,7 @@ import os
 import time
 import types
 
+import numpy as np
 import pytest
 import torch
 
@@ -40,6 +41,13 @@ def weights(run: Run, profile: str = "own") -> dict[str, torch.Tensor]:
     return store.load_checkpoint(checkpoints_dir(profile, run.id), store.WEIGHTS)["model"]
 
 
+def noisy_cifar10(folder, n: int) -> None:
+    """A CIFAR-10 file of n images of noise a split, all classes alike often."""
+    x = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8)
+    y = np.arange(n) % 10
+    np.savez(folder / "cifar10.npz", train_images=x, train_labels=y, test_images=x, test_labels=y)
+
+
 def same_tensors(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
@@ -63,6 +71,13 @@ def stop_after(run: Run, epochs: int, before: int = 0) -> None:
             monotonic=lambda: next(ticks), perf_counter=time.perf_counter))
         with pytest.raises(TimeUp, match=f"{run.id}: stopped after epoch {before + epochs}, all"):
             train(run, deadline=epochs - 0.5)
+
+
+def wait_until(true, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
 
 
 def start(target, *args) -> multiprocessing.Process:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import setuptools
 import torch
-from helpers import tiny
+from helpers import noisy_cifar10, tiny
 
 from attnlib.__main__ import main
 from attnlib.blocks import ATTENTION
@@ -41,16 +41,9 @@ def commands(name: str) -> list[list[str]]:
             if words[1:3] == ["-m", "attnlib"]]
 
 
-@pytest.fixture
-def data(tmp_path, monkeypatch):
-    """A CIFAR-10 of noise."""
-    x = np.random.default_rng(0).integers(0, 256, (600, 32, 32, 3), np.uint8)
-    y = np.arange(600) % 10
-    np.savez(tmp_path / "cifar10.npz", train_images=x, train_labels=y, test_images=x, test_labels=y)
+def test_the_commands_of_export(out, tmp_path, monkeypatch, capsys):
+    noisy_cifar10(tmp_path, 600)
     monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
-
-
-def test_the_commands_of_export(data, out, capsys):
     pytest.importorskip("onnxruntime", reason=MISSING.format("onnx"))
     pytest.importorskip("onnxscript", reason=MISSING.format("onnx"))
     argvs = commands("export")
@@ -75,7 +68,8 @@ def test_the_commands_of_export(data, out, capsys):
     assert run(one).shape == (1, 10) and np.allclose(run(many).sum(1), 1)
 
 
-def test_torchscript_of_a_run_of_ones_own(tmp_path):
+def test_torchscript_of_a_run_of_ones_own_and_a_file_that_says_something_else(tmp_path,
+                                                                             monkeypatch):
     run = tiny(epochs=1, attention="cbam")
     train(run)
     path, off = formats.export_as(run, "torchscript", tmp_path / "mine.ts")
@@ -83,11 +77,6 @@ def test_torchscript_of_a_run_of_ones_own(tmp_path):
     assert len(torch.jit.load(path)(torch.rand(3, 3, 32, 32))) == 3
     with pytest.raises(ValueError, match=r"ends in \.ts"):
         formats.export_as(run, "torchscript", tmp_path / "mine.pt")
-
-
-def test_a_file_that_says_something_else_is_removed(tmp_path, monkeypatch):
-    run = tiny(epochs=1)
-    train(run)
     monkeypatch.setattr(formats, "load_file", lambda path: lambda images: np.zeros((16, 10)))
     with pytest.raises(ValueError, match=r"mine\.ts was removed"):
         formats.export_as(run, "torchscript", tmp_path / "mine.ts")

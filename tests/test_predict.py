@@ -84,11 +84,3 @@ def test_evaluate_finds_what_the_record_says(capsys):
     assert main(["evaluate", run.id]) == 0
     text = capsys.readouterr().out
     assert "a difference of +0.00 points" in text and text.count("\n") == 11
-
-
-def test_evaluate_draws_right_and_wrong_ones(out, capsys):
-    run = tiny(width=0.25, epochs=1)
-    train(run)
-    assert main(["evaluate", run.id, "--split", "val", "--gradcam"]) == 0
-    sheet = out / "results" / "evaluate" / f"{run.id}-val.png"
-    assert sheet.name in capsys.readouterr().out and Image.open(sheet).size > (1000, 700)

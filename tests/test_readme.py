@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from helpers import TINY
+from helpers import TINY, noisy_cifar10
 from PIL import Image
 
 import attnlib
@@ -85,8 +85,7 @@ def photo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8)).save("photo.jpg")
-    x, y = rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), np.arange(40) % 10
-    np.savez("cifar10.npz", train_images=x, train_labels=y, test_images=x, test_labels=y)
+    noisy_cifar10(tmp_path, 40)
     monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
 
 

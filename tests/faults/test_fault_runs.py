@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 from faults import REPO, newest_epoch, record_of
-from helpers import compute_on_cpu, tiny, train_module
+from helpers import compute_on_cpu, tiny, train_module, wait_until
 from nbformat.v4 import new_code_cell, new_notebook
 
 from attnlib.__main__ import main
@@ -160,13 +160,6 @@ def test_a_notebook_that_is_stopped_leaves_no_orphan_and_loses_at_most_an_epoch(
         assert newest_epoch(run, "smoke") >= epoch
         assert store.load_checkpoint(store.checkpoints_dir("smoke", run.id)) is not None
     count(stopped=1, processes_ended=len(family), orphans=sum(map(alive, family)))
-
-
-def wait_until(true, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
 
 
 def alive(pid: int) -> bool:
