@@ -14,7 +14,7 @@ from attnlib.bench.speed import latencies
 from attnlib.experiments.planning import study
 from attnlib.experiments.reading import histories
 from attnlib.experiments.studies import STUDIES
-from attnlib.figures import charts, plots, style
+from attnlib.figures import charts
 from attnlib.figures.alttext import describe
 from attnlib.report import readme, show
 from attnlib.training import store
@@ -140,17 +140,6 @@ def test_calibration_from_records():
         pytest.approx([-25] * 3)
 
 
-def test_intervals_hold_for_all_blocks_of_the_profile_whatever_is_shown():
-    label = [0, 0, 0, 0, 1, 1, 1, 1]
-    for arm, sure in (("none", 0.5), ("se", 0.6), ("sa", 0.7)):
-        put(arm, [[0.5]] * 3, 0.5, arrays([0, 0, 1, 1, 1, 1, 0, 0], [sure] * 8, label))
-    every, some = runs(), runs()[lambda df: df.arm != "sa"]
-    shown, whole = (calibration.calibration_table(df) for df in (some, every))
-    assert "sa" not in set(shown.arm)
-    pd.testing.assert_frame_equal(shown.reset_index(drop=True),
-                                  whole[whole.arm != "sa"].reset_index(drop=True))
-
-
 # --- Cost ---
 
 
@@ -185,23 +174,6 @@ def test_a_figure_names_its_cell_and_draws_each_arm(chart):
     drawn = [t.get_text() for t in legend.get_texts()]
     assert {"SE", "CBAM"} <= set(drawn) and len(drawn) == len(set(drawn))
     assert "SE" in describe(figure) and least_text_on_a_phone(figure) >= 7
-
-
-def test_arms_of_one_block_are_told_apart():
-    arms = ("cbam", "cbam(gate_init=open)", "cbam head", "cbam head_post", "cbam block@12",
-            "cbam post_add@12")
-    marks = [style.mark(arm) for arm in arms]
-    assert len({m["fillstyle"] for m in marks}) == len(arms) and marks[0]["fillstyle"] == "full"
-    assert {(m["color"], m["marker"]) for m in marks} == {plots.look("cbam")[:2]}
-
-
-def test_the_map_of_places_leaves_out_where_there_is_no_choice():
-    for arm, how in (("none", {}), ("se", {}), ("se", {"placement": "head"}),
-                     ("none", {"backbone": "squeezenet"}), ("se", {"backbone": "squeezenet"})):
-        put(arm, [[0.5]] * 3, run=how)
-    figure = plots.positions(runs())
-    assert [axis.get_title() for axis in figure.axes] == ["ResNet-18 on CIFAR-10"]
-    assert {t.get_text() for t in figure.axes[0].get_xticklabels()} == {"block", "head"}
 
 
 def test_inference_time_without_and_with_a_benchmark():

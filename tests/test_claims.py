@@ -15,8 +15,7 @@ from attnlib.analysis import claims
 from attnlib.analysis.claims import CLAIMS, KINDS, METRICS
 from attnlib.analysis.costs import cost_of
 from attnlib.analysis.inference import Effect, seeds_needed, t_half_width
-from attnlib.analysis.projects import PROJECTS, projects_table, read_table
-from attnlib.bench.bench import bench_dir
+from attnlib.analysis.projects import PROJECTS, read_table
 from attnlib.experiments.studies import STUDIES, plans, run_of
 from attnlib.explain import camstore
 from attnlib.networks.build import build_model, canonical_attention
@@ -231,14 +230,6 @@ def test_a_contrast_is_a_difference_of_gains():
     assert row["estimate"] == pytest.approx(1.5) and row["verdict"] == "not judged"
 
 
-def test_epochs_are_a_percentage_of_the_bases():
-    curves = {"none": [0.2, 0.4, 0.6, 0.6], "hybrid": [0.2, 0.6, 0.6, 0.6]}
-    for arm, curve in curves.items():
-        put(arm, [60.0] * 3, history=[{"val_accuracy": y} for y in curve])
-    row = judge("0.6")
-    assert row["estimate"] == pytest.approx(-100 / 3) and row["verdict"] == "holds"
-
-
 @pytest.mark.parametrize(("number", "metric", "base", "arm", "gain", "verdict"), [
     ("0.8a", "entropy", ("se", 0.8), ("hybrid", 0.4), 50.0, "holds"),
     ("0.8b", "entropy", ("cbam", 0.5), ("hybrid", 0.5), 0.0, "not reproduced"),
@@ -259,20 +250,6 @@ def test_focus_is_in_percent_of_the_bases_and_up_is_better(number, metric, base,
     row = judge(number, profile)
     assert row["estimate"] == pytest.approx(gain, abs=0.1) and row["n"] == 3
     assert row["verdict"] == verdict
-
-
-def test_time_is_from_the_benchmark_at_the_claims_size():
-    times = {"none": [1.0] * 9 + [2.0], "cbam": [1.5] * 9 + [9.0]}    # once, somebody else computed
-    row = {"kind": "claimed", "width": 1.0, "shape": [1, 28, 28], "batch": 64, "load": [3.0],
-           "repeats": times}
-    store.write_sealed(bench_dir() / "made-up.json", {
-        "schema": store.SCHEMA, "id": "made-up", "env": {"device": "an abacus"},
-        "rows": {"claimed": row}})
-    found = judge("3.4b")
-    assert found["estimate"] == pytest.approx(50.0) and found["verdict"] == "holds"
-    assert found["scope"] == ("28×28×1 pixels, batch 64, width 1, on an abacus, in turns at a load "
-                              "of 3")
-    assert show.claims_table(pd.DataFrame([found])).verdict[0] == "holds under our protocol"
 
 
 def test_a_clone_says_the_same_headline():
@@ -301,13 +278,6 @@ def test_every_project_network_is_built():
         with torch.device("meta"):
             model = build_model(backbone, block, placement=placement, width=0.25)
         assert bool(attention_blocks(model)) == (block != "none")
-
-
-def test_the_projects_table_joins_the_stages_of_a_block():
-    text = show.as_markdown(projects_table("P1"))
-    assert "NEW_1, _12, _23, _123" in text and "`post_add@1, @12, @23, @123`" in text
-    assert PROJECTS["P1"] in text and PROJECTS["P0"] not in text
-    assert set(projects_table().project) == set(PROJECTS.values())
 
 
 def test_every_section_named_is_in_its_notebook():

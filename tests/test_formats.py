@@ -4,11 +4,9 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tomllib
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -151,33 +149,6 @@ def test_the_commands_of_tensorboard(out, tmp_path, monkeypatch, capsys):
     passed = sum(row["seconds"] for row in record["history"])
     assert found["accuracy/val"][-1].wall_time == pytest.approx(passed, abs=1e-3)
     assert found["test/accuracy"][0].value == pytest.approx(record["test"]["accuracy"])
-
-
-def test_tensorboard_in_a_notebook(out, tmp_path, monkeypatch):
-    """The two magics start a TensorBoard that answers."""
-    pytest.importorskip("tensorboard", reason=MISSING.format("tensorboard"))
-    from IPython.core.interactiveshell import InteractiveShell
-    from IPython.utils.capture import capture_output
-    lines, = (text.splitlines() for text in page("tensorboard", "ipython"))
-    (out / "results" / "tensorboard").mkdir(parents=True)
-    (out / "notebooks").mkdir()
-    monkeypatch.chdir(out / "notebooks")
-    monkeypatch.setenv("TENSORBOARD_BINARY", "")             # put back after the page sets it
-    monkeypatch.setenv("TMPDIR", str(tmp_path))              # it notes its processes there
-    shell = InteractiveShell.instance()
-    from tensorboard import manager
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    try:
-        with capture_output():
-            for line in lines:
-                shell.run_cell(line).raise_error()
-        info, = manager.get_all()
-        assert info.logdir == "../results/tensorboard"
-        with urllib.request.urlopen(f"http://127.0.0.1:{info.port}/data/environment") as answer:
-            assert answer.status == 200
-    finally:
-        for info in manager.get_all():
-            os.kill(info.pid, signal.SIGTERM)
 
 
 # --- Installed ---

@@ -9,7 +9,7 @@ from attnlib.data.datasets import DATASETS
 from attnlib.experiments import grid, planning, studies, workers
 from attnlib.experiments.grid import run_grid
 from attnlib.experiments.planning import best_profile, estimate_seconds, resolve_profile, study
-from attnlib.experiments.reading import collect, find_record, histories
+from attnlib.experiments.reading import collect, find_record
 from attnlib.experiments.studies import PROFILES, STUDIES
 from attnlib.names import parse
 from attnlib.networks import BACKBONES
@@ -192,15 +192,6 @@ def test_collect_of_a_study_is_exactly_its_plan():
     assert list(collect(profile="own").columns) == list(df.columns), "of nothing, too"
 
 
-def test_a_row_holds_percent_and_what_the_run_was():
-    put_record(tiny(attention="se", seed=2), "own", history=[{"val_accuracy": 0.25}],
-               model={"params": 5, "attention_params": 2, "macs": 7, "sites": 8})
-    row, = collect(profile="own").to_dict("records")
-    assert (row["accuracy"], row["val_accuracy"], row["nll"]) == (50, 25, 1)
-    assert (row["attention"], row["placement"], row["seed"]) == ("se", "block", 2)
-    assert (row["params"], row["macs"], row["sites"]) == (5, 7, 8)
-
-
 def test_records_of_an_older_version_are_listed_as_stale_and_not_mixed(monkeypatch, capsys):
     put_record(tiny(), "smoke")
     old = put_record(tiny(attention="se"), "smoke")["id"]
@@ -211,13 +202,6 @@ def test_records_of_an_older_version_are_listed_as_stale_and_not_mixed(monkeypat
     assert new.id != old
     monkeypatch.setenv("ATTNLIB_TRAIN", "0")
     assert list(run_grid([new], "smoke").status) == ["missing"]
-
-
-def test_histories_have_a_row_an_epoch():
-    record = train(tiny(), "own")
-    rows = histories(collect(profile="own"))
-    assert list(rows.epoch) == [1, 2] and set(rows.id) == {tiny().id}
-    assert list(rows.loss) == [row["loss"] for row in record["history"]]
 
 
 def test_records_are_found_by_run_or_id_in_any_profile():

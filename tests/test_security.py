@@ -46,5 +46,5 @@ def test_the_rules_find_what_could_execute_data():
 def test_a_module_does_nothing_that_ruff_has_no_rule_for():
     for path in (REPO / "attnlib").rglob("*.py"):
         source = path.read_text(encoding="utf-8")
-        assert not re.search(r"""allow_pickle=(?!False)|__import__\(|filter=["']tar""", source), path
+        assert not re.search(r"""allow_pickle=(?!False)|__import__\(|filter=.tar""", source)
         assert source.count("torch.load(") == source.count("weights_only=True"), path
