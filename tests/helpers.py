@@ -138,13 +138,12 @@ def stored(run: Run, right, profile: str = "pilot", **own) -> Run:
     label = right.astype("uint8")
     digest = store.write_arrays(profile, run.id, {
         "label": label, "prediction": label * 0 + 1, "confidence": label * 0.5})
-    store.write_record(profile, {
-        "schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "profile": profile,
-        "status": "done", "versions": train_module.versions(run), "history": [{}],
-        "arrays": {"predictions": digest}, "model": {"params": 1000, "macs": 10_000},
+    put_record(run, profile, **{
+        "history": [{}], "arrays": {"predictions": digest}, "seconds": 60.0,
+        "test": {"accuracy": float(right.mean()), "nll": 1.0, "n": len(right)},
+        "model": {"params": 1000, "macs": 10_000},
         "env": {"device": "a slow one", "precision": "float32", "threads": 1, "torch": "2",
-                "python": "3", "os": "Linux", "commit": "0123456789"}, "seconds": 60.0,
-        "test": {"accuracy": float(right.mean()), "nll": 1.0, "n": len(right)}} | own)
+                "python": "3", "os": "Linux", "commit": "0123456789"}} | own)
     return run
 
 

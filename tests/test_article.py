@@ -1,5 +1,4 @@
 """The report's tables and its abstract, from records made for the purpose."""
-import time
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -99,17 +98,3 @@ def test_without_records_every_table_is_empty(audit):
                   article.provenance(df)):
         assert show.as_markdown(table) == show.NOTHING
     plt.close(plots.positions(df))
-
-
-def test_the_abstract_of_a_thousand_records_takes_less_than_a_second(audit):
-    rng, parts = np.random.default_rng(0), []
-    for net in ("resnet18", "vgg16", "alexnet", "squeezenet", "resnet50"):
-        for data in ("cifar10", "cifar100"):
-            own = frame(**{arm: rng.normal(60, 1, 10) for arm in (
-                "none", "se", "cbam", "hybrid", "ca", "sa", "eca", "frozen", "shuffled",
-                "layerscale")})
-            parts.append(own.assign(backbone=net, dataset=data, id=own.id + net + data))
-    df = pd.concat(parts, ignore_index=True)
-    started = time.process_time()             # of the processor: others may compute, too
-    said = show.abstract(df, audit).data
-    assert time.process_time() - started < 1 and "1000 networks were trained" in said

@@ -144,30 +144,6 @@ def test_a_short_bench_keeps_what_was_measured_for_longer(monkeypatch):
     assert bench.outlasts(good, failed) and not bench.outlasts(failed, good)
 
 
-def test_targets_are_judged_row_by_row():
-    row = {"kind": "training", "macs": {"none": 1, "se": 1, "cbam": 1}, "images_per_second": {
-        "ours": {"none": [30] * 3, "cbam": [15] * 3},
-        "plain": {"none": [10] * 3, "cbam": [10] * 3}}}
-    body = invented(a=row | NET, b=row | NET | {"backbone": "vgg16"},
-                    i={"kind": "import", "seconds_beyond_torch": {"bare": [0.7], "whole": [1.0]}})
-    body["rows"]["b"]["images_per_second"] = {"ours": {"none": [30] * 3, "cbam": [25] * 3},
-                                              "plain": {"none": [10] * 3, "cbam": [10] * 3}}
-
-    def lines(body):
-        found = speed.targets_table(body).set_index("what")
-        return {what: list(row) for what, row in found.iterrows()}
-
-    found = lines(body)
-    assert found["CBAM's and the hybrid's step ÷ none's"] == ["1.2 to 2", "at most 1.5", "1 of 2"]
-    assert found["`import attnlib` beyond torch, s"] == ["0.7", "at most 0.5", "0 of 1"]
-    assert found["training rate ÷ the plain loop's"] == ["1.5 to 3", "", ""]
-    assert found["a notebook whose records are there, s"] == ["", "", ""]
-    body["env"] |= {"precision": "bfloat16", "channels_last": False}
-    assert lines(body)["training rate ÷ the plain loop's"][1:] == ["at least 2", "3 of 4"]
-    body["env"]["channels_last"] = True
-    assert speed.kind_of(body) == "cuda"
-
-
 def test_the_readme_shows_what_is_stored(out, tmp_path):
     assert readme.bench_results() == speed.NOTHING
     store.write_sealed(bench.bench_dir() / "here.json", invented())

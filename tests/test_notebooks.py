@@ -1,6 +1,5 @@
 """Running, publishing, checking and rendering, on made-up notebooks of a few cells."""
 import base64
-import json
 import os
 import re
 from pathlib import Path
@@ -267,14 +266,3 @@ def test_code_that_explains_is_shown_and_folded_code_is_not(home):
     store(home, "01_a", nb)
     page = re.sub(r"<[^>]*>", "", report.report().read_text())
     assert "def gate(a):" in page and "secret" not in page
-
-
-def test_source_sha_is_of_code_alone():
-    nb = make("1")
-    sha = notebooks.source_sha(nb)
-    nb.cells[0].source = "# Another title"
-    nb.cells[2].outputs = [new_output("stream", text="x")]
-    assert notebooks.source_sha(nb) == sha == notebooks.source_sha(
-        nbformat.from_dict(json.loads(json.dumps(nb))))
-    nb.cells[2].source = "2"
-    assert notebooks.source_sha(nb) != sha

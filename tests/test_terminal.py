@@ -143,18 +143,6 @@ def test_a_number_out_of_range(capsys, option, value, words):
     assert not shown.out
 
 
-def test_what_wants_more_memory_than_there_is_is_one_line(capsys, monkeypatch):
-    def fails(*args, **options):
-        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 TB")
-    monkeypatch.setattr("attnlib.training.trainer.Trainer.__init__", fails)
-    assert main(["train", *OPTIONS]) == 2
-    assert "9 TB; a smaller --batch-size or --width needs less" in capsys.readouterr().err
-    monkeypatch.setattr("attnlib.training.trainer.Trainer.__init__",
-                        lambda *a: (_ for _ in ()).throw(RuntimeError("a mistake of ours")))
-    with pytest.raises(RuntimeError, match="ours"):
-        main(["train", *OPTIONS])
-
-
 @pytest.mark.parametrize(("variable", "place"), [("ATTNLIB_OUT", "~nobody-of-that-name/x"),
                                                  ("ATTNLIB_DATA", "~/x")])
 def test_a_home_that_is_none(capsys, monkeypatch, variable, place):
