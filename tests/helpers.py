@@ -7,6 +7,8 @@ import types
 import numpy as np
 import pytest
 import torch
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from PIL import Image
 
 from attnlib.settings import checkpoints_dir
 from attnlib.training import environment, store
@@ -39,6 +41,21 @@ def put_record(run: Run, profile: str, **own) -> dict:
 def weights(run: Run, profile: str = "own") -> dict[str, torch.Tensor]:
     """The stored final weights of a run."""
     return store.load_checkpoint(checkpoints_dir(profile, run.id), store.WEIGHTS)["model"]
+
+
+def notebook(*sources: str, parameters: str = "profile: str = 'auto'"):
+    """A notebook of a title, a cell of parameters and code cells."""
+    cells = [new_markdown_cell("# A title"), *map(new_code_cell, (parameters, *sources))]
+    cells[1].metadata["tags"] = ["parameters"]
+    kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    return new_notebook(cells=cells, metadata={"kernelspec": kernel})
+
+
+def photo(path) -> str:
+    """A picture of 90×60 pixels of noise; its name."""
+    noise = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    return path.name
 
 
 def noisy_cifar10(folder, n: int) -> None:
@@ -84,7 +101,7 @@ def start(target, *args) -> multiprocessing.Process:
     """A started child process. A server imports torch once and forks the children from there."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(                            # counting MACs needs both
-        ["attnlib.training.trainer", "torch._dynamo"])
+        ["attnlib.training.trainer", "torch._dynamo", "helpers"])
     process = context.Process(target=target, args=args, daemon=True)
     process.start()
     return process

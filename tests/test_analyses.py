@@ -11,12 +11,8 @@ from scipy import stats as reference
 from attnlib import collect
 from attnlib.analysis import calibration, costs, curves, inference
 from attnlib.bench.speed import latencies
-from attnlib.experiments.planning import study
-from attnlib.experiments.reading import histories
-from attnlib.experiments.studies import STUDIES
 from attnlib.figures import charts
 from attnlib.figures.alttext import describe
-from attnlib.report import readme, show
 from attnlib.training import store
 from attnlib.training.run import Run
 
@@ -189,31 +185,3 @@ def test_inference_time_without_and_with_a_benchmark():
     assert [t.get_text() for t in axis.get_yticklabels()] == ["none", "SE"]
     assert [bar.lines[0].get_xdata()[0] for bar in axis.containers] == [1.0, 2.0]
     assert latencies() == {("resnet18", 0.25, "se"): 2.0, ("resnet18", 0.25, "none"): 1.0}
-
-
-# --- What the studies cost ---
-
-
-def test_a_row_for_each_study_with_its_question_runs_and_time():
-    text = show.as_markdown(readme.study_costs(("small",)))
-    for name, row in STUDIES.items():
-        line = next(x for x in text.splitlines() if x.startswith(f"| `{name}` "))
-        assert row.question in line
-        assert (f"| {len(study(name, 'small'))} runs, " in line) == ("small" in row.plans)
-
-
-# --- Gates and schedules ---
-
-
-def test_the_lines_of_a_schedule_are_differences_to_the_plain_mean():
-    put("none", [[0.3, 0.5, 0.6], [0.1, 0.3, 0.6]])
-    put("cbam", [[0.1, 0.5, 0.7], [0.1, 0.4, 0.5]])
-    put("cbam(gate_init=open)", [[0.3, 0.5, 0.6]] * 2)
-    figure = charts.schedules({"short": histories(runs()), "none": histories(runs()).iloc[:0]})
-    assert "no finished runs" in text(charts.schedules({}))
-    axis, = figure.axes
-    lines = {line.get_label(): line for line in axis.get_lines()}
-    half, opened = lines["CBAM"], lines["CBAM, gates open"]
-    assert half.get_ydata() == pytest.approx([-10, 5, 0])
-    assert opened.get_ydata() == pytest.approx([10, 10, 0])
-    assert (half.get_linestyle(), opened.get_linestyle()) == ("-", "--")

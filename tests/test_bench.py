@@ -11,7 +11,6 @@ from helpers import CPU
 from attnlib.__main__ import main
 from attnlib.bench import bench, measure, plainloop, rows, speed
 from attnlib.data.datasets import load_dataset
-from attnlib.report import readme
 from attnlib.settings import REPO
 from attnlib.training import store
 from attnlib.training.run import Run
@@ -142,10 +141,3 @@ def test_a_short_bench_keeps_what_was_measured_for_longer(monkeypatch):
     assert "other" not in measured(5)[1]["rows"]                    # another torch, another speed
     good, failed = {"seconds": 1.0}, {"seconds": 9.0, "failed": "RuntimeError"}
     assert bench.outlasts(good, failed) and not bench.outlasts(failed, good)
-
-
-def test_the_readme_shows_what_is_stored(out, tmp_path):
-    assert readme.bench_results() == speed.NOTHING
-    store.write_sealed(bench.bench_dir() / "here.json", invented())
-    assert "| SqueezeNet, width 0.125 |" in readme.bench_results()
-    assert (out / "figures" / "readme" / "bench.png").is_file()

@@ -189,26 +189,3 @@ def test_the_commands(title, start, address, tmp_path):
     if title == "TLS":                                       # whoever has no certificate stays out
         with pytest.raises(OSError):
             distributed.Client(address, timeout=3)
-
-
-QUEUE = {"sbatch": """#!/bin/sh
-cp "$1" "$1.kept"
-setsid sh "$1.kept" > job.out 2>&1 &
-echo "Submitted batch job $!"
-""", "scancel": """#!/bin/sh
-kill -9 -- "-$1"
-"""}
-
-
-def test_the_code_for_slurm(start, tmp_path):
-    """A queue of two scripts stands in for Slurm; the job script is dask-jobqueue's own."""
-    pytest.importorskip("dask_jobqueue", reason="the extra [cluster] is not installed")
-    (tmp_path / "bin").mkdir()
-    for name, text in QUEUE.items():
-        (tmp_path / "bin" / name).write_text(text)
-        (tmp_path / "bin" / name).chmod(0o755)
-    code, = section("Slurm and other queues", "python")
-    (tmp_path / "job.py").write_text(code)
-    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    assert start([sys.executable, str(tmp_path / "job.py")], "here", PATH=path).wait(240) == 0
-    assert trained(tmp_path / "here") == 2

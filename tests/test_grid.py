@@ -9,7 +9,7 @@ from attnlib.data.datasets import DATASETS
 from attnlib.experiments import grid, planning, studies, workers
 from attnlib.experiments.grid import run_grid
 from attnlib.experiments.planning import best_profile, estimate_seconds, resolve_profile, study
-from attnlib.experiments.reading import collect, find_record
+from attnlib.experiments.reading import collect
 from attnlib.experiments.studies import PROFILES, STUDIES
 from attnlib.names import parse
 from attnlib.networks import BACKBONES
@@ -202,16 +202,6 @@ def test_records_of_an_older_version_are_listed_as_stale_and_not_mixed(monkeypat
     assert new.id != old
     monkeypatch.setenv("ATTNLIB_TRAIN", "0")
     assert list(run_grid([new], "smoke").status) == ["missing"]
-
-
-def test_records_are_found_by_run_or_id_in_any_profile():
-    put_record(tiny(), "pilot")
-    assert find_record(tiny()) == find_record(tiny().id) == find_record(tiny(), "pilot")
-    for name in ("no-such-run", "", "..", "../real/x", "a/b", "\0"):
-        with pytest.raises(LookupError, match="no record"):
-            find_record(name)
-    with pytest.raises(LookupError, match="no record"):
-        find_record(tiny(), "full")
 
 
 # --- The tables together ---

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from helpers import notebook
+from nbformat.v4 import new_output
 
 from attnlib import settings
 from attnlib.report import notebooks
 from attnlib.report import page as report
 
-KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 PARAMETERS = 'profile: str = "auto"  # help\nsteps: int = 1\nwidths: list = [1]'
 RED_DOT = base64.b64encode(base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5Er"
@@ -32,10 +32,7 @@ def home(tmp_path, monkeypatch):
 
 
 def make(*sources: str):
-    """A notebook of a title, the parameters and code cells."""
-    cells = [new_markdown_cell("# A title"), new_code_cell(PARAMETERS)]
-    cells[1].metadata["tags"] = ["parameters"]
-    return new_notebook(cells=cells + [new_code_cell(s) for s in sources], metadata=dict(KERNEL))
+    return notebook(*sources, parameters=PARAMETERS)
 
 
 def executed(*sources: str):
@@ -257,12 +254,3 @@ Because of **this**.
     assert f"data:image/png;base64,{RED_DOT}" in page and "Figure in “One &amp; only”" in page
     report.report()
     assert (path.parent / "01_one.html").read_text() == page   # the same again: it is in git
-
-
-def test_code_that_explains_is_shown_and_folded_code_is_not(home):
-    nb = executed("def gate(a):\n    b = a\n    c = b\n    return c")
-    nb.cells += [new_code_cell("x = 1\ny = 2\nz = 3\nsecret = 4",
-                               metadata={"jupyter": {"source_hidden": True}})]
-    store(home, "01_a", nb)
-    page = re.sub(r"<[^>]*>", "", report.report().read_text())
-    assert "def gate(a):" in page and "secret" not in page

@@ -1,4 +1,5 @@
 """What a trained network says of pictures, from the command line."""
+import helpers
 import numpy as np
 import pytest
 import torch
@@ -15,11 +16,9 @@ CBAM = "cifar10-resnet18-cbam-s0"           # its weights come with the reposito
 
 @pytest.fixture
 def photo(tmp_path, monkeypatch):
-    """photo.jpg, 90×60, in the working directory."""
+    """photo.jpg in the working directory."""
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8)).save("photo.jpg")
-    return "photo.jpg"
+    return helpers.photo(tmp_path / "photo.jpg")
 
 
 def test_predict_names_classes_and_draws(photo, out, capsys):

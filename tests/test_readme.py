@@ -3,12 +3,11 @@ import functools
 import re
 import shlex
 
-import numpy as np
+import helpers
 import pytest
 import torch
 import torchvision
 from helpers import TINY, noisy_cifar10
-from PIL import Image
 
 import attnlib
 from attnlib.__main__ import main, parser
@@ -83,8 +82,7 @@ def test_it_is_two_pages_in_the_order_a_newcomer_needs():
 def photo(tmp_path, monkeypatch):
     """photo.jpg in the working directory, and a CIFAR-10 of 40 images."""
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8)).save("photo.jpg")
+    helpers.photo(tmp_path / "photo.jpg")
     noisy_cifar10(tmp_path, 40)
     monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
 

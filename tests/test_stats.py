@@ -128,15 +128,6 @@ def test_verdicts(low, high, says):
     assert stats.verdict(Effect((low + high) / 2, low, high, 6), 1.0) == says
 
 
-def test_a_contrast_has_an_interval_from_three_seeds_on():
-    a, b, c, d = ([1.0, 2.0, 3.5], [1.0, 1.5, 1.0], [0.0, 1.0, 0.5], [2.0, 1.0, 1.0, 1.5])
-    assert stats.contrast([a, b, c, d], [1, -1, -1, 1]) == inference.welch([a, b, c, d],
-                                                                          [1, -1, -1, 1])
-    few = stats.contrast([a, b[:2]], [1, -1])
-    assert few.mean == pytest.approx(6.5 / 3 - 1.25) and few.n == 2 and math.isnan(few.low)
-    assert math.isnan(stats.contrast([a, []], [1, -1]).mean)
-
-
 def test_runs_of_two_settings_or_one_seed_twice_are_not_compared():
     """A trial of four epochs is no further seed of a run of sixteen."""
     for call in (lambda df: stats.paired(df, "se"), stats.arms_table, stats.pairing):

@@ -7,9 +7,7 @@ import sys
 
 import nbformat
 import pytest
-from helpers import TINY, tiny
-from nbformat.v4 import new_code_cell, new_notebook
-from PIL import Image
+from helpers import TINY, notebook, photo, tiny
 
 from attnlib import files, settings
 from attnlib.__main__ import main
@@ -31,16 +29,11 @@ def python(*args: str, cwd=REPO, redirect: str = "", **env: str):
                           env={**os.environ, "PYTHONPATH": str(REPO), **env})
 
 
-def picture(folder, name: str) -> str:
-    Image.new("RGB", (40, 30), "red").save(folder / name)
-    return name
-
-
 # --- Where output goes ---
 
 
 def test_predict_in_a_terminal_that_lacks_characters(tmp_path):
-    name = picture(tmp_path, "日本.jpg")
+    name = photo(tmp_path / "日本.jpg")
     done = python("-m", "attnlib", "predict", CBAM, name, "--top", "1", cwd=tmp_path,
                   PYTHONIOENCODING="cp1252")
     assert done.returncode == 0 and not done.stderr, done
@@ -58,10 +51,7 @@ def book(tmp_path, monkeypatch):
     """The one notebook of a repository; it says which Python executes it."""
     monkeypatch.setattr(settings, "REPO", tmp_path)
     (tmp_path / "notebooks").mkdir()
-    cells = [new_code_cell("profile: str = 'auto'", metadata={"tags": ["parameters"]}),
-             new_code_cell("import sys; print('seen by', sys.executable, '→')")]
-    kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
-    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}),
+    nbformat.write(notebook("import sys; print('seen by', sys.executable, '→')"),
                    tmp_path / "notebooks" / "01_who.ipynb")
     return tmp_path / "out" / "results" / "executed" / "01_who.ipynb"
 
@@ -96,7 +86,7 @@ def test_a_users_kernel_of_our_name_whose_python_is_gone(book, tmp_path, monkeyp
 @pytest.mark.parametrize("name", [BYTES, CJK])
 def test_a_picture_of_an_odd_name_is_predicted_and_drawn(tmp_path, monkeypatch, out, name):
     monkeypatch.chdir(tmp_path)
-    picture(tmp_path, name)
+    photo(tmp_path / name)
     assert main(["predict", CBAM, name, "--gradcam", "--top", "1"]) == 0
     drawn, = (out / "results" / "predict").iterdir()
     assert drawn.name.startswith(("caf-", "写真写真")) and len(os.fsencode(drawn.name)) < 255
@@ -152,17 +142,6 @@ def test_a_home_that_is_none(capsys, monkeypatch, variable, place):
     home = place.split("/")[0]
     assert capsys.readouterr().err == (
         f"error: {variable}={place}: there is no home folder {home}; write it out\n")
-
-
-@pytest.mark.parametrize(("given", "environment"), [
-    (["-p", "profile=Smoke"], ""), (["--profile", "smal"], ""), ([], "Smoke")])
-def test_a_profile_that_is_none_is_found_before_a_notebook_starts(book, capsys, monkeypatch, given,
-                                                                 environment):
-    monkeypatch.setattr(notebooks, "execute", lambda *a, **o: pytest.fail("started"))
-    monkeypatch.setenv("ATTNLIB_PROFILE", environment or "smoke")
-    assert main(["notebooks", "run", *given]) == 2
-    said = capsys.readouterr().err
-    assert "error: unknown profile" in said and "did you mean sm" in said and said.count("\n") == 1
 
 
 def test_help_comes_at_once():

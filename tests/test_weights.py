@@ -11,7 +11,6 @@ from helpers import compute_on_cpu, put_record, tiny, weights
 from safetensors import safe_open
 from safetensors.torch import save
 
-from attnlib.__main__ import main
 from attnlib.blocks import ATTENTION
 from attnlib.data.datasets import load_dataset
 from attnlib.experiments import published
@@ -84,14 +83,6 @@ def test_it_stands_in_for_weights_that_are_gone(trained, tmp_path):
     assert trained.id in files.usable()
 
 
-def test_values_that_float16_cannot_hold_stay_as_they_are():
-    large = torch.tensor([[1e5, 1.0]])
-    assert files.halved(large).dtype == torch.float32
-    assert files.halved(large / 10).dtype == torch.float16
-    assert files.halved(large[0]).dtype == torch.float32           # norms and biases
-    assert files.halved(torch.tensor([[7]])).dtype == torch.int64
-
-
 def test_what_was_changed_is_refused(trained, tmp_path):
     path = files.export(trained, tmp_path / "w.safetensors")
     name = next(iter(weights(trained)))
@@ -135,15 +126,6 @@ def test_short_forms(trained):
         load_model("nothing-like-it")
     with pytest.raises(LookupError, match="no weight file nowhere.safetensors"):
         load_model("nowhere.safetensors")
-
-
-def test_export_from_the_command_line(trained, tmp_path, capsys):
-    target = tmp_path / "x.safetensors"
-    assert main(["export", trained.id[:-4], "--output", str(target)]) == 0
-    assert "x.safetensors" in capsys.readouterr().out and target.is_file()
-    assert main(["export", trained.id, "--output", str(tmp_path / "x.pt")]) == 2
-    assert "ends in .safetensors" in capsys.readouterr().err
-    assert main(["export"]) == main(["export", trained.id, "--published"]) == 2
 
 
 # --- Those that come with the repository ---

@@ -13,8 +13,7 @@ import psutil
 import pytest
 import torch
 from faults import REPO, newest_epoch, record_of
-from helpers import compute_on_cpu, tiny, train_module, wait_until
-from nbformat.v4 import new_code_cell, new_notebook
+from helpers import compute_on_cpu, notebook, tiny, train_module, wait_until
 
 from attnlib.__main__ import main
 from attnlib.experiments import workers
@@ -130,11 +129,9 @@ def test_a_notebook_that_is_stopped_leaves_no_orphan_and_loses_at_most_an_epoch(
     home = tmp_path / "home"
     (home / "notebooks").mkdir(parents=True)
     monkeypatch.setenv("ATTNLIB_OUT", str(home))
-    cells = [new_code_cell("profile: str = 'auto'", metadata={"tags": ["parameters"]}),
-             new_code_cell(CELL.format(runs=[tiny(epochs=400, seed=k).as_dict() for k in (0, 1)]))]
-    kernelspec = {"name": "python3", "language": "python", "display_name": "Python 3"}
     book = home / "notebooks" / "01_long.ipynb"
-    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), book)
+    cell = CELL.format(runs=[tiny(epochs=400, seed=seed).as_dict() for seed in (0, 1)])
+    nbformat.write(notebook(cell), book)
     before = book.read_bytes()
     process = subprocess.Popen([sys.executable, "-c", COMMAND, str(home)], cwd=REPO, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
