@@ -101,8 +101,8 @@ def killed_until_done(run, moments: random.Random, epoch_seconds: float, most: i
 # --- 3: at named points ---
 
 
-POINTS = [("save_checkpoint", 1, "before"), ("save_checkpoint", 2, "before"),
-          ("save_checkpoint", 2, "after"), ("write_arrays", 1, "after"),
+POINTS = [("save_checkpoint", 2, "before"), ("save_checkpoint", 2, "after"),
+          ("write_arrays", 1, "after"),
           ("save_checkpoint", 3, "after"), ("write_record", 1, "before"),
           ("drop_checkpoints", 1, "before"), ("drop_checkpoints", 1, "after")]
 
