@@ -1,4 +1,5 @@
 """The report's tables and its abstract, from records made for the purpose."""
+import time
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -65,6 +66,12 @@ def test_blocks_are_set_against_controls_and_open_gates_against_closed():
     assert set(table.loc["cbam"].index) == {"none", "layerscale", "shuffled", "frozen"}
 
 
+def test_studies_are_counted(hybrid):
+    table = article.studies_table(CHOSEN).set_index("study")
+    assert table.loc["`hybrid`", ["planned runs", "finished"]].to_list() == [48, 12]
+    assert table.loc["`rates`", "planned runs"] == 0
+
+
 def test_all_variants_were_tried_at_the_same_rates():
     assert article.tuning_table().empty
     for run in study("rates", "real"):
@@ -72,6 +79,15 @@ def test_all_variants_were_tried_at_the_same_rates():
         stored(run, correct(50), "real", history=[{"val_accuracy": level}])
     table = article.tuning_table().set_index("arm")
     assert table.shape == (6, 3) and table.loc["se"].to_list() == pytest.approx([50, 60, 50])
+
+
+def test_failures_are_named():
+    runs = study("hybrid", "pilot")
+    stored(runs[0], correct(10))
+    stored(runs[1], correct(60), status="diverged")
+    found = article.failures_table(CHOSEN).set_index("what")
+    assert found.runs.to_dict() == {"near chance": 1, "diverged": 1}
+    assert found.arm["near chance"] == "none"
 
 
 def test_provenance_states_splits_and_code(hybrid):
@@ -86,8 +102,9 @@ def test_positions_are_the_gains():
     df["placement"] = df.arm.map({"none": "", "se": "block", "se head": "head"})
     figure = plots.positions(df)
     axis, = figure.axes
-    assert [t.get_text().split()[0] for t in axis.texts] == ["+2.0", "−1.0"]
+    assert [t.get_text().splitlines()[0] for t in axis.texts] == ["+2.0", "−1.0"]
     assert [t.get_text() for t in axis.get_xticklabels()] == ["block", "head"]
+    assert axis.images[0].get_array().tolist() == [[2.0, -1.0]]
     plt.close(figure)
 
 
@@ -95,6 +112,20 @@ def test_without_records_every_table_is_empty(audit):
     df = article.chosen_runs(CHOSEN)
     assert show.abstract(df, audit).data.startswith(show.NOTHING)
     for table in (article.controls_table("pilot"), article.open_table("pilot"),
-                  article.provenance(df)):
+                  article.provenance(df), article.failures_table(CHOSEN)):
         assert show.as_markdown(table) == show.NOTHING
     plt.close(plots.positions(df))
+
+
+def test_the_abstract_of_a_thousand_records_takes_less_than_a_second(audit):
+    rng, parts = np.random.default_rng(0), []
+    for net in ("resnet18", "vgg16", "alexnet", "squeezenet", "resnet50"):
+        for data in ("cifar10", "cifar100"):
+            own = frame(**{arm: rng.normal(60, 1, 10) for arm in (
+                "none", "se", "cbam", "hybrid", "ca", "sa", "eca", "frozen", "shuffled",
+                "layerscale")})
+            parts.append(own.assign(backbone=net, dataset=data, id=own.id + net + data))
+    df = pd.concat(parts, ignore_index=True)
+    started = time.process_time()             # of the processor: others may compute, too
+    said = show.abstract(df, audit).data
+    assert time.process_time() - started < 1 and "1000 networks were trained" in said

@@ -44,6 +44,21 @@ def test_sentences_say_what_the_table_holds():
     assert "no finished runs yet" in show.gains_in_words(frame(none=[math.nan], se=[math.nan]))
 
 
+@pytest.mark.parametrize(("train", "says"), [
+    (85.0, "worse (training −5.0)"), (84.0, "worse (had not fitted as far) (training −6.0)")])
+def test_a_block_that_is_behind_in_training_is_said_to_be(train, says):
+    df = frame(none=BASE, sa=[b - 6 for b in BASE])
+    df.loc[df.arm == "sa", "train_accuracy"] = train
+    assert f"points over 8 seeds, {says}" in show.gains_in_words(df)
+    count = show.counted_verdicts(stats.arms_table(df).query("arm == 'sa'"))
+    assert count == "1 worse" + " (1 of them had not fitted as far)" * ("fitted" in says)
+
+
+def test_several_sentences_are_a_list():
+    assert words.items(["One."]) == "One."
+    assert words.items(["One.", "Two."]) == "- One.\n- Two."
+
+
 def advice(df) -> str:
     return show.advice(stats.arms_table(df))
 
