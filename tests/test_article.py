@@ -102,9 +102,9 @@ def test_positions_are_the_gains():
     df["placement"] = df.arm.map({"none": "", "se": "block", "se head": "head"})
     figure = plots.positions(df)
     axis, = figure.axes
-    assert [t.get_text().splitlines()[0] for t in axis.texts] == ["+2.0", "−1.0"]
+    assert [t.get_text().split()[0] for t in axis.texts if t.get_text()] == ["+2.0", "−1.0"]
     assert [t.get_text() for t in axis.get_xticklabels()] == ["block", "head"]
-    assert axis.images[0].get_array().tolist() == [[2.0, -1.0]]
+    assert axis.collections[0].get_array().ravel().tolist() == [2.0, -1.0]
     plt.close(figure)
 
 

@@ -453,7 +453,7 @@ def test_unknown_or_odd_options_are_refused(backbone, attention):
 
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("image_size", 27), ("image_size", 65), ("num_classes", 0), ("in_channels", -1), ("width", 0),
+    ("image_size", 27), ("image_size", 225), ("num_classes", 0), ("in_channels", -1), ("width", 0),
     ("width", -0.5), ("width", float("nan")), ("width", float("inf")),
 ])
 def test_numbers_out_of_range_are_named(name, value):

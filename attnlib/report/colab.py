@@ -13,8 +13,8 @@ from pathlib import Path
 from ..settings import REPO
 
 DRIVE = "/content/drive"                        # where Colab mounts it
-NEEDED = ("torch", "torchvision", "numpy", "pillow", "pandas", "filelock", "pooch", "matplotlib",
-          "seaborn", "scipy", "grad-cam", "tabulate")       # of requirements.txt: by the notebooks
+NEEDED = ("torch", "torchvision", "numpy", "pillow", "pandas", "filelock", "pooch", "safetensors",
+          "matplotlib", "seaborn", "scipy", "grad-cam", "tabulate")         # by the notebooks
 # https://host/owner/name.git, ssh://git@host/owner/name, git@host:owner/name
 REMOTE = r"(?:https://|ssh://)?(?:[^@/]*@)?([\w-]+(?:\.[\w-]+)+)[:/](.+?)(?:\.git)?/?"
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
