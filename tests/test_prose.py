@@ -23,6 +23,9 @@ EXCEPTIONS = {                          # phrase -> why it may be typed
     "get 80 % right": "the same",
     "the 23 % that a project claims": "its number, which the section tests",
     "the lowest 40 %": "an example of what ties do",
+    "width 0.25": "a setting of the profiles",
+    "speednet 0.5": "the same",
+    "claims 0.8": "the number that a claim has in the audit",
     "near 0.88": "the sigmoid of two, an initial value: mathematics",
     "near 0.2 a channel": "in an exercise: what a public project does, no result of ours",
 }
