@@ -6,7 +6,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -185,23 +184,3 @@ def test_installed_it_has_the_command_attnlib(tmp_path):
     code = "from attnlib.experiments.modelcard import TEMPLATE as t; print(t, t.is_file())"
     assert run(bin_ / "python", "-c", code).startswith(str(site)) and "True" in run(
         bin_ / "python", "-c", code)
-
-
-def test_the_files_for_other_machines():
-    """They are what their readers parse, and name what there is."""
-    yaml = pytest.importorskip("yaml")
-    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
-    container = json.loads((REPO / ".devcontainer" / "devcontainer.json").read_text())
-    ci = yaml.safe_load((REPO / ".github" / "workflows" / "ci.yml").read_text())
-    cited = yaml.safe_load((REPO / "CITATION.cff").read_text())
-    steps = [step["run"] for step in ci["jobs"]["test"]["steps"] if "run" in step]
-    targets = set(re.findall(r"^([a-z]+):", (REPO / "Makefile").read_text(), re.MULTILINE))
-    lines = [container["postCreateCommand"], *(s for s in steps if s.startswith("make "))]
-    assert {word for line in lines for word in line.split()[1:]} <= targets
-    assert {"lint", "test", "report"} <= {word for line in lines for word in line.split()}
-    pages = (path.read_text(encoding="utf-8") for path in (REPO / "docs").glob("*.md"))
-    asked = re.findall(r"-e '\.\[([a-z,]+)\]'", "\n".join([*steps, *pages]))
-    assert len(asked) == 4
-    assert {e for extras in asked for e in extras.split(",")} <= {*project["optional-dependencies"]}
-    assert {"cff-version", "message", "title", "authors", "abstract", "license"} <= cited.keys()
-    assert (cited["version"], cited["license"]) == (project["version"], project["license"])

@@ -1,12 +1,11 @@
 """Studies and the grid: what is planned, what is trained, and what is told about it."""
 
-import numpy as np
 import pytest
 from helpers import put_record, tiny
 
 from attnlib.blocks import ATTENTION
 from attnlib.data.datasets import DATASETS
-from attnlib.experiments import grid, planning, studies, workers
+from attnlib.experiments import grid, planning, studies
 from attnlib.experiments.grid import run_grid
 from attnlib.experiments.planning import best_profile, estimate_seconds, resolve_profile, study
 from attnlib.experiments.reading import collect
@@ -141,34 +140,6 @@ def test_a_bad_data_file_skips_its_runs_and_records_nothing(capsys, monkeypatch,
     (tmp_path / "fashionmnist.npz").write_bytes(b"torn")
     df = run_grid([tiny(dataset="fashionmnist"), tiny(epochs=1)], "smoke")
     assert "fashionmnist.npz is of a kind unknown here, no npz file" in capsys.readouterr().out
-    assert list(df.status) == ["missing", "done"]
-
-
-@pytest.mark.parametrize(("error", "words"), [
-    (RuntimeError("a kernel broke\nand more"), "a kernel broke"),
-    (ValueError("an impossible shape"), "an impossible shape"),
-])
-def test_a_failing_run_is_recorded_and_the_others_go_on(capsys, monkeypatch, error, words):
-    def fails_at_first(run, *args, **options):
-        if run.seed == 0:
-            raise error
-        return train(run, *args, **options)
-    monkeypatch.setattr(workers, "train", fails_at_first)
-    runs = [tiny(), tiny(seed=1, epochs=1)]
-    df = run_grid(runs, "smoke")
-    assert list(df.status) == ["failed", "done"] and np.isnan(df.accuracy[0])
-    assert last_line(capsys) == "trained 1, found 0, failed 1"
-    record = store.read_record(store.record_path("smoke", runs[0].id))
-    assert words in record["error"] and "\n" not in record["error"]
-    assert Run(**record["run"]) == runs[0], "a batch size was changed"
-
-
-def test_a_run_of_another_process_is_left_to_it(capsys):
-    with store.lock("smoke", tiny().id):
-        df = run_grid([tiny(), tiny(seed=1, epochs=1)], "smoke")
-    out = capsys.readouterr().out
-    assert f"{tiny().id} is being trained by another process" in out
-    assert out.strip().endswith("trained 1, found 0, missing 1")
     assert list(df.status) == ["missing", "done"]
 
 

@@ -23,12 +23,6 @@ def test_limits_are_those_of_dunnetts_table(arms, n, limit):
     assert inference.dunnett_limit((n,) * arms, n) == pytest.approx(limit, abs=0.012)
 
 
-def test_with_one_arm_the_limit_is_students():
-    for n in (2, 3, 6, 40):
-        assert inference.dunnett_limit((n,), n) == pytest.approx(
-            reference.t.ppf(0.975, 2 * n - 2), rel=2e-3 if n == 2 else 1e-4)
-
-
 @pytest.mark.parametrize("counts", [(3, 3), (6, 3, 4), (8, 8, 8, 3, 3)])
 def test_dunnett_is_scipys(counts):
     rng = np.random.default_rng(len(counts))

@@ -110,15 +110,6 @@ def test_what_does_not_fit_is_refused_before_anything_runs(home, monkeypatch, ca
     assert "\n" not in str(error.value)
 
 
-def test_no_notebooks_and_a_broken_one(home):
-    with pytest.raises(ValueError, match="no notebooks NN_name.ipynb in notebooks"):
-        notebooks.run()
-    (home / "notebooks" / "01_a.ipynb").write_text('{"cells": [')
-    with pytest.raises(ValueError, match="01_a is not a readable notebook"):
-        notebooks.run()
-    assert notebooks.check() == 1
-
-
 def test_publish_reads_records_strips_and_keeps_the_old_one_on_failure(home, capsys):
     good = store(home, "01_good", make(
         "import os\nprint('profile: small (why)')\nprint('train', os.environ['ATTNLIB_TRAIN'], "

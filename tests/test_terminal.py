@@ -56,18 +56,6 @@ def book(tmp_path, monkeypatch):
     return tmp_path / "out" / "results" / "executed" / "01_who.ipynb"
 
 
-RUN = ("import sys; from pathlib import Path; from attnlib import settings, __main__; "
-       "settings.REPO = Path(sys.argv[1]); sys.exit(__main__.main(['notebooks', 'run']))")
-
-
-@pytest.mark.parametrize("redirect", [">&-", ""])
-def test_a_notebook_with_output_closed_or_in_ascii(book, tmp_path, redirect):
-    done = python("-c", RUN, str(tmp_path), redirect=redirect, PYTHONIOENCODING="ascii")
-    assert done.returncode == 0, done
-    assert sys.executable in book.read_text() and "→" in book.read_text(encoding="utf-8")
-    assert redirect or b"01_who starts (1 of 1)" in done.stdout
-
-
 def test_a_users_kernel_of_our_name_whose_python_is_gone(book, tmp_path, monkeypatch):
     """Ours is used, by its path: the other one is left alone."""
     spec = tmp_path / "jupyter" / "kernels" / "python3"

@@ -114,20 +114,6 @@ def test_one_of_another_version_says_what_changed(trained, tmp_path, monkeypatch
         load_model(path)
 
 
-def test_short_forms(trained):
-    other = tiny(attention="cbam", placement="stage", seed=1)
-    train(other)
-    stem = trained.id.rpartition("-s0-")[0]
-    assert load_model(f"{stem}-s0").id == trained.id
-    with pytest.raises(LookupError) as caught:
-        load_model(stem)
-    assert trained.id in str(caught.value) and other.id in str(caught.value)
-    with pytest.raises(LookupError, match=f"weights are here of: .*{trained.id}"):
-        load_model("nothing-like-it")
-    with pytest.raises(LookupError, match="no weight file nowhere.safetensors"):
-        load_model("nowhere.safetensors")
-
-
 # --- Those that come with the repository ---
 
 

@@ -20,7 +20,6 @@ from attnlib.data import download
 from attnlib.data.arrays import DataBad, DataMissing
 from attnlib.data.datasets import load_dataset
 from attnlib.data.download import Source
-from attnlib.experiments.grid import run_grid
 from attnlib.experiments.reading import find_record
 from attnlib.experiments.weights import load_model
 from attnlib.report import notebooks
@@ -29,7 +28,7 @@ from attnlib.training import run as run_module
 from attnlib.training import store
 from attnlib.training.recipes import RECIPES, Recipe
 from attnlib.training.run import Run
-from attnlib.training.trainer import data_of, train
+from attnlib.training.trainer import train
 
 # --- 15: data that do not come ---
 
@@ -103,24 +102,6 @@ def test_a_download_that_goes_wrong_is_told_and_the_second_one_repairs(tmp_path,
     faults.truncate(folder / name.removesuffix(".gz"), moments)
     assert len(load_dataset("fashionmnist", tmp_path).labels["test"]) == 100
     count(bad_downloads=1, told=1, repaired_by_the_second_call=1, half_files=1, repaired=1)
-
-
-@pytest.mark.fault(15)
-def test_data_are_those_of_the_folder_that_is_set(tmp_path, server, monkeypatch, capsys, count):
-    """A set that was missing, and a folder that is changed, within one process."""
-    run = tiny(dataset="fashionmnist", epochs=1)
-    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path / "one"))
-    server.harm = dict.fromkeys(FILES, "half")
-    df = run_grid([run, tiny(epochs=1)], "smoke")
-    assert list(df.status) == ["missing", "done"]
-    assert "skipped fashionmnist: no data" in capsys.readouterr().out
-    server.harm = {}
-    assert list(run_grid([run], "smoke").status) == ["done"]
-    np.savez(tmp_path / "fashionmnist.npz", **good_arrays() | {
-        "train_images": np.full((200, 28, 28), 7, np.uint8)})
-    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
-    assert (data_of(run).images["train"] == 7).all()
-    count(repaired_by_the_second_call=1)
 
 
 # --- 16: data that cannot be ---
