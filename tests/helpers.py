@@ -101,7 +101,7 @@ def start(target, *args) -> multiprocessing.Process:
     """A started child process. A server imports torch once and forks the children from there."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(                            # counting MACs needs both
-        ["attnlib.training.trainer", "torch._dynamo", "helpers"])
+        ["attnlib.training.trainer", "torch._dynamo", "helpers", "faults"])
     process = context.Process(target=target, args=args, daemon=True)
     process.start()
     return process

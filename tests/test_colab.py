@@ -75,6 +75,7 @@ def test_all_notebooks_begin_with_the_same_cell():
 def test_on_colab_it_fetches_reports_and_may_be_run_again_and_elsewhere_it_is_silent(machine):
     done, calls = run_cell(machine, colab=False)
     assert (done.returncode, done.stdout, done.stderr, calls) == (0, "", "", [])
+    assert "set REPOSITORY above" in run_cell(machine, address="", after="")[0].stdout
     hide = machine / "stubs" / "sitecustomize.py"                    # two packages are missing
     hide.write_text("import importlib.metadata as m\nfind = m.version\ndef version(name):\n"
                     "    if name in ('grad-cam', 'pooch'): raise m.PackageNotFoundError(name)\n"
@@ -85,7 +86,6 @@ def test_on_colab_it_fetches_reports_and_may_be_run_again_and_elsewhere_it_is_si
                      *["pip install -q pooch grad-cam"] * 2]                    # and no torch
     assert done.stdout.count("no GPU") == 2 and "IMPORTED" in done.stdout
     assert "torch 2." in done.stdout and "profile smoke" in done.stdout
-    assert "set REPOSITORY above" in run_cell(machine, address="", after="")[0].stdout
 
 
 def test_what_colab_installs_is_every_requirement_but_tools():
