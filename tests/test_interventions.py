@@ -9,7 +9,7 @@ from attnlib.blocks import ATTENTION
 from attnlib.explain import interventions
 from attnlib.networks.cost import attention_blocks
 
-NO_GATE = ("none", "gc", "aa", "sk")                    # they add, attend or mix
+NO_GATE = ("none", "gc", "aa", "sk", "mhsa")                    # they add, attend or mix
 RNG = torch.Generator().manual_seed(3)
 
 
@@ -26,16 +26,16 @@ def images(n: int = 6) -> torch.Tensor:
     return torch.randn(n, 3, 28, 28, generator=RNG)
 
 
-def table(found: dict, key: str) -> dict:
-    """scope -> mode -> value"""
+def table(found: dict) -> dict:
+    """scope -> mode -> points lost"""
     return {s.decode(): dict(zip((m.decode() for m in found["swap_mode"]), row, strict=True))
-            for s, row in zip(found["swap_scope"], found[key], strict=True)}
+            for s, row in zip(found["swap_scope"], found["swap_lost"], strict=True)}
 
 
 @pytest.mark.parametrize("name", [n for n in ATTENTION if n not in NO_GATE])
 def test_every_gated_block_is_found_and_its_own_gate_changes_nothing(name):
-    model, x, own = small(name), images(3), {}
-    usual = interventions.observed(model, x, own.__setitem__)
+    model, x = small(name), images(3)
+    usual, own = interventions.observed(model, x)
     assert own.keys() == interventions.gate_sites(model).keys()
     assert {n for n in attention_blocks(model)
             if any(f"{s}.".startswith(f"{n}.") for s in own)} == attention_blocks(model).keys()
@@ -65,10 +65,10 @@ def test_a_gate_that_is_the_same_for_every_image_is_worth_nothing():
         if "attention" in name:
             nn.init.zeros_(p)
     for model in (small("layerscale"), still):
-        found = interventions.measure_swaps(model, images(23), np.arange(23) % 10)
-        for key in ("swap_lost", "swap_changed"):
-            for scope, modes in table(found, key).items():
-                assert modes["mean"] == 0 and modes["other"] == 0, scope
+        x = images(23)
+        right = model(x).argmax(1).numpy()               # so that each change of a class is a loss
+        for scope, modes in table(interventions.measure_swaps(model, x, right)).items():
+            assert modes["mean"] == 0 and modes["other"] == 0, scope
 
 
 class Decides(nn.Module):
@@ -97,24 +97,31 @@ def test_a_gate_that_decides_the_class_is_worth_all():
     labels = np.arange(1000) % 10
     x = torch.tensor(labels + 1.0, dtype=torch.float32)[:, None, None, None].expand(-1, 1, 2, 2)
     found = interventions.measure_swaps(Decided(), x, labels)
-    lost = table(found, "swap_lost")
-    assert found["swap_accuracy"] == 100 and found["swap_images"].tolist() == [1000, 500]
+    lost = table(found)
     for scope in ("all", "head"):
         assert lost[scope]["other"] == 100
         assert lost[scope]["mean"] == 90 == lost[scope]["one"]      # one class for all is right
+
+
+def test_pictures_are_of_the_last_gate_over_places_of_each_stage():
+    model, x = small("cbam"), images(3)
+    found, own = interventions.gate_pictures(model, x), interventions.observed(model, x)[1]
+    assert list(found) == [f"gate_map_stage{k}" for k in (1, 2, 3, 4)]
+    np.testing.assert_allclose(found["gate_map_stage3"],
+                               own["stages.2.1.attention.spatial"][:, 0], atol=1e-3)
+    assert interventions.gate_pictures(small("se"), x) == {}
 
 
 def test_loss_is_what_replacing_by_hand_loses():
     model, x = small("cbam"), images(15)
     labels = model(x).argmax(1).detach().numpy()
     found = interventions.measure_swaps(model, x, labels)
-    own, spatial = {}, [n for n in interventions.gate_sites(model) if n.endswith("spatial")]
-    interventions.observed(model, x, own.__setitem__)
+    own = interventions.observed(model, x)[1]
+    spatial = [name for name in own if name.endswith("spatial")]
     changed = interventions.replaced(
         model, x, {n: own[n].mean(0, keepdim=True) for n in spatial}).argmax(1).numpy() != labels
-    assert found["swap_accuracy"] == 100
-    assert table(found, "swap_lost")["spatial gates"]["mean"] == pytest.approx(100 * changed.mean())
-    assert list(table(found, "swap_lost")) == ["all", "stage1", "stage2", "stage3", "stage4",
+    assert table(found)["spatial gates"]["mean"] == pytest.approx(100 * changed.mean())
+    assert list(table(found)) == ["all", "stage1", "stage2", "stage3", "stage4",
                                                "channel gates", "spatial gates"]
 
 

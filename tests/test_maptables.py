@@ -5,12 +5,10 @@ import pytest
 from helpers import least_text_on_a_phone, put_record
 
 import attnlib
-from attnlib.explain import camstore, tables
+from attnlib.explain import camstore, sharper, tables
 from attnlib.explain.cam import MAPS
 from attnlib.figures import maps
 from attnlib.training import store
-
-STAGES = (-2, -1)
 
 
 def made_up(seed: int, sharper_by: float, right: float) -> dict:
@@ -18,21 +16,17 @@ def made_up(seed: int, sharper_by: float, right: float) -> dict:
     rng = np.random.default_rng(seed)
     n = 40
     label = np.arange(n) % 10
-    out = {"version": np.int32(camstore.VERSION), "stages": np.array(STAGES, np.int8),
-           "methods": np.array(list(MAPS), "S"), "label": label.astype(np.uint8),
+    out = {"version": np.int32(camstore.VERSION), "stages": np.array([-2], np.int8),
+           "methods": np.array(camstore.MEASURED, "S"), "label": label.astype(np.uint8),
            "prediction": np.where(rng.random(n) < right, label, (label + 1) % 10).astype(np.uint8),
            "confidence": np.full(n, 0.7, np.float16)}
     values = {"entropy": 0.8 * (1 - sharper_by), "gini": 0.5 * (1 + sharper_by), "lift": 3.0,
-              "pointing": 0.7, "best_iou": 0.5, "average_precision": 0.6, "on_distractors": 0.03,
-              "on_background": 0.5, "road": 0.2, "drop": 0.6, "increase": 0.01}
-    for stage in STAGES:
-        for name, value in values.items():
-            out[f"{name}_{stage}"] = (value * (1 + 0.02 * rng.standard_normal(n))).astype("f2")
-            out[f"mean_{name}_{stage}"] = np.full(len(MAPS), value) + 0.01 * rng.random(len(MAPS))
-        size = (16, 8, 8) if stage == -2 else (16, 4, 4)
-        out |= {f"map_{name}_{stage}": rng.random(size).astype("f2") for name in MAPS
-                if name != "cam" or stage == -1}
-        out |= {f"curve_{order}_{stage}": rng.random(9) for order in ("morf", "lerf")}
+              "pointing": 0.7, "average_precision": 0.6, "on_distractors": 0.03, "road": 0.2,
+              "drop": 0.6}
+    for name, value in values.items():
+        out[f"{name}_-2"] = (value * (1 + 0.02 * rng.standard_normal(n))).astype("f2")
+        out[f"mean_{name}_-2"] = value + 0.01 * rng.random(2)
+    out |= {f"map_{name}_-2": rng.random((16, 8, 8)).astype("f2") for name in MAPS}
     return out | {f"sanity_{name}": rng.random((6, 16)).astype("f2") for name in camstore.SANITY}
 
 
@@ -54,11 +48,8 @@ def test_the_verdict_is_computed(df):
     assert (row["place"], row["block"], row["seeds"]) == ("speednet on ShapeTex", "SE", 4)
     assert [row[k] for k in ("sharper", "localisation", "faithfulness", "looks better")] == [
         "yes"] * 4
-    gain = tables.map_gains(df).set_index("measure")["gain, %"]
-    assert gain["entropy"] == pytest.approx(20, abs=1) and set(gain.index) == {
-        tables.MEASURES[m] for m in ("entropy", "gini", "lift", "pointing", "road")}
-    claim = tables.map_claim(df, "none")                            # 25 % less sharp than SE
-    assert list(claim.claim) == ["not reproduced"] * 2 and set(claim.against) == {"SE"}
+    gain = sharper.comparisons(df)[0].gain
+    assert gain["entropy"].mean == pytest.approx(20, abs=1) and set(gain) == set(sharper.METRICS)
 
 
 def test_accuracies_that_do_not_overlap_are_beyond_reach(df, monkeypatch):
@@ -70,16 +61,10 @@ def test_accuracies_that_do_not_overlap_are_beyond_reach(df, monkeypatch):
     assert list(found.of) == ["a point of accuracy", "SE"] and set(found.overlap) == {"", "no"}
 
 
-def test_tables_hold_every_measure_and_map(df):
-    table = tables.map_measures(df)
-    assert list(table.block) == ["none", "SE"] and list(table.seeds) == [4, 4]
-    assert set(tables.MEASURES.values()) <= set(table)
-    methods = tables.map_methods(df)
-    assert list(methods.index) == [row.says for row in MAPS.values()]
-    assert set(methods) == set(tables.MEASURES.values())
-    sanity = tables.map_sanity(df)
-    assert list(sanity.index) == [MAPS[m].says for m in camstore.SANITY]
-    assert (sanity.runs == 8).all()
+def test_a_run_has_a_row_of_every_measure(df):
+    table = tables.run_table(df)
+    assert set(table.arm) == {"none", "se"} and len(table) == 8
+    assert set(tables.MEASURES) <= set(table) and table.entropy[table.arm == "se"].max() < 0.7
 
 
 FIGURES = (maps.cam_sheet, maps.methods_sheet, maps.metrics, maps.gains, maps.sanity,
@@ -96,7 +81,7 @@ def test_every_figure_is_drawn(df):
         assert len(figure.axes) >= 1 and not any("no stored" in t for t in texts(figure)), f
         assert least_text_on_a_phone(figure) >= 7, f
         plt.close(figure)
-    assert len(maps.cam_sheet(df, rows=2, smooth=False).axes) == 2 * 4     # image, mask, two arms
+    assert len(maps.cam_sheet(df, rows=2).axes) == 2 * 4                   # image, mask, two arms
     titles = [a.get_title() for a in maps.failures(df).axes]
     assert all("lift" in t for t in titles[:4]) and all("sure" in t for t in titles[4:])
     plt.close("all")
@@ -104,8 +89,7 @@ def test_every_figure_is_drawn(df):
 
 def test_without_maps_tables_are_empty_and_figures_say_so(out):
     df = attnlib.collect("hybrid", "small")
-    for f in (tables.map_verdicts, tables.map_gains, tables.map_claim, tables.map_measures,
-              tables.map_methods, tables.map_beyond, tables.map_sanity):
+    for f in (tables.run_table, tables.map_verdicts, tables.map_beyond):
         assert not len(f(df)), f
     for f in FIGURES:
         assert any("no stored maps" in t for t in texts(f(df))), f

@@ -48,37 +48,22 @@ def test_who_answers_with_the_class_is_right_everywhere(monkeypatch):
     answering(monkeypatch, "labels")
     found = measured("shapetex(rho=0.9)")
     assert (found["probe_accuracy"] == 100).all() and found["probe_groups"].tolist() == [100, 100]
-    assert row(found, "split=flip")["style"] == 0
 
 
 def test_who_answers_with_the_background_has_a_worst_group_of_nothing(monkeypatch):
     answering(monkeypatch, "background")
     found = measured("shapetex(rho=0.9)")
-    assert found["probe_groups"].tolist() == [100, 0] and (found["probe_style"] == 1).all()
-    assert found["probe_groups_images"].sum() == 120
+    assert found["probe_groups"].tolist() == [100, 0]
     assert row(found, "split=flip")["accuracy"] == 0
     assert row(found, "swap_background")["accuracy"] < row(found, "split=test")["accuracy"]
-
-
-def test_what_changes_nothing_has_the_same_values():
-    found = measured()
-    usual = row(found, "split=test")
-    for name in ("clutter=1", "contrast=0.5", "distractors=2"):
-        np.testing.assert_equal(row(found, name), usual)
-    np.testing.assert_equal(row(found, "distractors=0"), row(found, "remove_distractors"))
-    assert row(found, "clutter=2") != usual
-    own = measured("shapetex(contrast=0.25)")
-    np.testing.assert_equal(row(own, "contrast=0.25"), row(own, "split=test"))
-    np.testing.assert_equal(row(own, "contrast=0.5"), usual)
 
 
 def test_areas_and_shares():
     found = measured()
     gone = row(found, "remove_object")
-    assert gone["object_area"] == 0 == gone["object"] and gone["distractors_area"] > 0
+    assert gone["object_area"] == 0 == gone["object"] and gone["distractors"] > 0
     assert 0.05 < row(found, "split=test")["object_area"] < 0.2
-    areas = [row(found, f"distractors={k}")["distractors_area"] for k in (0, 2, 4, 6)]
-    assert areas == sorted(areas) and areas[0] == 0 < areas[1]
+    assert row(found, "remove_distractors")["distractors"] == 0
     shares = np.concatenate([found["probe_object"], found["probe_distractors"]])
     assert (shares[~np.isnan(shares)] <= 1).all()
 

@@ -59,7 +59,7 @@ def test_ranks_break_ties_at_random_but_alike():
     first = road.ranks(maps)
     assert (np.sort(first.reshape(2, -1)) == np.arange(64)).all()
     assert (first[:, 2, 3] == 63).all() and (first == road.ranks(maps)).all()
-    assert (first[0] != first[1]).any() and (first != road.ranks(maps, seed=1)).any()
+    assert (first[0] != first[1]).any()
 
 
 def test_as_many_pixels_stay_as_by_threshold():

@@ -6,7 +6,6 @@ Every method of MAPS takes one `Pass` of the network; what knows nothing of the 
 image, is there as a baseline."""
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..data.batches import Batches
-from ..names import choose, derive
+from ..names import derive
 from ..training.run import Run
 from ..training.trainer import data_of
 
@@ -75,77 +74,63 @@ def stage_sizes(model: nn.Module, x: torch.Tensor) -> list[tuple[int, int]]:
     return out
 
 
-def deepest(model: nn.Module, x: torch.Tensor) -> tuple[int, ...]:
-    """The last two stages whose maps can say where, as negative numbers: (-2, -1) in a ResNet
-    on 32 pixels, (-3, -2) in a VGG, whose last maps have 2×2 cells."""
+def focus_stage(model: nn.Module, x: torch.Tensor) -> int:
+    """The finer of the last two stages whose maps can say where, counted from the end: -2 in a
+    ResNet on 32 pixels, -3 in a VGG, whose last maps have 2×2 cells."""
     sizes = stage_sizes(model, x)
-    good = [k - len(sizes) for k, size in enumerate(sizes) if min(size) >= LEAST]
-    return tuple(good[-2:])
+    return [k - len(sizes) for k, size in enumerate(sizes) if min(size) >= LEAST][-2:][0]
 
 
 class Pass(NamedTuple):
-    """What maps are made of: the images' classes [N], the stage's output and the gradient of the
-    class's logit there [N, K, h, w], and at the input [N, C, H, W] if asked for, the logits
-    [N, classes], and of the last stage a linear classifier's weights [classes, K]."""
-    classes: np.ndarray
+    """What maps are made of: the logits [N, classes], the stage's output and the gradient of the
+    class's logit there [N, K, h, w], and at the input [N, C, H, W] if asked for."""
+    logits: np.ndarray
     activations: np.ndarray
     gradients: np.ndarray
-    at_input: np.ndarray | None
-    logits: np.ndarray
-    weights: np.ndarray | None
+    at_input: np.ndarray | None = None
 
 
-def passes(model: nn.Module, x: torch.Tensor, classes, stages=(-1,), at_input: bool = False
-           ) -> dict[int, Pass]:
-    """Stage -> its `Pass`, all from one forward and one backward pass for the logit of each image's
-    class in ``classes`` [N], down to the finest of the stages, or ``at_input`` to the images.
-    ``ValueError`` for classes that are not one an image, and for a stage that does not exist or has
-    too few cells. The network is left as it was."""
+def pass_of(model: nn.Module, x: torch.Tensor, classes, stage: int = -1, at_input: bool = False
+            ) -> Pass:
+    """One forward and one backward pass for the logit of each image's class in ``classes`` [N],
+    down to the stage, or ``at_input`` to the images. ``ValueError`` for classes that are not one an
+    image, and for a stage that does not exist or has too few cells. The network is left as it was.
+    """
     classes = torch.as_tensor(classes, dtype=torch.long).cpu()
     if classes.shape != (len(x),):
         raise ValueError(f"{len(x)} images need as many classes, one each; got an array of shape "
                          f"{tuple(classes.shape)}")
     sizes = stage_sizes(model, x)
     valid = [k for k in range(-len(sizes), len(sizes)) if min(sizes[k]) >= LEAST]
-    for stage in set(stages) - set(valid):
+    if stage not in valid:
         named = ", ".join(f"{k} ({sizes[k][0]}×{sizes[k][1]})" for k in valid if k < 0)
         raise ValueError(f"stage {stage} has no map of at least {LEAST}×{LEAST} cells here; "
                          f"valid: {named or 'none'}")
     with untouched(model), torch.enable_grad():
-        parts = [one_pass(model, images, own, stages, at_input)
+        parts = [batch_pass(model, images, own, stage, at_input)
                  for images, own in zip(x.split(BATCH), classes.split(BATCH), strict=True)]
-    logits, *arrays = (np.concatenate(part) for part in zip(*parts, strict=True))
-    out = {}
-    for i, k in enumerate(stages):
-        linear = k % len(sizes) == len(sizes) - 1 and isinstance(model.classifier, nn.Linear)
-        out[k] = Pass(classes.numpy(), arrays[i], arrays[len(stages) + i],
-                      arrays[-1] if at_input else None, logits,
-                      as_array(model.classifier.weight) if linear else None)
-    return out
+    return Pass(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def one_pass(model: nn.Module, x: torch.Tensor, classes: torch.Tensor, stages, at_input: bool
-             ) -> list[np.ndarray]:
-    """The logits, each stage's output, each stage's gradient, and the gradient at the images if
-    asked for, of one batch."""
-    seen: dict[int, torch.Tensor] = {}
+def batch_pass(model: nn.Module, x: torch.Tensor, classes: torch.Tensor, stage: int,
+               at_input: bool) -> list[np.ndarray]:
+    """The fields of `Pass` for one batch."""
+    seen = []
 
-    def keep(module, args, y, k):
-        seen[k] = y if y.requires_grad else y.requires_grad_()      # the graph begins here
-    hooks = [model.stages[k].register_forward_hook(partial(keep, k=k)) for k in stages]
+    def keep(module, args, y):
+        seen.append(y if y.requires_grad else y.requires_grad_())       # the graph begins here
+    hook = model.stages[stage].register_forward_hook(keep)
     try:
         images = fitting(model, x).requires_grad_(at_input)
         logits = model(images)
     finally:
-        for hook in hooks:
-            hook.remove()
+        hook.remove()
     if not (0 <= classes.min() and classes.max() < logits.shape[1]):
         raise ValueError(f"classes from {classes.min()} to {classes.max()}, but the network has "
                          f"{logits.shape[1]}, counted from 0")
-    outputs = [seen[k] for k in stages]
-    at = [*outputs, images] if at_input else outputs
+    at = [*seen, images] if at_input else seen
     score = logits.gather(1, classes.to(logits.device)[:, None]).sum()
-    return [as_array(tensor) for tensor in (logits, *outputs, *torch.autograd.grad(score, at))]
+    return [as_array(tensor) for tensor in (logits, *seen, *torch.autograd.grad(score, at))]
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:
@@ -185,13 +170,6 @@ def eigen_cam(p: Pass) -> np.ndarray:
     return np.einsum("nck,nk->nc", cells, first).reshape(n, h, w)
 
 
-def plain_cam(p: Pass) -> np.ndarray:
-    """Σ_k W_yk A_k, W the classifier's weights. Zhou et al. 2016, arXiv:1512.04150."""
-    if p.weights is None:
-        raise ValueError("plain CAM needs the last stage, and a linear classifier behind it")
-    return summed(p.weights[p.classes], p)
-
-
 def input_gradient(p: Pass) -> np.ndarray:
     """|∂(logit of the class)/∂x|, its mean over channels and over the pixels of each cell.
     Simonyan et al. 2013, arXiv:1312.6034, at a stage's resolution."""
@@ -213,46 +191,35 @@ def at_random(p: Pass) -> np.ndarray:
     return maps[np.arange(n) % BATCH]
 
 
-class Map(NamedTuple):
-    says: str
-    make: Callable[[Pass], np.ndarray]
-
-
-MAPS = {
-    "grad_cam": Map("Grad-CAM", lambda p: summed(p.gradients.mean((2, 3)), p)),
-    "grad_cam_pp": Map("Grad-CAM++", grad_cam_pp),
+MAPS: dict[str, tuple[str, Callable]] = {           # -> what it is called, what makes it
+    "grad_cam": ("Grad-CAM", lambda p: summed(p.gradients.mean((2, 3)), p)),
+    "grad_cam_pp": ("Grad-CAM++", grad_cam_pp),
     # Draelos and Carin 2020, arXiv:2011.08891; Jiang et al. 2021, doi:10.1109/TIP.2021.3089943
-    "hirescam": Map("HiResCAM", lambda p: (p.gradients * p.activations).sum(1)),
-    "layer_cam": Map("LayerCAM", lambda p: (np.maximum(p.gradients, 0) * p.activations).sum(1)),
-    "xgrad_cam": Map("XGrad-CAM", xgrad_cam),
-    "eigen_cam": Map("EigenCAM", eigen_cam),
-    "cam": Map("CAM", plain_cam),
-    "input_gradient": Map("input gradient", input_gradient),
-    "uniform": Map("uniform", lambda p: np.ones_like(p.activations[:, 0])),
-    "centre": Map("centre", centre),
-    "random": Map("random", at_random),
+    "hirescam": ("HiResCAM", lambda p: (p.gradients * p.activations).sum(1)),
+    "layer_cam": ("LayerCAM", lambda p: (np.maximum(p.gradients, 0) * p.activations).sum(1)),
+    "xgrad_cam": ("XGrad-CAM", xgrad_cam),
+    "eigen_cam": ("EigenCAM", eigen_cam),
+    "input_gradient": ("input gradient", input_gradient),
+    "uniform": ("uniform", lambda p: np.ones_like(p.activations[:, 0])),
+    "centre": ("centre", centre),
+    "random": ("random", at_random),
 }
 
 
 def make(name: str, p: Pass) -> np.ndarray:
     """The raw map [N, h, w] ≥ 0 of a method of MAPS: what it gives, and 0 where that is negative.
     """
-    return np.maximum(choose("map", name, MAPS).make(p), 0).astype(np.float32)
-
-
-def methods_for(p: Pass) -> list[str]:
-    """The methods of MAPS that a `Pass` allows: plain CAM needs the last stage."""
-    return [name for name in MAPS if name != "cam" or p.weights is not None]
+    return np.maximum(MAPS[name][1](p), 0).astype(np.float32)
 
 
 def grad_cam(model: nn.Module, x: torch.Tensor, classes, stage: int = -1) -> np.ndarray:
     """Raw Grad-CAM maps [N, h, w] ≥ 0 of normalised images x [N, C, H, W] for the logit of each
     image's class in ``classes`` [N]: relu(Σ_k w_k A_k), w_k the mean over the map of
-    ∂(logit)/∂A_k. Selvaraju et al. 2017, arXiv:1610.02391. ``ValueError`` as `passes`, and for
+    ∂(logit)/∂A_k. Selvaraju et al. 2017, arXiv:1610.02391. ``ValueError`` as `pass_of`, and for
     images that nobody has normalised: all of it light from 0 to 1."""
     if x.min() >= 0 and 0.5 < x.max() <= 1:
         raise ValueError(f"{NORMALISED}; these are light from 0 to 1")
-    return make("grad_cam", passes(model, x, classes, (stage,))[stage])
+    return make("grad_cam", pass_of(model, x, classes, stage))
 
 
 def scaled_maps(maps: np.ndarray) -> np.ndarray:
@@ -267,7 +234,7 @@ def enlarged(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
                          mode="bilinear", align_corners=False)[:, 0].numpy()
 
 
-def inputs(run: Run, n: int = 100):
+def inputs(run: Run, n: int):
     """The first ``n`` test images of a run's data, as uint8, normalised, and their labels."""
     data = data_of(run)
     images, labels = data.split("test", min(n, len(data.labels["test"])))

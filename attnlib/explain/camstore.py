@@ -2,18 +2,16 @@
 here, and stores that beside the record as ``<id>.cam.npz``, so that a reader without weights, data
 or GPU sees it all.
 
-The file's arrays, for the stages named in ``stages`` (finest first) and the true class:
+The file's arrays, for the stage in ``stages`` (of older files the first) and the true class:
 
 - ``map_<method>_<stage>`` [16, h, w] float16: the first test images' maps by every method of MAPS
 - ``<measure>_<stage>`` [n] float16: Grad-CAM's, of the first n ≤ 500 test images, with the names of
-  `focus.measures`, and ``drop`` and ``increase``; ``road_<stage>`` of the first ROAD_IMAGES
-- ``curve_<order>_<stage>`` [9]: the mean probabilities behind ROAD, ``morf`` and ``lerf``
-- ``mean_<measure>_<stage>`` [methods]: the same for every method of ``methods``, its mean over the
-  images that the network classifies correctly; what runs the network again (``drop``,
-  ``increase``, ``road``) over those among the first FEW, ``road`` at the finest stage alone
-- ``sanity_<method>`` [levels, 16]: see `sanity`, at the finest stage
+  `focus.measures`, and ``drop``; ``road_<stage>`` of the first ROAD_IMAGES
+- ``mean_<measure>_<stage>`` [methods]: of every method of ``methods``, the mean over those of the
+  images that the network classifies correctly
+- ``sanity_<method>`` [levels, 16]: see `sanity`
 - ``label``, ``prediction`` and ``confidence`` [n]; ``version``
-- ``gate_…``, ``swap_…`` and ``probe_…``: see `gatestats`, `interventions` and `probes`"""
+- ``gate_map_…``, ``swap_…`` and ``probe_…``: see `interventions` and `probes`"""
 import time
 
 import numpy as np
@@ -26,15 +24,16 @@ from ..training import store
 from ..training.environment import machine
 from ..training.run import Run
 from ..training.trainer import data_of
-from . import gatestats, interventions, probes
-from .cam import MAPS, deepest, enlarged, fitting, inputs, make, methods_for, passes
-from .focus import drop_and_increase, finite_mean, measures
+from . import interventions, probes
+from .cam import MAPS, enlarged, fitting, focus_stage, inputs, make, pass_of
+from .focus import average_drop, finite_mean, measures
 from .road import combined, road
 from .sanity import randomised
 
 VERSION = 3
 IMAGES, PICTURES = 500, 16    # measured, and kept as maps
-ROAD_IMAGES, FEW = 150, 40    # what needs the network again: of Grad-CAM, of each other method
+ROAD_IMAGES, GATES = 150, 6    # imputed again and again; whose gates are kept
+MEASURED = ("grad_cam", "centre")           # methods; the second knows nothing of the image
 SANITY = ("grad_cam", "eigen_cam", "input_gradient")
 
 
@@ -65,50 +64,40 @@ def measure_run(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
     many, classes = inputs(run, interventions.IMAGES)[1:]
     many = fitting(model, many)
     x, labels = many[:IMAGES], classes[:IMAGES]
-    masks = {key: v[:len(x)] for key, v in data_of(run).extras.get("test", {}).items()}
-    stages = deepest(model, x)
-    seen = passes(model, x, labels, stages, at_input=True)
-    probs = softmax(seen[stages[0]].logits, 1)
+    stage = focus_stage(model, x)
+    seen = pass_of(model, x, labels, stage, at_input=True)
+    probs = softmax(seen.logits, 1)
     small = np.min_scalar_type(probs.shape[1] - 1)
-    out = {"version": np.int32(VERSION), "stages": np.array(stages, np.int8),
-           "methods": np.array(list(MAPS), "S"), "label": labels.astype(small),
-           "prediction": probs.argmax(1).astype(small),
-           "confidence": probs.max(1).astype(np.float16)}
-    cams = {}
-    for stage in stages:
-        maps = {name: make(name, seen[stage]) for name in methods_for(seen[stage])}
-        cams[f"stage{stage}"] = maps["grad_cam"]
-        found = at_stage(model, run, x, labels, probs, maps, masks, stage == stages[0])
-        out |= {f"{name}_{stage}": values for name, values in found.items()}
-    changed = randomised(model, run, x[:PICTURES], labels[:PICTURES], stages[0], SANITY)
-    return (out | {f"sanity_{name}": v.astype(np.float16) for name, v in changed.items()}
-            | gatestats.measure_gates(model, x, labels, masks.get("mask"), cams)
+    maps = {method: make(method, seen) for method in MAPS}
+    own = worth(model, run, x, labels, probs, maps)
+    own |= {f"map_{method}": m[:PICTURES].astype(np.float16) for method, m in maps.items()}
+    changed = randomised(model, run, x[:PICTURES], labels[:PICTURES], stage, SANITY)
+    return ({"version": np.int32(VERSION), "stages": np.array([stage], np.int8),
+             "methods": np.array(MEASURED, "S"), "label": labels.astype(small),
+             "prediction": probs.argmax(1).astype(small),
+             "confidence": probs.max(1).astype(np.float16)}
+            | {f"{name}_{stage}": values for name, values in own.items()}
+            | {f"sanity_{name}": v.astype(np.float16) for name, v in changed.items()}
+            | interventions.gate_pictures(model, x[:GATES])
             | interventions.measure_swaps(model, many, classes)
             | probes.measure_probes(model, run, min(probes.IMAGES, len(many) // 3)))
 
 
-def at_stage(model, run: Run, x: torch.Tensor, labels, probs, maps: dict, masks: dict,
-             finest: bool) -> dict[str, np.ndarray]:
-    """What is stored of one stage, by its name without the stage, from its ``maps`` by method."""
-    data, out, means, n = data_of(run), {}, {}, len(x)
-    right, few = probs.argmax(1) == labels, min(FEW, max(n // 10, 1))
-    for method, own in maps.items():
-        main = method == "grad_cam"
-        found = measures(own, masks.get("mask"), masks.get("distractor_mask"))
-        k = n if main else few
-        found |= drop_and_increase(model, x[:k], own[:k], labels[:k],
-                                   probs[np.arange(k), labels[:k]], data.mean, data.std)
-        k = min(ROAD_IMAGES, n // 3) if main else few * finest
-        if k:
-            scores = road(model, x[:k], enlarged(own[:k], x.shape[2:]), labels[:k])
-            found["road"] = combined(scores)
-        out[f"map_{method}"] = own[:PICTURES].astype(np.float16)
-        means[method] = {name: finite_mean(v[right[:len(v)]]) for name, v in found.items()}
-        if main:
-            out |= {name: v.astype(np.float16) for name, v in found.items()}
-            out |= {f"curve_{order}": p[right[:k]].mean(0) for order, p in scores.items()}
-    return out | {f"mean_{name}": np.array([means.get(m, {}).get(name, np.nan) for m in MAPS],
-                                           np.float32) for name in means["grad_cam"]}
+def worth(model, run: Run, x: torch.Tensor, labels, probs, maps: dict) -> dict[str, np.ndarray]:
+    """Every measure [n] of the Grad-CAM ``maps``, and ``mean_<measure>`` of each of MEASURED."""
+    data, n, k = data_of(run), len(x), min(ROAD_IMAGES, len(x) // 3)
+    masks = {key: v[:n] for key, v in data.extras.get("test", {}).items()}
+    right, sure = probs.argmax(1) == labels, probs[np.arange(n), labels]
+    found = {}
+    for method in MEASURED:
+        own = maps[method]
+        found[method] = measures(own, masks.get("mask"), masks.get("distractor_mask")) | {
+            "drop": average_drop(model, x, own, labels, sure, data.mean, data.std),
+            "road": combined(road(model, x[:k], enlarged(own[:k], x.shape[2:]), labels[:k]))}
+    means = {f"mean_{name}": np.array([finite_mean(found[method][name][right[:len(v)]])
+                                       for method in MEASURED], np.float32)
+             for name, v in found["grad_cam"].items()}
+    return means | {name: v.astype(np.float16) for name, v in found["grad_cam"].items()}
 
 
 def focus_study(name: str, profile: str) -> None:

@@ -71,29 +71,14 @@ def pointing(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return (top * cover(mask, maps.shape[1:])).sum((1, 2)) / top.sum((1, 2))
 
 
-def swept(maps: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """With the value of each cell as the threshold, [N, h·w]: the share of the image that the map
-    reaches it on; the share of the image that is so and on the mask; and what of the latter is this
-    cell's own. A cell is taken with all that are equal to it."""
+def average_precision(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The area under precision over recall, pixels for samples and each cell's value a threshold:
+    Σ (R_k − R_{k−1}) P_k, as scikit-learn's ``average_precision_score``; NaN for an empty mask."""
     flat = maps.reshape(len(maps), -1)
     taken = flat[:, None] >= flat[:, :, None]                          # [N, threshold, cell]
     own = cover(mask, maps.shape[1:]).reshape(flat.shape) / flat.shape[1]
-    return taken.mean(2), (taken @ own[:, :, None])[:, :, 0], own
-
-
-def best_iou(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The largest intersection over union of the mask and the map at any threshold, as the sweep of
-    Choe et al. 2020, arXiv:2001.07437; NaN for an empty mask."""
-    area, inside, _ = swept(maps, mask)
-    whole = divisor(mask.mean((1, 2)))[:, None]
-    return (inside / (area + whole - inside)).max(1)
-
-
-def average_precision(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The area under precision over recall, pixels for samples: Σ (R_k − R_{k−1}) P_k over the
-    thresholds, as scikit-learn's ``average_precision_score``; NaN for an empty mask."""
-    area, inside, own = swept(maps, mask)
-    return (own * inside / area).sum(1) / divisor(mask.mean((1, 2)))
+    precision = (taken @ own[:, :, None])[:, :, 0] / taken.mean(2)
+    return (own * precision).sum(1) / divisor(mask.mean((1, 2)))
 
 
 # --- Is it sharp? ---
@@ -117,33 +102,28 @@ def gini(maps: np.ndarray) -> np.ndarray:
 # --- Does the network need what it marks? ---
 
 
-def drop_and_increase(model, x: torch.Tensor, maps: np.ndarray, classes, p: np.ndarray, mean, std
-                      ) -> dict[str, np.ndarray]:
-    """``drop``: max(0, p − q) / p, and ``increase``: q > p, for the probability p of the class [N]
-    and q with each image darkened by its map, scaled to its maximum. Chattopadhay et al. 2018,
-    arXiv:1710.11063. x normalised [N, C, H, W] by ``mean`` and ``std``: light is multiplied, not
-    normalised values, in which 0 is the mean colour."""
+def average_drop(model, x: torch.Tensor, maps: np.ndarray, classes, p: np.ndarray, mean, std
+                 ) -> np.ndarray:
+    """max(0, p − q) / p, for the probability p of the class [N] and q with each image darkened by
+    its map, scaled to its maximum. Chattopadhay et al. 2018, arXiv:1710.11063. x normalised
+    [N, C, H, W] by ``mean`` and ``std``: light is multiplied, not normalised values, in which 0 is
+    the mean colour."""
     level, spread = (torch.as_tensor(v, dtype=x.dtype, device=x.device)[:, None, None]
                      for v in (mean, std))
     light = torch.from_numpy(enlarged(scaled_maps(maps), x.shape[2:])).to(x)[:, None]
     q = probabilities_of(model, ((x * spread + level) * light - level) / spread, classes)
-    return {"drop": np.maximum(p - q, 0) / p, "increase": (q > p).astype(np.float32)}
-
-
-SHARP = {"entropy": entropy, "gini": gini}
-PLACED = {"pointing": pointing, "energy": energy, "lift": lift, "best_iou": best_iou,
-          "average_precision": average_precision}
+    return np.maximum(p - q, 0) / p
 
 
 def measures(maps: np.ndarray, mask: np.ndarray | None = None,
              distractors: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Name -> [N]: how sharp the maps are, and with a mask of the object where they lie; with the
-    distractors' too, the shares on those and on the background."""
-    out = {name: f(maps) for name, f in SHARP.items()}
+    """Name -> [N]: how sharp the maps are, and with masks of the object and of the distractors,
+    where they lie."""
+    out = {"entropy": entropy(maps), "gini": gini(maps)}
     if mask is not None:
-        out |= {name: f(maps, mask) for name, f in PLACED.items()}
+        out |= {"pointing": pointing(maps, mask), "lift": lift(maps, mask),
+                "average_precision": average_precision(maps, mask)}
     if distractors is not None:
         out["on_distractors"] = energy(maps, distractors)
-        out["on_background"] = energy(maps, ~(mask | distractors))
     there = maps.max((1, 2)) > 0
     return {name: np.where(there, values, np.nan) for name, values in out.items()}

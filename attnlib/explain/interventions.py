@@ -11,7 +11,8 @@ A site is a module that computes y = x · gate(x). Its gate g_n of image n becom
 
 Gates are those of the whole trained network, also where several sites are replaced at once."""
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -51,15 +52,10 @@ def part_of(name: str) -> str:
 @contextmanager
 def computing(model: nn.Module, forwards: dict[str, Callable]) -> Iterator[None]:
     """Within it the modules of these names compute these functions of x instead of their own."""
-    modules = {name: model.get_submodule(name) for name in forwards}
-    for name, module in modules.items():
-        module.forward = forwards[name]
-    try:
-        with untouched(model), torch.no_grad():
-            yield
-    finally:
-        for module in modules.values():
-            del module.forward
+    with ExitStack() as stack, untouched(model), torch.no_grad():
+        for name, forward in forwards.items():
+            stack.enter_context(patch.object(model.get_submodule(name), "forward", forward))
+        yield
 
 
 def batches(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -67,23 +63,24 @@ def batches(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return x.tensor_split(max(1, len(x) // BATCH))
 
 
-def observed(model: nn.Module, x: torch.Tensor, see: Callable) -> torch.Tensor:
-    """The logits of images x, while ``see(site's name, gate)`` is told every gate."""
+def observed(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The logits of images x, and the gate of every site: name -> [N, C or 1, h or 1, w or 1]."""
+    found: dict[str, torch.Tensor] = {}
+
     def observe(name, site):
         def forward(x):
-            gate = site.gate(x)
-            see(name, gate)
-            return x * gate
+            found[name] = site.gate(x)
+            return x * found[name]
         return forward
     with computing(model, {name: observe(name, site) for name, site in gate_sites(model).items()}):
-        return model(fitting(model, x))
+        return model(fitting(model, x)), found
 
 
-def own_gates(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The gate of every site on images x: name -> [N, C or 1, h or 1, w or 1]."""
-    found: dict[str, torch.Tensor] = {}
-    observed(model, x, found.__setitem__)
-    return found
+def gate_pictures(model: nn.Module, x: torch.Tensor) -> dict[str, np.ndarray]:
+    """``gate_map_<part>`` float16 [N, h, w]: the gates over places of the last site of each part of
+    the network on images x, their mean over channels."""
+    return {f"gate_map_{part_of(name)}": gate.float().mean(1).cpu().numpy().astype(np.float16)
+            for name, gate in observed(model, x)[1].items() if gate[0, 0].numel() > 1}
 
 
 def replaced(model: nn.Module, x: torch.Tensor, new: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -96,12 +93,13 @@ def replaced(model: nn.Module, x: torch.Tensor, new: dict[str, torch.Tensor]) ->
 def survey(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The predicted classes [N] of images x, and the mean gate of each site, [1, …]. It is summed
     in double precision: a gate that is the same for all images is its own mean to the bit."""
-    total: dict[str, torch.Tensor] = {}
-
-    def add(name, gate):
-        total[name] = total.get(name, 0) + gate.sum(0, keepdim=True, dtype=torch.float64)
-    classes = torch.cat([observed(model, part, add).argmax(1) for part in batches(x)])
-    return classes, {name: (value / len(x)).float() for name, value in total.items()}
+    classes, total = [], {}
+    for part in batches(x):
+        logits, gates = observed(model, part)
+        classes.append(logits.argmax(1))
+        for name, gate in gates.items():
+            total[name] = total.get(name, 0) + gate.sum(0, keepdim=True, dtype=torch.float64)
+    return torch.cat(classes), {name: (value / len(x)).float() for name, value in total.items()}
 
 
 def scopes(model: nn.Module) -> dict[str, list[str]]:
@@ -123,40 +121,31 @@ def measure_swaps(model: nn.Module, x: torch.Tensor, labels) -> dict[str, np.nda
     [N]: on the first IMAGES of them all sites at once, on the first half of these the others.
 
     ``swap_scope`` [S] what was replaced (see `scopes`), ``swap_mode`` [M] with what, ``swap_lost``
-    [S, M] the accuracy lost in percentage points, ``swap_changed`` [S, M] the share of images whose
-    predicted class changed, ``swap_images`` [S] how many there were, ``swap_accuracy`` the
-    untouched network's, %. {} for a network without gates."""
+    [S, M] the accuracy lost in percentage points. {} for a network without gates."""
     groups, x = scopes(model), x[:IMAGES]
     if not groups["all"]:
         return {}
     usual, means = survey(model, x)
-    usual, truth = usual.cpu().numpy(), np.asarray(labels)[:len(x)]
+    truth = np.asarray(labels)[:len(x)]
+    right = usual.cpu().numpy() == truth
     found: dict[str, list] = {scope: [] for scope in groups}         # classes [M, batch]
     done = 0
     for part in batches(x):
-        own, done = own_gates(model, part), done + len(part)
+        own, done = observed(model, part)[1], done + len(part)
         for scope, names in groups.items():
             if scope == "all" or done <= IMAGES // 2:
                 found[scope].append([replaced(model, part, {
                     name: swap(own[name], means[name]) for name in names}).argmax(1).cpu().numpy()
                     for swap in MODES.values()])
     now = [np.concatenate(parts, 1) for parts in found.values()]      # [M, n] a scope
-    images = [y.shape[1] for y in now]
-    return {
-        "swap_scope": np.array(list(groups), "S"), "swap_mode": np.array(list(MODES), "S"),
-        "swap_lost": np.array([100 * ((usual == truth)[:n].mean() - (y == truth[:n]).mean(1))
-                               for n, y in zip(images, now, strict=True)], np.float32),
-        "swap_changed": np.array([(y != usual[:n]).mean(1)
-                                  for n, y in zip(images, now, strict=True)], np.float32),
-        "swap_images": np.array(images, np.int32),
-        "swap_accuracy": np.float32(100 * (usual == truth).mean())}
+    lost = [100 * (right[:y.shape[1]].mean() - (y == truth[:y.shape[1]]).mean(1)) for y in now]
+    return {"swap_scope": np.array(list(groups), "S"), "swap_mode": np.array(list(MODES), "S"),
+            "swap_lost": np.array(lost, np.float32)}
 
 
 def swap_rows(arrays: dict) -> list[dict]:
     """What `measure_swaps` stored of one run, a dict for each scope and mode."""
     return [{"scope": scope.decode(), "mode": mode.decode(),
-             "lost": float(arrays["swap_lost"][i, j]),
-             "changed": float(arrays["swap_changed"][i, j]),
-             "images": int(arrays["swap_images"][i])}
+             "lost": float(arrays["swap_lost"][i, j])}
             for i, scope in enumerate(arrays.get("swap_scope", ()))
             for j, mode in enumerate(arrays["swap_mode"])]

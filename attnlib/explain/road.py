@@ -20,11 +20,11 @@ LATER = ((0, 1, BESIDE), (1, -1, ACROSS), (1, 0, BESIDE), (1, 1, ACROSS))
 CHUNK = 64                                              # images at once: systems in cache
 
 
-def ranks(maps: np.ndarray, seed: int = 0) -> np.ndarray:
+def ranks(maps: np.ndarray) -> np.ndarray:
     """The rank, 0 for the least, of every pixel of maps [N, H, W]; ties in a seeded random order.
     """
     flat = maps.reshape(len(maps), -1)
-    ties = np.random.default_rng(derive("ties", seed)).random(flat.shape)
+    ties = np.random.default_rng(derive("ties", 0)).random(flat.shape)
     return np.lexsort((ties, flat), axis=1).argsort(1).reshape(maps.shape)
 
 
@@ -84,14 +84,14 @@ def impute(x: np.ndarray, known: np.ndarray, off: np.ndarray | None = None) -> n
     return out.reshape(x.shape)
 
 
-def road(model: torch.nn.Module, x: torch.Tensor, maps: np.ndarray, classes, seed: int = 0,
+def road(model: torch.nn.Module, x: torch.Tensor, maps: np.ndarray, classes,
          percentiles=PERCENTILES) -> dict[str, np.ndarray]:
     """Probabilities [N, percentiles] of the classes [N] with that per cent of the pixels kept:
     ``morf`` lost the most relevant ones first, ``lerf`` the least. x normalised [N, C, H, W], maps
     [N, H, W] at its size; the model and x may be on any device."""
-    rank, pixels = ranks(maps, seed), maps[0].size
+    rank, pixels = ranks(maps), maps[0].size
     images = np.ascontiguousarray(x.float().cpu().numpy())
-    off, rng = surprise(images), np.random.default_rng(derive("road", seed))
+    off, rng = surprise(images), np.random.default_rng(derive("road", 0))
     out = {"morf": [], "lerf": []}
     for percentile in percentiles:
         stay = kept_pixels(percentile, pixels)

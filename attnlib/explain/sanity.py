@@ -13,7 +13,7 @@ from torch import nn
 from ..names import derive
 from ..training.run import Run
 from ..training.trainer import data_of, model_of
-from .cam import make, passes
+from .cam import make, pass_of
 from .focus import correlation
 
 
@@ -40,7 +40,7 @@ def randomised(model: nn.Module, run: Run, x: torch.Tensor, classes, stage: int,
     """Method -> [levels, N]: how alike its map of each image is to the trained network's, with that
     level and all above it set back."""
     def maps(network):
-        found = passes(network, x, classes, (stage,), at_input=True)[stage]
+        found = pass_of(network, x, classes, stage, at_input=True)
         return {name: make(name, found) for name in methods}
     before, levels = maps(model), [maps(broken) for _, broken in cascade(model, run)]
     return {name: np.stack([rank_correlation(before[name], after[name]) for after in levels])

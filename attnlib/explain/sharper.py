@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from ..analysis.inference import Effect, t_half_width
 from ..analysis.stats import CELL, MIN_SEEDS
 from ..names import derive
 from .camstore import stored_maps
@@ -30,23 +31,15 @@ NOT_WORSE = {"lift": "localisation", "pointing": "localisation", "road": "faithf
 METRICS = (*SHARPNESS, *NOT_WORSE)
 
 
-class Estimate(NamedTuple):
-    """A value with its 95 % interval; NaN ends with fewer than MIN_SEEDS seeds."""
-    value: float
-    low: float
-    high: float
-
-
 class Comparison(NamedTuple):
-    """Arm A against B in one cell (data set, network, recipe). ``base``: metric -> B's mean;
-    ``gain``: metric -> in per cent of B, positive where A is better; ``verdicts``: criterion ->
-    yes, no or undecided; ``verdict`` the whole."""
+    """Arm A against B in one cell (data set, network, recipe). ``gain``: metric -> in per cent of
+    B, positive where A is better; ``verdicts``: criterion -> yes, no or undecided; ``verdict`` the
+    whole."""
     cell: tuple
     arm: str
     seeds: int
     images: int
-    base: dict[str, float]
-    gain: dict[str, Estimate]
+    gain: dict[str, Effect]
     verdicts: dict[str, str]
     verdict: str
 
@@ -91,13 +84,14 @@ def bootstrap(pairs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return out
 
 
-def estimate(draws: np.ndarray, seeds: int) -> Estimate:
+def estimate(draws: np.ndarray, seeds: int) -> Effect:
     """The last of the draws, with the interval that the spread of the others gives."""
     value = float(draws[-1])
     if seeds < MIN_SEEDS:
-        return Estimate(value, math.nan, math.nan)
-    half = stats.t.ppf(0.975, seeds - 1) * math.sqrt(seeds / (seeds - 1)) * np.nanstd(draws[:-1])
-    return Estimate(value, value - half, value + half)
+        return Effect(value, n=seeds)
+    sd = float(np.nanstd(draws[:-1])) * seeds / math.sqrt(seeds - 1)
+    half = t_half_width(sd, seeds)
+    return Effect(value, value - half, value + half, seeds, sd=sd)
 
 
 # --- Verdicts ---
@@ -110,7 +104,7 @@ def judged(low: float, high: float, yes: float, no: float) -> str:
     return "no" if high < no else "undecided"
 
 
-def criteria(gain: dict[str, Estimate]) -> dict[str, str]:
+def criteria(gain: dict[str, Effect]) -> dict[str, str]:
     """Criterion -> verdict. Sharper: both entropy and Gini gain; no where either gains less than
     TOLERATED. Not worse: no metric loses more than TOLERATED; no where one loses for certain."""
     sharp, out = [gain[m] for m in SHARPNESS if m in gain], {}
@@ -129,15 +123,6 @@ def worst(words) -> str:
     return next((word for word in ("no", "undecided") if word in words), "yes")
 
 
-def sharpness_verdict(e: Estimate) -> str:
-    """``holds`` where the interval lies above half the claimed gain, ``not reproduced`` where it
-    lies below that half, else ``undecided``."""
-    if math.isnan(e.low):
-        return "too few seeds"
-    word = judged(e.low, e.high, CLAIMED / 2, CLAIMED / 2)
-    return {"yes": "holds", "no": "not reproduced"}.get(word, word)
-
-
 # --- Arms against one ---
 
 
@@ -149,21 +134,20 @@ def compare(cell: tuple, arm: str, pairs: list[dict[str, np.ndarray]]) -> Compar
     enough = seeds >= MIN_SEEDS
     verdicts = criteria(gain) if enough else {}
     return Comparison(
-        cell, arm, seeds, images=sum(len(next(iter(p.values()))) for p in pairs),
-        base={m: float(d[-1, 1]) for m, d in drawn.items()}, gain=gain, verdicts=verdicts,
+        cell, arm, seeds, sum(len(next(iter(p.values()))) for p in pairs), gain, verdicts,
         verdict=worst(verdicts.values()) if enough else "too few seeds")
 
 
-def comparisons(df, stage: int = 0, base: str = "none") -> list[Comparison]:
+def comparisons(df, base: str = "none") -> list[Comparison]:
     """Every arm of a `collect` table against ``base``, over the seeds for which both were looked
-    at; ``stage`` 0 is the finest stored stage, 1 the next."""
+    at."""
     found, out = stored_maps(df), []
     for cell, rows in df[df.id.isin(list(found))].groupby(CELL, sort=False):
         runs = {arm: {r.seed: found[r.id] for r in own.itertuples()}
                 for arm, own in rows.groupby("arm", sort=False)}
         others = runs.pop(base, {})
         for arm, own in runs.items():
-            pairs = [paired_images(own[seed], others[seed], int(own[seed]["stages"][stage]))
+            pairs = [paired_images(own[seed], others[seed], int(own[seed]["stages"][0]))
                      for seed in sorted(own.keys() & others.keys())]
             pairs = [p for p in pairs if p and all(np.isfinite(v).any() for v in p.values())]
             if pairs:
@@ -171,21 +155,21 @@ def comparisons(df, stage: int = 0, base: str = "none") -> list[Comparison]:
     return out
 
 
-def beyond_accuracy(table, metric: str = "lift") -> dict[str, Estimate]:
-    """What each arm adds to a measure at equal accuracy, in one cell of a `run_table`: the
-    coefficients of ordinary least squares, metric ~ 1 + accuracy + arm, over runs, with t
+def beyond_accuracy(table) -> dict[str, Effect]:
+    """What each arm adds to the lift at equal accuracy, in one cell of a `run_table`: the
+    coefficients of ordinary least squares, lift ~ 1 + accuracy + arm, over runs, with t
     intervals; ``accuracy`` per point. {} where an arm has fewer than MIN_SEEDS runs."""
-    table = table.dropna(subset=[metric, "accuracy"])
+    table = table.dropna(subset=["lift", "accuracy"])
     seeds, arms = table.groupby("arm").size(), [a for a in table.arm.unique() if a != "none"]
     if not arms or "none" not in seeds or seeds.min() < MIN_SEEDS:
         return {}
     x = np.column_stack([np.ones(len(table)), table.accuracy - table.accuracy.mean(),
                          *(table.arm == a for a in arms)]).astype(float)
-    beta, rest, rank, _ = np.linalg.lstsq(x, table[metric].to_numpy(float))
+    beta, rest, rank, _ = np.linalg.lstsq(x, table.lift.to_numpy(float))
     free = len(x) - x.shape[1]
     if rank < x.shape[1]:
         return {}
     variances = rest / free * np.diag(np.linalg.inv(x.T @ x))
     half = stats.t.ppf(0.975, free) * np.sqrt(variances)
-    return {name: Estimate(float(b), float(b - h), float(b + h))
+    return {name: Effect(float(b), float(b - h), float(b + h))
             for name, b, h in zip(("accuracy", *arms), beta[1:], half[1:], strict=True)}

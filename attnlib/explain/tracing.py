@@ -1,4 +1,4 @@
-"""What a block does, step by step: what `diagrams` draws.
+"""What a block does, step by step: what `cards` shows as a diagram.
 
 `trace` runs a block on an example and turns each torch function and each leaf module that it calls
 into a `Node`; another attention block inside it is one node. Sizes are told apart by their values,
@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from ..analysis.words import name as said
-from ..blocks import BLOCKS, channel, combined, controls, spatial
+from ..blocks import BLOCKS, channel, combined, controls, newer, spatial
 from ..networks.build import resolve
 
 B, C, H, W = 3, 512, 11, 17
@@ -51,12 +51,13 @@ def trace(name: str) -> list[Node]:
     block, x = make(C, **options).eval(), torch.randn(B, C, H, W)
     recorder = Recorder(x, block)
     with ExitStack() as stack, torch.no_grad():
-        for module in (channel, spatial, combined, controls):
+        for module in (channel, spatial, combined, controls, newer):
             for function in AS_WRITTEN.keys() & vars(module).keys():
                 stack.enter_context(patch.object(module, function, AS_WRITTEN[function]))
         for part in list(block.modules())[1:]:
             if title(part) or not list(part.children()):
-                stack.enter_context(patch.object(part, "forward", recorder.leaf(part)))
+                part.register_forward_pre_hook(recorder.enter)
+                part.register_forward_hook(recorder.leave)
         stack.enter_context(recorder)
         y = block(x)
     end = Node("y", ["y"], [recorder.of[id(y)]], tuple(y.shape))
@@ -79,7 +80,7 @@ class Recorder(TorchFunctionMode):
         self.nodes, self.of = [start], {id(x): start}
         self.alive = [x]                               # or another tensor might take an id
         self.own = {id(p): key for key, p in [*block.named_parameters(), *block.named_buffers()]}
-        self.inside = False                            # a module that is one step
+        self.inside = 0                                # modules, each of which is one step
 
     def note(self, node_of, args, result) -> None:
         """A step from its arguments to its result: the node that ``node_of`` makes, given what it
@@ -104,17 +105,13 @@ class Recorder(TorchFunctionMode):
         if node.kind != "x":
             node.shape = ((B,) if node.kind == "parameter" else ()) + tuple(results[-1].shape)
 
-    def leaf(self, module: nn.Module):
-        """The forward of a module that is one step."""
-        forward = module.forward
+    def enter(self, module: nn.Module, args) -> None:
+        self.inside += 1
 
-        def recorded(*args):
-            outside, self.inside = not self.inside, True
-            result, self.inside = forward(*args), not outside
-            if outside:
-                self.note(lambda reads: module_node(module), args, result)
-            return result
-        return recorded
+    def leave(self, module: nn.Module, args, result) -> None:
+        self.inside -= 1
+        if not self.inside:
+            self.note(lambda reads: module_node(module), args, result)
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
@@ -162,7 +159,7 @@ def module_node(module: nn.Module) -> Node | None:
         return Node("block", [title(module)])
     if isinstance(module, nn.Identity):
         return None
-    if not isinstance(module, nn.Conv2d):
+    if not isinstance(module, nn.Conv1d | nn.Conv2d):
         text = next((t for kind, t in MODULES.items() if isinstance(module, kind)), None)
         act = isinstance(module, nn.ReLU | nn.Hardswish | nn.GELU)
         return Node("act" if act else "norm" if text else "conv", [text or type(module).__name__])

@@ -1,5 +1,9 @@
-"""A card for every block: its equation, what its docstring says, its picture, its source. They make
+"""A card for every block: its equation, what its docstring says, its diagram, its source. They make
 docs/blocks.md, shelf by shelf.
+
+A diagram is drawn from the block's trace, so that it cannot drift from the source, as a Mermaid
+flowchart, which GitHub and JupyterLab show as a picture. Tinted boxes have parameters; ``→`` is the
+shape of a step's result where none of what it reads has the same.
 
 In the equations of cards.csv x is one map [C, H, W], a its channels' means, m their maxima, σ the
 sigmoid, K a convolution, and a product runs over the sizes that one side lacks."""
@@ -8,19 +12,18 @@ import inspect
 import re
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
-from .. import blocks, files
+from .. import blocks
 from ..analysis.words import name as said
-from ..settings import figures_dir
-from .diagrams import diagram
-from .style import png
+from ..explain.tracing import Node, shape_text, trace
+from .style import look
 
 CARDS = list(csv.DictReader(Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="")))
 LINKS = {r"doi:([\w./-]*\w)": r"[doi:\1](https://doi.org/\1)",
          r"arXiv:(\d{4}\.\d{4,5})": r"[arXiv:\1](https://arxiv.org/abs/\1)",
          r"(?<!/)github\.com/([\w-]+/[\w-]+)": r"[github.com/\1](https://github.com/\1)",
          r"PMLR 139": "[PMLR 139](https://proceedings.mlr.press/v139/yang21o.html)"}
+OUTLINES = {"x": '([{}])', "y": '([{}])', "sign": '(({}))'}       # of a step; else a box
+LEARNED = ("conv", "block", "parameter")
 
 
 def all_cards() -> str:
@@ -35,20 +38,33 @@ def all_cards() -> str:
 
 
 def card_text(name: str, equation: str) -> str:
-    """Markdown: heading, equation, docstring with its papers as links, picture, folded source."""
+    """Markdown: heading, equation, docstring with its papers as links, diagram, folded source."""
     text = inspect.getdoc(blocks.BLOCKS[name].make)
     for pattern, link in LINKS.items():
         text = re.sub(pattern, link, text)
     return (f"### {said(name)} · `{name}`\n\n$$ {equation} $$\n\n{text}\n\n"
-            f"![What {said(name)} computes, step by step](../figures/readme/block_{name}.png)\n\n"
+            f"```mermaid\n{flowchart(name)}\n```\n\n"
             f"<details><summary>Source</summary>\n\n```python\n{blocks.source(name)}\n```\n\n"
             "</details>")
 
 
-def save_diagrams() -> None:
-    """The pictures of the cards, in ``figures/readme``."""
-    for card in CARDS:
-        figure = diagram(card["block"])
-        path = figures_dir("readme") / f"block_{card['block']}.png"
-        files.write_atomic(path, png(figure, 90))
-        plt.close(figure)
+def flowchart(name: str) -> str:
+    """Mermaid: the steps of a block from x to y."""
+    nodes = trace(name)
+    numbers = {node: f"n{k}" for k, node in enumerate(nodes)}
+    colour = look(name).colour
+    lines = ["flowchart TD", f"classDef learned fill:{colour}38,stroke:{colour}"]
+    for node, number in numbers.items():
+        text = "<br>".join([*node.lines, *result_of(node)]).replace(" ", "\N{NO-BREAK SPACE}")
+        box = OUTLINES.get(node.kind, "[{}]").format(f'"{text}"')
+        reads = " & ".join(numbers[read] for read in node.reads)
+        lines.append((f"{reads} --> " if reads else "") + number + box
+                     + (":::learned" if node.kind in LEARNED else ""))
+    return "\n".join(lines)
+
+
+def result_of(node: Node) -> list[str]:
+    """``→ C×1×1``, the shape of a step's result; [] where something that it reads has the same."""
+    same = any(node.shape == read.shape for read in node.reads)
+    text = shape_text(node.shape)
+    return [] if same or not text or node.kind == "y" or node.lines == ["split"] else [f"→ {text}"]

@@ -12,11 +12,6 @@ from . import style
 from .style import short
 
 
-def with_rows(table, column: str) -> list:
-    """`by_cell` of the rows where a column is a number."""
-    return style.by_cell(table[table[column].notna()])
-
-
 def factor_lines(df) -> plt.Figure:
     """Test accuracy under every recipe: a line through the means of each arm, a band over seeds.
     Steep lines are what recipes buy, the distance between lines is what blocks buy."""
@@ -48,7 +43,8 @@ def epochs(df) -> plt.Figure:
         style.reference(axis, 1, vertical=True)
         axis.set(xlabel="epochs ÷ none's (▸ never)", ylabel="validation accuracy")
     table = curves.epochs_table(df)
-    return style.listed(with_rows(table[table.arm != "none"], "ratio"), draw, "level")
+    return style.listed(style.by_cell(table[(table.arm != "none") & table.ratio.notna()]), draw,
+                        "level")
 
 
 def chosen(df) -> plt.Figure:
@@ -78,7 +74,7 @@ def reliability(df) -> plt.Figure:
                 axis.plot(100 * confidence[seen], 100 * accuracy[seen], label=short(arm),
                           **style.line_mark(arm))
         axis.set(xlabel="confidence, %", ylabel="accuracy, %")
-    return style.per_cell(style.cells(df), draw, height=2.7)
+    return style.per_cell(style.by_cell(df[df.status == "done"]), draw, height=2.7)
 
 
 def fronts(df, cost: str = "params") -> plt.Figure:
@@ -96,7 +92,7 @@ def fronts(df, cost: str = "params") -> plt.Figure:
         axis.locator_params(axis="x", nbins=4)
         axis.set(xlabel=f"{what}, {unit}", ylabel="test accuracy, %")
     table = costs.front_table(df, {"step": speed.steps(), "latency": speed.latencies()})
-    return style.per_cell(with_rows(table, cost), draw)
+    return style.per_cell(style.by_cell(table[table[cost].notna()]), draw)
 
 
 def inference_time() -> plt.Figure:

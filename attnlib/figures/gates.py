@@ -7,8 +7,9 @@ from matplotlib.cm import ScalarMappable
 from ..data.shapetex import CLASS_NAMES
 from ..experiments.studies import PROFILES
 from ..explain.cam import inputs
-from ..explain.interventions import SAYS, own_gates
-from ..explain.tables import group_table, probe_table, swap_table
+from ..explain.interventions import SAYS, observed, swap_rows
+from ..explain.probes import group_row, probe_rows
+from ..explain.tables import unpacked
 from ..training.run import Run
 from ..training.trainer import data_of, model_of
 from . import style
@@ -23,51 +24,36 @@ GROUPS = {"accuracy, %": ("aligned", "conflicting"),
           "mass on the object, %": ("object", "object_flip"),
           "mass on neither object nor distractors, %": ("background", "background_flip")}
 CHANCE = 100 / len(CLASS_NAMES)
+KEY = "gate_map_stage"
 LEAST = 0.1                              # of the colours' range: a flat gate should look flat
 
 
-def colour_limits(values) -> tuple[float, float]:
-    """Ends of a colour scale: the range of the values, a list of arrays, without the outermost per
-    cent, and at least LEAST wide."""
-    low, high = np.percentile(np.concatenate([np.ravel(v) for v in values]), (1, 99))
-    middle, half = (low + high) / 2, max(high - low, LEAST) / 2
-    return middle - half, middle + half
-
-
-def first_cell(table):
-    """Title and rows of a table's first cell."""
+def first_cell(df, rows_of):
+    """Title and rows of the first cell in which ``rows_of(arrays)`` of any run has some."""
+    table = unpacked(df, rows_of)
     return style.by_cell(table)[0] if len(table) else ("", table)
 
 
 # --- Gates ---
 
 
-def stored_pictures(df, key: str) -> dict[str, np.ndarray]:
-    """``arm, stage`` -> the stored picture of the first cell's first seed that has any, in order.
-    """
-    df, found = looked_at(df, key)
-    return {f"{short(row.arm)}, stage {name.removeprefix(f'{key}stage')}":
-            np.asarray(values, np.float32)
-            for row in df[df.seed == df.groupby("arm").seed.transform("min")].itertuples()
-            for name, values in sorted(found[row.id].items()) if name.startswith(f"{key}stage")}
-
-
-def gate_bar(figure, limits: tuple[float, float]) -> None:
-    scale = ScalarMappable(plt.Normalize(*limits), "viridis")
-    figure.colorbar(scale, ax=figure.axes, location="bottom", aspect=40, pad=0.02, label="gate")
-
-
 def gate_maps(df) -> plt.Figure:
     """The gates over places of one trained network of each arm, at the last site of each stage, on
     the first test images; one colour scale for all of them."""
-    maps = stored_pictures(df, "gate_map_")
-    here = images_behind(looked_at(df, "gate_map_")[0], COLUMNS)
+    df, found = looked_at(df, KEY)
+    here = images_behind(df, COLUMNS)
     if here is None:
         return style.note("no gates over places stored, or the images are not here")
+    maps = {f"{short(row.arm)}, stage {key.removeprefix(KEY)}": values[:COLUMNS].astype(np.float32)
+            for row in df[df.seed == df.groupby("arm").seed.transform("min")].itertuples()
+            for key, values in sorted(found[row.id].items()) if key.startswith(KEY)}
     images, _, _, masks = here
-    limits = colour_limits([m[:COLUMNS] for m in maps.values()])
+    low, high = np.percentile(np.concatenate([np.ravel(m) for m in maps.values()]), (1, 99))
+    middle, half = (low + high) / 2, max(high - low, LEAST) / 2
+    limits = middle - half, middle + half
     figure = map_rows(images, maps, masks, limits=limits)
-    gate_bar(figure, limits)
+    scale = ScalarMappable(plt.Normalize(*limits), "viridis")
+    figure.colorbar(scale, ax=figure.axes, location="bottom", aspect=40, pad=0.02, label="gate")
     return figure
 
 
@@ -76,7 +62,7 @@ def gate_histograms(attention: str, profile: str) -> plt.Figure:
     ShapeTex images: one row a gate, darker where more values lie."""
     width = PROFILES[profile].fields.get("width", 1)
     run = Run("shapetex", attention=attention, width=width, n_train=10, n_val=10, n_test=64)
-    found = own_gates(model_of(run, data_of(run)), inputs(run, 64)[1])
+    found = observed(model_of(run, data_of(run)), inputs(run, 64)[1])[1]
     shares = np.stack([np.histogram(g.numpy(), 50, (0, 1))[0] / g.numel() for g in found.values()])
     sites = [site.split(".attention") for site in found]
     labels = [f"stage {int(place.split('.')[1]) + 1} block {int(place.split('.')[2]) + 1}, "
@@ -99,7 +85,7 @@ def gate_histograms(attention: str, profile: str) -> plt.Figure:
 def swap_lost(df) -> plt.Figure:
     """Points of accuracy lost with gates replaced: one panel a replacement, one line a scope, each
     seed a dot."""
-    heading, cell = first_cell(swap_table(df))
+    heading, cell = first_cell(df, swap_rows)
 
     def draw(axis, rows):
         style.reference(axis, 0, vertical=True)
@@ -113,7 +99,7 @@ def swap_lost(df) -> plt.Figure:
 def probe_causes(df) -> plt.Figure:
     """Accuracy, and where Grad-CAM's mass lies, with one cause of the label taken away at a time;
     dashed: guessing, and a uniform map."""
-    heading, cell = first_cell(probe_table(df))
+    heading, cell = first_cell(df, probe_rows)
     cell = cell.assign(cause=cell.probe.map(CAUSES)).dropna(subset="cause") if len(cell) else cell
 
     def draw(axis, value):
@@ -130,7 +116,7 @@ def probe_causes(df) -> plt.Figure:
 def shortcut_groups(df) -> plt.Figure:
     """Trained where the background gives the class away: accuracy where it agrees with the class
     and where it contradicts it, and where Grad-CAM's mass lies on the same two kinds of image."""
-    heading, cell = first_cell(group_table(df))
+    heading, cell = first_cell(df[df.dataset.str.contains("rho")], group_row)
 
     def draw(axis, columns):
         names = dict(zip(columns, ("background agrees", "background contradicts"), strict=True))

@@ -8,7 +8,7 @@ from ..data.arrays import DataMissing
 from ..explain.cam import MAPS
 from ..explain.camstore import PICTURES, SANITY, stored_maps
 from ..explain.sharper import CLAIMED, METRICS, SHARPNESS, TOLERATED, comparisons
-from ..explain.tables import MEASURES, means, run_table
+from ..explain.tables import MEASURES, run_table
 from ..training import store
 from ..training.run import Run
 from ..training.trainer import data_of
@@ -47,20 +47,18 @@ def images_behind(df, n: int):
     return images, labels, data.classes, masks
 
 
-def cam_sheet(df, dataset: str = "", stage: int = 0, rows: int = 4,
-              smooth: bool = True) -> plt.Figure:
+def cam_sheet(df, dataset: str = "", rows: int = 4) -> plt.Figure:
     """Grad-CAM of every arm (first seed) on the same first test images, object masks outlined on
-    ShapeTex; of the first cell, or the first on one data set. ``stage`` 0 is the finest stored one;
-    not ``smooth``: as the cells that the network has."""
+    ShapeTex; of the first cell, or the first on one data set."""
     df, found = looked_at(df[df.dataset.str.startswith(dataset) & (df.seed == df.seed.min())])
     here = images_behind(df, rows)
     if here is None:
         return style.note(f"{NO_MAPS} of {dataset}, or its images are not here")
     images, labels, classes, masks = here
     arrays = {r.arm: found[r.id] for r in df.itertuples()}
-    maps = {arm: a[f"map_grad_cam_{a['stages'][stage]}"] for arm, a in arrays.items()}
+    maps = {arm: a[f"map_grad_cam_{a['stages'][0]}"] for arm, a in arrays.items()}
     said = {arm: [classes[k] for k in a["prediction"]] for arm, a in arrays.items()}
-    return overlays(images, maps, masks, [classes[k] for k in labels], said, smooth)
+    return overlays(images, maps, masks, [classes[k] for k in labels], said)
 
 
 def methods_sheet(df) -> plt.Figure:
@@ -71,7 +69,7 @@ def methods_sheet(df) -> plt.Figure:
         return style.note(NO_MAPS)
     images, _, _, masks = here
     arrays = found[df.id.iloc[0]]
-    keys = {row.says: f"map_{method}_{arrays['stages'][0]}" for method, row in MAPS.items()}
+    keys = {says: f"map_{method}_{arrays['stages'][0]}" for method, (says, _) in MAPS.items()}
     maps = {says: arrays[key] for says, key in keys.items() if key in arrays}
     return map_rows(images, maps, masks, smooth=False)
 
@@ -106,11 +104,10 @@ def failures(df) -> plt.Figure:
 def metrics(df) -> plt.Figure:
     """Every measure of Grad-CAM by arm, each run a dot, in the study's first cell; dashed: what a
     Gaussian in the middle of the image gets."""
-    df, found = looked_at(df)
+    df = looked_at(df)[0]
     if not len(df):
         return style.note(NO_MAPS)
-    table = run_table(df)
-    centre = means(found[df.id.iloc[0]]).loc["centre"]
+    table, centre = run_table(df), run_table(df, "centre").iloc[0]
 
     def draw(axis, measure):
         style.seed_dots(axis, table, measure)
@@ -126,7 +123,7 @@ def gains(df) -> plt.Figure:
     positive is better; grey: what counts as none; dotted: the claimed 23 %."""
     rows = [dict(zip(CELL, c.cell, strict=True)) | {
         "measure": "ROAD ÷ confidence" if m == "road" else MEASURES[m],
-        "arm": c.arm, "gain": c.gain[m].value, "low": c.gain[m].low, "high": c.gain[m].high}
+        "arm": c.arm, "gain": c.gain[m].mean, "low": c.gain[m].low, "high": c.gain[m].high}
         for c in comparisons(df) for m in METRICS if m in c.gain]
     if not rows:
         return style.note(NO_MAPS)
@@ -150,7 +147,7 @@ def sanity(df) -> plt.Figure:
             y = np.array([np.nanmean(found[i][f"sanity_{method}"].astype(float), 1)
                           for i in df.id])
             y = np.hstack([np.ones((len(y), 1)), y])                # the trained network: itself
-            axis.plot(y.mean(0), marker="o", color=colour, label=MAPS[method].says)
+            axis.plot(y.mean(0), marker="o", color=colour, label=MAPS[method][0])
             axis.fill_between(range(y.shape[1]), y.min(0), y.max(0), color=colour, alpha=0.12,
                               linewidth=0)
         stages = [f"stage {k}" for k in range(y.shape[1] - 3, 0, -1)]

@@ -62,20 +62,19 @@ def pictures(images, titles=None, masks=None, columns: int = 5) -> plt.Figure:
     return sheet([tiles[k:k + columns] for k in range(0, len(tiles), columns)])
 
 
-def overlays(images, maps: dict, masks, titles, notes: dict | None = None,
-             smooth: bool = True) -> plt.Figure:
+def overlays(images, maps: dict, masks, titles, notes: dict | None = None) -> plt.Figure:
     """The same images (rows of the first column) under the class activation map of every arm.
 
     ``maps``: arm -> [N, h, w] raw maps at native resolution, each scaled to its own maximum for the
-    picture and drawn bilinearly, or as cells; ``masks`` [N], each may be None; ``notes``: arm -> N
-    short texts, such as the predicted class."""
+    picture; ``masks`` [N], each may be None; ``notes``: arm -> N short texts, such as the predicted
+    class."""
     heads = ["image", *(["object mask"] if masks[0] is not None else []), *map(short, maps)]
     rows = []
     for k, (image, mask) in enumerate(zip(images, masks, strict=True)):
         row = [Tile(image, title=titles[k])]
         if mask is not None:
             row.append(Tile(np.where(mask, 255, 0)))
-        row += [Tile(image, own[k], mask, notes[arm][k] if notes else "", smooth)
+        row += [Tile(image, own[k], mask, notes[arm][k] if notes else "")
                 for arm, own in maps.items()]
         rows.append(row)
     rows[0] = [tile._replace(title=f"{head.upper()}\n{tile.title}".strip())

@@ -18,7 +18,7 @@ def accuracy(df) -> plt.Figure:
     def draw(axis, rows):
         style.seed_dots(axis, rows, "accuracy")
         axis.set_xlabel("test accuracy, %")
-    return style.listed(style.cells(df), draw)
+    return style.listed(style.by_cell(df[df.status == "done"]), draw)
 
 
 def gain(df) -> plt.Figure:

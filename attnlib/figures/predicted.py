@@ -9,7 +9,7 @@ import torch
 
 from ..data.pictures import read_picture
 from ..experiments.predict import normalised
-from ..explain.cam import make, passes
+from ..explain.cam import grad_cam
 from ..files import write_atomic
 from ..settings import out_dir, shortened
 from .pictures import Tile, sheet
@@ -22,7 +22,7 @@ SHOWN = 8                       # pictures of either kind in an evaluation's she
 def activation_maps(model, images: np.ndarray, classes) -> np.ndarray:
     """Raw Grad-CAM maps [N, h, w] for those classes, at the last stage but one."""
     x = torch.cat(list(normalised(model.cpu(), images)))
-    return make("grad_cam", passes(model, x, classes, (-2,))[-2])
+    return grad_cam(model, x, classes, -2)
 
 
 def stored(figure: plt.Figure, folder: str, name: str) -> Path:

@@ -109,11 +109,6 @@ def by_cell(df) -> list:
             for _, rows in df.groupby(CELL, sort=False)]
 
 
-def cells(df) -> list:
-    """`by_cell` of the finished runs."""
-    return by_cell(df[df.status == "done"])
-
-
 # --- The page ---
 
 

@@ -6,10 +6,9 @@ import pandas as pd
 
 from ..analysis import claims
 from ..analysis.curves import order_interval
-from ..analysis.inference import Effect, t_half_width
+from ..analysis.inference import Effect
 from ..analysis.stats import (
     CELL,
-    MIN_SEEDS,
     NOTHING,
     all_seeds,
     cell_runs,
@@ -35,9 +34,7 @@ def focus_effect(claim, cell) -> Effect:
     object, in % of the base's: `sharper.comparisons`, at the finest stored stage."""
     for found in comparisons(cell[cell.arm.isin((claim.arm, claim.base))], base=claim.base):
         if claim.metric in found.gain:
-            gain, n = found.gain[claim.metric], found.seeds
-            half = (gain.high - gain.low) / 2
-            return Effect(*gain, n, sd=half / t_half_width(1.0, n) if n >= MIN_SEEDS else math.nan)
+            return found.gain[claim.metric]
     return NOTHING
 
 

@@ -38,7 +38,6 @@ def update(root: Path | None = None) -> list[Path]:
             text = pattern.sub(lambda m, body=body: f"{m[1]}\n{body}\n\n{m[2]}", text)
         files.write_atomic(path, text.encode())
     overview()
-    cards.save_diagrams()
     plots.save(summary(), "summary", "readme")
     return [root / page for page in PAGES]
 
