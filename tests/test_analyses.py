@@ -10,7 +10,6 @@ from scipy import stats as reference
 
 from attnlib import collect
 from attnlib.analysis import calibration, costs, curves, inference
-from attnlib.bench.speed import latencies
 from attnlib.figures import charts
 from attnlib.figures.alttext import describe
 from attnlib.training import store
@@ -184,4 +183,3 @@ def test_inference_time_without_and_with_a_benchmark():
     axis = charts.inference_time().axes[0]
     assert [t.get_text() for t in axis.get_yticklabels()] == ["none", "SE"]
     assert [bar.lines[0].get_xdata()[0] for bar in axis.containers] == [1.0, 2.0]
-    assert latencies() == {("resnet18", 0.25, "se"): 2.0, ("resnet18", 0.25, "none"): 1.0}
