@@ -37,11 +37,10 @@ reproduce: setup ## the main job: PROFILE=small|pilot|real|full SEEDS=n JOBS=n
 	$(PY) -m attnlib notebooks run --profile $(PROFILE) --jobs $(JOBS) \
 	  $(if $(SEEDS),--seeds $(SEEDS))
 
-test: setup ## pytest, the faults, then nbval over the notebooks, in two processes each
-	$(PY) -m pytest -q -n 2 --durations=8 --ignore tests/faults
-	$(PY) -m pytest -q -n 2 tests/faults
-	$(PY) -m pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env \
-	  --nbval-cell-timeout=300 --durations=3 notebooks
+# What takes longest comes first, so that both processes end together.
+test: setup ## nbval over the notebooks, the faults and all other tests, in two processes
+	$(PY) -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder --durations=8 --nbval-lax \
+	  --nbval-current-env --nbval-cell-timeout=300 notebooks tests/faults tests
 
 lint: setup ## ruff, notebooks too, and which room may import which
 	$(PY) -m ruff check .

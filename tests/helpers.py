@@ -7,6 +7,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
 from attnlib.settings import checkpoints_dir
@@ -42,6 +43,28 @@ def weights(run: Run, profile: str = "own") -> dict[str, torch.Tensor]:
     return store.load_checkpoint(checkpoints_dir(profile, run.id), store.WEIGHTS)["model"]
 
 
+def notebook(*sources: str, parameters: str = "profile: str = 'auto'"):
+    """A notebook of a title, a cell of parameters and code cells."""
+    cells = [new_markdown_cell("# A title"), *map(new_code_cell, (parameters, *sources))]
+    cells[1].metadata["tags"] = ["parameters"]
+    kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    return new_notebook(cells=cells, metadata={"kernelspec": kernel})
+
+
+def photo(path) -> str:
+    """A picture of 90×60 pixels of noise; its name."""
+    noise = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    return path.name
+
+
+def noisy_cifar10(folder, n: int) -> None:
+    """A CIFAR-10 file of n images of noise a split, all classes alike often."""
+    x = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8)
+    y = np.arange(n) % 10
+    np.savez(folder / "cifar10.npz", train_images=x, train_labels=y, test_images=x, test_labels=y)
+
+
 def same_tensors(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
@@ -67,21 +90,28 @@ def stop_after(run: Run, epochs: int, before: int = 0) -> None:
             train(run, deadline=epochs - 0.5)
 
 
+def wait_until(true, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
+
+
 def start(target, *args) -> multiprocessing.Process:
     """A started child process. A server imports torch once and forks the children from there."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(                            # counting MACs needs both
-        ["attnlib.training.trainer", "torch._dynamo"])
+        ["attnlib.training.trainer", "torch._dynamo", "helpers", "faults"])
     process = context.Process(target=target, args=args, daemon=True)
     process.start()
     return process
 
 
-def compute_on_cpu() -> None:
+def compute_on_cpu(put=setattr) -> None:
     """The settings of conftest, for a process of its own."""
     torch.set_num_threads(1)
     for module in COMPUTING:
-        module.machine = lambda: CPU
+        put(module, "machine", lambda: CPU)
 
 
 def train_in_child(out: str, fields: dict) -> None:
@@ -125,13 +155,12 @@ def stored(run: Run, right, profile: str = "pilot", **own) -> Run:
     label = right.astype("uint8")
     digest = store.write_arrays(profile, run.id, {
         "label": label, "prediction": label * 0 + 1, "confidence": label * 0.5})
-    store.write_record(profile, {
-        "schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "profile": profile,
-        "status": "done", "versions": train_module.versions(run), "history": [{}],
-        "arrays": {"predictions": digest}, "model": {"params": 1000, "macs": 10_000},
+    put_record(run, profile, **{
+        "history": [{}], "arrays": {"predictions": digest}, "seconds": 60.0,
+        "test": {"accuracy": float(right.mean()), "nll": 1.0, "n": len(right)},
+        "model": {"params": 1000, "macs": 10_000},
         "env": {"device": "a slow one", "precision": "float32", "threads": 1, "torch": "2",
-                "python": "3", "os": "Linux", "commit": "0123456789"}, "seconds": 60.0,
-        "test": {"accuracy": float(right.mean()), "nll": 1.0, "n": len(right)}} | own)
+                "python": "3", "os": "Linux", "commit": "0123456789"}} | own)
     return run
 
 

@@ -7,15 +7,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import comparable, same_tensors, tiny, weights
+from helpers import comparable, same_tensors, tiny, wait_until, weights
 
 from attnlib.__main__ import main
-from attnlib.experiments import workers
 from attnlib.experiments.grid import run_grid
 from attnlib.experiments.repair import check
 from attnlib.settings import REPO, runs_dir
@@ -70,13 +68,6 @@ def worker(start, address, name, **own):
                   "--memory-limit", "0", "--no-nanny", "--no-dashboard"], name, **own)
 
 
-def wait_until(true, seconds=90):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_two_workers_that_share_nothing_one_killed(start, address, tmp_path, capsys, monkeypatch):
     """Every run is there once, as one process makes it; no data set needs to be here."""
     monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path / "ours"))
@@ -114,9 +105,6 @@ def test_two_workers_that_share_nothing_one_killed(start, address, tmp_path, cap
         assert comparable(theirs) | {"env": 0} == comparable(ours) | {"env": 0}
         assert theirs["env"]["threads"] == 1
         assert same_tensors(weights(run, "smoke"), weights(run, "own"))
-    with cluster.cluster(address) as executor:
-        run_grid(runs, "smoke", executor=executor)
-    assert capsys.readouterr().out.splitlines()[-1] == "trained 0, found 5"
 
 
 def test_a_scheduler_that_dies_fails_no_run(start, address, tmp_path, capsys, monkeypatch):
@@ -152,15 +140,8 @@ def test_what_does_not_fit_is_refused():
     assert (runs_dir("smoke") / npz).read_bytes() == good[npz]
 
 
-def test_a_failure_that_lies_on_a_worker_is_tried_again():
-    run = tiny(epochs=1)
-    workers.record_failure(run, "own", RuntimeError("full"))
-    answer, files = cluster.train_there(run.as_dict(), "own", None)
-    assert answer == ("trained", "") and len(files) == 3
-
-
 @pytest.mark.parametrize(("address", "words"), [
-    ("local:0", "local:N wants a number"), ("local", "local:N wants a number"),
+    ("local:0", "local:N wants a number"),
     ("tcp://127.0.0.1:1", "127.0.0.1:1"), ("nonsense://x", "nonsense"),
     ("tls://127.0.0.1:1", "TLS")])
 def test_a_bad_address_is_one_line(address, words, capsys, monkeypatch):
@@ -208,26 +189,3 @@ def test_the_commands(title, start, address, tmp_path):
     if title == "TLS":                                       # whoever has no certificate stays out
         with pytest.raises(OSError):
             distributed.Client(address, timeout=3)
-
-
-QUEUE = {"sbatch": """#!/bin/sh
-cp "$1" "$1.kept"
-setsid sh "$1.kept" > job.out 2>&1 &
-echo "Submitted batch job $!"
-""", "scancel": """#!/bin/sh
-kill -9 -- "-$1"
-"""}
-
-
-def test_the_code_for_slurm(start, tmp_path):
-    """A queue of two scripts stands in for Slurm; the job script is dask-jobqueue's own."""
-    pytest.importorskip("dask_jobqueue", reason="the extra [cluster] is not installed")
-    (tmp_path / "bin").mkdir()
-    for name, text in QUEUE.items():
-        (tmp_path / "bin" / name).write_text(text)
-        (tmp_path / "bin" / name).chmod(0o755)
-    code, = section("Slurm and other queues", "python")
-    (tmp_path / "job.py").write_text(code)
-    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    assert start([sys.executable, str(tmp_path / "job.py")], "here", PATH=path).wait(240) == 0
-    assert trained(tmp_path / "here") == 2

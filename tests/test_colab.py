@@ -72,31 +72,20 @@ def test_all_notebooks_begin_with_the_same_cell():
     assert "%autoreload 2" in CELLS["01_data"]
 
 
-def test_elsewhere_it_is_silent(machine):
+def test_on_colab_it_fetches_reports_and_may_be_run_again_and_elsewhere_it_is_silent(machine):
     done, calls = run_cell(machine, colab=False)
     assert (done.returncode, done.stdout, done.stderr, calls) == (0, "", "", [])
-
-
-def test_on_colab_it_fetches_reports_and_may_be_run_again(machine):
-    done, calls = run_cell(machine, times=2)
-    assert done.returncode == 0, done.stderr
-    assert calls == ["git clone -q --depth 1 https://example.org/a.git compendium"]
-    assert done.stdout.count("no GPU") == 2 and "IMPORTED" in done.stdout
-    assert "torch 2." in done.stdout and "profile smoke" in done.stdout
-    # The kernel is restarted: the clone is there, and two packages are missing.
-    hide = machine / "stubs" / "sitecustomize.py"
+    assert "set REPOSITORY above" in run_cell(machine, address="", after="")[0].stdout
+    hide = machine / "stubs" / "sitecustomize.py"                    # two packages are missing
     hide.write_text("import importlib.metadata as m\nfind = m.version\ndef version(name):\n"
                     "    if name in ('grad-cam', 'pooch'): raise m.PackageNotFoundError(name)\n"
                     "    return find(name)\nm.version = version\n")
-    done, calls = run_cell(machine)
+    done, calls = run_cell(machine, times=2)
     assert done.returncode == 0, done.stderr
-    assert calls[1:] == ["pip install -q pooch grad-cam"]                       # and no torch
-
-
-def test_without_an_address_it_says_what_to_set(machine):
-    done, calls = run_cell(machine, address="", after="")
-    assert (done.returncode, done.stderr, calls) == (0, "", [])
-    assert "set REPOSITORY above" in done.stdout
+    assert calls == ["git clone -q --depth 1 https://example.org/a.git compendium",
+                     *["pip install -q pooch grad-cam"] * 2]                    # and no torch
+    assert done.stdout.count("no GPU") == 2 and "IMPORTED" in done.stdout
+    assert "torch 2." in done.stdout and "profile smoke" in done.stdout
 
 
 def test_what_colab_installs_is_every_requirement_but_tools():
@@ -162,13 +151,3 @@ def test_on_drive_results_begin_with_the_records_of_the_repository(monkeypatch, 
     there = {p.name for p in (REPO / "results/runs/pilot").iterdir()}
     assert {p.name for p in runs_dir("pilot").iterdir()} == there | {"mine.json"}
     assert os.environ["ATTNLIB_OUT"] == str(tmp_path / "MyDrive" / "attnlib")
-
-
-def test_a_drive_that_is_refused_is_said_and_not_used(monkeypatch, capsys):
-    def refuse(where):
-        raise RuntimeError("credential propagation was unsuccessful")
-    fake_drive(monkeypatch, refuse)
-    before = os.environ["ATTNLIB_OUT"]
-    colab.use_drive()
-    assert "not used (credential" in capsys.readouterr().out
-    assert os.environ["ATTNLIB_OUT"] == before

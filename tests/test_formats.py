@@ -4,18 +4,15 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import tomllib
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 import setuptools
 import torch
-from helpers import tiny
+from helpers import noisy_cifar10, tiny
 
 from attnlib.__main__ import main
 from attnlib.blocks import ATTENTION
@@ -41,16 +38,9 @@ def commands(name: str) -> list[list[str]]:
             if words[1:3] == ["-m", "attnlib"]]
 
 
-@pytest.fixture
-def data(tmp_path, monkeypatch):
-    """A CIFAR-10 of noise."""
-    x = np.random.default_rng(0).integers(0, 256, (600, 32, 32, 3), np.uint8)
-    y = np.arange(600) % 10
-    np.savez(tmp_path / "cifar10.npz", train_images=x, train_labels=y, test_images=x, test_labels=y)
+def test_the_commands_of_export(out, tmp_path, monkeypatch, capsys):
+    noisy_cifar10(tmp_path, 600)
     monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
-
-
-def test_the_commands_of_export(data, out, capsys):
     pytest.importorskip("onnxruntime", reason=MISSING.format("onnx"))
     pytest.importorskip("onnxscript", reason=MISSING.format("onnx"))
     argvs = commands("export")
@@ -75,7 +65,8 @@ def test_the_commands_of_export(data, out, capsys):
     assert run(one).shape == (1, 10) and np.allclose(run(many).sum(1), 1)
 
 
-def test_torchscript_of_a_run_of_ones_own(tmp_path):
+def test_torchscript_of_a_run_of_ones_own_and_a_file_that_says_something_else(tmp_path,
+                                                                             monkeypatch):
     run = tiny(epochs=1, attention="cbam")
     train(run)
     path, off = formats.export_as(run, "torchscript", tmp_path / "mine.ts")
@@ -83,11 +74,6 @@ def test_torchscript_of_a_run_of_ones_own(tmp_path):
     assert len(torch.jit.load(path)(torch.rand(3, 3, 32, 32))) == 3
     with pytest.raises(ValueError, match=r"ends in \.ts"):
         formats.export_as(run, "torchscript", tmp_path / "mine.pt")
-
-
-def test_a_file_that_says_something_else_is_removed(tmp_path, monkeypatch):
-    run = tiny(epochs=1)
-    train(run)
     monkeypatch.setattr(formats, "load_file", lambda path: lambda images: np.zeros((16, 10)))
     with pytest.raises(ValueError, match=r"mine\.ts was removed"):
         formats.export_as(run, "torchscript", tmp_path / "mine.ts")
@@ -164,33 +150,6 @@ def test_the_commands_of_tensorboard(out, tmp_path, monkeypatch, capsys):
     assert found["test/accuracy"][0].value == pytest.approx(record["test"]["accuracy"])
 
 
-def test_tensorboard_in_a_notebook(out, tmp_path, monkeypatch):
-    """The two magics start a TensorBoard that answers."""
-    pytest.importorskip("tensorboard", reason=MISSING.format("tensorboard"))
-    from IPython.core.interactiveshell import InteractiveShell
-    from IPython.utils.capture import capture_output
-    lines, = (text.splitlines() for text in page("tensorboard", "ipython"))
-    (out / "results" / "tensorboard").mkdir(parents=True)
-    (out / "notebooks").mkdir()
-    monkeypatch.chdir(out / "notebooks")
-    monkeypatch.setenv("TENSORBOARD_BINARY", "")             # put back after the page sets it
-    monkeypatch.setenv("TMPDIR", str(tmp_path))              # it notes its processes there
-    shell = InteractiveShell.instance()
-    from tensorboard import manager
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    try:
-        with capture_output():
-            for line in lines:
-                shell.run_cell(line).raise_error()
-        info, = manager.get_all()
-        assert info.logdir == "../results/tensorboard"
-        with urllib.request.urlopen(f"http://127.0.0.1:{info.port}/data/environment") as answer:
-            assert answer.status == 200
-    finally:
-        for info in manager.get_all():
-            os.kill(info.pid, signal.SIGTERM)
-
-
 # --- Installed ---
 
 
@@ -225,23 +184,3 @@ def test_installed_it_has_the_command_attnlib(tmp_path):
     code = "from attnlib.experiments.published import TEMPLATE as t; print(t, t.is_file())"
     assert run(bin_ / "python", "-c", code).startswith(str(site)) and "True" in run(
         bin_ / "python", "-c", code)
-
-
-def test_the_files_for_other_machines():
-    """They are what their readers parse, and name what there is."""
-    yaml = pytest.importorskip("yaml")
-    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
-    container = json.loads((REPO / ".devcontainer" / "devcontainer.json").read_text())
-    ci = yaml.safe_load((REPO / ".github" / "workflows" / "ci.yml").read_text())
-    cited = yaml.safe_load((REPO / "CITATION.cff").read_text())
-    steps = [step["run"] for step in ci["jobs"]["test"]["steps"] if "run" in step]
-    targets = set(re.findall(r"^([a-z]+):", (REPO / "Makefile").read_text(), re.MULTILINE))
-    lines = [container["postCreateCommand"], *(s for s in steps if s.startswith("make "))]
-    assert {word for line in lines for word in line.split()[1:]} <= targets
-    assert {"lint", "test", "report"} <= {word for line in lines for word in line.split()}
-    pages = (path.read_text(encoding="utf-8") for path in (REPO / "docs").glob("*.md"))
-    asked = re.findall(r"-e '\.\[([a-z,]+)\]'", "\n".join([*steps, *pages]))
-    assert len(asked) == 4
-    assert {e for extras in asked for e in extras.split(",")} <= {*project["optional-dependencies"]}
-    assert {"cff-version", "message", "title", "authors", "abstract", "license"} <= cited.keys()
-    assert (cited["version"], cited["license"]) == (project["version"], project["license"])

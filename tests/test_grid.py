@@ -1,19 +1,17 @@
 """Studies and the grid: what is planned, what is trained, and what is told about it."""
 
-import numpy as np
 import pytest
-from helpers import put_record, tiny, train_module
+from helpers import put_record, tiny
 
-from attnlib.blocks import ATTENTION, BLOCKS
+from attnlib.blocks import ATTENTION
 from attnlib.data.datasets import DATASETS
-from attnlib.experiments import grid, planning, studies, workers
+from attnlib.experiments import grid, planning, studies
 from attnlib.experiments.grid import run_grid
 from attnlib.experiments.planning import best_profile, estimate_seconds, resolve_profile, study
-from attnlib.experiments.reading import collect, find_record, histories
+from attnlib.experiments.reading import collect
 from attnlib.experiments.studies import PROFILES, STUDIES
 from attnlib.names import parse
 from attnlib.networks import BACKBONES
-from attnlib.settings import checkpoints_dir
 from attnlib.training import store
 from attnlib.training.environment import Machine
 from attnlib.training.run import Run
@@ -30,42 +28,29 @@ def last_line(capsys) -> str:
 # --- The plans ---
 
 
-@pytest.mark.parametrize(("name", "profile"), PLANNED)
-def test_any_prefix_of_a_study_is_balanced(name, profile):
+def test_any_prefix_of_a_study_is_balanced():
     """All arms of the first seed, then of the next: no seed begins before the one before it is
-    done, but where the plans take turns."""
-    runs, rows = study(name, profile), studies.plans(name, profile)
-    assert runs and len({run.id for run in runs}) == len(runs)
-    seeds = [run.seed for run in runs]
-    falls = sum(after < before for before, after in zip(seeds, seeds[1:], strict=False))
-    assert falls <= len({plan.turn for plan in rows}) - 1
-    for plan in rows:
-        for seed in plan.seed_list:
-            arms = [run.attention for run in runs if run.seed == seed
-                    and (run.dataset, run.backbone) == (plan.dataset, plan.backbone)]
-            assert set(plan.arms) <= set(arms)
-    assert [run.attention for run in runs[:len(rows[0].arms)]] == list(rows[0].arms)
+    done, but where the plans take turns. Every name is a row of its table."""
+    for name, profile in PLANNED:
+        runs, rows = study(name, profile), studies.plans(name, profile)
+        assert runs and len({run.id for run in runs}) == len(runs)
+        seeds = [run.seed for run in runs]
+        falls = sum(after < before for before, after in zip(seeds, seeds[1:], strict=False))
+        assert falls <= len({plan.turn for plan in rows}) - 1
+        for plan in rows:
+            assert parse(plan.dataset)[0] in DATASETS and parse(plan.backbone)[0] in BACKBONES
+            for seed in plan.seed_list:
+                arms = [run.attention for run in runs if run.seed == seed
+                        and (run.dataset, run.backbone) == (plan.dataset, plan.backbone)]
+                assert set(plan.arms) <= set(arms)
+        assert [run.attention for run in runs[:len(rows[0].arms)]] == list(rows[0].arms)
 
 
-def test_turns_come_one_after_the_other():
-    runs = study("headline", "real")
-    assert list(dict.fromkeys((run.dataset, run.backbone) for run in runs)) == [
-        ("cifar10", "resnet18"), ("cifar10", "speednet"), ("cifar100", "resnet18"),
-        ("fashionmnist", "resnet18")]
-    hundred = [run.seed for run in runs if run.dataset == "cifar100"]
-    assert hundred == sorted(hundred) and set(hundred) == set(range(6))
-
-
-@pytest.mark.parametrize("name", STUDIES)
-def test_smoke_is_two_arms_a_plan_and_one_seed_of_easy_images(name):
-    runs, rows = study(name, "smoke"), STUDIES[name].plans.get("small", ())
-    assert {(run.seed, parse(run.dataset)[0]) for run in runs} <= {(0, "shapetex")}
-    assert bool(rows) <= len(runs) <= 2 * len(rows)
-
-
-def test_profiles_change_sizes_alone():
-    sizes = {"width", "epochs", "n_train", "n_val", "n_test", "batch_size", "lr", "recipe"}
-    assert all(profile.fields.keys() <= sizes for profile in PROFILES.values())
+def test_smoke_is_two_arms_a_plan_and_one_seed_of_easy_images():
+    for name, row in STUDIES.items():
+        runs, rows = study(name, "smoke"), row.plans.get("small", ())
+        assert {(run.seed, parse(run.dataset)[0]) for run in runs} <= {(0, "shapetex")}
+        assert bool(rows) <= len(runs) <= 2 * len(rows)
 
 
 @pytest.mark.parametrize("profile", [p for p, row in PROFILES.items() if row.budget])
@@ -79,16 +64,6 @@ def test_the_estimated_cost_is_within_the_budget(profile):
     minutes = sum(seconds[r.dataset, r.backbone, r.attention, r.placement]
                   for r in runs.values()) / 60
     assert 0 < minutes <= PROFILES[profile].budget
-
-
-def test_the_estimate_follows_epochs_images_and_size():
-    one = estimate_seconds(tiny())
-    assert estimate_seconds(tiny(epochs=4)) == pytest.approx(2 * one)
-    assert estimate_seconds(tiny(n_train=64)) == pytest.approx(2 * one)
-    assert estimate_seconds(tiny(width=1)) > 1.5 * one
-    full, growing = tiny(recipe="strong"), tiny(recipe="swift")
-    assert estimate_seconds(growing) / growing.how.epochs < (
-        estimate_seconds(full) / full.how.epochs)
 
 
 def test_fewer_seeds_on_request(monkeypatch):
@@ -109,11 +84,6 @@ def test_an_unknown_study_or_profile_lists_the_known_ones():
 
 
 # --- Which profile ---
-
-
-def test_a_named_profile_goes_before_the_environment(monkeypatch):
-    monkeypatch.setenv("ATTNLIB_PROFILE", "smoke")
-    assert resolve_profile("small") == "small" and resolve_profile() == "smoke"
 
 
 @pytest.mark.parametrize(("device", "files", "profile"), [
@@ -146,12 +116,6 @@ def test_best_is_the_first_whose_headline_arms_have_three_seeds(capsys):
         assert best_profile("hybrid") == best, status
 
 
-def test_reading_the_best_profile_never_trains(monkeypatch):
-    monkeypatch.setattr(workers, "train", lambda *args, **options: pytest.fail("trained"))
-    df = collect("hybrid", "best")
-    assert set(df.profile) == {"small"} and set(df.status) == {"missing"}
-
-
 # --- Running ---
 
 
@@ -170,61 +134,12 @@ def test_only_what_is_missing_is_trained(capsys):
     assert again.equals(df)
 
 
-def test_attnlib_train_0_trains_nothing(capsys, monkeypatch):
-    monkeypatch.setenv("ATTNLIB_TRAIN", "0")
-    put_record(tiny(seed=1), "smoke")
-    df = run_grid([tiny(), tiny(seed=1)], "smoke")
-    assert last_line(capsys) == "trained 0, found 1, missing 1"
-    assert list(df.status) == ["missing", "done"] and df.accuracy.isna().tolist() == [True, False]
-    assert not checkpoints_dir("smoke", tiny().id).exists()
-
-
 def test_a_bad_data_file_skips_its_runs_and_records_nothing(capsys, monkeypatch, tmp_path):
     """It is the file that failed: once it is mended, the runs are still to do."""
     monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
     (tmp_path / "fashionmnist.npz").write_bytes(b"torn")
     df = run_grid([tiny(dataset="fashionmnist"), tiny(epochs=1)], "smoke")
     assert "fashionmnist.npz is no readable npz file" in capsys.readouterr().out
-    assert list(df.status) == ["missing", "done"]
-
-
-@pytest.mark.parametrize(("error", "words"), [
-    (RuntimeError("a kernel broke\nand more"), "a kernel broke"),
-    (ValueError("an impossible shape"), "an impossible shape"),
-])
-def test_a_failing_run_is_recorded_and_the_others_go_on(capsys, monkeypatch, error, words):
-    def fails_at_first(run, *args, **options):
-        if run.seed == 0:
-            raise error
-        return train(run, *args, **options)
-    monkeypatch.setattr(workers, "train", fails_at_first)
-    runs = [tiny(), tiny(seed=1, epochs=1)]
-    df = run_grid(runs, "smoke")
-    assert list(df.status) == ["failed", "done"] and np.isnan(df.accuracy[0])
-    assert last_line(capsys) == "trained 1, found 0, failed 1"
-    record = store.read_record(store.record_path("smoke", runs[0].id))
-    assert words in record["error"] and "\n" not in record["error"]
-    assert Run(**record["run"]) == runs[0], "a batch size was changed"
-
-
-def test_asking_for_more_images_than_there_are_fails_that_run_alone(monkeypatch, tmp_path):
-    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
-    images, labels = np.zeros((40, 28, 28), np.uint8), np.arange(40) % 10
-    np.savez(tmp_path / "fashionmnist.npz", train_images=images, train_labels=labels,
-             test_images=images, test_labels=labels)
-    runs = [tiny(dataset="fashionmnist", n_train=500, n_val=4), tiny(epochs=1)]
-    assert list(run_grid(runs, "smoke").status) == ["failed", "done"]
-    record = store.read_record(store.record_path("smoke", runs[0].id))
-    assert "n_train=500: fashionmnist has 1 to 36 train images" in record["error"]
-    train_module.dataset_of.cache_clear()                     # it knows no folders
-
-
-def test_a_run_of_another_process_is_left_to_it(capsys):
-    with store.lock("smoke", tiny().id):
-        df = run_grid([tiny(), tiny(seed=1, epochs=1)], "smoke")
-    out = capsys.readouterr().out
-    assert f"{tiny().id} is being trained by another process" in out
-    assert out.strip().endswith("trained 1, found 0, missing 1")
     assert list(df.status) == ["missing", "done"]
 
 
@@ -248,15 +163,6 @@ def test_collect_of_a_study_is_exactly_its_plan():
     assert list(collect(profile="own").columns) == list(df.columns), "of nothing, too"
 
 
-def test_a_row_holds_percent_and_what_the_run_was():
-    put_record(tiny(attention="se", seed=2), "own", history=[{"val_accuracy": 0.25}],
-               model={"params": 5, "attention_params": 2, "macs": 7, "sites": 8})
-    row, = collect(profile="own").to_dict("records")
-    assert (row["accuracy"], row["val_accuracy"], row["nll"]) == (50, 25, 1)
-    assert (row["attention"], row["placement"], row["seed"]) == ("se", "block", 2)
-    assert (row["params"], row["macs"], row["sites"]) == (5, 7, 8)
-
-
 def test_records_of_an_older_version_are_listed_as_stale_and_not_mixed(monkeypatch, capsys):
     put_record(tiny(), "smoke")
     old = put_record(tiny(attention="se"), "smoke")["id"]
@@ -269,31 +175,7 @@ def test_records_of_an_older_version_are_listed_as_stale_and_not_mixed(monkeypat
     assert list(run_grid([new], "smoke").status) == ["missing"]
 
 
-def test_histories_have_a_row_an_epoch():
-    record = train(tiny(), "own")
-    rows = histories(collect(profile="own"))
-    assert list(rows.epoch) == [1, 2] and set(rows.id) == {tiny().id}
-    assert list(rows.loss) == [row["loss"] for row in record["history"]]
-
-
-def test_records_are_found_by_run_or_id_in_any_profile():
-    put_record(tiny(), "pilot")
-    assert find_record(tiny()) == find_record(tiny().id) == find_record(tiny(), "pilot")
-    for name in ("no-such-run", "", "..", "../real/x", "a/b", "\0"):
-        with pytest.raises(LookupError, match="no record"):
-            find_record(name)
-    with pytest.raises(LookupError, match="no record"):
-        find_record(tiny(), "full")
-
-
 # --- The tables together ---
-
-
-def test_every_name_in_the_studies_is_a_row():
-    for name, profile in PLANNED:
-        for plan in studies.plans(name, profile):
-            assert parse(plan.dataset)[0] in DATASETS and parse(plan.backbone)[0] in BACKBONES
-            assert all(parse(arm)[0] in BLOCKS for arm in plan.arms)
 
 
 def test_a_try_is_one_line_and_a_table(capsys):
@@ -305,12 +187,6 @@ def test_a_try_is_one_line_and_a_table(capsys):
     assert set(rows.arm) == {"eca", *(run.attention for run in study("hybrid", "smoke"))}
     grid.try_it("eca", "smoke")
     assert capsys.readouterr().out == "", "nothing is trained twice"
-
-
-def test_a_try_that_is_not_trained_says_why(monkeypatch, capsys):
-    monkeypatch.setenv("ATTNLIB_TRAIN", "0")
-    rows = grid.try_it("eca", "smoke")
-    assert "missing 3" in capsys.readouterr().out and rows.accuracy.isna().all()
 
 
 def test_every_block_has_its_runs():

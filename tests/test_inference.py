@@ -23,12 +23,6 @@ def test_limits_are_those_of_dunnetts_table(arms, n, limit):
     assert inference.dunnett_limit((n,) * arms, n) == pytest.approx(limit, abs=0.012)
 
 
-def test_with_one_arm_the_limit_is_students():
-    for n in (2, 3, 6, 40):
-        assert inference.dunnett_limit((n,), n) == pytest.approx(
-            reference.t.ppf(0.975, 2 * n - 2), rel=2e-3 if n == 2 else 1e-4)
-
-
 @pytest.mark.parametrize("counts", [(3, 3), (6, 3, 4), (8, 8, 8, 3, 3)])
 def test_dunnett_is_scipys(counts):
     rng = np.random.default_rng(len(counts))
@@ -51,12 +45,6 @@ def test_all_intervals_of_a_family_cover_together_95_times_in_100():
     assert within(np.mean(hits), 0.95, 300)
 
 
-def test_without_any_spread_a_difference_is_certain():
-    same, other = inference.dunnett([[1.0] * 3, [2.0] * 3], [1.0] * 3)
-    assert same[:5] == (0.0, 0.0, 0.0, 3, 1.0) and other[:5] == (1.0, 1.0, 1.0, 3, 0.0)
-    assert inference.welch([[2.0] * 3, [1.0] * 3], [1, -1])[:5] == (1.0, 1.0, 1.0, 3, 0.0)
-
-
 # --- Welch ---
 
 
@@ -66,12 +54,6 @@ def test_welch_of_two_groups_is_scipys():
     ours, theirs = inference.welch([a, b], [1, -1]), reference.ttest_ind(a, b, equal_var=False)
     assert ours.p == pytest.approx(theirs.pvalue)
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval()))
-
-
-def test_welch_of_one_group_is_the_t_interval():
-    x = np.random.default_rng(1).normal(1, 2, 9)
-    expected = reference.ttest_1samp(x, 0).confidence_interval()
-    assert inference.welch([x], [1])[1:3] == pytest.approx(tuple(expected))
 
 
 def test_welch_of_four_groups_keeps_its_error_rate():
@@ -120,20 +102,6 @@ def test_random_effects_cover_where_cells_differ_and_where_they_do_not():
 def test_seeds_needed_of_one_arm_are_cohens(effect, n):
     """Cohen 1988: runs a group for 80 % power at 5 %, by the effect in sd of a run."""
     assert inference.seeds_needed(2 ** 0.5, effect) == n
-
-
-def test_more_arms_need_more_seeds_but_fewer_than_bonferroni_says():
-    found = [inference.seeds_needed(1.0, 0.7, arms) for arms in (1, 5, 15)]
-    assert found == sorted(found) and found[0] < found[2]
-    limit = inference.dunnett_limit((10,) * 15, 10)
-    assert limit < reference.t.ppf(1 - 0.025 / 15, 16 * 9)
-
-
-def test_power_grows_with_seeds_everywhere():
-    """Where scipy's noncentral t gives up, far out, ours must not."""
-    for sd in (0.01, 0.1, 1.0, 5.0):
-        power = [inference.power_of(n, sd, 0.1) for n in (*range(2, 40), 300, 2000, 9999)]
-        assert np.all(np.diff(power) >= -1e-9) and not np.isnan(power).any()
 
 
 @pytest.mark.parametrize("arms", [1, 5])

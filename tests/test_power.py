@@ -65,10 +65,3 @@ def test_noise_compares_seeds_of_one_network():
     mean = df.accuracy.mean() / 100
     assert row["sampling error"] == pytest.approx(100 * math.sqrt(mean * (1 - mean) / 1000))
     assert row["sd of a difference"] == pytest.approx(2 ** 0.5 * df.accuracy.std(ddof=1))
-
-
-def test_where_nothing_is_finished_tables_are_empty():
-    df = table([run(arm, seed) for arm in ("none", "se") for seed in (0, 1)], "pilot")
-    for none in (df, df.iloc[:0]):
-        for make in (power.mean_gains, power.power_table, power.noise_table):
-            assert make(none).empty

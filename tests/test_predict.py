@@ -1,4 +1,5 @@
 """What a trained network says of pictures, from the command line."""
+import helpers
 import numpy as np
 import pytest
 import torch
@@ -15,11 +16,9 @@ CBAM = "cifar10-resnet18-cbam-s0"           # its weights come with the reposito
 
 @pytest.fixture
 def photo(tmp_path, monkeypatch):
-    """photo.jpg, 90×60, in the working directory."""
+    """photo.jpg in the working directory."""
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8)).save("photo.jpg")
-    return "photo.jpg"
+    return helpers.photo(tmp_path / "photo.jpg")
 
 
 def test_predict_names_classes_and_draws(photo, out, capsys):
@@ -85,11 +84,3 @@ def test_evaluate_finds_what_the_record_says(capsys):
     assert main(["evaluate", run.id]) == 0
     text = capsys.readouterr().out
     assert "a difference of +0.00 points" in text and text.count("\n") == 11
-
-
-def test_evaluate_draws_right_and_wrong_ones(out, capsys):
-    run = tiny(width=0.25, epochs=1)
-    train(run)
-    assert main(["evaluate", run.id, "--split", "val", "--gradcam"]) == 0
-    sheet = out / "results" / "evaluate" / f"{run.id}-val.png"
-    assert sheet.name in capsys.readouterr().out and Image.open(sheet).size > (1000, 700)

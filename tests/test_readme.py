@@ -3,12 +3,11 @@ import functools
 import re
 import shlex
 
-import numpy as np
+import helpers
 import pytest
 import torch
 import torchvision
-from helpers import TINY
-from PIL import Image
+from helpers import TINY, noisy_cifar10
 
 import attnlib
 from attnlib.__main__ import main, parser
@@ -54,10 +53,6 @@ def test_every_command_is_one_that_there_is():
     assert [c for c in commands(every) if not c.startswith((MODULE, *ELSEWHERE))] == []
 
 
-def test_it_is_two_pages():
-    assert len(TEXT.splitlines()) <= 200
-
-
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_every_link_leads_somewhere(path):
     prose = re.sub(r"```.*?```", "", TEXTS[path], flags=re.DOTALL)
@@ -72,7 +67,8 @@ def test_every_link_leads_somewhere(path):
         assert not anchor or anchor in anchors, link
 
 
-def test_a_newcomer_finds_the_parts_in_this_order():
+def test_it_is_two_pages_in_the_order_a_newcomer_needs():
+    assert len(TEXT.splitlines()) <= 200
     assert re.findall(r"^## (.*)$", TEXT, re.MULTILINE) == [
         "Can I believe it?", "See it in minutes", "The notebooks", "Results so far",
         "Profiles: how much to run", "A block in your own network", "Your data, your pictures",
@@ -86,10 +82,8 @@ def test_a_newcomer_finds_the_parts_in_this_order():
 def photo(tmp_path, monkeypatch):
     """photo.jpg in the working directory, and a CIFAR-10 of 40 images."""
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8)).save("photo.jpg")
-    x, y = rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), np.arange(40) % 10
-    np.savez("cifar10.npz", train_images=x, train_labels=y, test_images=x, test_labels=y)
+    helpers.photo(tmp_path / "photo.jpg")
+    noisy_cifar10(tmp_path, 40)
     monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
 
 

@@ -41,7 +41,8 @@ def steps_to_learn(backbone: str, attention: str) -> int | None:
     return None
 
 
-PAIRS = [(b, a) for b in NETWORKS + BARE for a in ATTENTION if b in KINDS or a in ("none", "se", "cbam", "hybrid")]
+PAIRS = [(b, a) for b in NETWORKS + BARE for a in ATTENTION
+         if b in KINDS or a in ("none", "se", "cbam", "hybrid")]
 
 
 @pytest.mark.parametrize(("backbone", "attention"), [

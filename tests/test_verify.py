@@ -84,8 +84,3 @@ def test_an_interrupted_check_goes_on(monkeypatch):
         verify.train_again(record)
     assert "verify" in str(steps[0]) and "verify" not in str(checkpoints_dir("own", tiny().id))
     assert verify.train_again(record).points == 0
-
-
-def test_no_record_at_all(capsys):
-    assert main(["verify"]) == 2
-    assert "no record" in capsys.readouterr().err

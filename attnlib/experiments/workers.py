@@ -133,7 +133,7 @@ def in_processes(todo: list[Run], profile: str, end: float | None, jobs: int):
     images a second than one process with two threads, and do not stall when the machine has other
     work. A run whose process dies goes to a new one, TRIES times in all; the others go on."""
     print(f"{len(todo)} runs, {jobs} at a time", flush=True)
-    waiting, idle, busy, deaths, started = list(reversed(todo)), [], {}, Counter(), []
+    waiting, idle, busy, deaths, started = list(reversed(todo)), [], {}, Counter(), {}
     try:
         while waiting or busy:
             while waiting and len(busy) < jobs:
@@ -147,6 +147,7 @@ def in_processes(todo: list[Run], profile: str, end: float | None, jobs: int):
                     said, error = pipe.recv()
                 except (EOFError, OSError):
                     print("a worker process died; going on in a new one", flush=True)
+                    started[pipe].join()                    # until then its lock may still be held
                     deaths[run.id] += 1
                     if deaths[run.id] < TRIES:
                         waiting.append(run)
@@ -158,18 +159,18 @@ def in_processes(todo: list[Run], profile: str, end: float | None, jobs: int):
                 idle.append(pipe)
                 yield run, said
     finally:                                # also where the caller stops in the middle of a run
-        for process in started:
+        for process in started.values():
             process.kill()
             process.join()
 
 
-def start(started: list):
+def start(started: dict):
     """Start a worker, with the next GPU if there are any, and return the pipe to it."""
     devices, context = gpus(), get_context("spawn")                 # spawned, as CUDA needs
     device = devices[len(started) % len(devices)] if devices else ""
     pipe, theirs = context.Pipe()
-    started.append(context.Process(target=serve, args=(theirs, device), daemon=True))
-    started[-1].start()
+    started[pipe] = context.Process(target=serve, args=(theirs, device), daemon=True)
+    started[pipe].start()
     theirs.close()                          # else its death would not be noticed
     return pipe
 

@@ -4,7 +4,6 @@ end, and stored in results/faults.json by a full run in which nothing failed."""
 import os
 import platform
 import random
-import time
 from collections import Counter, defaultdict
 
 import pytest
@@ -17,7 +16,6 @@ STORED = REPO / "results" / "faults.json"
 COUNTS = defaultdict(Counter)           # fault -> what was counted
 OUTCOMES = defaultdict(Counter)         # fault -> passed, failed, skipped
 SECONDS = Counter()
-REASONS = defaultdict(set)              # fault -> why something was skipped
 FORM = set()                            # short, full
 
 
@@ -58,39 +56,27 @@ def pytest_runtest_logreport(report):
     SECONDS[number] += report.duration
     if report.when == "call" or report.outcome != "passed":
         OUTCOMES[number][report.outcome] += 1
-    if report.skipped:
-        REASONS[number].add(report.longrepr[2].removeprefix("Skipped: "))
     if report.when == "teardown":                   # the list of a test is whole only at its end
         for key, numbers in report.user_properties:
             if key == "counts":
                 COUNTS[number].update(numbers)
 
 
-def row(number: int) -> dict:
-    """What is told of one fault."""
-    return {"fault": FAULTS[number], "outcome": dict(OUTCOMES[number]),
-            "seconds": round(SECONDS[number], 1), "counts": dict(COUNTS[number])} | (
-        {"skipped because": sorted(REASONS[number])} if REASONS[number] else {})
-
-
 def pytest_terminal_summary(terminalreporter):
     if not OUTCOMES:
         return
-    terminalreporter.section("faults")
-    for number in sorted(OUTCOMES):
-        told = row(number)
-        outcome = ", ".join(f"{n} {word}" for word, n in told["outcome"].items())
-        numbers = ", ".join(f"{word.replace('_', ' ')} {n}" for word, n in told["counts"].items())
-        terminalreporter.write_line(f"{number:2} {told['fault']}: {outcome}, {told['seconds']} s"
-                                    + (f"; {numbers}" if numbers else "")
-                                    + "".join(f"; {why}" for why in REASONS[number]))
-    terminalreporter.write_line(f"{time.strftime('%H:%M')} seed {SEED}, repeated by "
-                                f"ATTNLIB_FAULT_SEED={SEED}; {sum(SECONDS.values()):.0f} s in all")
+    told = {number: {"fault": FAULTS[number], "outcome": dict(OUTCOMES[number]),
+                     "seconds": round(SECONDS[number], 1), "counts": dict(COUNTS[number])}
+            for number in sorted(OUTCOMES)}
+    terminalreporter.section(f"faults, ATTNLIB_FAULT_SEED={SEED}")
+    for number, row in told.items():
+        found = row["outcome"] | row["counts"]
+        numbers = ", ".join(f"{n} {word}" for word, n in found.items())
+        terminalreporter.write_line(f"{number:2} {row['fault']}: {numbers}, {row['seconds']} s")
     failed = any(outcome["failed"] for outcome in OUTCOMES.values())
     if FORM == {"full"} and not failed and set(OUTCOMES) == set(FAULTS):
         STORED.write_text(to_json({
             "seed": SEED, "torch": torch.__version__, "python": platform.python_version(),
             "os": platform.system(), "cores": os.cpu_count(),
-            "seconds": round(sum(SECONDS.values())),
-            "faults": {str(number): row(number) for number in sorted(OUTCOMES)}}))
+            "seconds": round(SECONDS.total()), "faults": {str(n): row for n, row in told.items()}}))
         terminalreporter.write_line("stored in results/faults.json")

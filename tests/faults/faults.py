@@ -64,24 +64,6 @@ def temporaries() -> list[str]:
             if name.endswith((".tmp", ".part"))]
 
 
-class Stopped(BaseException):
-    """Ends a training in this process without its noticing beforehand."""
-
-
-def stop_after(run: Run, epochs: int, profile: str = "own") -> None:
-    """Train so many epochs and end as if killed after the last one's checkpoint."""
-    save, calls = store.save_checkpoint, []
-
-    def saved(*args, **options):
-        save(*args, **options)
-        calls.append(1)
-        if len(calls) == epochs:
-            raise Stopped
-    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Stopped):
-        patch.setattr(store, "save_checkpoint", saved)
-        train(run, profile)
-
-
 # Averaged weights, mixed images, the best epoch kept and the run ended early, all in one recipe.
 EVERYTHING = dataclasses.replace(RECIPES["strong"], ema=0.9, cutmix=0.5, watch="val_nll",
                                  patience=2, keep_best=True)
@@ -172,26 +154,22 @@ def grid_in_child(out: str, log: str, runs: list[dict]) -> None:
     run_grid([Run(**fields) for fields in runs], "smoke")
 
 
-def logged_attempt(fields: dict, profile: str, end=None):
-    """`workers.attempt` in a worker process, its begin and end written to FAULT_LOG."""
-    compute_on_cpu()
-    if train_module.finish.__module__ != __name__:
-        logged(os.environ["FAULT_LOG"])
-    return workers.attempt(fields, profile, end)
-
-
 def deadly_attempt(fields: dict, profile: str, end=None):
-    """The same, but a run of seed 1 kills its worker in its second epoch, every time."""
-    real = train_module.Trainer.epoch
+    """`workers.attempt` in a worker process, its begin and end written to FAULT_LOG. A run of seed
+    1 kills its worker in its second epoch, every time, one of seed 2 the first time."""
+    compute_on_cpu()
+    log = os.environ["FAULT_LOG"]
+    if train_module.finish.__module__ != __name__:
+        logged(log)
+        real = train_module.Trainer.epoch
 
-    def epoch(self, k):
-        if self.run.seed == 1 and k == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(self, k)
-    if train_module.Trainer.epoch.__name__ != "deadly":
-        epoch.__name__ = "deadly"
+        def epoch(self, k):
+            begun = in_log(Path(log))[f"begins {self.run.id}"]
+            if k == 1 and (self.run.seed == 1 or self.run.seed == 2 and begun == 1):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(self, k)
         train_module.Trainer.epoch = epoch
-    return logged_attempt(fields, profile, end)
+    return workers.attempt(fields, profile, end)
 
 
 def in_child(target, *args, timeout: float = 120, said: Path | None = None) -> int:
@@ -230,24 +208,14 @@ def serve_with(environment: dict, *args) -> None:
     workers.serve(*args)
 
 
-def attnlib(*args: str, **options):
-    """``python -m attnlib ARGS`` as a user starts it."""
-    return execute([sys.executable, "-m", "attnlib", *args], **options)
-
-
-def python(code: str, *args: str, **options):
-    """A line of Python in a process of its own."""
-    return execute([sys.executable, "-c", code, *args], **options)
-
-
-def execute(command: list[str], timeout: float = 120, wrap: str = "", **env: str):
-    """A command to its end, all of it captured. ``wrap``: shell text that precedes it in a mount
-    namespace of its own, so that it may mount things."""
+def python(code: str, *args: str, wrap: str = ""):
+    """A line of Python in a process of its own, its output captured. ``wrap``: shell text that
+    precedes it in a mount namespace of its own, so that it may mount things."""
+    command = [sys.executable, "-c", code, *args]
     if wrap:
         command = ["unshare", "-m", "sh", "-c", f'{wrap} exec "$@"', "sh", *command]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=REPO,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(
-                              [str(REPO), *sys.path]), **env})
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=REPO,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join([str(REPO), *sys.path])})
 
 
 def may_mount() -> bool:

@@ -7,16 +7,8 @@ import warnings
 
 import faults
 import pytest
-from faults import flip, newest_epoch, stop_after, temporaries, truncate
-from helpers import (
-    COMPUTING,
-    CPU,
-    comparable,
-    compute_on_cpu,
-    same_tensors,
-    tiny,
-    weights,
-)
+from faults import flip, newest_epoch, temporaries, truncate
+from helpers import comparable, compute_on_cpu, same_tensors, stop_after, tiny, weights
 
 from attnlib import files
 from attnlib.__main__ import main
@@ -36,8 +28,7 @@ def unharmed(tmp_path_factory):
     """The record and weights of a run that nothing happened to."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATTNLIB_OUT", str(tmp_path_factory.mktemp("unharmed")))
-        for module in COMPUTING:                           # no test's own settings reach here
-            patch.setattr(module, "machine", lambda: CPU)
+        compute_on_cpu(patch.setattr)                      # no test's own settings reach here
         return train(RUN), weights(RUN)
 
 
@@ -58,7 +49,7 @@ def test_a_harmed_checkpoint_is_found_and_the_one_before_it_used(harm, pick, mom
     folder = checkpoints_dir("own", RUN.id)
     newest = store.list_files(folder, store.CHECKPOINT)[0]
     raw = newest.read_bytes()
-    for k in range(pick(50, 200)):
+    for k in range(pick(20, 200)):
         newest.write_bytes(raw)
         where = harm(newest, moments)
         with pytest.warns(UserWarning, match=f"{newest.name}.*set aside") as caught:
@@ -68,7 +59,6 @@ def test_a_harmed_checkpoint_is_found_and_the_one_before_it_used(harm, pick, mom
         count(harmed=1, found=1)
         if k:
             aside.unlink()
-    assert aside.exists() or k
     capsys.readouterr()
     assert ends_like(unharmed)
     assert "going on after epoch 1" in capsys.readouterr().out
@@ -96,7 +86,7 @@ def test_a_record_with_a_flipped_bit_is_set_aside_and_run_again(pick, moments, c
     record = train(RUN)
     path = store.record_path("own", RUN.id)
     raw = path.read_bytes()
-    for _ in range(pick(100, 2000)):
+    for _ in range(pick(50, 2000)):
         path.write_bytes(raw)
         bit = flip(path, moments)
         with warnings.catch_warnings(record=True) as caught:
@@ -124,12 +114,11 @@ def forged(**changes) -> bytes:
 
 BAD_RECORDS = {
     "empty": b"", "half": b'{"body": {"id": "x", "his', "not UTF-8": b"\xff\xfe\x00{",
-    "not JSON": b"hello", "a list": b"[]", "null": b"null", "deep": b"[" * 100_000,
+    "a list": b"[]", "deep": b"[" * 100_000, "no digest": b'{"body": {}}',
     "NaN": b'{"body": {"schema": 1, "loss": NaN}, "sha256": "00"}',
-    "no digest": b'{"body": {}}', "another schema": forged(schema=99),
-    "another id": forged(id="another-run-12345678"), "no status": forged(status=...),
-    "an unknown status": forged(status="fine"), "a run that is text": forged(run="resnet18"),
-    "a history that is text": forged(history="long"), "arrays as a list": forged(arrays=[])}
+    "another schema": forged(schema=99), "another id": forged(id="another-run-12345678"),
+    "no status": forged(status=...), "an unknown status": forged(status="fine"),
+    "a run that is text": forged(run="resnet18"), "arrays as a list": forged(arrays=[])}
 
 
 @pytest.mark.fault(7)
@@ -138,53 +127,41 @@ def test_bad_records_are_counted_skipped_and_set_aside(count, capsys):
     for k, (name, raw) in enumerate(BAD_RECORDS.items()):
         path = store.record_path("own", RUN.id)
         files.write_atomic(path, raw)
-        capsys.readouterr()
         assert check("own") == (1, 1), name
         with pytest.warns(UserWarning, match=f"{path.name}.*set aside"):
-            df = collect(profile="own")
-        assert list(df.id) == [good["id"]], name
-        assert check("own") == (1, 0), name
+            assert [record["id"] for record in store.all_records("own")] == [good["id"]], name
         aside = [n for n in os.listdir(runs_dir("own")) if n.endswith(".corrupt")]
         assert len(aside) == k + 1, "one that was set aside before was lost"
         count(bad_records=1, set_aside=1)
-    assert main(["runs", "list", "--profile", "own"]) == 0
-    out = capsys.readouterr().out
-    assert f"own: {len(BAD_RECORDS)} files set aside" in out and good["id"] in out
-
-
-@pytest.mark.fault(7)
-def test_a_folder_in_place_of_a_record_is_set_aside():
-    store.record_path("own", RUN.id).mkdir(parents=True)
-    with pytest.warns(UserWarning, match="set aside"):
-        assert store.all_records("own") == []
-
-
-@pytest.mark.fault(7)
-def test_a_record_of_a_block_that_is_no_more_is_left_out_with_a_warning(capsys):
-    files.write_atomic(store.record_path("own", RUN.id), forged(run={"attention": "gone"}))
-    with pytest.warns(UserWarning, match="left out.*gone"):
+    path.mkdir()                                                # a folder in place of a record
+    files.write_atomic(store.record_path("own", "gone"), forged(id="gone", run={"attention": "x"}))
+    capsys.readouterr()
+    with pytest.warns(UserWarning) as caught:
         assert main(["runs", "list", "--profile", "own"]) == 0
-    assert len(collect(profile="own")) == 0 and "gone" not in capsys.readouterr().out
+    said = " ".join(str(one.message) for one in caught)
+    assert "set aside" in said and "left out" in said
+    out = capsys.readouterr().out
+    assert f"own: {len(BAD_RECORDS) + 1} files set aside" in out and good["id"] in out
 
 
 @pytest.mark.fault(7)
-@pytest.mark.parametrize("harm", ["missing", "flipped", "truncated", "another file"])
-def test_predictions_that_are_missing_or_wrong(harm, moments, count, capsys):
+def test_predictions_that_are_missing_or_wrong(moments, count, capsys):
     run = tiny(epochs=1)
     record = train(run)
     path, digest = runs_dir("own") / f"{run.id}.npz", record["arrays"]["predictions"]
-    {"missing": lambda: path.unlink(), "flipped": lambda: flip(path, moments),
-     "truncated": lambda: truncate(path, moments),
-     "another file": lambda: path.write_bytes(b"PK")}[harm]()
-    capsys.readouterr()
-    assert main(["runs", "check", "--profile", "own"]) == 1
-    assert f"{run.id}.npz" in capsys.readouterr().out
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert store.read_arrays("own", run.id, digest) is None
-    df = collect(profile="own")
-    assert list(df.status) == ["done"] and len(histories(df)) == 1
-    count(bad_predictions=1, told=1)
+    raw = path.read_bytes()
+    for harm in (os.remove, lambda file: flip(file, moments), lambda file: truncate(file, moments),
+                 lambda file: file.write_bytes(b"PK")):
+        path.write_bytes(raw)
+        harm(path)
+        assert main(["runs", "check", "--profile", "own"]) == 1
+        assert f"{run.id}.npz" in capsys.readouterr().out
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert store.read_arrays("own", run.id, digest) is None
+        df = collect(profile="own")
+        assert list(df.status) == ["done"] and len(histories(df)) == 1
+        count(bad_predictions=1, told=1)
 
 
 # --- 8: disk full ---
@@ -225,16 +202,13 @@ def limited_command(out: str, args: list[str], which: int, limit: int) -> None:
 # --- 9: read-only ---
 
 
-READ_ONLY = ('mount --bind "$ATTNLIB_OUT" "$ATTNLIB_OUT" && '
-             'mount -o remount,bind,ro "$ATTNLIB_OUT" || exit 99;')
-
-
 @pytest.fixture
 def read_only(out):
-    """What makes ``attnlib`` see a read-only output folder."""
+    """The shell text after which the output folder is read-only."""
     out.mkdir(parents=True, exist_ok=True)
     if faults.may_mount():
-        yield READ_ONLY
+        yield ('mount --bind "$ATTNLIB_OUT" "$ATTNLIB_OUT" && '
+               'mount -o remount,bind,ro "$ATTNLIB_OUT" || exit 99;')
     elif os.geteuid() == 0:
         pytest.skip("root may not mount here, and no mode keeps root from writing")
     else:
@@ -247,26 +221,19 @@ def read_only(out):
 
 
 @pytest.mark.fault(9)
-def test_read_only_results_are_read_and_nothing_is_trained(out, tmp_path, count, request):
+def test_read_only_results_are_read_and_nothing_is_trained(count, request):
     done = tiny(epochs=1)
     train(done)
     torn = store.record_path("own", RUN.id)
     torn.write_text("{")
-    wrap = request.getfixturevalue("read_only")
-    code = ("import attnlib, sys; from pathlib import Path; "
-            "from attnlib.report import page as report; "
-            "df = attnlib.collect(profile='own'); print(list(df.status)); "
-            "report.report(target=Path(sys.argv[1]))")
-    target = tmp_path / "report.html"
-    read = faults.python(code, str(target), wrap=wrap)
-    assert read.returncode == 0 and "['done']" in read.stdout, read
-    assert "left where it is" in read.stderr and torn.exists()
-    assert target.stat().st_size > 10_000
-    listed = faults.attnlib("runs", "list", "--profile", "own", wrap=wrap)
-    assert listed.returncode == 0 and done.id in listed.stdout
-    refused = faults.attnlib("train", *faults.as_options(tiny(seed=1)), wrap=wrap)
-    assert refused.returncode == 2 and "epoch 1/" not in refused.stdout
-    assert refused.stderr.splitlines()[-1].startswith("error: cannot write results/")
+    code = ("import sys; from attnlib.__main__ import main; "
+            "assert main(['runs', 'list', '--profile', 'own']) == 0; "
+            "sys.exit(main(['train', *sys.argv[1:]]))")
+    read = faults.python(code, *faults.as_options(tiny(seed=1)),
+                         wrap=request.getfixturevalue("read_only"))
+    assert done.id in read.stdout and "left where it is" in read.stderr and torn.exists(), read
+    assert read.returncode == 2 and "epoch 1/" not in read.stdout
+    assert read.stderr.splitlines()[-1].startswith("error: cannot write results/")
     count(refused_before_the_first_epoch=1)
 
 
@@ -295,8 +262,8 @@ def test_times_of_files_and_clocks_have_no_effect(moments, count, unharmed, monk
 
 
 @pytest.mark.fault(17)
-@pytest.mark.parametrize("name", ["two words", "naïve — ü 日本", "a [bracket] {brace} * ?",
-                                  "x" * 200, "quote ' \" $HOME `id` %s #", "-rf", "a\nline"])
+@pytest.mark.parametrize("name", ["naïve — ü 日本 [bracket] {brace} * ?", "x" * 200,
+                                  "-rf ' \" $HOME `id` %s #\na line"])
 def test_any_folder_will_do(tmp_path, monkeypatch, name, count, unharmed):
     """Stop, harm, go on, list, repair."""
     monkeypatch.setenv("ATTNLIB_OUT", str(tmp_path / name))

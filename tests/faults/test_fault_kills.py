@@ -3,15 +3,13 @@ import contextlib
 import os
 import random
 import signal
-import threading
 import time
 import warnings
-from pathlib import Path
 
 import faults
 import pytest
 from faults import newest_epoch, record_of, temporaries, train_to_point
-from helpers import comparable, same_tensors, save_without_end, start, tiny, train_in_child, weights
+from helpers import comparable, same_tensors, save_without_end, start, tiny, weights
 
 from attnlib.experiments import workers
 from attnlib.experiments.grid import run_grid
@@ -19,6 +17,7 @@ from attnlib.experiments.repair import findings
 from attnlib.settings import checkpoints_dir
 from attnlib.training import store
 from attnlib.training.recipes import RECIPES
+from attnlib.training.trainer import train
 
 NAME = "a-run-12345678"
 
@@ -30,7 +29,7 @@ NAME = "a-run-12345678"
 def test_killed_while_saving(out, pick, moments, count):
     """Never a bad file, the epoch never goes back, and the lock's holder sweeps the leftovers."""
     reached, folder = 0, checkpoints_dir("own", NAME)
-    for _ in range(pick(40, 300)):
+    for _ in range(pick(20, 300)):
         process = start(save_without_end, str(out), NAME, reached + 1)
         while not (files := store.list_files(folder, store.CHECKPOINT)) or \
                 int(files[0].name.split("-")[1]) <= reached:
@@ -103,8 +102,8 @@ def killed_until_done(run, moments: random.Random, epoch_seconds: float, most: i
 # --- 3: at named points ---
 
 
-POINTS = [("save_checkpoint", 1, "before"), ("save_checkpoint", 2, "before"),
-          ("save_checkpoint", 2, "after"), ("write_arrays", 1, "after"),
+POINTS = [("save_checkpoint", 2, "before"), ("save_checkpoint", 2, "after"),
+          ("write_arrays", 1, "after"),
           ("save_checkpoint", 3, "after"), ("write_record", 1, "before"),
           ("drop_checkpoints", 1, "before"), ("drop_checkpoints", 1, "after")]
 
@@ -119,18 +118,12 @@ def test_killed_at_a_named_point_the_next_start_completes(out, count):
         os.environ["ATTNLIB_OUT"] = str(folder)
         code = faults.in_child(train_to_point, str(folder), run.as_dict(), step, call, when)
         assert code == -signal.SIGKILL, (step, call, when)
-        assert faults.in_child(train_in_child, str(folder), run.as_dict()) == 0
-        assert comparable(record_of(run)) == comparable(unharmed), (step, call, when)
+        if (step, when) == ("drop_checkpoints", "before"):
+            assert [found.kind for found in findings("own", run.id)] == ["leftover", "leftover"]
+        assert comparable(train(run)) == comparable(unharmed), (step, call, when)
         assert same_tensors(weights(run), wanted), (step, call, when)
         assert not temporaries()
         count(kills=1, equal_records=1)
-
-
-@pytest.mark.fault(3)
-def test_states_of_a_run_that_was_killed_after_its_record_are_leftovers(out):
-    run = tiny(attention="se")
-    faults.in_child(train_to_point, str(out), run.as_dict(), "drop_checkpoints", 1, "before")
-    assert [f.kind for f in findings("own", run.id)] == ["leftover", "leftover"]
 
 
 # --- 10: three processes on one grid ---
@@ -162,47 +155,11 @@ def test_three_processes_on_one_grid_and_one_of_them_killed(out, tmp_path, pick,
 
 
 @pytest.mark.fault(12)
-def test_a_worker_killed_in_the_middle_of_a_run(tmp_path, monkeypatch, pick, moments, count,
-                                                capfd):
-    """All runs finished, none of them twice, and the killed one as if nothing had been."""
+def test_a_worker_that_dies_once_and_a_run_that_always_kills_its_worker(
+        out, tmp_path, monkeypatch, pick, count, capfd):
+    """The first run ends as if nothing had been, the second fails alone, none is done twice."""
     log = tmp_path / "log"
     monkeypatch.setenv("FAULT_LOG", str(log))
-    monkeypatch.setenv("ATTNLIB_JOBS", "2")
-    monkeypatch.setattr(workers, "attempt", faults.logged_attempt)
-    for lap in range(pick(1, 3)):
-        monkeypatch.setenv("ATTNLIB_OUT", str(tmp_path / f"lap {lap}"))
-        log.write_text("")
-        runs = [tiny(seed=seed, epochs=6) for seed in range(4)]
-        killer = threading.Thread(target=kill_a_worker, args=(runs, log, moments))
-        killer.start()
-        with pick(faults.quick_pools, contextlib.nullcontext)():
-            df = run_grid(runs, "smoke")
-        killer.join()
-        assert list(df.status) == ["done"] * 4
-        words = faults.in_log(log)
-        assert all(words[f"ends {run.id}"] == 1 for run in runs)
-        assert "a worker process died" in capfd.readouterr().out
-        count(workers_killed=1, runs_done=4)
-
-
-def kill_a_worker(runs, log: Path, moments: random.Random) -> None:
-    """SIGKILL to the process that began a run of which there is a checkpoint."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for line in log.read_text().splitlines():
-            word, run_id, pid = line.split()
-            begun = next(run for run in runs if run.id == run_id)
-            if word == "begins" and newest_epoch(begun, "smoke") and not record_of(begun, "smoke"):
-                time.sleep(moments.uniform(0, 0.02))
-                os.kill(int(pid), signal.SIGKILL)
-                return
-        time.sleep(0.005)
-
-
-@pytest.mark.fault(12)
-def test_a_run_that_always_kills_its_worker_fails_alone(tmp_path, monkeypatch, pick, count,
-                                                        capfd):
-    monkeypatch.setenv("FAULT_LOG", str(tmp_path / "log"))
     monkeypatch.setenv("ATTNLIB_JOBS", "2")
     monkeypatch.setattr(workers, "attempt", faults.deadly_attempt)
     runs = [tiny(seed=seed) for seed in range(4)]
@@ -211,8 +168,13 @@ def test_a_run_that_always_kills_its_worker_fails_alone(tmp_path, monkeypatch, p
     assert list(df.status) == ["done", "failed", "done", "done"]
     record = record_of(runs[1], "smoke")
     assert "died 3 times" in record["error"] and record["env"]["cores"]
-    words = faults.in_log(tmp_path / "log")
-    assert words[f"begins {runs[1].id}"] == 3
+    words = faults.in_log(log)
+    assert words[f"begins {runs[1].id}"] == 3 and words[f"begins {runs[2].id}"] == 2
     assert all(words[f"ends {run.id}"] == (run.seed != 1) for run in runs)
-    assert "failed 1" in capfd.readouterr().out.splitlines()[-1]
-    count(workers_killed=3, runs_done=3, runs_failed=1)
+    said = capfd.readouterr().out
+    assert "a worker process died" in said and "failed 1" in said.splitlines()[-1]
+    unharmed = whole(out, runs[2])[0]
+    os.environ["ATTNLIB_OUT"] = str(out)
+    ignored = {"env": 0}                            # how many worked at the time
+    assert comparable(record_of(runs[2], "smoke")) | ignored == comparable(unharmed) | ignored
+    count(workers_killed=4, runs_done=3, runs_failed=1)
