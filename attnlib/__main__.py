@@ -31,8 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
-        print(f"error: this needs {error.name}: pip install 'attnlib[{EXTRAS[error.name]}]', or "
-              f"in a clone '.[{EXTRAS[error.name]}]'", file=sys.stderr)
+        print(f"error: this needs {error.name}: in the clone, `python -m pip install -c "
+              f"constraints.txt -e '.[{EXTRAS[error.name]}]'`", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
         if not lacks_memory(error):

@@ -46,6 +46,8 @@ def train(args) -> int:
     if args.id:
         raise ValueError(f"train {args.id}: say --weights to train a finished run again, or give "
                          "--dataset, --backbone, --attention … for a new one")
+    if args.tensorboard:
+        from .experiments import tensorboard  # noqa: F401    what is missing is told before training
     run = Run(**{k: v for k, v in vars(args).items() if k in FIELDS})
     known(args.profile)
     if not store.finished_record(args.profile, run.id):

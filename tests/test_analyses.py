@@ -181,5 +181,5 @@ def test_inference_time_without_and_with_a_benchmark():
         "schema": store.SCHEMA, "id": "x-2-cores", "env": {"precision": "float32"},
         "rows": {"i": row}})
     axis = charts.inference_time().axes[0]
-    assert [t.get_text() for t in axis.get_yticklabels()] == ["none", "SE"]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["plain", "SE"]
     assert [bar.lines[0].get_xdata()[0] for bar in axis.containers] == [1.0, 2.0]

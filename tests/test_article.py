@@ -48,7 +48,7 @@ def test_abstract_counts_the_verdicts_and_names_the_ends(hybrid, audit):
     assert "12 networks were trained (profile `pilot`" in said
     rows = stats.arms_table(collect("hybrid", "pilot")).query("n > 0").set_index("arm")
     assert rows.verdict[["se", "cbam", "hybrid"]].to_list() == ["better", "worse", "undecided"]
-    assert "Of 3 tested gains: " in said and "1 better" in said and "1 worse" in said
+    assert "Of 3 tested gains of blocks: " in said and "1 better" in said and "1 worse" in said
     low, high = (interval(r.gain, r.low, r.high) for r in (rows.loc["cbam"], rows.loc["se"]))
     assert (f"highest: CBAM {low} points over 3 seeds, worse (training +0.0), ResNet-18 on CIFAR-10"
             f"; SE {high} points over 3 seeds, better (training +0.0), ResNet-18 on CIF") in said

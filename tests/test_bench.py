@@ -65,7 +65,7 @@ def test_a_quick_bench_is_stored_and_read(monkeypatch, out):
     text = path.read_text()
     assert platform.node() not in text and str(REPO) not in text and "/tmp" not in text
     assert not re.search(r"/(root|home|Users)\b", text)
-    assert list(speed.training_table(body).block) == ["none", "SE"]
+    assert list(speed.training_table(body).block) == ["plain", "SE"]
     assert len(speed.figure([body]).axes) == 2
     assert speed.stored() == []                                      # a quick one is not shown
 

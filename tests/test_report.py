@@ -45,7 +45,7 @@ def test_a_figures_own_words_become_the_alternative_text(book, figure):
     page = report.report(book, book / "index.html").read_text()
     image = BeautifulSoup(page, "html.parser").find("img")
     assert image["src"].startswith("data:image/png") and image["alt"] == describe(figure)
-    assert image["alt"] == "A plot. ResNet-18 on CIFAR-10. test accuracy, %. none; SE"
+    assert image["alt"] == "A plot. ResNet-18 on CIFAR-10. test accuracy, %. plain; SE"
     assert describe(figure) in (figures_dir("pilot") / "one.svg").read_text()
     png = Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2])))
     assert png.mode == "P", "few colours: the kernel's own drawing has three times the size"

@@ -30,7 +30,7 @@ def test_a_table_joins_the_cell_the_interval_and_the_sd():
 def test_what_is_not_known_is_a_dash_and_no_rows_are_said():
     df = pd.DataFrame([{"arm": "none", "gain": math.nan, "low": math.nan, "high": math.nan,
                         "p": math.nan, "note": "a | b infinite"}])
-    assert cells(show.as_markdown(df))[2] == ["none", "–", "–", "a · b infinite"]
+    assert cells(show.as_markdown(df))[2] == ["plain", "–", "–", "a · b infinite"]
     assert show.as_markdown(df.iloc[:0]) == show.NOTHING == show.table(df.iloc[:0]).data
 
 
@@ -38,7 +38,7 @@ def test_an_answer_is_the_table_of_what_has_begun_and_its_rule():
     df = frame(none=[60.0, 61.0, 62.0], se=[64.0, 65.0, 66.1], cbam=[59.0, math.nan, math.nan])
     said, row = show.gains_markdown(df), stats.arms_table(df).set_index("arm").loc["se"]
     found = {line[1]: line[2:7] for line in cells(said)[2:5]}
-    assert found["none"] == ["3", "61.0 ± 1.0", "–", "–", ""]
+    assert found["plain"] == ["3", "61.0 ± 1.0", "–", "–", ""]
     assert found["SE"] == ["3", "65.0 ± 1.1", words.interval(row.gain, row.low, row.high), "+0.0",
                            "better"]
     assert found["CBAM"] == ["1", "59.0", "−2.0", "+0.0", "too few seeds"]

@@ -13,7 +13,8 @@ from ..networks.cost import cost
 from .stats import CELL, all_seeds, each_cell, mean_effect
 
 # column -> (what it is, unit, scale)
-COSTS = {"params": ("parameters", "thousands", 1e-3), "step": ("training step", "× none's", 1.0)}
+COSTS = {"params": ("parameters", "thousands", 1e-3),
+         "step": ("training step", "× plain network's", 1.0)}
 
 
 def front_table(df, steps: dict | None = None):

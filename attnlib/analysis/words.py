@@ -2,7 +2,7 @@
 import math
 
 NAMES = {
-    "none": "none", "se": "SE", "ca": "channel part", "sa": "spatial part", "cbam": "CBAM",
+    "none": "plain", "se": "SE", "ca": "channel part", "sa": "spatial part", "cbam": "CBAM",
     "hybrid": "SE→CBAM hybrid", "layerscale": "LayerScale (control)",
     "shuffled": "shuffled SE (control)", "frozen": "frozen SE (control)",
     "none wider": "a wider plain network", "ser": "SER",

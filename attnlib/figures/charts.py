@@ -41,7 +41,7 @@ def epochs(df) -> plt.Figure:
                  if runs.ratio.iloc[0] == top]
         axis.plot([1.02 * top] * len(never), never, ">", color="black")
         style.reference(axis, 1, vertical=True)
-        axis.set(xlabel="epochs ÷ none's (▸ never)", ylabel="validation accuracy")
+        axis.set(xlabel="epochs ÷ plain network's (▸ never)", ylabel="validation accuracy")
     table = curves.epochs_table(df)
     return style.listed(style.by_cell(table[(table.arm != "none") & table.ratio.notna()]), draw,
                         "level")
@@ -119,6 +119,6 @@ def schedules(histories: dict) -> plt.Figure:
         ahead = 100 * (rows.val_accuracy - rows.epoch.map(plain))
         style.seed_lines(axis, rows.assign(ahead=ahead)[rows.arm != "none"], "epoch", "ahead")
         style.reference(axis, 0)
-        axis.set(xlabel="epoch", ylabel="validation accuracy\nover none, points")
+        axis.set(xlabel="epoch", ylabel="validation accuracy over\nthe plain network, points")
     return style.per_cell([(title, rows) for title, rows in histories.items() if len(rows)], draw,
                           height=2.8)

@@ -133,7 +133,7 @@ def gains(df) -> plt.Figure:
         style.reference(axis, 0, vertical=True)
         style.interval_bars(axis, own, "gain", "measure")
         axis.plot([CLAIMED] * 2, [-0.45, len(SHARPNESS) - 0.55], ":", color=style.GREY)
-        axis.set_xlabel("gain over none, % of its value (right is better)")
+        axis.set_xlabel("gain over the plain network,\n% of its value (right is better)")
     return style.listed(style.by_cell(pd.DataFrame(rows)), draw, "measure")
 
 

@@ -34,7 +34,7 @@ def gain_panel(axis, rows, group: str = "arm") -> None:
     axis.axvspan(-margin, margin, color=style.MARGIN, zorder=0)
     style.reference(axis, 0, vertical=True)
     style.interval_bars(axis, rows, "gain", group)
-    axis.set_xlabel("gain over none, points")
+    axis.set_xlabel("gain over the plain network, points")
 
 
 def positions(df) -> plt.Figure:

@@ -107,7 +107,7 @@ def bench_results() -> str:
     if not speed.stored():
         return speed.NOTHING
     plots.save(speed.figure(), "bench", "readme")
-    return ("![Training rate over the plain loop's, and each block's step over none's]"
+    return ("![Training rate over the plain loop's, and each block's step over the plain network's]"
             "(../figures/readme/bench.png)\n\n" + speed.summary())
 
 

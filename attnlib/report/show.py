@@ -22,13 +22,13 @@ from ..experiments.studies import PROFILES, STUDIES, margin_of
 
 NOTHING = "Nothing of this kind among the finished runs."
 TITLES = {
-    "arm": "block", "n": "seeds", "gain": "gain over none, points [95 % interval]",
+    "arm": "block", "n": "seeds", "gain": "gain over the plain network, points [95 % interval]",
     "mean": "mean [95 % interval]", "train": "training, points", "score": "test accuracy, %",
     "welch": "Welch's verdict, alone", "tau": "τ, points", "i2": "I², %",
     "buys": "buys, points [95 % interval]", "difference": "difference, points [95 % interval]",
     "moves": "moves a gain by at most, points", "surplus": "confidence − accuracy, points",
-    "nll": "test loss, nats", "nll_gain": "− none's [95 % interval], nats",
-    "ece": "calibration error, points", "ece_gain": "− none's [95 % interval], points"}
+    "nll": "test loss, nats", "nll_gain": "− plain network's [95 % interval], nats",
+    "ece": "calibration error, points", "ece_gain": "− plain network's [95 % interval], points"}
 FORMATS = {                 # of the others: ``+.1f`` with an interval, else ``.1f``, whole ones 0f
     "nll": ".3f", "nll_gain": "+.3f", "buys": "+.2f", "moves": ".2f", "sd": ".2f", "i2": ".0f",
     "sd of a difference": ".2f", "sampling error": ".2f", "p": ".3f", "accuracy": ".1f",
@@ -155,13 +155,13 @@ def gains_markdown(df) -> str:
 
 def short_answer(profile: str | None = None) -> str:
     """A few sentences for each data set: whether any block is better, and the blocks of the network
-    with the most seeds, with open gates too."""
+    with the most seeds, with open gates too; what the others say, and what ``pilot`` would have."""
     profile = profile or resolve_profile("best", "headline")
     arms = arms_table(collect("headline", profile))
     tested = arms[arms.low.notna() & (arms.family == "blocks")]
     if not len(tested):
         return f"No block has {MIN_SEEDS} finished seeds in profile `{profile}` yet."
-    out = []
+    early, out = arms_table(collect("hybrid", "pilot")), []
     for dataset, rows in tested.groupby("dataset", sort=False):
         claim = "; ".join(map(placed, rows[rows.verdict == "better"].itertuples()))
         plain = arms[(arms.arm == "none") & (arms.dataset == dataset) & (arms.n > 0)]
@@ -170,9 +170,16 @@ def short_answer(profile: str | None = None) -> str:
         most = in_cell(rows, rows.loc[rows.n.idxmax()])
         said = "; ".join(f"{gain_of(row)}, {verdict_of(row)}" for row in most.itertuples()
                          if row.arm in SHORT)
-        out.append(f"**On {name(dataset)}: "
-                   f"{claim or 'no block is shown to raise the test accuracy'}.** The plain "
-                   f"networks are {networks}. In {name(most.backbone.iloc[0])}, in points: {said}.")
+        text = (f"**On {name(dataset)}: "
+                f"{claim or 'no block is shown to raise the test accuracy'}.** The plain "
+                f"networks are {networks}. In {name(most.backbone.iloc[0])}, in points: {said}.")
+        for network, rest in rows[rows.backbone != most.backbone.iloc[0]].groupby("backbone"):
+            text += f" In {name(network)}: {counted_verdicts(rest[rest.arm.isin(SHORT)])}."
+        before = early[(early.dataset == dataset) & early.low.notna()]
+        if len(before) and profile != "pilot":
+            text += (" A shorter training on fewer images, with another recipe (`pilot`), said "
+                     f"{gain_of(before.loc[before.gain.idxmin()])}.")
+        out.append(text)
     return "\n\n".join(out)
 
 
@@ -215,10 +222,11 @@ def claims_table(audit):
 def claims_headline(audit) -> str:
     """How many claims hold, the same in every clone."""
     count = claims.tally(audit)
-    words = (f"{count[word].sum()} {word} ({count.loc[claims.SAME, word]} in their own setting)"
-             for word in ("holds", "not reproduced", "undecided"))
+    words = (f"{count[word].sum()} {said} ({count.loc[claims.SAME, word]} in their own setting)"
+             for word, said in (("holds", "hold"), ("not reproduced", "are not reproduced"),
+                                ("undecided", "are undecided")))
     return (f"Of {count.values.sum()} testable claims in four public projects: {', '.join(words)}, "
-            f"{count.loc[claims.UNTESTED, claims.UNTESTED]} not tested here.")
+            f"{count.loc[claims.UNTESTED, claims.UNTESTED]} are not tested here.")
 
 
 # --- The report in a paragraph ---
@@ -231,14 +239,15 @@ def abstract(df, audit) -> Markdown:
     cells = arms[(arms.arm == "none") & (arms.n > 0)]
     if not len(cells):
         return Markdown(f"{NOTHING} {claims_headline(audit)}")
-    tested, profile = arms[arms.low.notna()], arms.profile.iloc[0]
+    tested = arms[arms.low.notna() & (arms.family == "blocks")]
+    profile = arms.profile.iloc[0]
     ends = tested.sort_values("gain").iloc[[0, -1]] if len(tested) else tested
     return Markdown(
         f"{plural(arms.n.sum(), 'network')} were trained (profile `{profile}`: "
         f"{PROFILES[profile].says}): {', '.join(map(place, cells.itertuples()))}. Each block is "
         f"compared with the plain network of the same cell. Of {plural(len(tested), 'tested gain')}"
-        f": {counted_verdicts(tested) or 'none has enough seeds yet'}; from lowest to highest: "
-        f"{'; '.join(map(placed, ends.itertuples()))}. **{claims_headline(audit)}**")
+        f" of blocks: {counted_verdicts(tested) or 'none has enough seeds yet'}; from lowest to "
+        f"highest: {'; '.join(map(placed, ends.itertuples()))}. **{claims_headline(audit)}**")
 
 
 def advice(arms):
