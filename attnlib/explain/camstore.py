@@ -13,11 +13,15 @@ The file's arrays, for the stage in ``stages`` (of older files the first) and th
 - ``label``, ``prediction`` and ``confidence`` [n]; ``version``
 - ``gate_map_…``, ``swap_…`` and ``probe_…``: see `interventions` and `probes`"""
 import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
 
 import numpy as np
 import torch
 from scipy.special import softmax
 
+from ..experiments.grid import jobs_for
 from ..experiments.planning import status_of, study
 from ..experiments.weights import load_model
 from ..training import store
@@ -101,20 +105,29 @@ def worth(model, run: Run, x: torch.Tensor, labels, probs, maps: dict) -> dict[s
 
 
 def focus_study(name: str, profile: str) -> None:
-    """`focus` for every finished run of a study whose weights are here; says what it does."""
+    """`focus` for every finished run of a study whose weights are here, in as many processes as
+    ATTNLIB_JOBS says; says what it does."""
     made, there, without, started = 0, 0, 0, time.monotonic()
     runs = [run for run in study(name, profile) if status_of(run, profile) == "done"]
-    for k, run in enumerate(runs, 1):
-        try:
-            began = time.monotonic()
-            fresh = focus(run, profile)
+    unseen = [run for run in runs if not arrays_of(store.finished_record(profile, run.id))]
+    jobs = jobs_for(unseen) if machine().device == "cpu" else 1
+    with ExitStack() as stack:
+        waiting = {}
+        if jobs > 1:
+            pool = ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            waiting = {run.id: pool.submit(focus, run, profile) for run in unseen}
+        for k, run in enumerate(runs, 1):
+            try:
+                fresh = waiting[run.id].result() if run.id in waiting else focus(run, profile)
+            except LookupError:
+                without += 1
+                continue
             made, there = made + fresh, there + (not fresh)
             if fresh:
                 each = (time.monotonic() - started) / made
-                print(f"{run.id}: {time.monotonic() - began:.0f} s; {k} of {len(runs)}, at most "
-                      f"{each * (len(runs) - k):.0f} s left", flush=True)
-        except LookupError:
-            without += 1
+                print(f"{run.id}: {k} of {len(runs)}, at most {each * (len(runs) - k):.0f} s left",
+                      flush=True)
     print(f"class activation maps: made {made}, found {there}"
           + (f", {without} without weights" if without else ""), flush=True)
 

@@ -115,7 +115,7 @@ class Engine(NBClientEngine):
             stdout_file=sys.stdout, stderr_file=sys.stderr, record_timing=False,
             coalesce_streams=True, shutdown_kernel="immediate",
             startup_timeout=300, iopub_timeout=120          # the defaults fail on a busy machine
-            ).execute(env=environment, stdout=DEVNULL)
+            ).execute(env=environment, stdout=DEVNULL, cleanup_kc=True)
 
 
 papermill_engines.register("attnlib", Engine)
