@@ -174,8 +174,8 @@ def test_without_records_only_counts_are_decided():
     assert set(df.verdict[df.kind.isin(claims.UNJUDGED)]) == {"not judged"}
     n = sum(c.judged for c in CLAIMS)
     assert show.claims_headline(df) == (
-        f"Of {n} testable claims in four public projects: 2 holds (2 in their own setting), "
-        "1 not reproduced (0 in their own setting), 0 undecided (0 in their own setting), "
+        f"Of {n} testable claims in four public projects: hold 2 (2 in their own setting), "
+        "not reproduced 1 (0 in their own setting), undecided 0 (0 in their own setting), "
         f"{n - 3} not tested here.")
 
 
@@ -271,7 +271,7 @@ def test_the_headline_counts_what_the_rows_say():
                                      ("0.2a", "holds", claims.SAME),
                                      ("0.3a", "undecided", claims.OURS)):
         df.loc[df.number == number, ["profile", "setting", "verdict"]] = "pilot", setting, verdict
-    assert ("1 holds (1 in their own setting), 1 not reproduced (0 in their own setting), 1 und"
+    assert ("hold 1 (1 in their own setting), not reproduced 1 (0 in their own setting), und"
             ) in show.claims_headline(df)
 
 

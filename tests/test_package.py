@@ -16,15 +16,12 @@ def test_every_public_name_is_there_and_an_unknown_one_lists_them():
         attnlib.trian  # noqa: B018
 
 
-LONG = {"attnlib/__main__.py", "attnlib/bench/bench.py", "attnlib/report/notebooks.py"}
-
-
 def test_a_file_is_one_idea_and_the_package_small():
-    """At most 300 lines a file; LONG has those that are still to be split, and none may join."""
+    """At most 300 lines a file. The sum is what it is today: it may fall, not rise."""
     lines = {path.relative_to(REPO).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
              for path in (REPO / "attnlib").rglob("*.py")}
-    assert {name for name, count in lines.items() if count > 300} <= LONG
-    assert sum(lines.values()) <= 14_000
+    assert max(lines.values()) <= 300
+    assert sum(lines.values()) <= 12_710
 
 
 def test_rooms_import_downwards_alone():

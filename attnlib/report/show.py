@@ -222,11 +222,11 @@ def claims_table(audit):
 def claims_headline(audit) -> str:
     """How many claims hold, the same in every clone."""
     count = claims.tally(audit)
-    words = (f"{count[word].sum()} {said} ({count.loc[claims.SAME, word]} in their own setting)"
-             for word, said in (("holds", "hold"), ("not reproduced", "are not reproduced"),
-                                ("undecided", "are undecided")))
+    words = (f"{said} {count[word].sum()} ({count.loc[claims.SAME, word]} in their own setting)"
+             for word, said in (("holds", "hold"), ("not reproduced", "not reproduced"),
+                                ("undecided", "undecided")))
     return (f"Of {count.values.sum()} testable claims in four public projects: {', '.join(words)}, "
-            f"{count.loc[claims.UNTESTED, claims.UNTESTED]} are not tested here.")
+            f"{count.loc[claims.UNTESTED, claims.UNTESTED]} not tested here.")
 
 
 # --- The report in a paragraph ---
