@@ -107,28 +107,26 @@ def worth(model, run: Run, x: torch.Tensor, labels, probs, maps: dict) -> dict[s
 def focus_study(name: str, profile: str) -> None:
     """`focus` for every finished run of a study whose weights are here, in as many processes as
     ATTNLIB_JOBS says; says what it does."""
-    made, there, without, started = 0, 0, 0, time.monotonic()
     runs = [run for run in study(name, profile) if status_of(run, profile) == "done"]
     unseen = [run for run in runs if not arrays_of(store.finished_record(profile, run.id))]
     jobs = jobs_for(unseen) if machine().device == "cpu" else 1
+    made, without, started, waiting = 0, 0, time.monotonic(), {}
     with ExitStack() as stack:
-        waiting = {}
         if jobs > 1:
             pool = ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,))
             stack.callback(pool.shutdown, cancel_futures=True)
             waiting = {run.id: pool.submit(focus, run, profile) for run in unseen}
-        for k, run in enumerate(runs, 1):
+        for k, run in enumerate(unseen, 1):
             try:
-                fresh = waiting[run.id].result() if run.id in waiting else focus(run, profile)
+                waiting[run.id].result() if waiting else focus(run, profile)
             except LookupError:
                 without += 1
                 continue
-            made, there = made + fresh, there + (not fresh)
-            if fresh:
-                each = (time.monotonic() - started) / made
-                print(f"{run.id}: {k} of {len(runs)}, at most {each * (len(runs) - k):.0f} s left",
-                      flush=True)
-    print(f"class activation maps: made {made}, found {there}"
+            made += 1
+            each = (time.monotonic() - started) / made
+            print(f"{run.id}: {k} of {len(unseen)}, at most {each * (len(unseen) - k):.0f} s left",
+                  flush=True)
+    print(f"class activation maps: made {made}, found {len(runs) - len(unseen)}"
           + (f", {without} without weights" if without else ""), flush=True)
 
 
