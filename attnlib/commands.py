@@ -20,7 +20,8 @@ from .training.environment import environment, machine
 from .training.recipes import RECIPES
 from .training.run import NUMBERS, Run
 
-FIELDS = ("dataset", "backbone", "attention", "placement", "recipe", *NUMBERS)  # options of train
+FIELDS = ("dataset", "backbone", "attention", "placement", "recipe", "start",
+          *NUMBERS)     # options of train
 FEW_STEPS = 500                             # below it a network has hardly begun to learn
 KEPT = ("pilot", "real", "full")            # the profiles whose records are committed
 
@@ -29,6 +30,8 @@ def default_of(name: str) -> str:
     """What a field of `Run` is where no option says otherwise."""
     if name == "placement":
         return "default: the block's own place"
+    if name == "start":
+        return "a finished run without attention, to go on from its weights; default: none"
     if name == "recipe":
         return f"{', '.join(RECIPES)}; default: {Run.recipe}"
     own, recipe = getattr(Run, name), getattr(RECIPES[Run.recipe], name, None)

@@ -70,6 +70,7 @@ QUESTIONS = {
     "resnet50": "Do SE and CBAM help a ResNet-50, and the narrow copy that a project ran?",
     "fashion": "Does CBAM help on Fashion-MNIST, in the blocks or before the classifier?",
     "recipe": "What does the recipe buy, and what does the block buy?",
+    "finetune": "Does CBAM help when it is put into a network that is trained already?",
     "rates": "Does a block want another learning rate than the plain network?",
     "schedule": "Does a short training rank blocks by how fast their gates open?",
     "relatives": "Does any other block help?",

@@ -64,6 +64,8 @@ RECIPES = {
     "plain": Recipe(optimizer="adam", lr=1e-3, weight_decay=0.0, batch_size=64, epochs=50,
                     warmup=0.0, watch="val_accuracy", patience=10, keep_best=True),
     "swift": SWIFT,
+    # Going on from a trained network, at a sixth of the rate, with whole images. Not tuned.
+    "finetune": replace(SWIFT, lr=0.05, epochs=4, grow_from=0.0),
     "swift+full": replace(SWIFT, grow_from=0.0),            # full size throughout
     "swift+cutmix": replace(SWIFT, cutmix=0.5),             # the paper's share on CIFAR
     "swift+randaugment": replace(SWIFT, randaugment=9),     # torchvision's magnitude

@@ -11,6 +11,7 @@ from ..data.datasets import SETS, canonical_dataset, identity
 from ..names import choose, parse
 from ..networks import BACKBONES
 from ..networks.build import canonical_attention, canonical_backbone, resolve_placement
+from ..settings import plain
 from .recipes import RECIPES, Recipe
 
 
@@ -19,7 +20,9 @@ class Run:
     """One training, fully named. ``None`` means the recipe's or the data set's own value.
 
     Names are put in canonical form and placements resolved at once, so that two spellings of one
-    run are equal. ``ValueError`` lists the valid names. ``track_test`` records the test accuracy of
+    run are equal. ``ValueError`` lists the valid names. ``start`` is the id of a finished run without
+    attention whose weights this one goes on from: the block is put into its residual branches by
+    `add_attention` with ``zero_init``, so that nothing changes at first. ``track_test`` records the test accuracy of
     every epoch, for the study of selection bias alone; it changes no result and no id."""
     dataset: str = "shapetex"
     backbone: str = "resnet18"
@@ -36,6 +39,7 @@ class Run:
     weight_decay: float | None = None
     batch_size: int | None = None
     ema: float | None = None
+    start: str | None = None
     track_test: bool = dataclasses.field(default=False, compare=False)
 
     def __post_init__(self):
@@ -49,6 +53,10 @@ class Run:
         self._set("dataset", canonical_dataset(self.dataset))
         self._set("backbone", canonical_backbone(text(self.backbone)))
         self._set("attention", canonical_attention(text(self.attention), self.backbone))
+        if self.start is not None and (not plain(self.start)
+                                       or self.placement not in ("", "block")):
+            raise ValueError(f"start={self.start!r} should be the id of a finished run, and a block "
+                             "that is put into it stands in its branches (placement block)")
 
     def _set(self, name, value):
         object.__setattr__(self, name, value)
@@ -66,7 +74,7 @@ class Run:
         """
         out = {name: getattr(self, name) for name in
                ("dataset", "backbone", "attention", "placement", "seed", "width",
-                "n_train", "n_val", "n_test")}
+                "n_train", "n_val", "n_test", "start")}
         out["dataset"] = identity(self.dataset)
         out = {k: v for k, v in out.items() if v not in (None, "") and (k, v) != ("width", 1.0)}
         how, default = self.how, Recipe()

@@ -17,11 +17,13 @@ from ..data.datasets import DATASETS, Dataset, load_dataset
 from ..names import derive, parse
 from ..networks.build import build_model
 from ..networks.cost import cost
+from ..networks.insert import add_attention
 from ..settings import checkpoints_dir, data_dir
 from . import optim, store
 from .environment import determinism, machine, peak_memory, surroundings
 from .optim import average, best_epoch, ending, is_over, pairs, progress_line, scores
 from .run import Run, versions
+from .start import load_start
 
 WHITENED = 5000         # training images that a whitening stem is fitted to
 
@@ -48,24 +50,25 @@ def about(run: Run) -> Row:
 
 
 def model_of(run: Run, data: Dataset) -> nn.Module:
-    """The untrained network of a run, on the CPU."""
     return network(run, data.row)
 
 
 def network(run: Run, row: Row) -> nn.Module:
-    """Likewise, for data of that kind."""
-    return build_model(run.backbone, run.attention, num_classes=row.num_classes,
-                       in_channels=row.channels, image_size=row.size, width=run.width,
-                       placement=run.placement or None, seed=run.seed)
+    """The untrained network of a run, for data of that kind, on the CPU."""
+    block, place = ("none", None) if run.start else (run.attention, run.placement or None)
+    model = build_model(run.backbone, block, num_classes=row.num_classes, in_channels=row.channels,
+                        image_size=row.size, width=run.width, placement=place, seed=run.seed)
+    example = torch.zeros(1, row.channels, row.size, row.size)
+    return (add_attention(model, run.attention, zero_init=True, seed=run.seed, example=example)
+            if run.start else model)
 
 
 def train(run: Run, profile: str = "own", *, deadline: float | None = None) -> dict:
     """Train ``run`` and return its record; one that is finished is returned as it is, one that
-    failed is tried again.
-
-    An interrupted run goes on from its last whole epoch and ends bit-identical to one that was not
-    interrupted (same machine, same threads). ``deadline``: a `time.monotonic` value after which
-    `TimeUp` is raised at an epoch's end. Raises `store.Busy` where another process trains it."""
+    failed is tried again. An interrupted run goes on from its last whole epoch and ends
+    bit-identical to one that was not interrupted (same machine, same threads). ``deadline``: a
+    `time.monotonic` value after which `TimeUp` is raised at an epoch's end. Raises `store.Busy`
+    where another process trains it."""
     record = store.finished_record(profile, run.id)
     if record:
         return record
@@ -91,6 +94,7 @@ class Trainer:
         self.row = row = data.row
         self.model = network(run, row)
         self.cost = cost(self.model, (row.channels, row.size, row.size))
+        self.started = {"start_sha256": load_start(self.model, run.start)} if run.start else {}
         self.model.to(device)
         if self.machine.channels_last:
             self.model.to(memory_format=torch.channels_last)
@@ -99,7 +103,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device,
                                            enabled=self.machine.autocast is torch.float16)
         self.batches = like.batches_for(run.seed) if like else self.batches_of(data)
-        if hasattr(self.model.stem, "whiten"):
+        if hasattr(self.model.stem, "whiten") and not run.start:
             self.model.stem.whiten(next(self.batches["train"].ordered(WHITENED))[0])
         self.judged = copy.deepcopy(self.model) if self.how.ema else self.model
         self.averaging = pairs(self.judged, self.model)
@@ -241,8 +245,7 @@ def judge(trainer: Trainer, row: dict) -> bool:
         row |= {f"val_{k}": v for k, v in trainer.score("val").items() if k != "n"}
     if not all(map(math.isfinite, row.values())):
         trainer.history.append({k: v for k, v in row.items() if math.isfinite(v)})
-        print(f"{run.id}: the loss is not finite in epoch {len(trainer.history)}; diverged",
-              flush=True)
+        print(f"{run.id}: the loss is not finite in epoch {len(trainer.history)}; diverged")
         return False
     if run.track_test:
         row["test_accuracy"] = trainer.score("test")["accuracy"]
@@ -276,10 +279,9 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
     body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "resolved": run.resolved(),
             "versions": versions(run), "profile": profile, "status": status,
             "env": surroundings() | ({"together": together} if together > 1 else {}),
-            "model": trainer.cost, "classes": list(data.classes),
-            "data": trainer.row.facts(),
-            "history": trainer.history, "test": None, "arrays": {}, "seconds": seconds,
-            "images_per_second": len(trainer.batches["train"].labels) * len(trainer.history)
+            "model": trainer.cost, "classes": list(data.classes), **trainer.started,
+            "data": trainer.row.facts(), "history": trainer.history, "test": None, "arrays": {},
+            "seconds": seconds, "images_per_second": len(trainer.batches["train"].labels) * len(trainer.history)
             / max(seconds, 1e-9), "peak_memory": peak_memory() // together}
     if status == "done":
         probs, labels = trainer.predict("test"), trainer.batches["test"].labels
