@@ -20,10 +20,11 @@ class Run:
     """One training, fully named. ``None`` means the recipe's or the data set's own value.
 
     Names are put in canonical form and placements resolved at once, so that two spellings of one
-    run are equal. ``ValueError`` lists the valid names. ``start`` is the id of a finished run without
-    attention whose weights this one goes on from: the block is put into its residual branches by
-    `add_attention` with ``zero_init``, so that nothing changes at first. ``track_test`` records the test accuracy of
-    every epoch, for the study of selection bias alone; it changes no result and no id."""
+    run are equal. ``ValueError`` lists the valid names. ``start``: the id of a finished run without
+    attention whose weights this one goes on from; its block is added to the residual branches by
+    `add_attention` with ``zero_init``, so that at first nothing changes. ``track_test`` records the
+    test accuracy of every epoch, for the study of selection bias alone; it changes no result and no
+    id."""
     dataset: str = "shapetex"
     backbone: str = "resnet18"
     attention: str = "none"
@@ -55,8 +56,8 @@ class Run:
         self._set("attention", canonical_attention(text(self.attention), self.backbone))
         if self.start is not None and (not plain(self.start)
                                        or self.placement not in ("", "block")):
-            raise ValueError(f"start={self.start!r} should be the id of a finished run, and a block "
-                             "that is put into it stands in its branches (placement block)")
+            raise ValueError(f"start={self.start!r} should be the id of a finished run, its block "
+                             "one that stands in the branches (placement block)")
 
     def _set(self, name, value):
         object.__setattr__(self, name, value)

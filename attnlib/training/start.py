@@ -20,7 +20,7 @@ def load_start(model: nn.Module, start: str) -> str:
     except RuntimeError:                                    # other shapes
         fits = False
     if not fits:
-        raise ValueError(f"start={start}: those are the weights of another network; backbone, width "
+        raise ValueError(f"start={start}: those are weights of another network; backbone, width "
                          "and data have to be that run's, and it has to be one without attention")
     digest = hashlib.sha256()
     for name, x in sorted(state.items()):

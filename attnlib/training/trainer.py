@@ -69,12 +69,10 @@ def train(run: Run, profile: str = "own", *, deadline: float | None = None) -> d
     bit-identical to one that was not interrupted (same machine, same threads). ``deadline``: a
     `time.monotonic` value after which `TimeUp` is raised at an epoch's end. Raises `store.Busy`
     where another process trains it."""
-    record = store.finished_record(profile, run.id)
-    if record:
+    if record := store.finished_record(profile, run.id):
         return record
     with store.lock(profile, run.id), determinism():     # first: a death in loading counts, too
-        record = store.finished_record(profile, run.id)
-        if record:
+        if record := store.finished_record(profile, run.id):
             return record
         data = data_of(run)
         return finish(run, profile, data, Trainer(run, data), deadline)
@@ -276,13 +274,14 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
              together: int = 1) -> dict:
     """Score the test split and store the record. ``together``: so many runs shared the device."""
     seconds = sum(h["seconds"] for h in trainer.history)
+    seen = len(trainer.batches["train"].labels) * len(trainer.history)
     body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "resolved": run.resolved(),
             "versions": versions(run), "profile": profile, "status": status,
             "env": surroundings() | ({"together": together} if together > 1 else {}),
             "model": trainer.cost, "classes": list(data.classes), **trainer.started,
             "data": trainer.row.facts(), "history": trainer.history, "test": None, "arrays": {},
-            "seconds": seconds, "images_per_second": len(trainer.batches["train"].labels) * len(trainer.history)
-            / max(seconds, 1e-9), "peak_memory": peak_memory() // together}
+            "seconds": seconds, "images_per_second": seen / max(seconds, 1e-9),
+            "peak_memory": peak_memory() // together}
     if status == "done":
         probs, labels = trainer.predict("test"), trainer.batches["test"].labels
         body["test"] = scores(probs, labels)
