@@ -81,8 +81,8 @@ def print_forecast(run: Run) -> None:
     row = data.row
     counts = {split: getattr(run, f"n_{split}") or len(y) for split, y in data.labels.items()}
     print(f"{run.dataset}: {', '.join(f'{n:,} {split}' for split, n in counts.items())} images of "
-          f"{len(data.classes)} classes, {row.size}×{row.size}×{row.channels}; {run.how.epochs} "
-          f"epochs on {env['device']} in {env['precision']}, about "
+          f"{len(data.classes)} classes, {row.size}×{row.size}×{row.channels}; epochs: "
+          f"{run.how.epochs}, on {env['device']} in {env['precision']}, about "
           f"{math.ceil(planning.estimate_seconds(run) / 60)} min", flush=True)
     steps = run.how.epochs * max(1, counts["train"] // run.how.batch_size)
     if steps < FEW_STEPS:
@@ -115,10 +115,11 @@ def study(args) -> None:
         from .experiments.cluster import cluster
         workers = cluster(args.cluster)
     with workers as executor:
-        for name in names:
+        for k, name in enumerate(names):
             if args.time_budget is not None:
                 left = end - time.monotonic()
                 if left < 0:
+                    print(f"time up: not begun: study {', '.join(names[k:])}")
                     break
             print(f"study {name}", flush=True)
             grid.run_grid(planning.study(name, profile), profile, executor=executor,

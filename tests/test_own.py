@@ -57,7 +57,7 @@ def test_a_folder_of_pictures_is_trained_on_at_the_first_attempt(here, capsys):
                 "--batch-size 8 --backbone resnet18".split()) == 0
     out = capsys.readouterr().out
     assert "photos: not used: cats (1 files, such as notes.txt)" in out
-    assert "24 train, 3 val, 6 test images of 3 classes, 32×32×3; 2 epochs on " in out
+    assert "24 train, 3 val, 6 test images of 3 classes, 32×32×3; epochs: 2, on " in out
     assert "about 1 min\nonly 6 steps" in out
     run = Run(dataset="folder:photos", attention="cbam", width=0.125, epochs=2, batch_size=8)
     model, data = load_model(run.id), data_of(run)

@@ -46,6 +46,14 @@ def test_a_record_of_another_machine_may_differ_as_seeds_do():
     assert found.allowed == pytest.approx(max(1, 4 * 2 ** 0.5 * sd))
 
 
+def test_without_minutes_nothing_is_trained_and_other_devices_seconds_are_not_believed(capsys):
+    record = train(tiny(), "own")
+    assert verify.verify("own", 0) == 0 and "no record trained again" in capsys.readouterr().out
+    there = record["env"] | {"device": "a GPU", "together": 16}
+    guess = verify.seconds_again(record | {"env": there, "seconds": 1e-9})
+    assert verify.seconds_again(record) == record["seconds"] and guess > 1e-3
+
+
 def test_a_torn_record_and_one_that_diverges_are_told(capsys):
     record = train(tiny(), "own")
     assert verify.check("own")[1] == 0

@@ -96,7 +96,8 @@ def train_missing(todo: list[Run], profile: str, end: float | None, executor: Ex
             yield from workers.attempt_together(runs, profile, end)
     else:
         for k, run in enumerate(todo, 1):
-            print(f"run {k} of {len(todo)}: {run.id}", flush=True)
+            if end is None or time.time() < end:
+                print(f"run {k} of {len(todo)}: {run.id}", flush=True)
             yield run, workers.attempt(run.as_dict(), profile, end)
 
 

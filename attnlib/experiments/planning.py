@@ -130,9 +130,10 @@ def plan_table(name: str, profile: str = "auto"):
         seen |= new
         if new:
             lacking.append(unfinished(new, profile))
-            rows.append((plan.turn, plan.dataset, plan.backbone, " ".join(plan.arms), plan.seeds,
-                         len(new), len(lacking[-1])))
+            own = " ".join(f"{key}={value}" for key, value in plan.own.items())
+            rows.append((plan.turn, plan.dataset, plan.backbone, " ".join(plan.arms), own,
+                         plan.seeds, len(new), len(lacking[-1])))
     speed = speed_here(profile) if any(lacking) else 1.0
-    columns = ("turn", "data set", "network", "arms", "seeds", "runs", "missing")
+    columns = ("turn", "data set", "network", "arms", "with", "seeds", "runs", "missing")
     return pd.DataFrame(rows, columns=columns).assign(
         minutes=[minutes_here(missing, speed) for missing in lacking])

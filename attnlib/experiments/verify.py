@@ -18,6 +18,7 @@ from ..training import store
 from ..training.environment import surroundings
 from ..training.run import Run
 from ..training.trainer import train
+from .planning import estimate_seconds
 from .reading import outdated
 from .repair import check
 
@@ -46,12 +47,12 @@ def verify(profile: str, minutes: float = 10.0, seed: int = 0) -> int:
     """Both checks of a profile, a line a run; how many things are wrong."""
     good, bad = check(profile)
     print(f"{profile}: {good} good records, {bad} things to see to", flush=True)
-    records = sample(profile, minutes, seed)
+    records = sample(profile, minutes, seed) if minutes > 0 else []
     if not records:
-        print(f"{profile}: no finished record to train again")
+        print(f"{profile}: no record trained again")
     for k, record in enumerate(records, 1):
-        print(f"training again {k} of {len(records)}: {record['id']}, {record['seconds'] / 60:.1f} "
-              "min when it was recorded", flush=True)
+        print(f"training again {k} of {len(records)}: {record['id']}, about "
+              f"{math.ceil(seconds_again(record) / 60)} min", flush=True)
         found = train_again(record)
         print(f"{record['id']}: test accuracy {found.points:+.2f} points from the record (allowed "
               f"±{found.allowed:.2f}), losses within {found.loss:.1e}: "
@@ -75,12 +76,20 @@ def sample(profile: str, minutes: float, seed: int = 0) -> list[dict]:
         turns[kind] += 1
     chosen, left = [], 60 * minutes
     for record in sorted(records, key=lambda r: order[r["id"]]):
-        if record["seconds"] <= left:
+        if (seconds := seconds_again(record)) <= left:
             chosen.append(record)
-            left -= record["seconds"]
+            left -= seconds
     if chosen or not records:
         return chosen
-    return [min(records, key=lambda r: (away[r["id"]], r["seconds"]))]
+    return [min(records, key=lambda r: (away[r["id"]], seconds_again(r)))]
+
+
+def seconds_again(record: dict) -> float:
+    """About how long a run takes here: as it took then, or estimated where that was on another kind
+    of device or beside others on a GPU."""
+    if record["env"]["device"] == surroundings()["device"] and "together" not in record["env"]:
+        return record["seconds"]
+    return estimate_seconds(Run(**record["run"]))
 
 
 def same_kind(env: dict, here: dict) -> bool:
