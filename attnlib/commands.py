@@ -257,12 +257,12 @@ def notebooks(args) -> int:
     names = args.names or None
     if args.what == "run":
         pairs = dict(p.partition("=")[::2] for p in args.parameter)
-        return books.run(names, profile=args.profile, seeds=args.seeds, parameters=pairs,
+        return books.run_books(names, profile=args.profile, seeds=args.seeds, parameters=pairs,
                          jobs=args.jobs)
     if args.what == "report":
         print(shown(report()))
         return 0
-    return {"check": books.check, "publish": books.publish}[args.what](names)
+    return {"check": books.check_books, "publish": books.publish_books}[args.what](names)
 
 
 def verify(args) -> int:
@@ -281,12 +281,12 @@ def bench(args) -> None:
     if minutes <= 0:
         raise ValueError(f"--minutes {minutes:g} should be above 0")
     if args.quick:
-        benches.run(benches.quick_plan(), minutes, "quick", again=True)
+        benches.run_bench(benches.quick_plan(), minutes, "quick", again=True)
         return
     widths = (0.25, 1) if args.full else (0.25,)
     if machine().device == "cuda":
         widths = (1, 0.25)
-    benches.run(benches.plan(widths, notebook=args.notebook), minutes, again=args.again)
+    benches.run_bench(benches.plan(widths, notebook=args.notebook), minutes, again=args.again)
 
 
 def readme(args) -> None:

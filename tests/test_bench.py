@@ -56,7 +56,7 @@ def test_both_loops_start_from_the_same_weights_and_the_plain_one_learns(data):
 
 
 def test_a_quick_bench_is_stored_and_read(monkeypatch, out):
-    row = bench.Row("training", "training", 1, NET | {"arms": ("none", "se")})
+    row = bench.BenchRow("training", "training", 1, NET | {"arms": ("none", "se")})
     monkeypatch.setattr(bench, "quick_plan", lambda: [row])
     assert main(["bench", "--quick", "--minutes", "0.001"]) == 0
     path = out / "results" / "bench" / "quick.json"
@@ -98,7 +98,7 @@ def test_the_other_rows_measure(data, monkeypatch):
 
 
 def test_ratios_are_taken_repeat_by_repeat():
-    row = speed.table(invented()).set_index("attention")
+    row = speed.steps_table(invented()).set_index("attention")
     assert row.faster["none"] == {"median": 2, "low": 2, "high": 2.5, "n": 3}
     assert row.step["se"]["median"] == 2
     assert row.share["none"] == pytest.approx(2 * 3 * 1000 * 30 / 1e6)
@@ -117,16 +117,17 @@ def test_a_row_that_fails_leaves_the_others(monkeypatch):
     def full(data, seconds):
         raise RuntimeError("out of memory")
     monkeypatch.setitem(bench.KINDS, "matrix", full)
-    plan = [bench.Row("matrix", "matrix", 0, {}), bench.Row("pipeline", "pipeline", 1, {
+    plan = [bench.BenchRow("matrix", "matrix", 0, {}), bench.BenchRow("pipeline", "pipeline", 1, {
         "batches": 1})]
-    body = store.read_sealed(bench.run(plan, 0.001, "here"))
+    body = store.read_sealed(bench.run_bench(plan, 0.001, "here"))
     assert body["rows"]["matrix"]["failed"] == "RuntimeError"
 
 
 def test_a_short_bench_keeps_what_was_measured_for_longer(monkeypatch):
     def measured(value):
         monkeypatch.setitem(bench.KINDS, "matrix", lambda data, seconds: {"value": value})
-        path = bench.run([bench.Row("matrix", "matrix", 0, {})], 0.001, "here", again=value == 3)
+        row = bench.BenchRow("matrix", "matrix", 0, {})
+        path = bench.run_bench([row], 0.001, "here", again=value == 3)
         return path, store.read_sealed(path)
 
     path, body = measured(1)

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from attnlib.report.page import listed, notebooks_dir, report
+from attnlib.report.page import notebooks_dir, notebooks_in, report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs pip install -e .[browser]")
 CONTRAST = 4.5              # WCAG 2.1 AA, of body text
@@ -72,7 +72,7 @@ def faults(browser, path, width: int) -> list[str]:
 @pytest.mark.parametrize("width", [390, 1280])
 def test_every_page_can_be_read(browser, pages, width):
     files = sorted(pages.glob("*.html"))
-    assert len(files) == len(listed(notebooks_dir()))
+    assert len(files) == len(notebooks_in(notebooks_dir()))
     assert {path.name: found for path in files if (found := faults(browser, path, width))} == {}
 
 

@@ -312,7 +312,7 @@ def test_the_projects_table_joins_the_stages_of_a_block():
 
 def test_every_section_named_is_in_its_notebook():
     places = read_table("places.csv")
-    headings = {(book.stem, line.lstrip("# ").strip()) for book in notebooks.chosen()
-                for cell in notebooks.read(book).cells if cell.cell_type == "markdown"
+    headings = {(book.stem, line.lstrip("# ").strip()) for book in notebooks.chosen_books()
+                for cell in notebooks.read_notebook(book).cells if cell.cell_type == "markdown"
                 for line in cell.source.splitlines() if re.match("#+ ", line)}
     assert set(zip(places.notebook, places.section, strict=True)) <= headings

@@ -8,11 +8,11 @@ import types
 import pytest
 
 from attnlib.report import colab
-from attnlib.report.notebooks import listed, notebooks_dir, read
+from attnlib.report.notebooks import notebooks_dir, notebooks_in, read_notebook
 from attnlib.settings import REPO, runs_dir
 
-CELLS = {path.stem: next(c.source for c in read(path).cells if c.cell_type == "code")
-         for path in listed(notebooks_dir())}
+CELLS = {path.stem: next(c.source for c in read_notebook(path).cells if c.cell_type == "code")
+         for path in notebooks_in(notebooks_dir())}
 CELL = "\n".join(line for line in CELLS["01_data"].splitlines() if not line.startswith("%"))
 HARNESS = """
 import os, sys
@@ -118,7 +118,7 @@ def test_published_notebooks_know_where_they_come_from(monkeypatch):
     def published(where):
         monkeypatch.setattr(colab, "address", lambda: where)
         return colab.addressed(nb, "01_data").cells
-    nb = read(notebooks_dir() / "01_data.ipynb")
+    nb = read_notebook(notebooks_dir() / "01_data.ipynb")
     before = [cell.source for cell in nb.cells]
     assert [cell.source for cell in published("")] == before
     for where in ("https://github.com/ann/a", "https://github.com/ben/b"):      # a fork of it

@@ -44,7 +44,7 @@ def stored(name: str):
         digest = store.write_arrays("small", f"{run.id}.cam", arrays)
         put_record(run, "small", env={}, model={}, test={"accuracy": 0.8}, arrays={"cam": digest},
                    classes=[str(k) for k in range(10)])
-    return reading.table(runs, "small")
+    return reading.table_of(runs, "small")
 
 
 FIGURES = (gate_figures.gate_maps, gate_figures.swap_lost, gate_figures.probe_causes,

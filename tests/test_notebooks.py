@@ -41,7 +41,7 @@ def executed(*sources: str):
     for k, cell in enumerate(nb.cells[1:], 1):
         cell.execution_count = k
     nb.cells[-1].outputs = [new_output("stream", text="profile: real (words)\n")]
-    return notebooks.stamped(nb)
+    return notebooks.with_outputs_marked(nb)
 
 
 def store(home: Path, name: str, nb) -> Path:
@@ -72,7 +72,7 @@ def test_run_succeeds_and_fails_by_notebook(home, capfd, monkeypatch):
     before = good.read_bytes(), bad.read_bytes()
     out = home / "results" / "executed"
 
-    assert notebooks.run(parameters={"steps": "3", "widths": (1, 2)}) == 1
+    assert notebooks.run_books(parameters={"steps": "3", "widths": (1, 2)}) == 1
 
     said = capfd.readouterr().out
     assert said.count("steps 3 widths [1, 2]") == 1         # live; parameters of their own kind
@@ -88,7 +88,7 @@ def test_run_succeeds_and_fails_by_notebook(home, capfd, monkeypatch):
     assert names_in(home / "notebooks") == ["01_good.ipynb", "02_bad.ipynb"]
 
     store(home, "02_bad", make("print('mended')"))
-    assert notebooks.run(["02"], profile="smoke") == 0
+    assert notebooks.run_books(["02"], profile="smoke") == 0
     assert names_in(out) == ["01_good.html", "01_good.ipynb", "02_bad.ipynb", "report.html"]
     injected = nbformat.read(out / "02_bad.ipynb", as_version=4).cells[2].source
     assert 'profile = "smoke"' in injected and "steps" not in injected
@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_refused_before_anything_runs(home, monkeypatch, ca
     store(home, "01_a", make("1"))
     monkeypatch.setattr(notebooks, "execute", lambda *a: pytest.fail("executed"))
     with pytest.raises(ValueError, match=says) as error:
-        notebooks.run(**call)
+        notebooks.run_books(**call)
     assert "\n" not in str(error.value)
 
 
@@ -116,15 +116,16 @@ def test_publish_reads_records_strips_and_keeps_the_old_one_on_failure(home, cap
         "os.environ['ATTNLIB_PROFILE'])"))
     bad = store(home, "02_bad", make("1 / 0"))
     leaky = store(home, "03_leaky", make("print('profile: small')\nimport os\nprint(os.getcwd())"))
-    before, ids = (bad.read_bytes(), leaky.read_bytes()), [c.id for c in notebooks.read(good).cells]
+    before = bad.read_bytes(), leaky.read_bytes()
+    ids = [c.id for c in notebooks.read_notebook(good).cells]
 
-    assert notebooks.publish() == 1
+    assert notebooks.publish_books() == 1
 
     said = capsys.readouterr().out
     assert "ZeroDivisionError" in said and "03_leaky" in said
     assert "not published: cell 3 shows a path of a machine" in said
     assert (bad.read_bytes(), leaky.read_bytes()) == before
-    nb = notebooks.read(good)
+    nb = notebooks.read_notebook(good)
     nbformat.validate(nb)
     assert "train 0 best" in text_of(good)
     assert nb.metadata.attnlib == {"profile": "small", "source_sha": notebooks.source_sha(nb)}
@@ -133,7 +134,7 @@ def test_publish_reads_records_strips_and_keeps_the_old_one_on_failure(home, cap
     assert [c.id for c in nb.cells] == ids
     assert (home / "results" / "report" / "index.html").is_file()
     assert names_in(home / "notebooks") == ["01_good.ipynb", "02_bad.ipynb", "03_leaky.ipynb"]
-    assert notebooks.check(["01"]) == 0
+    assert notebooks.check_books(["01"]) == 0
     assert "ATTNLIB_TRAIN" not in os.environ
 
 
@@ -168,7 +169,7 @@ def test_check_finds(home, capsys):
         nb = executed("print(1)")
         spoil(nb, nb.cells[-1])
         store(home, "01_a", nb)
-        assert notebooks.check() == 1
+        assert notebooks.check_books() == 1
         assert re.search(f"01_a: .*(?:{says})", capsys.readouterr().out), says
 
 
@@ -193,7 +194,7 @@ def test_check_is_content_with_a_good_one(home, capsys):
         "a/tmp/b", "data:image/png;base64,AA+/tmp/AA")] + [
         new_output("display_data", data={"image/png": "AA/tmp/AA"})]
     store(home, "01_a", nb)
-    assert notebooks.check() == 0
+    assert notebooks.check_books() == 0
     assert "1 notebooks, 0 problems" in capsys.readouterr().out
 
 

@@ -1,6 +1,8 @@
 """The package's front door."""
+import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,14 @@ def test_a_file_is_one_idea_and_the_package_small():
              for path in (REPO / "attnlib").rglob("*.py")}
     assert max(lines.values()) <= 300
     assert sum(lines.values()) <= 12_780
+
+
+def test_no_two_public_functions_have_one_name():
+    """A command of commands.py is called as its verb; all else has one meaning in the package."""
+    names = [node.name for path in (REPO / "attnlib").rglob("*.py") if path.name != "commands.py"
+             for node in ast.parse(path.read_text(encoding="utf-8")).body
+             if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    assert [name for name, n in Counter(names).items() if n > 1 and name != "__getattr__"] == []
 
 
 def test_rooms_import_downwards_alone():

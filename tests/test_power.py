@@ -9,7 +9,7 @@ from helpers import stored
 from test_stats import frame
 
 from attnlib.analysis import inference, power, stats
-from attnlib.experiments.reading import table
+from attnlib.experiments.reading import table_of
 from attnlib.training.run import Run
 
 
@@ -57,7 +57,7 @@ def test_power_is_of_the_observed_scatter():
 def test_noise_compares_seeds_of_one_network():
     rng = np.random.default_rng(1)
     right = [rng.uniform(size=1000) < share for share in (0.5, 0.5, 0.7)]
-    df = table([stored(run("none", seed), r) for seed, r in enumerate(right)], "pilot")
+    df = table_of([stored(run("none", seed), r) for seed, r in enumerate(right)], "pilot")
     row, = power.noise_table(df).to_dict("records")
     assert row["pairs"] == 3 and row["McNemar calls different"] == 2
     apart = [(a != b).mean() for a, b in combinations(right, 2)]

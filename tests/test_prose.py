@@ -41,9 +41,9 @@ def typed(text: str) -> list[str]:
             for m in MEASURED.finditer(text)]
 
 
-@pytest.mark.parametrize("book", notebooks.chosen(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("book", notebooks.chosen_books(), ids=lambda path: path.stem)
 def test_notebooks_take_their_numbers_from_code(book):
-    cells = notebooks.read(book).cells
+    cells = notebooks.read_notebook(book).cells
     found = {k: words for k, cell in enumerate(cells, 1)
              if cell.cell_type == "markdown" and (words := typed(cell.source))}
     assert not found

@@ -12,7 +12,7 @@ from attnlib import collect
 from attnlib.analysis import inference, stats
 from attnlib.analysis.inference import Effect
 from attnlib.experiments.planning import study
-from attnlib.experiments.reading import table
+from attnlib.experiments.reading import table_of
 
 
 def frame(**arms) -> pd.DataFrame:
@@ -77,13 +77,13 @@ def test_runs_under_other_settings_are_not_mixed_in():
     for other in ({"lr": 0.05}, {"epochs": 4}, {"n_train": 5000}, {"recipe": "plain"}):
         for run in runs:
             put(replace(run, **other), 0.9)
-    rows = stats.arms_table(table(runs, "pilot"))
+    rows = stats.arms_table(table_of(runs, "pilot"))
     assert set(rows.n) == {3} and rows["mean"].to_list() == pytest.approx([60.0] * 4)
     put(replace(runs[0], seed=7), 0.7)                      # a seed that nothing planned
     put(replace(runs[0], seed=8), 0.7, profile="real")
-    again = stats.arms_table(table(runs, "pilot")).set_index("arm")
+    again = stats.arms_table(table_of(runs, "pilot")).set_index("arm")
     assert again.n["none"] == again.planned["none"] == 4 and again["mean"]["none"] == 62.5
-    assert set(stats.all_seeds(table(runs, "pilot")).arm) == {"none", "se", "cbam", "hybrid"}
+    assert set(stats.all_seeds(table_of(runs, "pilot")).arm) == {"none", "se", "cbam", "hybrid"}
 
 
 def test_families():

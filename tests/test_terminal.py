@@ -64,7 +64,7 @@ def test_a_users_kernel_of_our_name_whose_python_is_gone(book, tmp_path, monkeyp
         "argv": ["/gone/bin/python", "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         "display_name": "Python 3", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))       # before any other
-    assert notebooks.run() == 0
+    assert notebooks.run_books() == 0
     assert f"seen by {sys.executable}" in book.read_text(encoding="utf-8")
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from ..data.datasets import DATASETS
 from ..experiments.planning import FOR_READING, resolve_profile, study
-from ..experiments.reading import histories, table
+from ..experiments.reading import histories, table_of
 from ..experiments.studies import PROFILES, margin_of
 from ..names import parse
 from ..training.recipes import RECIPES
@@ -99,7 +99,7 @@ def study_runs(name: str, profile: str):
     """The planned runs of a study as `collect` has them, each with its ``run``, and every other
     finished one of the profile in the same settings (`cell_runs`), without."""
     planned = study(name, profile)
-    return stats.cell_runs(table(planned, profile).assign(run=planned))
+    return stats.cell_runs(table_of(planned, profile).assign(run=planned))
 
 
 def deciding_cells(claim, profiles=BEST_FIRST, records=study_runs):

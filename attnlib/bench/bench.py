@@ -23,7 +23,7 @@ NETWORKS = ("resnet18", "squeezenet", "vgg16")
 SAME = ("device", "cores", "threads", "precision", "channels_last", "torch", "python")
 
 
-class Row(NamedTuple):
+class BenchRow(NamedTuple):
     """One row of the plan: its name in the file, what measures it, its share of the time, and what
     the measuring function takes."""
     name: str
@@ -32,24 +32,24 @@ class Row(NamedTuple):
     options: dict
 
 
-def plan(widths=(0.25,), networks=NETWORKS, arms=ARMS, notebook: str = "") -> list[Row]:
+def plan(widths=(0.25,), networks=NETWORKS, arms=ARMS, notebook: str = "") -> list[BenchRow]:
     """The headline first: what is cut short has measured that."""
-    rows = [Row("matrix", "matrix", 0, {})]
+    rows = [BenchRow("matrix", "matrix", 0, {})]
     for width in widths:
         for backbone in networks:
             net = {"backbone": backbone, "width": width, "arms": arms}
-            rows += [Row(f"{kind}-{backbone}-w{width:g}", kind, share, net)
+            rows += [BenchRow(f"{kind}-{backbone}-w{width:g}", kind, share, net)
                      for kind, share in (("training", 10), ("inference", 3), ("memory", 1.5))]
-    rows += [Row("pipeline", "pipeline", 1.5, {}), Row("road", "road", 1, {}),
-             Row("agreement", "agreement", 8, {"backbone": networks[0]}),
-             Row("claimed", "claimed", 3, {}), Row("import", "import", 1, {}),
-             Row("records", "records", 1, {})]
+    rows += [BenchRow("pipeline", "pipeline", 1.5, {}), BenchRow("road", "road", 1, {}),
+             BenchRow("agreement", "agreement", 8, {"backbone": networks[0]}),
+             BenchRow("claimed", "claimed", 3, {}), BenchRow("import", "import", 1, {}),
+             BenchRow("records", "records", 1, {})]
     if notebook:
-        rows.append(Row("notebook", "notebook", 1, {"name": notebook}))
+        rows.append(BenchRow("notebook", "notebook", 1, {"name": notebook}))
     return rows
 
 
-def quick_plan() -> list[Row]:
+def quick_plan() -> list[BenchRow]:
     """Everything once, tiny: to see that it works."""
     small = {"agreement": {"n_train": 256, "n_test": 200, "epochs": 1},
              "claimed": {"arms": ARMS[:2], "batch": 2, "width": 0.125}, "pipeline": {"batches": 4},
@@ -58,13 +58,13 @@ def quick_plan() -> list[Row]:
     return [r._replace(options=r.options | small.get(r.kind, {})) for r in rows]
 
 
-def run(rows: list[Row], minutes: float, name: str = "", again: bool = False) -> Path:
+def run_bench(rows: list[BenchRow], minutes: float, name: str = "", again: bool = False) -> Path:
     """Measure the rows within about so many minutes and return the file. The time left is shared
     out again after every row, and a row's own least work is done even where it takes longer.
 
     A row goes into what is stored of this machine; one that was measured for longer stays, but with
     ``again``. Rows of another torch, Python, precision or data set are dropped."""
-    env, data = surroundings(), images()
+    env, data = bench_surroundings(), images()
     path = bench_dir() / f"{name or slug(env)}.json"
     body = {"schema": store.SCHEMA, "env": env, "minutes": minutes, "id": path.stem,
             "data": data.name, "rows": earlier(path, env, data.name)}
@@ -108,7 +108,7 @@ def rounded(body: dict) -> dict:
     return json.loads(json.dumps(body), parse_float=lambda text: float(f"{float(text):.5g}"))
 
 
-def surroundings() -> dict:
+def bench_surroundings() -> dict:
     """Versions and hardware, with what else decides speed: threads, torchvision, and the load
     averages (1, 5 and 15 minutes) before we start: above zero, somebody else was computing."""
     load = [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None
@@ -134,11 +134,11 @@ def notebook(data: Dataset, seconds: float, name: str) -> dict:
     """Wall seconds of a notebook whose records are there: it reads and draws, and trains nothing.
     """
     from ..report import notebooks as books
-    book, = books.chosen([name])
+    book, = books.chosen_books([name])
     with tempfile.TemporaryDirectory() as folder:
         took = seconds_of(lambda: books.execute(book, {}, Path(folder), ATTNLIB_TRAIN="0",
                                                 ATTNLIB_PROFILE="best"))
-        profile = books.profile_of(books.read(Path(folder) / book.name))
+        profile = books.profile_of(books.read_notebook(Path(folder) / book.name))
     return {"notebook": name, "profile": profile, "wall_seconds": took}
 
 

@@ -32,7 +32,7 @@ def largest_first() -> list[dict]:
     return sorted(stored(), key=lambda body: "cores" in body["id"])
 
 
-def table(body: dict):
+def steps_table(body: dict):
     """One row a network and block, as a DataFrame: `spread`s of images/s and of the two ratios, of
     the plain loop where it was measured; the share of the machine's matrix products that training
     makes use of (a multiply-accumulate is two operations, a backward pass twice a forward pass);
@@ -60,7 +60,7 @@ def table(body: dict):
 def steps() -> dict[tuple, float]:
     """(network, width, block) -> median of a training step as a ratio to none's beside it."""
     return {(r.backbone, r.width, r.attention): r.step["median"]
-            for body in reversed(largest_first()) for r in table(body).itertuples()}
+            for body in reversed(largest_first()) for r in steps_table(body).itertuples()}
 
 
 # --- Tables as text ---
@@ -73,7 +73,7 @@ def middle(s: dict | None, digits: int = 2) -> str:
     return f"{s['median']:.{digits}f} [{s['low']:.{digits}f}, {s['high']:.{digits}f}]"
 
 
-def number(value: float) -> str:
+def digits3(value: float) -> str:
     """Three digits, or all before the point."""
     if math.isnan(value):
         return ""
@@ -88,13 +88,13 @@ def training_table(body: dict):
     """Training in both loops, and what each block adds to a step."""
     return pd.DataFrame([{
         "network": network_of(r), "block": name(r["attention"]),
-        "images/s": number(r["ours"]["median"]),
-        "plain loop": number(r["plain"]["median"]) if r["plain"] else "",
+        "images/s": digits3(r["ours"]["median"]),
+        "plain loop": digits3(r["plain"]["median"]) if r["plain"] else "",
         "ratio": middle(r["faster"]),
         "step ÷ plain network's": middle(r["step"]) if r["attention"] != "none" else "",
-        "of the matrix rate, %": number(100 * r["share"]),
-        "peak memory, MiB": number(r["ours_memory"]), "plain loop's": number(r["plain_memory"])}
-        for r in table(body).to_dict("records")])
+        "of the matrix rate, %": digits3(100 * r["share"]),
+        "peak memory, MiB": digits3(r["ours_memory"]), "plain loop's": digits3(r["plain_memory"])}
+        for r in steps_table(body).to_dict("records")])
 
 
 def inference_table(body: dict):
@@ -115,8 +115,8 @@ def inference_table(body: dict):
 def road_table(body: dict):
     """How long ROAD takes, ours and pytorch-grad-cam's."""
     return pd.DataFrame([{
-        "ROAD": what, "ours, ms an image": number(1e3 * spread(r["ours" + end])["median"]),
-        "pytorch-grad-cam's": number(1e3 * spread(r["theirs" + end])["median"]),
+        "ROAD": what, "ours, ms an image": digits3(1e3 * spread(r["ours" + end])["median"]),
+        "pytorch-grad-cam's": digits3(1e3 * spread(r["theirs" + end])["median"]),
         "ratio": middle(ratio(r["theirs" + end], r["ours" + end]), 1),
         "largest difference of filled images": f"{r['difference']:.1g}",
         "sd of the noise that both add": f"{r['noise']:g}"}
@@ -143,7 +143,7 @@ def kind_of(body: dict) -> str:
 
 def readings(body: dict) -> dict[str, list[float]]:
     """Everything that has a target or no table of its own -> what was measured of it."""
-    found = table(body).to_dict("records")
+    found = steps_table(body).to_dict("records")
     step = {arm: [r["step"]["median"] for r in found if r["attention"] == arm] for arm in ATTENTION}
     out = {
         "training rate ÷ the plain loop's": [r["faster"]["median"] for r in found if r["faster"]],
@@ -171,7 +171,7 @@ def targets_table(body: dict):
         bound = bounds[KINDS.index(kind_of(body))]
         row = {"what": what, "measured": "", "target": "", "met": ""}
         if found:
-            row["measured"] = " to ".join(dict.fromkeys(map(number, (min(found), max(found)))))
+            row["measured"] = " to ".join(dict.fromkeys(map(digits3, (min(found), max(found)))))
         if found and bound:
             met = [x >= bound if word == "at least" else x <= bound for x in found]
             row |= {"target": f"{word} {bound:g}", "met": f"{sum(met)} of {len(met)}"}
@@ -187,7 +187,7 @@ def agreement_row(r: dict) -> dict:
             "met": f"{int(gap.low <= 0 <= gap.high)} of 1"}
 
 
-def summary() -> str:
+def benches_markdown() -> str:
     """Markdown: of every stored machine what it is, the targets, and its tables."""
     parts = []
     for body in stored():
@@ -218,7 +218,7 @@ def figure(bodies: list[dict] | None = None) -> plt.Figure:
     image, axes = plt.subplots(len(bodies), 2, layout="constrained", squeeze=False,
                                figsize=(plots.PAGE, 1 + 3.4 * len(bodies)))
     for (left, right), body in zip(axes, bodies, strict=True):
-        found = table(body)
+        found = steps_table(body)
         dots(left, found[found.faster.notna()], "faster")
         dots(right, found[found.attention != "none"], "step")
         left.set(xlabel="training rate ÷ plain loop's", title=body["env"]["device"])

@@ -20,7 +20,7 @@ class DataBad(ValueError):
     """A file does not hold what it should; the message names the file, the field and the index."""
 
 
-class Row(NamedTuple):
+class DataRow(NamedTuple):
     """What a data set is. ``mean`` and ``std`` a channel, on the 0..1 scale, of the training set:
     measured on the files, and checked against them in 01_data and in the tests."""
     says: str
@@ -67,7 +67,7 @@ def read_npz(file: Path, advice: str = WANTED) -> dict[str, np.ndarray]:
         raise DataBad(f"{shown(file)} is no readable npz file: {why}; {advice}") from error
 
 
-def described(arrays: dict) -> Row:
+def described(arrays: dict) -> DataRow:
     """The row of a data set that has none, without mean and deviation, as far as its own arrays
     tell; whether they are good is for `check_arrays` to say."""
     x, names = arrays.get("train_images", np.empty(0)), arrays.get("class_names")
@@ -78,10 +78,10 @@ def described(arrays: dict) -> Row:
         top = max((int(y.max()) for y in labels if y.size and y.dtype.kind in "iu"), default=0)
         classes = min(top, len(x)) + 1
     size, channels = x.shape[1] if x.ndim > 1 else 0, x.shape[3] if x.ndim == 4 else 1
-    return Row("your own", size, channels, classes, (), ())
+    return DataRow("your own", size, channels, classes, (), ())
 
 
-def check_arrays(arrays: dict, row: Row, where: str, whole=SPLITS) -> None:
+def check_arrays(arrays: dict, row: DataRow, where: str, whole=SPLITS) -> None:
     """Raise `DataBad` naming the file and, for everything that is wrong, the field and the first
     bad index. ``whole``: the splits in which every class must occur."""
     faults = [fault for split in SPLITS if split != "val" or "val_images" in arrays
@@ -100,7 +100,7 @@ def check_arrays(arrays: dict, row: Row, where: str, whole=SPLITS) -> None:
     refuse(where, faults)
 
 
-def split_faults(arrays: dict, row: Row, split: str, whole: bool):
+def split_faults(arrays: dict, row: DataRow, split: str, whole: bool):
     """What is wrong with one split, each in words."""
     keys = f"{split}_images", f"{split}_labels"
     absent = [key for key in keys if key not in arrays]

@@ -13,7 +13,7 @@ from ..names import choose, derive, form, option_defaults, parse, take_options
 from ..settings import data_dir as default_data_dir
 from ..settings import shown
 from . import arrays, shapetex
-from .arrays import SPLITS, DataBad, DataMissing, Row
+from .arrays import SPLITS, DataBad, DataMissing, DataRow
 from .download import SOURCES, download
 from .own import OWN, canonical
 
@@ -23,14 +23,14 @@ NAMES = {"cifar10": "airplane automobile bird cat deer dog frog horse ship truck
 VAL_SHARE = 0.1                     # of the training file: 45,000/5,000 and 54,000/6,000
 
 DATASETS = {
-    "shapetex": Row("synthetic: one textured shape, distractors, clutter, and its mask", 32, 3, 10,
-                    (0.500, 0.499, 0.499), (0.181, 0.181, 0.180), train=20_000),
-    "cifar10": Row("photographs of animals and vehicles", 32, 3, 10,
-                   (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), "CIFAR10"),
-    "cifar100": Row("photographs, a hundred classes", 32, 3, 100,
-                    (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), "CIFAR100"),
-    "fashionmnist": Row("grey pictures of clothes", 28, 1, 10, (0.2860,), (0.3530,),
-                        "FashionMNIST", train=54_000),
+    "shapetex": DataRow("synthetic: one textured shape, distractors, clutter, and its mask", 32, 3,
+                        10, (0.500, 0.499, 0.499), (0.181, 0.181, 0.180), train=20_000),
+    "cifar10": DataRow("photographs of animals and vehicles", 32, 3, 10,
+                       (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), "CIFAR10"),
+    "cifar100": DataRow("photographs, a hundred classes", 32, 3, 100,
+                        (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), "CIFAR100"),
+    "fashionmnist": DataRow("grey pictures of clothes", 28, 1, 10, (0.2860,), (0.3530,),
+                            "FashionMNIST", train=54_000),
 }
 SETS = ChainMap(OWN, DATASETS)          # lists those of DATASETS first
 SHAPETEX_OPTIONS = {k: v for k, v in option_defaults(shapetex.make_shapetex).items()
@@ -52,10 +52,10 @@ class Dataset:
     extras: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
     @property
-    def row(self) -> Row:
+    def row(self) -> DataRow:
         """Size, channels, classes, normalisation and training images, from the arrays."""
         n, size, _, channels = self.images["train"].shape
-        return Row(self.name, size, channels, len(self.classes), self.mean, self.std, train=n)
+        return DataRow(self.name, size, channels, len(self.classes), self.mean, self.std, train=n)
 
     def split(self, name: str, n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(images, labels) of the first ``n`` of a split; ``None``: all. Asking for more than there
@@ -137,7 +137,7 @@ def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:
     return data
 
 
-def from_torchvision(name: str, row: Row, folder: Path, may_fetch: bool) -> dict[str, np.ndarray]:
+def from_torchvision(name: str, row: DataRow, folder: Path, may_fetch: bool) -> dict:
     """The arrays in torchvision's files, fetched where they are not there or not whole."""
     import torchvision  # here: the import takes a second
 
@@ -169,7 +169,7 @@ def from_torchvision(name: str, row: Row, folder: Path, may_fetch: bool) -> dict
         ) from None
 
 
-def with_splits(name: str, row: Row, raw: dict, where: str) -> Dataset:
+def with_splits(name: str, row: DataRow, raw: dict, where: str) -> Dataset:
     """Train and validation parts of the training file, unless the file brings a validation split;
     each in its stratified order, which depends on the data set's name alone."""
     images, labels, order = {}, {}, {}

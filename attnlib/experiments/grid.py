@@ -14,7 +14,7 @@ from ..training.run import Run
 from ..training.trainer import data_of
 from . import workers
 from .planning import embedded, estimate_seconds, resolve_profile, study
-from .reading import table
+from .reading import table_of
 
 TOGETHER = int(os.environ.get("ATTNLIB_TOGETHER") or 16)    # runs at once on a GPU
 
@@ -56,7 +56,7 @@ def run_grid(runs: list[Run], profile: str = "auto", *, executor: Executor | Non
     counts["trained"] = len(runs) - counts["found"] - counts["failed"] - counts["missing"]
     print(", ".join(f"{word} {counts[word]}" for word in ("trained", "found", "failed", "missing")
                     if counts[word] or word in ("trained", "found")), flush=True)
-    df = table(runs, profile)
+    df = table_of(runs, profile)
     before = int((df.status == "failed").sum()) - counts["failed"]
     if before > 0:
         print(f"{before} failed earlier; `python -m attnlib runs repair --profile {profile}` plans "
@@ -133,7 +133,7 @@ def try_it(attention: str, profile: str = "auto", backbone: str | None = None,
         print(f"training {mine[0].attention}, {seeds} seeds, about {seconds} s", flush=True)
     with contextlib.redirect_stdout(io.StringIO()) as said:
         run_grid(mine, profile)
-    rows = table([*mine, *stored], profile)
+    rows = table_of([*mine, *stored], profile)
     if any(rows.status[:seeds] != "done"):
         print(said.getvalue(), end="")              # why not
     rows["yours"] = ["←"] * seeds + [""] * len(stored)

@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 from ..networks.build import resolve_placement
 from ..settings import plain
 from ..training import store
-from ..training.run import Run, number, versions
+from ..training.run import Run, checked_number, versions
 from .planning import resolve_profile, study
 from .studies import PROFILES
 
@@ -19,11 +19,11 @@ def collect(study_name: str | None = None, profile: str | None = None):
     where there is no record), else every record of the profile."""
     profile = resolve_profile(profile or "auto", study_name)
     if study_name:
-        return table(study(study_name, profile), profile)
+        return table_of(study(study_name, profile), profile)
     return frame_once(*store.record_files(profile)).copy()
 
 
-def table(runs: list[Run], profile: str):
+def table_of(runs: list[Run], profile: str):
     """`collect`'s table of any runs."""
     return frame([row_stored(run, profile) or row_of_missing(run, profile) for run in runs])
 
@@ -67,7 +67,7 @@ def row_of(record: dict) -> dict:
     return {"id": record["id"], "profile": record["profile"],
             "status": "stale" if stale else record["status"],
             **shared(seedless(record))[1],
-            "seed": number("seed", record["run"].get("seed", 0), int),
+            "seed": checked_number("seed", record["run"].get("seed", 0), int),
             "accuracy": 100 * test.get("accuracy", math.nan), "nll": test.get("nll", math.nan),
             "val_accuracy": 100 * kept.get("val_accuracy", math.nan),
             "train_accuracy": 100 * history[-1].get("train_accuracy", math.nan),

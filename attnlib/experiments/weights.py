@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..data.arrays import Row
+from ..data.arrays import DataRow
 from ..files import write_atomic
 from ..settings import REPO, checkpoints_dir, out_dir, plain, runs_dir, shown
 from ..training import store
@@ -118,7 +118,7 @@ def header_of(record: dict) -> dict:
 
 def assembled(header: dict, state: dict) -> nn.Module:
     """`load_model`'s network from what `find` found."""
-    row = Row("", **header["data"])
+    row = DataRow("", **header["data"])
     model = network(Run(**header["run"]), row)
     model.load_state_dict(state)
     model.id, model.classes, model.size, model.channels = (

@@ -104,7 +104,7 @@ def through(executor: Executor, todo: list[Run], profile: str, end: float | None
             for run in todo:
                 futures[executor.submit(attempt, run.as_dict(), profile, end)] = run
             for future in as_completed(futures):
-                yield futures[future], answer(future, futures[future], profile)
+                yield futures[future], answer_of(future, futures[future], profile)
             return
         except BrokenExecutor:
             print("the executor broke; going on with what is left", flush=True)
@@ -115,7 +115,7 @@ def through(executor: Executor, todo: list[Run], profile: str, end: float | None
     print(f"the executor broke {TRIES} times; {len(todo)} runs are left", flush=True)
 
 
-def answer(future: Future, run: Run, profile: str) -> tuple[str, str]:
+def answer_of(future: Future, run: Run, profile: str) -> tuple[str, str]:
     """`attempt`'s answer. An exception of the executor's own, such as dask's KilledWorker, is its
     word that the run cannot be done there: the run failed. Ours and Python's are raised."""
     try:

@@ -65,7 +65,7 @@ def trace(name: str) -> list[Node]:
     for node in reversed(recorder.nodes):
         if any(node in later.reads for later in used):
             used.add(node)
-    return joined([*(node for node in recorder.nodes if node in used), end])
+    return merged([*(node for node in recorder.nodes if node in used), end])
 
 
 # --- What a block does ---
@@ -174,7 +174,7 @@ def module_node(module: nn.Module) -> Node | None:
     return Node("conv", lines)
 
 
-def joined(nodes: list[Node]) -> list[Node]:
+def merged(nodes: list[Node]) -> list[Node]:
     """The nodes, norms, activations and sums with a number written into the box before them."""
     users = defaultdict(list)
     for node in nodes:

@@ -15,15 +15,15 @@ def describe(figure) -> str:
     kind = f"{pictures} pictures" if pictures > 1 else "a picture" * pictures
     if plots:
         kind = f"{len(plots)} panels" if len(plots) > 1 else "a plot"
-    lists = [notes, titles, unique(measured(axis) for axis in plots), told_apart(figure, plots)]
+    lists = [notes, titles, unique(axes_named(axis) for axis in plots), told_apart(figure, plots)]
     for most in range(30, 0, -1):
-        text = ". ".join(filter(None, [kind, *(joined(texts, most) for texts in lists)]))
+        text = ". ".join(filter(None, [kind, *(first_of(texts, most) for texts in lists)]))
         if len(text) < LIMIT:
             break
     return (text[:1].upper() + text[1:LIMIT - 1]) or "An empty figure"
 
 
-def measured(axis) -> str:
+def axes_named(axis) -> str:
     """``test accuracy, % by epoch``"""
     return " by ".join(filter(None, [axis.get_ylabel(), axis.get_xlabel()]))
 
@@ -43,6 +43,6 @@ def unique(texts) -> list[str]:
     return list(dict.fromkeys(filter(None, (" ".join(text.split()) for text in texts))))
 
 
-def joined(texts: list[str], most: int) -> str:
+def first_of(texts: list[str], most: int) -> str:
     more = len(texts) - most
     return "; ".join(texts[:most]) + (f"; {more} more" if more > 0 else "")

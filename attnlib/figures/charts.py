@@ -43,7 +43,7 @@ def epochs(df) -> plt.Figure:
         style.reference(axis, 1, vertical=True)
         axis.set(xlabel="epochs ÷ plain network's (▸ never)", ylabel="validation accuracy")
     table = curves.epochs_table(df)
-    return style.listed(style.by_cell(table[(table.arm != "none") & table.ratio.notna()]), draw,
+    return style.stacked(style.by_cell(table[(table.arm != "none") & table.ratio.notna()]), draw,
                         "level")
 
 

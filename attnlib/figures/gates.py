@@ -93,7 +93,7 @@ def swap_lost(df) -> plt.Figure:
         axis.set_xlabel("points of accuracy lost")
     groups = [(f"each gate replaced by {says}", cell[cell["mode"] == mode])
               for mode, says in SAYS.items() if len(cell)]
-    return style.listed(groups, draw, "scope", "no interventions stored", heading)
+    return style.stacked(groups, draw, "scope", "no interventions stored", heading)
 
 
 def probe_causes(df) -> plt.Figure:

@@ -134,7 +134,7 @@ def gains(df) -> plt.Figure:
         style.interval_bars(axis, own, "gain", "measure")
         axis.plot([CLAIMED] * 2, [-0.45, len(SHARPNESS) - 0.55], ":", color=style.GREY)
         axis.set_xlabel("gain over the plain network,\n% of its value (right is better)")
-    return style.listed(style.by_cell(pd.DataFrame(rows)), draw, "measure")
+    return style.stacked(style.by_cell(pd.DataFrame(rows)), draw, "measure")
 
 
 def sanity(df) -> plt.Figure:

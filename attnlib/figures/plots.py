@@ -18,14 +18,14 @@ def accuracy(df) -> plt.Figure:
     def draw(axis, rows):
         style.seed_dots(axis, rows, "accuracy")
         axis.set_xlabel("test accuracy, %")
-    return style.listed(style.by_cell(df[df.status == "done"]), draw)
+    return style.stacked(style.by_cell(df[df.status == "done"]), draw)
 
 
 def gain(df) -> plt.Figure:
     """Gain of every arm over ``none`` with its interval, 95 % for all blocks of a cell together, on
     one scale. Grey is the margin within which a difference is called equivalent."""
     table = arms_table(df)
-    return style.listed(style.by_cell(table[table.gain.notna()]), gain_panel, sharex=True)
+    return style.stacked(style.by_cell(table[table.gain.notna()]), gain_panel, sharex=True)
 
 
 def gain_panel(axis, rows, group: str = "arm") -> None:
@@ -59,7 +59,7 @@ def positions(df) -> plt.Figure:
         axis.tick_params(axis="y", rotation=0)
     groups = style.by_cell(table)
     chosen = [(title, rows) for title, rows in groups if rows.placement.nunique() > 1]
-    return style.listed(chosen or groups, draw)
+    return style.stacked(chosen or groups, draw)
 
 
 def curves(history, value: str = "val_accuracy", label: str = "validation accuracy, %",

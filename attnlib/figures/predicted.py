@@ -25,7 +25,7 @@ def activation_maps(model, images: np.ndarray, classes) -> np.ndarray:
     return grad_cam(model, x, classes, -2)
 
 
-def stored(figure: plt.Figure, folder: str, name: str) -> Path:
+def save_sheet(figure: plt.Figure, folder: str, name: str) -> Path:
     """Write a figure to ``results/<folder>/<name>.png``."""
     path = out_dir() / "results" / folder / f"{name}.png"
     write_atomic(path, png(figure, 240, colours=256))
@@ -44,7 +44,7 @@ def draw_photo(model, path: str, image: np.ndarray, probs: np.ndarray) -> Path:
                      Tile(image, title="what the network is shown"),
                      Tile(photo, found, title=likely)]], most=3)
     digits = hashlib.sha256(os.fsencode(path)).hexdigest()[:6]
-    return stored(figure, "predict", f"{shortened(Path(path).stem, 100)}-{digits}-{model.id}")
+    return save_sheet(figure, "predict", f"{shortened(Path(path).stem, 100)}-{digits}-{model.id}")
 
 
 def draw_evaluation(model, split: str, images, labels, probs, masks=None) -> Path:
@@ -60,4 +60,4 @@ def draw_evaluation(model, split: str, images, labels, probs, masks=None) -> Pat
             rows.append([Tile(images[i], found, None if masks is None else masks[i],
                               f"{model.classes[said[i]]} {100 * probs[i, said[i]]:.0f} %")
                          for i, found in zip(pick, maps, strict=True)])
-    return stored(sheet(rows), "evaluate", f"{model.id}-{split}")
+    return save_sheet(sheet(rows), "evaluate", f"{model.id}-{split}")

@@ -149,7 +149,7 @@ def broken(text: str, characters: float) -> str:
                      for line in text.split("\n"))
 
 
-def listed(groups, draw, group: str = "arm", nothing: str = NOTHING,
+def stacked(groups, draw, group: str = "arm", nothing: str = NOTHING,
            heading: str | None = None, **options) -> plt.Figure:
     """`per_cell` with panels of `ticked` rows, one under the other, as high as their ticks ask."""
     def height(rows):

@@ -41,8 +41,8 @@ def squeezenet(num_classes: int, in_channels: int, width: float, norm: bool = Tr
     return Net(stem, stages, before, nn.Linear(before, num_classes))
 
 
-def plain(in_channels: int, stages: list[list[int]], pools: tuple[bool, ...], norm: bool,
-          replaceable: bool = False) -> tuple[nn.Module, list[nn.Module], int]:
+def plain_net(in_channels: int, stages: list[list[int]], pools: tuple[bool, ...], norm: bool,
+              replaceable: bool = False) -> tuple[nn.Module, list[nn.Module], int]:
     """Stages of 3×3 convolutions with the given channels, each with a slot at its end (before the
     pooling that follows): stem, stages, last channels. The very first convolution is the stem;
     it is the first of stage 1, too, so its slot answers to ``conv`` and to ``stem``. With
@@ -68,7 +68,8 @@ def vgg(depths: tuple[int, ...], num_classes: int, in_channels: int, width: floa
     16, 8, 4, 2, then 1), and a classifier of 512-512-classes instead of 4096-4096-1000."""
     channels = [scaled(c, width) for c in (64, 128, 256, 512, 512)]
     stages = [[c] * depth for c, depth in zip(channels, depths, strict=True)]
-    stem, stages, before = plain(in_channels, stages, (False, True, True, True, True), norm, True)
+    pools = False, True, True, True, True
+    stem, stages, before = plain_net(in_channels, stages, pools, norm, True)
     return Net(stem, stages, before, mlp_head(before, before, num_classes, dropout), pooling())
 
 
@@ -91,7 +92,7 @@ def alexnet(num_classes: int, in_channels: int, width: float, norm: bool = True,
     and fifth (maps of 32, 16, 8, 8, 8, then 4), and its two hidden layers of 4096, here after the
     mean over the map."""
     channels = [[scaled(c, width)] for c in (64, 192, 384, 256, 256)]
-    stem, stages, before = plain(in_channels, channels, (False, True, True, False, False), norm)
+    stem, stages, before = plain_net(in_channels, channels, (False, True, True, False, False), norm)
     head = mlp_head(before, scaled(4096, width), num_classes, dropout)
     return Net(stem, stages, before, head, pooling())
 
@@ -103,6 +104,6 @@ def cnn3(num_classes: int, in_channels: int, width: float, norm: bool = True,
     hybrid project, whose baseline has batch norm and dropout and whose attended nets have neither
     (``norm=False,dropout=0``)."""
     channels = [[scaled(c, width)] for c in (32, 64, 128)]
-    stem, stages, before = plain(in_channels, channels, (False, True, True), norm)
+    stem, stages, before = plain_net(in_channels, channels, (False, True, True), norm)
     head = nn.Sequential(nn.Dropout(dropout), nn.Linear(before, num_classes))
     return Net(stem, stages, before, head, pooling())

@@ -1,7 +1,7 @@
 """Runs, publishes and checks the notebooks.
 
-`run` executes them into ``results/executed/`` and touches no stored one; `publish` alone refreshes
-those and never trains; `check` names what is wrong with them."""
+`run_books` executes them into ``results/executed/`` and touches no stored one; `publish_books`
+alone refreshes those and never trains; `check_books` names what is wrong with them."""
 import ast
 import hashlib
 import json
@@ -28,7 +28,7 @@ from ..experiments.studies import PROFILES
 from ..files import write_atomic
 from ..names import choose, coerce, literal
 from .colab import addressed
-from .page import last_line, listed, notebooks_dir, outputs, profile_of, read, report
+from .page import last_line, notebooks_dir, notebooks_in, outputs, profile_of, read_notebook, report
 
 MAX_KB = 900                                # GitHub shows notebooks well under about 1 MB
 
@@ -41,10 +41,10 @@ def executed_dir() -> Path:
     return settings.out_dir() / "results" / "executed"
 
 
-def chosen(names=None) -> list[Path]:
+def chosen_books(names=None) -> list[Path]:
     """The stored notebooks of these names (``03_se`` or ``03``), in order; without names all.
     ``ValueError`` lists the valid names."""
-    found = listed(notebooks_dir())
+    found = notebooks_in(notebooks_dir())
     for name in names or ():
         if not any(name in (p.stem, p.stem[:2]) for p in found):
             choose("notebook", name, [p.stem for p in found])
@@ -177,7 +177,7 @@ def each(books: list[Path], work) -> int:
     return int(failed > 0)
 
 
-def run(names=None, profile: str = "auto", seeds: int | None = None,
+def run_books(names=None, profile: str = "auto", seeds: int | None = None,
         parameters: dict | None = None, jobs: str = "1") -> int:
     """Execute notebooks into ``results/executed/`` and render them there; returns the exit code.
     ``seeds``: no more than this many an arm; ``jobs``: training processes side by side, a number or
@@ -188,8 +188,8 @@ def run(names=None, profile: str = "auto", seeds: int | None = None,
         given.setdefault("profile", profile)
     asked = given.get("profile", os.environ.get("ATTNLIB_PROFILE", "auto"))
     choose("profile", asked, (*PROFILES, "auto", "best"))
-    books = chosen(names)
-    plan = {book: fitted(given, parameters_of(read(book)), book.stem) for book in books}
+    books = chosen_books(names)
+    plan = {book: fitted(given, parameters_of(read_notebook(book)), book.stem) for book in books}
     if jobs != "auto" and not (str(jobs).isdecimal() and int(jobs)):
         raise ValueError(f"jobs={jobs!r} should be auto or a number above 0")
     if seeds is not None and seeds < 1:
@@ -204,11 +204,11 @@ def run(names=None, profile: str = "auto", seeds: int | None = None,
 # --- Publishing and checking ---
 
 
-def publish(names=None) -> int:
+def publish_books(names=None) -> int:
     """Execute the stored notebooks from the records alone and replace them, then render the
-    report. One that fails, or that `check` would object to, stays as it was. Returns the exit code.
+    report. One that fails, or that `check_books` objects to, stays as it was. The exit code.
     """
-    code = each(chosen(names), publish_one)
+    code = each(chosen_books(names), publish_one)
     if code <= 1:
         print(f"report: {settings.shown(report())}", flush=True)
     return code
@@ -217,7 +217,7 @@ def publish(names=None) -> int:
 def publish_one(book: Path) -> None:
     before = book.read_bytes()
     done = execute(book, {}, executed_dir() / "publish", ATTNLIB_TRAIN="0", ATTNLIB_PROFILE="best")
-    nb = stamped(addressed(read(done), book.stem))
+    nb = with_outputs_marked(addressed(read_notebook(done), book.stem))
     text = written(nb)
     found = problems(nb, len(text))
     if book.read_bytes() != before:
@@ -227,8 +227,8 @@ def publish_one(book: Path) -> None:
     write_atomic(book, text)
 
 
-def stamped(nb):
-    """Without what papermill added, and with what `check` compares."""
+def with_outputs_marked(nb):
+    """Without what papermill added, and with what `check_books` compares."""
     nb.metadata.pop("papermill", None)
     for cell in nb.cells:
         cell.metadata.pop("papermill", None)
@@ -279,12 +279,12 @@ def problems(nb, size: int) -> list[str]:
     return found
 
 
-def check(names=None) -> int:
+def check_books(names=None) -> int:
     """Print what is wrong with the stored notebooks; 0 if nothing is, else 1."""
-    count, books = 0, chosen(names)
+    count, books = 0, chosen_books(names)
     for book in books:
         try:
-            found = problems(read(book), book.stat().st_size)
+            found = problems(read_notebook(book), book.stat().st_size)
         except ValueError as error:
             found = [str(error)]
         count += len(found)

@@ -27,7 +27,7 @@ def notebooks_dir() -> Path:
     return settings.REPO / "notebooks"
 
 
-def listed(folder: Path) -> list[Path]:
+def notebooks_in(folder: Path) -> list[Path]:
     """The notebooks of a folder, in order."""
     found = sorted(p for p in folder.glob("*.ipynb") if re.fullmatch(r"\d\d_\w+", p.stem))
     if not found:
@@ -35,7 +35,7 @@ def listed(folder: Path) -> list[Path]:
     return found
 
 
-def read(path: Path):
+def read_notebook(path: Path):
     """A notebook. ``ValueError`` where the file is none."""
     try:
         return nbformat.read(path, as_version=4)
@@ -64,7 +64,7 @@ def report(source: Path | None = None, target: Path | None = None) -> Path:
     article as ``results/report/index.html``, each other notebook beside it. Without an article the
     last notebook is the first page. ``ValueError`` where there are none."""
     target = Path(target or settings.out_dir() / "results" / "report" / "index.html").resolve()
-    books = {p.stem: read(p) for p in listed(Path(source or notebooks_dir()))}
+    books = {p.stem: read_notebook(p) for p in notebooks_in(Path(source or notebooks_dir()))}
     first = ARTICLE if ARTICLE in books else list(books)[-1]
     files = {stem: target.name if stem == first else f"{stem}.html" for stem in books}
     exporter = HTMLExporter(template_name="basic", exclude_output_prompt=True,

@@ -38,7 +38,7 @@ def update(root: Path | None = None) -> list[Path]:
             body = make()
             text = pattern.sub(lambda m, body=body: f"{m[1]}\n{body}\n\n{m[2]}", text)
         files.write_atomic(path, text.encode())
-    overview()
+    overview_picture()
     plots.save(summary(), "summary", "readme")
     return [root / page for page in PAGES]
 
@@ -108,10 +108,10 @@ def bench_results() -> str:
         return speed.NOTHING
     plots.save(speed.figure(), "bench", "readme")
     return ("![Training rate over the plain loop's, and each block's step over the plain network's]"
-            "(../figures/readme/bench.png)\n\n" + speed.summary())
+            "(../figures/readme/bench.png)\n\n" + speed.benches_markdown())
 
 
-def overview() -> None:
+def overview_picture() -> None:
     """``figures/readme/overview.png``: the first two test images that every headline arm of the
     embedded study (seed 0) classifies correctly, their masks, and the arms' Grad-CAM."""
     plan, found = plans("hybrid", "small")[0], stored_maps(collect("hybrid", "small"))

@@ -82,7 +82,7 @@ def column_cells(df, column: str, ends: list[str]) -> list[str]:
                 for value in values]
     whole = (values.dropna() % 1 == 0).all()
     form = FORMATS.get(column, "+.1f" if len(ends) == 2 else ".0f" if whole else ".1f")
-    texts = [[number(value, form) for value in df[c]] for c in (column, *ends)]
+    texts = [[formatted(value, form) for value in df[c]] for c in (column, *ends)]
     if column.startswith("seeds"):
         return [f"over {MOST_SEEDS:,}" if value >= MOST_SEEDS else text
                 for value, text in zip(values, texts[0], strict=True)]
@@ -91,7 +91,7 @@ def column_cells(df, column: str, ends: list[str]) -> list[str]:
             for row in zip(*texts, strict=True)]
 
 
-def number(value: float, form: str) -> str:
+def formatted(value: float, form: str) -> str:
     if math.isnan(value):
         return "–"
     return f"{value:{form.replace('.', ',.')}}".replace("-", "−").replace("inf", "∞")
@@ -209,7 +209,7 @@ def claims_table(audit):
         rows.append({
             "": r.number, "claim": f"“{r.quote}” ({r.source}, {r.read}): {r.says}"
                                    + ", metric ours" * r.ours,
-            "claimed": "" if math.isnan(r.claimed) else number(r.claimed, ".10g") + f" {r.unit}",
+            "claimed": "" if math.isnan(r.claimed) else formatted(r.claimed, ".10g") + f" {r.unit}",
             "measured [95 % interval]": "" if math.isnan(r.estimate) else measured,
             "seeds": r.n or "",
             "measured on": ", ".join(filter(None, (

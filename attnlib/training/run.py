@@ -48,7 +48,7 @@ class Run:
         for name, kind in NUMBERS.items():
             value = getattr(self, name)
             if value is not None:
-                self._set(name, number(name, value, kind))
+                self._set(name, checked_number(name, value, kind))
         self._set("placement", resolve_placement(text(self.attention), text(self.backbone),
                                                  self.placement))
         self._set("dataset", canonical_dataset(self.dataset))
@@ -123,7 +123,7 @@ MAY_BE_ZERO = ("seed", "weight_decay", "ema")
 BELOW = {"ema": 1, "width": 32}             # the others below a million million
 
 
-def number(name: str, value, kind: type):
+def checked_number(name: str, value, kind: type):
     """``value`` as an int or float within its range; anything else is a ``ValueError``."""
     limit, zero = BELOW.get(name, 10**12), name in MAY_BE_ZERO
     try:

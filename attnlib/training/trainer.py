@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..data.arrays import Row
+from ..data.arrays import DataRow
 from ..data.augment import AUGMENTATIONS
 from ..data.batches import Batches, side_at
 from ..data.datasets import DATASETS, Dataset, load_dataset
@@ -43,7 +43,7 @@ def data_of(run: Run) -> Dataset:
     return dataset_of(run.dataset, data_dir(), run.n_train, run.n_val, run.n_test)
 
 
-def about(run: Run) -> Row:
+def about(run: Run) -> DataRow:
     """Size, channels, classes and normalisation of a run's data: the row of the data set, or what
     your own files give."""
     return DATASETS.get(parse(run.dataset)[0]) or data_of(run).row
@@ -53,7 +53,7 @@ def model_of(run: Run, data: Dataset) -> nn.Module:
     return network(run, data.row)
 
 
-def network(run: Run, row: Row) -> nn.Module:
+def network(run: Run, row: DataRow) -> nn.Module:
     """The untrained network of a run, for data of that kind, on the CPU."""
     block, place = ("none", None) if run.start else (run.attention, run.placement or None)
     model = build_model(run.backbone, block, num_classes=row.num_classes, in_channels=row.channels,

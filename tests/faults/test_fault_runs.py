@@ -116,7 +116,7 @@ COMMAND = ("import signal, sys; from pathlib import Path; from attnlib import se
            "from attnlib.report import notebooks; "
            # a shell starts what runs in its background deaf to SIGINT
            "signal.signal(signal.SIGINT, signal.default_int_handler); "
-           "settings.REPO = Path(sys.argv[1]); sys.exit(notebooks.run(jobs='2'))")
+           "settings.REPO = Path(sys.argv[1]); sys.exit(notebooks.run_books(jobs='2'))")
 
 
 @pytest.mark.fault(18)
