@@ -269,7 +269,7 @@ def ela(block, image):
     return times(image, rows, columns)
 
 
-def ema(block, image, parts=8):
+def ema(block, image, parts=2):
     out = []
     for z in image.chunk(parts):
         rows, columns = (s(conv(block.line, own[:, :, None]))[..., 0] for own in lines(z))
@@ -292,7 +292,7 @@ def mca(block, image):
     return out
 
 
-def scsa(block, image, heads=8):
+def scsa(block, image, heads=1):
     gates = []
     for z, own in zip(lines(image), (block.rows, block.columns), strict=True):
         z = torch.cat([line(layer, part) for layer, part

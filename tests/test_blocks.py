@@ -44,7 +44,8 @@ def test_every_row_says_what_it_is_and_has_its_equation_written_twice():
     ("aa", (4, 5), {"size": 2, "num_heads": 1, "value": 0.5}, {"n": 1, "reach": 1}),
     ("aa", (4, 5), {"size": 4, "key": 4.0, "value": 0.3}, {"d": 32, "reach": 3}),
     ("sk", (4, 5), {"fixed": True}, {"fixed": True}),
-    ("sk", (4, 5), {"groups": 1}, {}), ("sk", (4, 5), {"groups": 12}, {})])
+    ("sk", (4, 5), {"groups": 1}, {}), ("sk", (4, 5), {"groups": 12}, {}),
+    ("ema", (4, 5), {"groups": 1}, {"parts": 1}), ("scsa", (4, 5), {"num_heads": 4}, {"heads": 4})])
 def test_equals_its_equation(name, shape, options, own):
     x, block = maps(3, C, *shape), lively(name, C, **options)
     torch.testing.assert_close(block(x), NAIVE[name](block, x, **own), **CLOSE)
@@ -101,7 +102,7 @@ PARAMETERS = {
     "ge": lambda c: 0, "coord": coord, "triplet": lambda c: 300,
     "gc": lambda c: c + 1 + mlp(c) + biases(c) + 2 * max(1, c // 16), "srm": lambda c: 4 * c,
     "aa": aa, "sk": sk, "fca": mlp, "ela": lambda c: 9 * c,
-    "ema": lambda c: 10 * (c // 8) ** 2 + 4 * (c // 8),
+    "ema": lambda c: 10 * max(8, c // 32) ** 2 + 4 * max(8, c // 32),
     "mca": lambda c: 12 + {16: 1, 64: 3, 512: 5}[c], "scsa": lambda c: 16 * c,
     "mlca": lambda c: 2 * width_of_eca(c), "mhsa": lambda c: 8 * c * c + 11 * c,
     "layerscale": lambda c: c, "shuffled": mlp, "frozen": mlp,

@@ -10,9 +10,9 @@ from .channel import ECA
 
 class ELA(Gate):
     """y = x · s(GN(K mean_w x)) · s(GN(K mean_h x)), K a depthwise convolution of width k along
-    the rows or columns, the same for both: Efficient Local Attention (ELA-B), Xu & Wan 2024,
-    arXiv:2403.01123. The norm has 16 groups, or as many of those as divide C. On maps below k its
-    ends see zeros, as everywhere at the border. Parameters: kC + 2C."""
+    the rows or columns, K and GN the same for both: Efficient Local Attention (ELA-B), Xu & Wan
+    2024, arXiv:2403.01123. The norm has 16 groups, or as many of those as divide C. On maps below k
+    its ends see zeros, as everywhere at the border. Parameters: kC + 2C."""
 
     def __init__(self, channels: int, kernel_size: int = 7):
         super().__init__()
@@ -30,13 +30,15 @@ class EMA(Gate):
     """y = x · s(p1 · U2 + p2 · U1) in each of g groups of channels, all with the same weights:
     U1 = GN(x · s(W mean_w x) · s(W mean_h x)), U2 = K x a 3×3 convolution, p1 = softmax_c
     mean_hw U1, p2 likewise of U2: Efficient Multi-scale Attention, Ouyang et al. 2023,
-    arXiv:2305.13563. g is the greatest common divisor of ``groups`` and C; GN has a group for each
-    channel. Parameters, c = C / g: 10c² + 4c."""
+    arXiv:2305.13563. GN has a group for each channel. g is the greatest common divisor of C and
+    ``groups`` or, if that is less, C // 8.
+    Deviation: the authors have g = 32 at any width; here a group has 8 channels at least, if there
+    are as many. Parameters, c = C / g: 10c² + 4c."""
 
-    def __init__(self, channels: int, groups: int = 8):
+    def __init__(self, channels: int, groups: int = 32):
         super().__init__()
         at_least_1(groups=groups)
-        self.groups = math.gcd(groups, channels)
+        self.groups = math.gcd(min(groups, max(1, channels // 8)), channels)
         each = channels // self.groups
         self.line = nn.Conv2d(each, each, 1)
         self.area = nn.Conv2d(each, each, 3, padding=1)
@@ -81,7 +83,7 @@ class MCA(Gate):
     Multidimensional Collaborative Attention, Yu et al. 2023, doi:10.1016/j.engappai.2023.107079.
     Rows and columns have k = 3; channels k = t or t − 1, whichever is odd,
     t = round(|log2 C − 1| / 1.5), at least 1.
-    Deviation: the variance is divided by n and 1e-5 added. Parameters: 12 + k."""
+    Deviation: the variance is divided by n, not n − 1, and 1e-5 added. Parameters: 12 + k."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -128,10 +130,11 @@ class MLCA(Gate):
 
 class SelfAttention(nn.Module):
     """y = z + W2 gelu(W1 LN(z)), z = x + Wo MHSA(LN(x)): a transformer's block on the places of a
-    map, Vaswani et al. 2017, arXiv:1706.03762, with the norms first; N heads of C / N numbers,
-    N the greatest common divisor of ``num_heads`` and C. Wo and W2 start at zero, so y = x. It
-    knows no positions: the convolutions before it do. It adds and has no gate.
-    Parameters: (4 + 2m) C² + (m + 9) C, m = ``expand``."""
+    map, Vaswani et al. 2017, arXiv:1706.03762, with the norms first and a GELU as in Dosovitskiy et
+    al. 2021, arXiv:2010.11929; N heads of C / N numbers, N the greatest common divisor of
+    ``num_heads`` and C. It adds and has no gate.
+    Deviation: W1 has m = ``expand`` = 2 times C rows, not 4; Wo and W2 start at zero, so y = x; it
+    knows no positions: the convolutions before it do. Parameters: (4 + 2m) C² + (m + 9) C."""
 
     def __init__(self, channels: int, num_heads: int = 4, expand: int = 2):
         super().__init__()
@@ -162,8 +165,9 @@ class FCA(Gate):
     """y = x · s(W2 relu(W1 f)), f_c = Σ_ij x_cij d_u(i, H) d_v(j, W), d a DCT's orthonormal
     cosines: the channel attention of FcaNet, Qin et al. 2021, arXiv:2012.11879. Each sixteenth of
     the channels has one of the 16 frequencies (u, v) of a 7×7 map that the authors found best,
-    "top16"; on larger maps they grow by H // 7, on maps below 7×7 they are clamped to H − 1. The
-    first is the mean, so with it alone this is SE. Parameters: 2Ch."""
+    "top16"; on larger maps they grow by H // 7. The first is √(HW) times the mean: SE, if alone.
+    Deviation: the authors average maps to a size that is 7×7 at least; here they keep their own,
+    below 7×7 with frequencies clamped to H − 1, some to the same. Parameters: 2Ch."""
 
     DOWN = (0, 0, 6, 0, 0, 1, 1, 4, 5, 1, 3, 0, 0, 0, 3, 2)                # u, best first
     ACROSS = (0, 1, 0, 5, 2, 0, 2, 0, 0, 6, 0, 4, 6, 3, 5, 2)              # v
@@ -193,11 +197,12 @@ class SCSA(Gate):
     line, of width 3, 5, 7 and 9 for the four quarters of the channels and the same for both; of
     P = GN''(z averaged over 7×7 windows) q, k and v are a factor a channel times P, and
     p = softmax(q k^T / √d) between the channels of a head: Spatial and Channel Synergistic
-    Attention, Si et al. 2024, arXiv:2407.05128. N heads of d = C / N channels, N the greatest
-    common divisor of ``num_heads`` and C; GN and GN' have a group a quarter, if 4 divides C, GN''
-    one. Windows are clamped to the map: 4×4 has one. Parameters: 16C, if 4 divides C."""
+    Attention, Si et al. 2024, arXiv:2407.05128. N heads of d = C / N channels, one as with the
+    authors, or the greatest common divisor of ``num_heads`` and C; GN and GN' have a group a
+    quarter, if 4 divides C, GN'' one. Windows are clamped to the map: 4×4 has one.
+    Parameters: 16C, if 4 divides C."""
 
-    def __init__(self, channels: int, num_heads: int = 8):
+    def __init__(self, channels: int, num_heads: int = 1):
         super().__init__()
         at_least_1(num_heads=num_heads)
         self.heads = math.gcd(num_heads, channels)
