@@ -50,8 +50,8 @@ def test_abstract_counts_the_verdicts_and_names_the_ends(hybrid, audit):
     assert rows.verdict[["se", "cbam", "hybrid"]].to_list() == ["better", "worse", "undecided"]
     assert "Of 3 tested gains of blocks: " in said and "1 better" in said and "1 worse" in said
     low, high = (interval(r.gain, r.low, r.high) for r in (rows.loc["cbam"], rows.loc["se"]))
-    assert (f"highest: CBAM {low} points over 3 seeds, worse (training +0.0), ResNet-18 on CIFAR-10"
-            f"; SE {high} points over 3 seeds, better (training +0.0), ResNet-18 on CIF") in said
+    assert (f"highest: CBAM {low} points over 3 seeds, worse (training +0.00), ResNet-18 on CIFAR-1"
+            f"0; SE {high} points over 3 seeds, better (training +0.00), ResNet-18 on CIF") in said
     assert show.claims_headline(audit) in said
 
 
@@ -82,7 +82,7 @@ def test_provenance_states_splits_code_and_what_went_wrong(hybrid):
     stored(more[1], correct(60), status="failed")
     table = article.provenance(collect("hybrid", "pilot")).set_index("what")["of the records"]
     assert table["runs that diverged, failed, stayed near chance"] == "1 / 1 / 1"
-    assert table["correlation of two runs of one seed"].endswith(", of 9 pairs")
+    assert table["correlation of two runs of one seed"].endswith(", of 9 pairs with 3 plain runs")
     assert table["finished runs"] == "12" and table["commit"] == "0123456"
     assert table["train / validation / test images, cifar10"] == "10,000 / 2,000 / 400"
 

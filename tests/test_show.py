@@ -23,8 +23,8 @@ def test_a_table_joins_the_cell_the_interval_and_the_sd():
                         "p": 0.01, "train": 0.3, "seeds to see 1": 10_000.0, "front": True}])
     head, _, row = cells(show.as_markdown(df))
     assert head[:3] == ["where", "block", "seeds"] and len(head) == len(row) == 10
-    assert row == ["ResNet-18 on CIFAR-10, recipe `plain`", "SE", "3", "61.0 ± 0.5",
-                   "−1.0 [−2.0, +0.5]", "2.00 [1.50, ∞]", "0.010", "+0.3", "over 10,000", "✓"]
+    assert row == ["ResNet-18 on CIFAR-10, recipe `plain`", "SE", "3", "61.04 ± 0.50",
+                   "−1.00 [−2.00, +0.50]", "2.00 [1.50, ∞]", "0.010", "+0.30", "over 10,000", "✓"]
 
 
 def test_what_is_not_known_is_a_dash_and_no_rows_are_said():
@@ -38,11 +38,12 @@ def test_an_answer_is_the_table_of_what_has_begun_and_its_rule():
     df = frame(none=[60.0, 61.0, 62.0], se=[64.0, 65.0, 66.1], cbam=[59.0, math.nan, math.nan])
     said, row = show.gains_markdown(df), stats.arms_table(df).set_index("arm").loc["se"]
     found = {line[1]: line[2:7] for line in cells(said)[2:5]}
-    assert found["plain"] == ["3", "61.0 ± 1.0", "–", "–", ""]
-    assert found["SE"] == ["3", "65.0 ± 1.1", words.interval(row.gain, row.low, row.high), "+0.0",
+    assert found["plain"] == ["3", "61.00 ± 1.00", "–", "–", ""]
+    gain = words.interval(row.gain, row.low, row.high)
+    assert found["SE"] == ["3", "65.03 ± 1.05", gain, "+0.00",
                            "better"]
-    assert found["CBAM"] == ["1", "59.0", "−2.0", "+0.0", "too few seeds"]
-    assert said.endswith("within ±1 points.")
+    assert found["CBAM"] == ["1", "59.00", "−2.00", "+0.00", "too few seeds"]
+    assert said.endswith("within ±1 points. ±: standard deviation over seeds.")
     assert show.gains_markdown(frame(none=[math.nan], se=[math.nan])) == show.NOTHING
 
 
@@ -64,7 +65,9 @@ def advice(df) -> list[str]:
 def test_advice_recommends_what_is_better_where_the_plain_network_has_learned():
     said, = advice(frame(none=BASE, se=[b + 9 for b in BASE]))
     assert said.startswith("SE +9.0")
-    assert advice(frame(none=BASE, se=BASE)) == ["no block"]
+    assert advice(frame(none=BASE, se=BASE)) == ["not known: 1 undecided"]
+    close = [b / 100 + 60 for b in BASE]
+    assert advice(frame(none=close, se=close)) == ["no block"]
     assert advice(frame(none=BASE, frozen=[b + 9 for b in BASE])) == []         # a control
     assert advice(frame(none=BASE[:2], se=BASE[:2])) == []
 
@@ -84,9 +87,9 @@ def test_the_short_answer_says_what_is_better_or_that_nothing_is(monkeypatch):
     noise = [0.1, -0.1, 0.2, -0.2, 0.0, 0.1, -0.1, 0.0]
     same = frame(none=[60 + k for k in noise], se=[60 - k for k in noise])
     for df, says in ((same, "**On CIFAR-10: no block is shown to raise the test accuracy.** The "
-                            "plain networks are ResNet-18 (8 seeds, 60.0 ± 0.1 %)."),
+                            "plain networks are ResNet-18 (8 seeds, 60.00 ± 0.13 %)."),
                      (frame(none=[60 + k for k in noise], se=[63 - k for k in noise]),
-                      "**On CIFAR-10: SE +3.0 [")):
+                      "**On CIFAR-10: SE +3.00 [")):
         monkeypatch.setattr(show, "collect", lambda study, profile, df=df: df)
         said = show.short_answer("pilot")
         assert said.startswith(says) and "In ResNet-18, in points: SE " in said

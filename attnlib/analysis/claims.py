@@ -135,9 +135,9 @@ def best_answer(claim, profile: str | None, records, measure) -> tuple[Effect, d
         if len(own):
             effect = measure(claim, cell[cell.status == "done"])
             if effect.n > best.n or not math.isnan(effect.low):
-                rising = ", still rising" if own.rise.mean() > stats.STILL_RISING else ""
-                best, where = effect, {"profile": name, "recipe": recipe,
-                                       "scope": scope_of(run) + rising,
+                short = bool(own.rise.mean() > stats.STILL_RISING)
+                best, where = effect, {"profile": name, "recipe": recipe, "short": short,
+                                       "scope": scope_of(run) + ", still rising" * short,
                                        "setting": SAME if same_setting(claim, run) else OURS}
         if not math.isnan(best.low):
             break
@@ -167,7 +167,8 @@ def verdict_on(claim, effect: Effect, margin: float) -> tuple[str, float]:
     not reproduced where it falls short of it. Without one a claim of *better* holds where the whole
     interval is on its side, and is not reproduced where no gain beyond the margin is left in it; a
     claim of *no better* holds where none is left, and is not reproduced where the whole interval
-    lies beyond the margin. A level holds where it is one that another run would have."""
+    lies beyond the margin. A level holds where it is one that another run would have. `judge_claim`
+    decides nothing from a ``short`` training, whose accuracy still rises."""
     numeric, sign, edge = claim.kind in ("gain", "percent"), METRICS[claim.metric][1], margin
     if numeric:
         sign, edge = math.copysign(1, claim.claimed), abs(claim.claimed) / 2
@@ -195,6 +196,7 @@ def judge_claim(claim, profile: str | None = None, measures=MEASURED, records=st
     """A claim, what is known of it, and the verdict: a row of `audit`."""
     row = claim._asdict() | dict.fromkeys(("estimate", "low", "high", "needs"), math.nan) | {
         "unit": METRICS[claim.metric][0], "profile": "", "recipe": "", "scope": "", "n": 0,
+        "short": False,
         "setting": UNTESTED if claim.judged else "",
         "verdict": UNTESTED if claim.judged else "not judged"}
     if claim.kind == "count":
@@ -215,7 +217,8 @@ def judge_claim(claim, profile: str | None = None, measures=MEASURED, records=st
         return row | {"setting": ""}
     margin = margin_of(row["profile"], claim.dataset) if claim.metric == "accuracy" else 0.0
     row["verdict"], row["needs"] = verdict_on(claim, effect, margin)
-    return row
+    row["short"] &= claim.metric != "epochs"
+    return row | ({"verdict": "undecided", "needs": math.nan} if row["short"] else {})
 
 
 def audit(profile: str | None = None, *projects: str, measures=MEASURED):

@@ -47,18 +47,18 @@ def plural(n: int, noun: str) -> str:
     return f"{n} {noun}" + ("" if n == 1 else "s")
 
 
-def plus_minus(mean: float, sd: float, digits: int = 1) -> str:
-    """``61.0 ± 1.2``; without the sd where there is none."""
+def plus_minus(mean: float, sd: float, digits: int = 2) -> str:
+    """``61.02 ± 1.21``; without the sd where there is none."""
     if math.isnan(mean):
         return "–"
     return f"{mean:.{digits}f}" + ("" if math.isnan(sd) else f" ± {sd:.{digits}f}")
 
 
-def interval(mean: float, low: float, high: float, digits: int = 1) -> str:
-    """``+0.8 [−0.2, +1.8]``; without an interval where there are too few seeds."""
+def interval(mean: float, low: float, high: float, digits: int = 2) -> str:
+    """``+0.81 [−0.22, +1.84]``; without an interval where there are too few seeds."""
     if math.isnan(mean):
         return "–"
-    out = f"{mean:+.{digits}f}"
+    out = f"{mean:+z.{digits}f}"
     if not math.isnan(low):
-        out += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
+        out += f" [{low:+z.{digits}f}, {high:+z.{digits}f}]"
     return out.replace("-", "−")

@@ -123,12 +123,13 @@ def provenance(df):
              for row in df[df.status == "done"].itertuples()]
     if not found:
         return pd.DataFrame()
-    r, pairs, _ = pairing(df)
+    (r, pairs, _), plain = pairing(df), ((df.arm == "none") & (df.status == "done")).sum()
     chance = df.accuracy < df.dataset.map(lambda dataset: 1.5 if dataset == "cifar100" else 15.0)
     rows = {"finished runs": [len(found)],
             "runs that diverged, failed, stayed near chance": [" / ".join(map(str, (
                 (df.status == "diverged").sum(), (df.status == "failed").sum(), chance.sum())))],
-            "correlation of two runs of one seed": [f"{r:.2f}, of {pairs} pairs"],
+            "correlation of two runs of one seed": [
+                f"{r:.2f}, of {pairs} pairs with {plain} plain runs"],
             "hours of training": [round(sum(r["seconds"] for r in found) / 3600, 1)],
             "seeds": {r["run"].get("seed", 0) for r in found},
             "commit": {(r["env"].get("commit") or "unknown")[:7] for r in found}}

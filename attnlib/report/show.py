@@ -29,12 +29,12 @@ TITLES = {
     "moves": "moves a gain by at most, points", "surplus": "confidence − accuracy, points",
     "nll": "test loss, nats", "nll_gain": "− plain network's [95 % interval], nats",
     "ece": "calibration error, points", "ece_gain": "− plain network's [95 % interval], points"}
-FORMATS = {                 # of the others: ``+.1f`` with an interval, else ``.1f``, whole ones 0f
-    "nll": ".3f", "nll_gain": "+.3f", "buys": "+.2f", "moves": ".2f", "sd": ".2f", "i2": ".0f",
+FORMATS = {                 # of the others: ``+.2f`` with an interval, else ``.1f``, whole ones 0f
+    "nll": ".3f", "nll_gain": "+.3f", "moves": ".2f", "sd": ".2f", "i2": ".0f", "score": ".2f",
     "sd of a difference": ".2f", "sampling error": ".2f", "p": ".3f", "accuracy": ".1f",
-    "train": "+.1f", "surplus": "+.1f"}
+    "tau": ".2f", "train": "+.2f", "surplus": "+.1f"}
 NAMED = ("arm", "base", "dataset", "backbone", "over")      # columns of names
-SHORT = ("se", "cbam", "hybrid", "cbam(gate_init=open)", "hybrid(gate_init=open)")
+SHORT = ("se", "cbam", "hybrid", "eca", "cbam(gate_init=open)", "hybrid(gate_init=open)")
 
 
 def status_line(study_name: str, profile: str) -> str:
@@ -81,7 +81,7 @@ def column_cells(df, column: str, ends: list[str]) -> list[str]:
         return [name(value) if column in NAMED else str(value).replace("|", "·")
                 for value in values]
     whole = (values.dropna() % 1 == 0).all()
-    form = FORMATS.get(column, "+.1f" if len(ends) == 2 else ".0f" if whole else ".1f")
+    form = FORMATS.get(column, "+.2f" if len(ends) == 2 else ".0f" if whole else ".1f")
     texts = [[formatted(value, form) for value in df[c]] for c in (column, *ends)]
     if column.startswith("seeds"):
         return [f"over {MOST_SEEDS:,}" if value >= MOST_SEEDS else text
@@ -94,7 +94,8 @@ def column_cells(df, column: str, ends: list[str]) -> list[str]:
 def formatted(value: float, form: str) -> str:
     if math.isnan(value):
         return "–"
-    return f"{value:{form.replace('.', ',.')}}".replace("-", "−").replace("inf", "∞")
+    form = form.replace(".", ",.").replace("+", "+z")       # z: no −0.00
+    return f"{value:{form}}".replace("-", "−").replace("inf", "∞")
 
 
 def accuracy_table(df):
@@ -110,6 +111,10 @@ def accuracy_table(df):
 # --- Sentences ---
 
 
+def signed(value: float) -> str:
+    return interval(value, math.nan, math.nan)
+
+
 def gain_of(row) -> str:
     return f"{name(row.arm)} {interval(row.gain, row.low, row.high)}"
 
@@ -118,8 +123,7 @@ def sentence(row) -> str:
     """A row of `arms_table` in words: ``CBAM +0.3 [−0.2, +0.8] points over 8 seeds, equivalent
     (training −0.1)``. A block that is worse by no more than it is behind in training has not fitted
     as far."""
-    ahead = interval(row.train, math.nan, math.nan)
-    train = "" if math.isnan(row.train) else f" (training {ahead})"
+    train = "" if math.isnan(row.train) else f" (training {signed(row.train)})"
     return f"{gain_of(row)} points over {plural(row.n, 'seed')}, {verdict_of(row)}{train}"
 
 
@@ -173,8 +177,11 @@ def short_answer(profile: str | None = None) -> str:
         text = (f"**On {name(dataset)}: "
                 f"{claim or 'no block is shown to raise the test accuracy'}.** The plain "
                 f"networks are {networks}. In {name(most.backbone.iloc[0])}, in points: {said}.")
+        if len(more := most[~most.arm.isin(SHORT)]):
+            text += f" Others: {counted_verdicts(more)}."
         for network, rest in rows[rows.backbone != most.backbone.iloc[0]].groupby("backbone"):
-            text += f" In {name(network)}: {counted_verdicts(rest[rest.arm.isin(SHORT)])}."
+            text += (f" In {name(network)}: {counted_verdicts(rest)}, gains from "
+                     f"{signed(rest.gain.min())} to {signed(rest.gain.max())}.")
         before = early[(early.dataset == dataset) & early.low.notna()]
         if len(before) and profile != "pilot":
             text += (" A shorter training on fewer images, with another recipe (`pilot`), said "
@@ -187,7 +194,7 @@ def rule(df) -> str:
     """How the intervals of a table are found; 02_baselines says what the verdicts mean."""
     margin = margin_of(df.profile.iloc[0], df.dataset.iloc[0])
     return ("Intervals at 95 % for all blocks of a network and data set together (Dunnett); "
-            f"*equivalent*: within ±{margin:g} points.")
+            f"*equivalent*: within ±{margin:g} points. ±: standard deviation over seeds.")
 
 
 # --- The claims ---
@@ -196,13 +203,12 @@ def rule(df) -> str:
 def claims_table(audit):
     """`claims.audit`, claim by claim, as text: its words, the number claimed, the number measured
     with its interval, on what, and the verdict."""
-    needs = ["more" if math.isnan(n) else f"about {n:,.0f}" for n in audit.needs]
-    unit = ["repeats" if metric == "latency" else "seeds" for metric in audit.metric]
-    audit = audit.assign(verdict=[f"{word}: needs {n} {u}" if word == "undecided" else word
-                                  for word, n, u in zip(audit.verdict, needs, unit, strict=True)])
     rows = []
     for r in audit.itertuples():
-        digits = {"points": 1, "%": 1, "parameters": 0}.get(r.unit, 3)
+        unit = "repeats" if r.metric == "latency" else "seeds"
+        needs = "more" if math.isnan(r.needs) else f"about {r.needs:,.0f}"
+        why = f": needs {needs} {unit}" if r.verdict == "undecided" else ""
+        digits = {"points": 2, "%": 1, "parameters": 0}.get(r.unit, 3)
         measured = f"{r.estimate:,.{digits}f}" if r.kind == "count" else \
             interval(r.estimate, r.low, r.high, digits)
         judged = r.setting == claims.OURS and r.verdict in ("holds", "not reproduced")
@@ -214,7 +220,8 @@ def claims_table(audit):
             "seeds": r.n or "",
             "measured on": ", ".join(filter(None, (
                 f"`{r.profile}`" * bool(r.profile), r.recipe, r.scope))),
-            "verdict": r.verdict + " under our protocol" * judged,
+            "verdict": r.verdict + (": the training is too short" if r.short else why)
+            + " under our protocol" * judged,
             "in the project's own files": r.note})
     return pd.DataFrame(rows)
 
@@ -259,6 +266,9 @@ def advice(arms):
     for key, cell in each_cell(tested):
         learns = not cell.rise.iloc[0] <= STILL_RISING          # NaN: not known to have learned
         better = cell[cell.verdict == "better"].sort_values("gain", ascending=False)
-        words = "" if learns else "; ".join(map(gain_of, better.itertuples())) or "no block"
+        open_ = int((cell.verdict == "undecided").sum())
+        words = "; ".join(map(gain_of, better.itertuples())) or (
+            f"not known: {open_} undecided" if open_ else "no block")
+        words = "" if learns else words
         rows.append(key | {"still learns": learns, "to be used, where its cost fits": words})
     return pd.DataFrame(rows)
