@@ -137,6 +137,7 @@ PAGES = {
     "docs/studies.md": {"costs": profile_costs, "studies": lambda: as_markdown(study_costs())},
     "docs/blocks.md": {"blocks": blocks, "networks": lambda: as_markdown(networks_table()),
                        "cards": cards.all_cards},
+    "docs/own-network.md": {"finetune": lambda: gains_markdown(collect("finetune", "real"))},
     "docs/claims.md": {"claims": lambda: as_markdown(claims_table(full_audit()))},
     "docs/speed.md": {"bench": bench_results},
     "docs/reliability.md": {"faults": faults}}
