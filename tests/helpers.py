@@ -149,6 +149,10 @@ def save_without_end(out: str, run_id: str, first: int) -> None:
         epoch += 1
 
 
+def correct(percent: float, n: int = 400) -> np.ndarray:
+    return np.arange(n) < percent * n / 100
+
+
 def stored(run: Run, right, profile: str = "pilot", **own) -> Run:
     """A finished run that was right on those test images (bool [N]): its record and predictions, as
     if it had been trained."""

@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import stored
+from helpers import correct, stored
 from test_stats import frame
 
 from attnlib.analysis import claims, stats
@@ -20,10 +20,6 @@ from attnlib.training import store
 CHOSEN = dict.fromkeys(STUDIES, "pilot")
 LEARNED = [{"val_accuracy": 0.6, "train_accuracy": 0.8}] * 3      # and no longer rises
 BASE = [60.0, 61.0, 62.0, 63.0, 64.0, 65.0, 66.0, 67.0]
-
-
-def correct(percent: float, n: int = 400) -> np.ndarray:
-    return np.arange(n) < percent * n / 100
 
 
 @pytest.fixture

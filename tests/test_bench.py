@@ -1,16 +1,18 @@
 """The bench measures, stores and is read. What it measures is the machine's business: nothing here
 looks at how long anything took."""
 import contextlib
+import dataclasses
 import io
 import platform
 import re
 
 import pytest
-from helpers import CPU
+from helpers import CPU, correct, stored
 
 from attnlib.__main__ import main
-from attnlib.bench import bench, measure, plainloop, rows, speed
+from attnlib.bench import bench, budget, measure, plainloop, rows, speed
 from attnlib.data.datasets import load_dataset
+from attnlib.experiments.planning import study
 from attnlib.settings import REPO
 from attnlib.training import store
 from attnlib.training.run import Run
@@ -142,3 +144,16 @@ def test_a_short_bench_keeps_what_was_measured_for_longer(monkeypatch):
     assert "other" not in measured(5)[1]["rows"]                    # another torch, another speed
     good, failed = {"seconds": 1.0}, {"seconds": 9.0, "failed": "RuntimeError"}
     assert bench.outlasts(good, failed) and not bench.outlasts(failed, good)
+
+
+def test_what_accuracy_costs_is_read_from_records_of_one_core():
+    cpu = {"precision": "float32", "channels_last": True, "threads": 1}
+    for seed, (run, seconds) in enumerate([(study("baselines", "pilot")[0], 600.0)] * 2):
+        run = dataclasses.replace(run, seed=seed)
+        stored(run, correct(60 + seed), env=cpu, seconds=seconds - 60 * seed)
+    gpu = dataclasses.replace(run, seed=5)
+    stored(gpu, correct(90), seconds=1.0, env=cpu | {"precision": "bfloat16"})
+    row, = budget.budget_table().to_dict("records")
+    assert (row["seeds"], row["accuracy"], row["minutes"]) == (2, pytest.approx(60.5), 9)
+    assert row["front"] and "9.0" in budget.budget_markdown()
+    assert budget.budget_figure().axes[0].get_xscale() == "log"

@@ -1,7 +1,6 @@
 """The summary figure shows each block once, from the runs that are comparable."""
 import matplotlib.pyplot as plt
-from helpers import stored
-from test_article import correct
+from helpers import correct, stored
 
 from attnlib.experiments.planning import study
 from attnlib.figures.summary import summary

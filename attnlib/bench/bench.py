@@ -19,7 +19,7 @@ from . import rows as measuring
 from .measure import bench_dir, seconds_of
 
 ARMS = ("none", "se", "cbam", "hybrid")
-NETWORKS = ("resnet18", "squeezenet", "vgg16")
+NETWORKS = {"resnet18": 1, "speednet": 2, "squeezenet": 1}     # × the width, as the studies do
 SAME = ("device", "cores", "threads", "precision", "channels_last", "torch", "python")
 
 
@@ -37,11 +37,11 @@ def plan(widths=(0.25,), networks=NETWORKS, arms=ARMS, notebook: str = "") -> li
     rows = [BenchRow("matrix", "matrix", 0, {})]
     for width in widths:
         for backbone in networks:
-            net = {"backbone": backbone, "width": width, "arms": arms}
-            rows += [BenchRow(f"{kind}-{backbone}-w{width:g}", kind, share, net)
+            net = {"backbone": backbone, "width": width * networks[backbone], "arms": arms}
+            rows += [BenchRow(f"{kind}-{backbone}-w{net['width']:g}", kind, share, net)
                      for kind, share in (("training", 10), ("inference", 3), ("memory", 1.5))]
     rows += [BenchRow("pipeline", "pipeline", 1.5, {}), BenchRow("road", "road", 1, {}),
-             BenchRow("agreement", "agreement", 8, {"backbone": networks[0]}),
+             BenchRow("agreement", "agreement", 8, {"backbone": next(iter(networks))}),
              BenchRow("claimed", "claimed", 3, {}), BenchRow("import", "import", 1, {}),
              BenchRow("records", "records", 1, {})]
     if notebook:
@@ -54,7 +54,7 @@ def quick_plan() -> list[BenchRow]:
     small = {"agreement": {"n_train": 256, "n_test": 200, "epochs": 1},
              "claimed": {"arms": ARMS[:2], "batch": 2, "width": 0.125}, "pipeline": {"batches": 4},
              "import": {"repeats": 1}, "road": {"images": 2}, "records": {"counts": (100,)}}
-    rows = plan((0.125,), ("squeezenet",), ARMS[:2])
+    rows = plan((0.125,), {"squeezenet": 1}, ARMS[:2])
     return [r._replace(options=r.options | small.get(r.kind, {})) for r in rows]
 
 

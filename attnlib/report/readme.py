@@ -9,7 +9,7 @@ import pandas as pd
 
 from .. import files
 from ..analysis.costs import cost_of, networks_table
-from ..bench import speed
+from ..bench import budget, speed
 from ..blocks import ATTENTION
 from ..experiments.planning import estimate_seconds, resolve_profile, study
 from ..experiments.reading import collect
@@ -111,6 +111,13 @@ def bench_results() -> str:
             "(../figures/readme/bench.png)\n\n" + speed.benches_markdown())
 
 
+def budget_results() -> str:
+    """What accuracy costs in core minutes: the figure and its table."""
+    plots.save(budget.budget_figure(), "budget", "readme")
+    return ("![Test accuracy of plain networks on CIFAR-10 against core minutes]"
+            "(../figures/readme/budget.png)\n\n" + budget.budget_markdown())
+
+
 def overview_picture() -> None:
     """``figures/readme/overview.png``: the first two test images that every headline arm of the
     embedded study (seed 0) classifies correctly, their masks, and the arms' Grad-CAM."""
@@ -139,5 +146,5 @@ PAGES = {
                        "cards": cards.all_cards},
     "docs/own-network.md": {"finetune": lambda: gains_markdown(collect("finetune", "real"))},
     "docs/claims.md": {"claims": lambda: as_markdown(claims_table(full_audit()))},
-    "docs/speed.md": {"bench": bench_results},
+    "docs/speed.md": {"bench": bench_results, "budget": budget_results},
     "docs/reliability.md": {"faults": faults}}

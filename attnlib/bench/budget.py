@@ -1,0 +1,67 @@
+"""What accuracy costs: plain networks and recipes, by the core minutes of their records."""
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from ..analysis.costs import front
+from ..analysis.stats import CELL
+from ..analysis.words import name
+from ..experiments.reading import collect
+from ..figures import style
+from ..training import store
+from .speed import KINDS, kind_of
+
+
+def budget_table(profiles=("pilot", "real")) -> pd.DataFrame:
+    """One row a profile, data set, network and recipe without attention: its seeds trained on one
+    CPU core each, their mean test accuracy in %, the ``minutes`` of the quickest run, which other
+    work on the machine slowed least, and whether no other on that data set is as accurate for less
+    (``front``)."""
+    rows = []
+    for profile in profiles:
+        df = collect(profile=profile)
+        df = df[(df.status == "done") & (df.arm == "none")]
+        there = [store.read_record(store.record_path(profile, run_id)) for run_id in df.id]
+        on_a_core = [kind_of(r) != KINDS[2] and r["env"]["threads"] == 1 for r in there]
+        df = df.loc[np.array(on_a_core, bool)]
+        for key, runs in df.groupby(["dataset", "backbone", "recipe", "width", "epochs"]):
+            rows.append({"profile": profile} | dict(zip(
+                (*CELL, "width", "epochs"), key, strict=True)) | {
+                    "seeds": len(runs), "accuracy": runs.accuracy.mean(),
+                    "minutes": runs.seconds.min() / 60})
+    table = pd.DataFrame(rows)
+    for _, cell in table.groupby("dataset") if len(table) else ():
+        table.loc[cell.index, "front"] = np.array(front(cell.accuracy, cell.minutes))
+    return table
+
+
+def budget_markdown() -> str:
+    """The table as Markdown, the front marked."""
+    table = budget_table()
+    return pd.DataFrame([{
+        "data set": name(r.dataset), "network": f"{name(r.backbone)}, width {r.width:g}",
+        "profile, recipe": f"`{r.profile}`, `{r.recipe}`, {r.epochs} epochs", "seeds": r.seeds,
+        "test accuracy, %": f"{r.accuracy:.2f}", "core minutes": f"{r.minutes:.1f}",
+        "on the front": "✓" if r.front else ""}
+        for r in table.itertuples()]).to_markdown(index=False, disable_numparse=True)
+
+
+def budget_figure(dataset: str = "cifar10") -> plt.Figure:
+    """Test accuracy against core minutes on a logarithmic axis; the line is the front."""
+    def draw(axis, rows):
+        best = rows[rows.front.astype(bool)].sort_values("minutes")
+        axis.plot(best.minutes, best.accuracy, color="#cccccc", linewidth=4, zorder=0)
+        axis.scatter(rows.minutes, rows.accuracy, color="#333333", s=18)
+        for r in rows.itertuples():
+            axis.annotate(f"{name(r.backbone)}, {r.recipe}, {r.epochs} epochs",
+                          (r.minutes, r.accuracy), xytext=(6, -3), textcoords="offset points",
+                          fontsize=8)
+        axis.set(xscale="log", xlabel="core minutes", ylabel="test accuracy, %",
+                 xlim=(rows.minutes.min() / 1.2, rows.minutes.max() * 4))
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    table = budget_table()
+    rows = table[table.dataset == dataset] if len(table) else table
+    return style.per_cell([(name(dataset), rows)] if len(rows) else [], draw, style.PAGE, 3.2)
