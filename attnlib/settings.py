@@ -4,6 +4,7 @@
 without them both lie in the repository that this package runs from, or in the working directory
 where it was installed without one."""
 import os
+from functools import cache
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
@@ -14,8 +15,11 @@ if not (REPO / "pyproject.toml").is_file():
 def folder(variable: str, default: Path) -> Path:
     """The folder that an environment variable names, ``~`` and ``~user`` written out."""
     given = os.environ.get(variable)
-    if not given:
-        return default
+    return written_out(variable, given, os.getcwd()) if given else default
+
+
+@cache                                                  # asked for once a record, of thousands
+def written_out(variable: str, given: str, cwd: str) -> Path:
     if given.startswith("~") and not os.path.isdir(os.path.expanduser(Path(given).parts[0])):
         raise ValueError(f"{variable}={given}: there is no home folder {Path(given).parts[0]}; "
                          "write it out")
