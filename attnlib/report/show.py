@@ -16,6 +16,7 @@ from ..analysis.stats import (
     in_cell,
 )
 from ..analysis.words import interval, name, place, plural, plus_minus
+from ..bench import speed
 from ..experiments.planning import plan_table, resolve_profile
 from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, margin_of
@@ -161,7 +162,8 @@ def short_answer(profile: str | None = None) -> str:
     """A few sentences for each data set: whether any block is better, and the blocks of the network
     with the most seeds, with open gates too; what the others say, and what ``pilot`` would have."""
     profile = profile or resolve_profile("best", "headline")
-    arms = arms_table(collect("headline", profile))
+    runs = collect("headline", profile)
+    arms = arms_table(runs)
     tested = arms[arms.low.notna() & (arms.family == "blocks")]
     if not len(tested):
         return f"No block has {MIN_SEEDS} finished seeds in profile `{profile}` yet."
@@ -187,7 +189,20 @@ def short_answer(profile: str | None = None) -> str:
             text += (" A shorter training on fewer images, with another recipe (`pilot`), said "
                      f"{gain_of(before.loc[before.gain.idxmin()])}.")
         out.append(text)
-    return "\n\n".join(out)
+    return "\n\n".join(filter(None, [*out, costs_of(runs)]))
+
+
+def costs_of(runs) -> str:
+    """How much longer a block makes a step of the networks of some runs, by the stored benchmark.
+    """
+    steps, out = speed.steps(), []
+    for key, _ in runs.groupby(["backbone", "width"], sort=False):
+        found = {arm: steps[*key, arm] for arm in SHORT if (*key, arm) in steps}
+        if found:
+            times = ", ".join(f"{step:.2f} with {name(arm)}" for arm, step in found.items())
+            out.append(f"in {name(key[0])} {times}")
+    return out and ("**What it costs:** a training step takes as many times as long as without a "
+                    f"block: {'; '.join(out)} (`make bench`).")
 
 
 def rule(df) -> str:
