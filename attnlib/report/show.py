@@ -200,9 +200,9 @@ def costs_of(runs) -> str:
         found = {arm: steps[*key, arm] for arm in SHORT if (*key, arm) in steps}
         if found:
             times = ", ".join(f"{step:.2f} with {name(arm)}" for arm, step in found.items())
-            out.append(f"in {name(key[0])} {times}")
-    return ("**What it costs:** the plain network's training step takes 1, "
-            f"{'; '.join(out)} (`make bench`).") if out else ""
+            out.append(f"{times} ({name(key[0])})")
+    return ("**What it costs:** a training step, in those of the plain network: "
+            f"{'; '.join(out)}; measured by `make bench`.") if out else ""
 
 
 def rule(df) -> str:
