@@ -37,8 +37,10 @@ reproduce: setup ## the main job: PROFILE=small|pilot|real|full SEEDS=n JOBS=n
 	$(PY) -m attnlib notebooks run --profile $(PROFILE) --jobs $(JOBS) \
 	  $(if $(SEEDS),--seeds $(SEEDS))
 
-# What takes longest comes first, so that both processes end together.
+# Without the extras their tests are skipped. What takes longest comes first, so that both processes
+# end together.
 test: setup ## nbval over the notebooks, the faults and all other tests, in two processes
+	-$(PY) -m pip install -q -c constraints.txt -e .[cluster,onnx,tensorboard]
 	$(PY) -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder --durations=8 --nbval-lax \
 	  --nbval-current-env --nbval-cell-timeout=300 notebooks tests/faults tests
 

@@ -13,7 +13,8 @@ from torch import nn
 
 import attnlib
 from attnlib.blocks import ATTENTION, Row
-from attnlib.networks.build import build_model, seed_layers
+from attnlib.networks import BACKBONES
+from attnlib.networks.build import build_model, resolve_placement, seed_layers
 from attnlib.networks.cost import attention_blocks, cost
 from attnlib.settings import REPO
 
@@ -201,6 +202,14 @@ def test_a_module_that_runs_twice_shares_one_block():
     model(images()).sum().backward()
     with pytest.raises(ValueError, match=r"relu runs several times, with \[8, 16\] channels"):
         attnlib.add_attention(Shared(16), "se", "ReLU")
+
+
+def test_a_network_of_two_stages_takes_every_block(monkeypatch):
+    """bam and nab stand in stages 1 to 3 by default."""
+    monkeypatch.setitem(BACKBONES, "two", BACKBONES["resnet18"]._replace(stages=2))
+    assert resolve_placement("bam", "two", None) == "stage"
+    with pytest.raises(ValueError, match="has stages 12 there"):
+        resolve_placement("bam", "two", "stage@123")
 
 
 def test_a_block_that_replaces_takes_the_convolutions_place(monkeypatch):

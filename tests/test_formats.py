@@ -58,6 +58,7 @@ def test_the_commands_of_export(out, tmp_path, monkeypatch, capsys):
     import onnx
     model = onnx.load(path)
     assert [o.version for o in model.opset_import if not o.domain] == [formats.OPSET]
+    assert str(REPO) not in str(model), "a path of this machine"
     header = json.loads({p.key: p.value for p in model.metadata_props}["attnlib"])
     assert header["id"] == RUN and len(header["classes"]) == 10
     one, many = np.zeros((1, 3, 32, 32), np.float32), np.zeros((7, 3, 32, 32), np.float32)

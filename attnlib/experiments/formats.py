@@ -73,6 +73,8 @@ def write_file(path: Path, model: Deployed, images: torch.Tensor, header: str) -
             model, (images,), dynamo=True, opset_version=OPSET, verbose=False,
             dynamic_shapes=({0: torch.export.Dim("n")},), input_names=["image"],
             output_names=["probabilities"])
+        for node in program.model.graph:                # the exporter's stack traces, paths and all
+            node.metadata_props.clear()
         program.model.metadata_props["attnlib"] = header
         program.save(path)
 
@@ -106,7 +108,7 @@ def export_int8(run_or_id, path: Path) -> list[dict]:
         def get_next(self):
             return next(({"image": batch} for batch in batches), None)
     small = path.with_suffix(".int8.onnx")
-    quant_pre_process(path, small)
+    quant_pre_process(path, small, skip_symbolic_shape=True)    # the exporter's shapes are enough
     quantization.quantize_static(small, small, Reader(), per_channel=True,      # the faster type
                                  activation_type=quantization.QuantType.QUInt8)
     images, labels = data.split("test", run.n_test)

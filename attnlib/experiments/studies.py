@@ -90,7 +90,8 @@ def read_studies(path: Path) -> dict[str, Study]:
         plan = Plan(row["dataset"], row["network"], tuple(row["arms"].split()), int(row["seeds"]),
                     {key: literal(value) for key, value in fields.items()},
                     int(row["turn"] or 0), int(row["first_seed"] or 0))
-        plans = studies[row["study"]].plans
+        plans = choose("study of studies.csv (a question in QUESTIONS makes one)", row["study"],
+                       studies).plans
         plans[row["profile"]] = (*plans.get(row["profile"], ()), plan)
     return studies
 

@@ -118,6 +118,8 @@ def resolve_placement(attention: str, backbone: str, placement: str | None) -> s
         check_replaces(name, network, own)
     choose(f"placement in {network}:", place, row.placements)
     valid = "" if place in ("stem", "head", "head_post") else "1234567"[:row.stages]
+    if placement is None:                                  # a default names stages of deeper ones
+        stages = "".join(k for k in stages if k in valid)
     if not set(stages) <= set(valid) or ("@" in (placement or "") and not stages):
         raise ValueError(f"placement {placement!r}: {network} has "
                          + (f"stages {valid} there" if valid else f"no stages at {place!r}"))
