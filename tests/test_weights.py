@@ -118,7 +118,7 @@ def test_one_of_another_version_says_what_changed(trained, tmp_path, monkeypatch
 
 
 def test_the_committed_files_are_those_of_the_index():
-    assert len(INDEX["weights"]) == 3
+    assert len(INDEX["weights"]) == 4
     assert {p.name for p in COMMITTED.iterdir()} == {
         "README.md", "index.json", *(row["file"] for row in INDEX["weights"]),
         *(f"{row['id']}.md" for row in INDEX["weights"])}
