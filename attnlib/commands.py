@@ -12,7 +12,7 @@ from .data.datasets import load_dataset
 from .experiments import formats, grid, planning, published, reading, repair, weights
 from .experiments import predict as predicting
 from .experiments import verify as verifying
-from .experiments.studies import PROFILES, STUDIES
+from .experiments.studies import COMMITTED, PROFILES, STUDIES
 from .names import choose
 from .settings import data_dir, out_dir, shown
 from .training import store, trainer
@@ -23,7 +23,6 @@ from .training.run import NUMBERS, Run
 FIELDS = ("dataset", "backbone", "attention", "placement", "recipe", "start",
           *NUMBERS)     # options of train
 FEW_STEPS = 500                             # below it a network has hardly begun to learn
-KEPT = ("pilot", "real", "full")            # the profiles whose records are committed
 
 
 def default_of(name: str) -> str:
@@ -266,11 +265,11 @@ def notebooks(args) -> int:
 
 
 def verify(args) -> int:
-    profiles = [p for p in KEPT if store.all_records(p)]
+    profiles = [p for p in COMMITTED if store.all_records(p)]
     if args.profile:
         profiles = [known(args.profile)]
     if not profiles:
-        raise LookupError(f"no record of profile {', '.join(KEPT)} is here; --profile names "
+        raise LookupError(f"no record of profile {', '.join(COMMITTED)} is here; --profile names "
                           "another")
     return int(sum(verifying.verify(p, args.minutes, args.seed) for p in profiles) > 0)
 

@@ -96,16 +96,6 @@ def test_families():
 # --- Pairs ---
 
 
-def test_the_interval_of_pairs_is_scipys():
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(70, 1, 6), rng.normal(69, 1, 6)
-    d = stats.paired(frame(none=b, se=a), "se")
-    expected = reference.ttest_rel(a, b).confidence_interval(0.95)
-    assert (d.low, d.high) == pytest.approx((expected.low, expected.high))
-    assert d.mean == pytest.approx((a - b).mean())
-    assert d.n == 6
-
-
 def test_pairing_is_the_correlation_within_arms():
     rng = np.random.default_rng(5)
     shared = rng.normal(size=400)
@@ -130,7 +120,7 @@ def test_verdicts(low, high, says):
 
 def test_runs_of_two_settings_or_one_seed_twice_are_not_compared():
     """A trial of four epochs is no further seed of a run of sixteen."""
-    for call in (lambda df: stats.paired(df, "se"), stats.arms_table, stats.pairing):
+    for call in (stats.arms_table, stats.pairing):
         with pytest.raises(ValueError, match="several runs of one arm and seed"):
             call(pd.concat([frame(none=[1.0], se=[2.0])] * 2))
     df = frame(none=[60.0, 61.0, 62.0], se=[61.0, 62.0, 63.0])

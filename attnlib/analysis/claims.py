@@ -21,7 +21,7 @@ import pandas as pd
 from ..data.datasets import DATASETS
 from ..experiments.planning import FOR_READING, resolve_profile, study
 from ..experiments.reading import histories, table_of
-from ..experiments.studies import PROFILES, margin_of
+from ..experiments.studies import COMMITTED, PROFILES, margin_of
 from ..names import parse
 from ..training.recipes import RECIPES
 from ..training.trainer import about
@@ -33,7 +33,6 @@ from .stats import NOTHING
 
 SAME, OURS, UNTESTED = "same setting", "our setting", "not tested"
 BEST_FIRST = tuple(reversed(PROFILES))
-COMMITTED = ("full", "real", "pilot")       # the profiles whose records a clone has, best first
 PRETRAINED = ("P0",)                # on ImageNet, at 224 pixels: not repeated here
 KINDS = ("gain", "percent", "order", "no gain", "level", "count", "may", "text")
 UNJUDGED = ("may", "text")
@@ -126,10 +125,10 @@ def best_answer(claim, profile: str | None, records, measure) -> tuple[Effect, d
     else of the one that has most seeds. Looked into are the profile that was asked for, and, where
     that is none by name, those whose records are committed; the same in every clone where none is
     asked for."""
-    profiles, best, where = COMMITTED, NOTHING, {}
+    profiles, best, where = COMMITTED[::-1], NOTHING, {}
     if profile not in (None, FOR_READING):
         asked = resolve_profile(profile, claim.study)
-        profiles = [asked] if asked == profile else dict.fromkeys((asked, *COMMITTED))
+        profiles = [asked] if asked == profile else dict.fromkeys((asked, *COMMITTED[::-1]))
     for name, recipe, cell, planned in deciding_cells(claim, profiles, records):
         own, run = planned[planned.status == "done"], planned.run.iloc[0]
         if len(own):
@@ -215,7 +214,7 @@ def judge_claim(claim, profile: str | None = None, measures=MEASURED, records=st
     row |= where | {"n": effect.n, "estimate": effect.mean, "low": effect.low, "high": effect.high}
     if not claim.judged:
         return row | {"setting": ""}
-    margin = margin_of(row["profile"], claim.dataset) if claim.metric == "accuracy" else 0.0
+    margin = margin_of(row["profile"]) if claim.metric == "accuracy" else 0.0
     row["verdict"], row["needs"] = verdict_on(claim, effect, margin)
     row["short"] &= claim.metric != "epochs"
     return row | ({"verdict": "undecided", "needs": math.nan} if row["short"] else {})

@@ -31,7 +31,7 @@ def factor_table(df):
     ``n``, the fewest seeds behind it, and the verdict."""
     gains, rows = arms_table(df).set_index([*CELL, "arm"]), []
     for where, runs, (base, *_), _ in crossed(df):
-        margin = margin_of(df.profile.iloc[0], where[0])
+        margin = margin_of(df.profile.iloc[0])
         for (recipe, arm), mine in runs.items():
             found, plain = {}, runs.get((recipe, "none"), ())
             if arm == "none" and recipe != base:

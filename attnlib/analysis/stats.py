@@ -98,15 +98,6 @@ def mean_effect(values) -> Effect:
     return contrast([values], [1])
 
 
-def paired(df, arm: str, base: str = "none", metric: str = "accuracy") -> Effect:
-    """The difference of two arms of one cell seed by seed, with its t interval: for what is
-    measured on the same images or in the same minute. Accuracies are `compared`, since runs of one
-    seed have no noise in common (`pairing`)."""
-    done = once(df[df.status == "done"])
-    values = {name: done[done.arm == name].set_index("seed")[metric] for name in (arm, base)}
-    return mean_effect((values[arm] - values[base]).dropna())
-
-
 def pairing(df) -> tuple[float, int, int]:
     """(r, pairs, arms): the correlation between an arm's and the plain network's accuracies of one
     seed, each less its mean over the shared seeds, over all arms and cells; NaN without pairs."""
@@ -154,7 +145,7 @@ def arms_table(df):
     for key, cell in each_cell(cell_runs(df)):
         done, profile = cell[cell.status == "done"], cell.profile.iloc[0]
         gains, plain = compared(done), done[done.arm == "none"]
-        margin = margin_of(profile, key["dataset"])
+        margin = margin_of(profile)
         for arm, planned in cell.groupby("arm", sort=False):
             runs, gain, check, train = done[done.arm == arm], NOTHING, NOTHING, math.nan
             if arm != "none":

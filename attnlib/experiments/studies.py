@@ -29,6 +29,7 @@ PROFILES = {
     "full": Profile("the real data sets, whole, at full width: a modern GPU", dict(epochs=40),
                     0.2, None),
 }
+COMMITTED = ("pilot", "real", "full")        # the profiles whose records a clone has
 CONTROLS = ("layerscale", "shuffled", "frozen")
 
 
@@ -117,6 +118,6 @@ def run_of(plan: Plan, profile: str, arm: str, seed: int) -> Run:
     return Run(dataset=plan.dataset, backbone=plan.backbone, attention=arm, seed=seed, **fields)
 
 
-def margin_of(profile: str, dataset: str = "") -> float:
+def margin_of(profile: str) -> float:
     """The equivalence margin in points; 1 for a profile that has none of its own."""
     return PROFILES[profile].margin if profile in PROFILES else 1.0

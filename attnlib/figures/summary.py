@@ -5,13 +5,13 @@ import pandas as pd
 from ..analysis.stats import CELL, arms_table
 from ..analysis.words import USUAL, name
 from ..experiments.reading import collect
+from ..experiments.studies import COMMITTED
 from .plots import gain_panel
 from .style import per_cell, short
 
 BLOCKS = ("se", "cbam", "hybrid")
 ARMS = {arm: short(block) for block in BLOCKS for arm in (block, f"{block}(gate_init=open)")}
 NETWORKS = ("resnet18", "speednet")
-PROFILES = ("pilot", "real", "full")
 STUDIES = ("headline", "hybrid", "schedule")
 RECIPES = (*USUAL, "swift+full")
 
@@ -21,7 +21,7 @@ def summary() -> plt.Figure:
     the gain over the plain network, full markers where gates start half open, hollow where open;
     intervals hold for all blocks of the panel together; grey is the margin."""
     found = []
-    for profile in PROFILES:
+    for profile in COMMITTED:
         runs = pd.concat([collect(study, profile) for study in STUDIES]).drop_duplicates("id")
         runs = runs[runs.recipe.isin(RECIPES) & runs.backbone.isin(NETWORKS)]
         for _, cell in arms_table(runs).groupby(CELL, sort=False):
@@ -29,7 +29,7 @@ def summary() -> plt.Figure:
                 "arm", key=lambda arms: arms.map(list(ARMS).index))
             if set(BLOCKS) <= set(rows.arm):
                 found.append((profile, rows, runs))
-    found.sort(key=lambda panel: (panel[1].dataset.iloc[0], PROFILES.index(panel[0])))
+    found.sort(key=lambda panel: (panel[1].dataset.iloc[0], COMMITTED.index(panel[0])))
     groups = []
     for profile, rows, runs in found:
         first, least, most = rows.iloc[0], rows.n.min(), rows.n.max()

@@ -101,7 +101,7 @@ def difference(cell, arm: str, base: str, effect: Effect) -> dict:
     return {key: first[key] for key in (*CELL, "profile")} | {
         "arm": arm, "over": base, "n": effect.n, "difference": effect.mean, "low": effect.low,
         "high": effect.high, "train": fitted[arm] - fitted[base],
-        "verdict": verdict(effect, margin_of(first.profile, first.dataset))}
+        "verdict": verdict(effect, margin_of(first.profile))}
 
 
 # --- Limits and provenance ---

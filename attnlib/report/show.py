@@ -207,7 +207,7 @@ def costs_of(runs) -> str:
 
 def rule(df) -> str:
     """How the intervals of a table are found; 02_baselines says what the verdicts mean."""
-    margin = margin_of(df.profile.iloc[0], df.dataset.iloc[0])
+    margin = margin_of(df.profile.iloc[0])
     return ("Intervals at 95 % for all blocks of a network and data set together (Dunnett); "
             f"*equivalent*: within ±{margin:g} points. ±: standard deviation over seeds.")
 
