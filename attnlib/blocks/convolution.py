@@ -68,7 +68,7 @@ class AA(nn.Module):
         down = relative_logits(q.transpose(2, 3), self.down).transpose(2, 3)       # [B, N, H, W, H]
         across = relative_logits(q, self.across)                                   # [B, N, H, W, W]
         content = q.flatten(2, 3) @ k.flatten(2, 3).transpose(2, 3)
-        place = (down[..., None] + across[..., None, :]).reshape(content.shape)
+        place = (down[..., None] + across[..., None, :]).flatten(4).flatten(2, 3)
         return (content + place).softmax(-1), v.flatten(2, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
