@@ -372,13 +372,24 @@ def test_a_container_that_a_block_breaks_is_named_and_undone():
 # --- What others do with the network afterwards ---
 
 
-@pytest.mark.parametrize("zero_init", [False, True])
-def test_blocks_stay_where_norms_are_exchanged(zero_init):
-    model = attnlib.add_attention(theirs("resnet18").eval(), "cbam", zero_init=zero_init)
+def frozen(model: nn.Module) -> nn.Module:
+    """Its norms as detection networks have them, exchanged by name."""
+    for name, norm in list(model.named_modules()):
+        if isinstance(norm, nn.BatchNorm2d):
+            model.set_submodule(name, torchvision.ops.FrozenBatchNorm2d(norm.num_features))
+            model.get_submodule(name).load_state_dict(norm.state_dict())
+    return model
+
+
+@pytest.mark.parametrize(("exchange", "block", "zero_init"), [
+    (nn.SyncBatchNorm.convert_sync_batchnorm, "se", False), (frozen, "se", False),
+    (nn.SyncBatchNorm.convert_sync_batchnorm, "cbam", True), (frozen, "hybrid", True)])
+def test_blocks_stay_where_norms_are_exchanged(exchange, block, zero_init):
+    model = attnlib.add_attention(theirs("resnet18").eval(), block, zero_init=zero_init)
     for block in attention_blocks(model).values():
         nn.init.constant_(getattr(block, "t", torch.empty(0)), 0.5)
     wanted, state, ran = model(images()), model.state_dict(), []
-    model = nn.SyncBatchNorm.convert_sync_batchnorm(model).eval()
+    model = exchange(model).eval()
     for block in attention_blocks(model).values():
         block.register_forward_hook(lambda *_: ran.append(1))
     torch.testing.assert_close(model(images()), wanted)
@@ -397,10 +408,36 @@ def test_a_norm_with_a_block_behind_it_is_not_merged_away():
     torch.testing.assert_close(model(x), wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_a_compiled_model_is_refused_with_what_to_do():
+@pytest.mark.parametrize("block", ["se", "cbam", "hybrid"])
+@torch.no_grad()
+def test_a_traced_a_fused_and_a_cut_network_have_the_blocks(block):
+    from torch.fx.experimental.optimization import fuse
+    from torchvision.models.feature_extraction import create_feature_extractor
+    model, x = attnlib.add_attention(theirs("resnet18").eval(), block), images()
+    wanted = model(x)
+    cut = create_feature_extractor(model, {"fc": "out"})
+    for other in (torch.fx.symbolic_trace(model), fuse(model), lambda x: cut(x)["out"]):
+        torch.testing.assert_close(other(x), wanted, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(original("resnet18").eval()(x), wanted, rtol=0.1)
+
+
+def test_what_is_set_on_a_place_is_set_on_what_stands_there():
+    model = attnlib.add_attention(small(), "se", "[01]")
+    model[0].stride, model[1].momentum, model[1].mine = (2, 2), 0.5, 7
+    model[1].weight = nn.Parameter(torch.zeros(8))
+    conv, norm = model[0].host, model[1].host
+    assert (conv.stride, norm.momentum, hasattr(norm, "mine")) == ((2, 2), 0.5, False)
+    assert norm.weight is model[1].weight and model[1].mine == 7
+    assert model[:2](images()).shape == (2, 8, 32, 32)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")           # TorchScript is deprecated
+@pytest.mark.parametrize("how", [torch.compile, torch.jit.script,
+                                 lambda model: torch.jit.trace(model.eval(), images())])
+def test_a_compiled_model_is_refused_with_what_to_do(how):
     for model in (small(), nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())):
         with pytest.raises(ValueError, match=r"compiled.*add_attention\(model\) first"):
-            attnlib.add_attention(torch.compile(model), "se", "0")
+            attnlib.add_attention(how(model), "se", "0")
 
 
 @pytest.mark.parametrize(("where", "name"), [("LayerNorm", "features.1.0.block.2"),
@@ -408,8 +445,9 @@ def test_a_compiled_model_is_refused_with_what_to_do():
 def test_channels_that_come_last_are_told_by_a_second_size(where, name):
     with torch.device("meta"):
         model = torchvision.models.convnext_tiny()
-        with pytest.raises(ValueError, match=f"not .B, C, H, W.*{name}.*grows"):
-            attnlib.add_attention(model, "se", where)
+        for example in (None, torch.zeros(2, 3, 96, 96)):
+            with pytest.raises(ValueError, match=f"not .B, C, H, W.*{name}.*grows"):
+                attnlib.add_attention(model, "se", where, example=example)
     assert not attention_blocks(model)
 
 

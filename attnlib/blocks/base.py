@@ -46,6 +46,7 @@ def pick(option: str, value: str, table: dict):
     return table[value]
 
 
+@torch.fx.wrap              # one step of a traced graph, whose tensors have no type yet
 def mean_of(x: torch.Tensor, dims: tuple[int, ...], n: int) -> torch.Tensor:
     """The mean over dimensions of n numbers in all, kept with size 1. As a sum, to the same bit:
     the gradient of a sum is one number, that of a mean a whole map. In half precision a sum rounds

@@ -4,8 +4,7 @@ Maps are raw: pictures scaled to 0..1 image by image would make every share of m
 target is a stage's output after its ReLU and its slots, so that every block's gates count alike.
 Every method of MAPS takes one `Pass` of the network; what knows nothing of the class, or of the
 image, is there as a baseline."""
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,31 +14,13 @@ from torch.nn import functional as F
 
 from ..data.batches import Batches
 from ..names import derive
+from ..networks.insert import untouched
 from ..training.run import Run
 from ..training.trainer import data_of
 
 LEAST = 3                     # cells a side: on fewer, "where" has no meaning
 BATCH = 100                   # images at once
 NORMALISED = "images should be normalised, (light from 0 to 1 − mean) / std: see `cam.inputs`"
-
-
-# --- A network, left as it was ---
-
-
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Within it the network is in eval mode and its parameters ask for no gradients; afterwards
-    every module's mode and every ``requires_grad`` are what they were."""
-    modes = {module: module.training for module in model.modules()}
-    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    try:
-        model.eval().requires_grad_(False)
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for parameter, own in wanted.items():
-            parameter.requires_grad_(own)
 
 
 def fitting(model: nn.Module, x: torch.Tensor) -> torch.Tensor:

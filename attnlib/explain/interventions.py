@@ -20,7 +20,8 @@ from torch import nn
 
 from ..blocks.spatial import SpatialAttention
 from ..networks.cost import attention_blocks
-from .cam import BATCH, fitting, untouched
+from ..networks.insert import untouched
+from .cam import BATCH, fitting
 
 IMAGES = 1000
 MODES: dict[str, Callable] = {          # (the images' gates, their mean over the data set) -> gate

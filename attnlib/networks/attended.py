@@ -22,8 +22,8 @@ class FromIdentity(nn.Module):
 
 
 class Attended(nn.Module):
-    """y = added_attention(host(x)). What is asked of it and not its own is the host's, and its
-    state dict is the host's with the block's keys, so that weights from before fit."""
+    """y = added_attention(host(x)). What is asked of it or set and not its own is the host's, and
+    its state dict is the host's with the block's keys, so that weights from before fit."""
 
     def __init__(self, host: nn.Module, block: nn.Module):
         super().__init__()
@@ -41,6 +41,13 @@ class Attended(nn.Module):
                 raise AttributeError("a block follows this norm, so it cannot be merged into the "
                                      "convolution before it: its .host can, in its place") from None
             return getattr(super().__getattr__("host"), name)
+
+    def __setattr__(self, name: str, value):
+        own = hasattr(Attended, name) or name in self.__dict__ or name in self._modules
+        if own or not hasattr(self._modules.get("host"), name):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.host, name, value)
 
     def state_dict(self, *, destination=None, prefix: str = "", keep_vars: bool = False):
         out = self.host.state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)

@@ -1,6 +1,8 @@
 """Blocks put into a network that is not ours: torchvision's, timm's, the user's own."""
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 
 import torch
@@ -50,10 +52,10 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
 
     Raises ``ValueError``, with the model as it was, for unknown names; where nothing matches; for
     an M that never runs, whose output is not [B, C, H, W] or changes C, that has a block already or
-    that its network does not just call; and for a model that ``torch.compile`` made."""
-    if hasattr(model, "_orig_mod"):
+    that its network does not just call; and for a model that is compiled, scripted or traced."""
+    if hasattr(model, "_orig_mod") or isinstance(model, torch.jit.ScriptModule):
         raise ValueError("the model is compiled, and what is compiled does not see a new block: "
-                         "add_attention(model) first, then torch.compile(model)")
+                         "add_attention(model) first, then compile, script or trace it")
     make, options = resolve("attention", attention, ATTENTION)
     replacing = ATTENTION[parse(attention)[0]].placement == "replace"
     if replacing and zero_init:
@@ -62,8 +64,7 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
     names = find_places(model, modules, where, replacing)
     args = arguments(model, example)
     channels = find_channels(names, dry_run(model, names, args))
-    if example is None:
-        check_axis(model, names, channels)
+    check_axis(model, names, channels, args)
     if parse(attention)[0] == "none":
         return model
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -213,6 +214,22 @@ def float_type(module: nn.Module, model: nn.Module) -> torch.dtype:
                  if p.dtype.is_floating_point), torch.get_default_dtype())
 
 
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Within it the network is in eval mode and its parameters ask for no gradients; afterwards
+    every module's mode and every ``requires_grad`` are what they were."""
+    modes = {module: module.training for module in model.modules()}
+    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    try:
+        model.eval().requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, own in wanted.items():
+            parameter.requires_grad_(own)
+
+
 def dry_run(model: nn.Module, names: list[str], args: tuple) -> dict[str, list]:
     """Name -> (shape, device) of each output, shape None if it is no tensor, of one forward pass in
     eval mode without gradients, after which the model and the random state are as before."""
@@ -224,11 +241,10 @@ def dry_run(model: nn.Module, names: list[str], args: tuple) -> dict[str, list]:
                               else (None, None))
         return hook
     hooks = [model.get_submodule(name).register_forward_hook(note(name)) for name in names]
-    modes = [(module, module.training) for module in model.modules()]
     device = next(model.parameters(), torch.empty(0)).device
+    cuda = [device] if device.type == "cuda" else []
     try:
-        model.eval()
-        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with untouched(model), torch.no_grad(), torch.random.fork_rng(cuda):
             model(*args)
     except Exception as error:
         shapes = ", ".join(str(list(a.shape)) if isinstance(a, torch.Tensor) else type(a).__name__
@@ -238,8 +254,6 @@ def dry_run(model: nn.Module, names: list[str], args: tuple) -> dict[str, list]:
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in modes:
-            module.training = mode
     return seen
 
 
@@ -258,11 +272,11 @@ def find_channels(names: list[str], seen: dict[str, list]) -> dict[str, tuple]:
     return {name: (seen[name][0][0][1], seen[name][0][1]) for name in names}
 
 
-def check_axis(model: nn.Module, names: list[str], channels: dict) -> None:
-    """Channels are as many on a larger image; what grows with it is height: [B, H, W, C]."""
-    larger = torch.zeros(1, 3, 128, 128, dtype=float_type(model, model))
+def check_axis(model: nn.Module, names: list[str], channels: dict, args: tuple) -> None:
+    """Channels are as many on larger images; what grows with them is height: [B, H, W, C]."""
+    larger = (a.repeat(1, 1, 2, 2) if getattr(a, "ndim", 0) == 4 else a for a in args)
     try:
-        seen = dry_run(model, names, arguments(model, larger))
+        seen = dry_run(model, names, tuple(larger))
     except ValueError:                                         # a network for one size alone
         return
     if odd := [n for n in names if any(shape[1] != channels[n][0] for shape, _ in seen[n])]:
