@@ -7,6 +7,7 @@ from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 import attnlib
+from attnlib.experiments.predict import probabilities
 from attnlib.explain import cam, focus, interventions, road
 from attnlib.figures.predicted import activation_maps
 
@@ -126,6 +127,7 @@ HARMLESS = {
     "drop": lambda model, x: focus.average_drop(
         model, x, np.ones((3, 4, 4)), CLASSES, np.ones(3), (0.5,) * 3, (0.2,) * 3),
     "road": lambda model, x: road.road(model, x, np.ones((3, 32, 32)), CLASSES, percentiles=(50,)),
+    "probabilities": lambda model, x: probabilities(model, np.zeros((3, 32, 32, 3), np.uint8)),
     "swaps": lambda model, x: interventions.measure_swaps(model, x, CLASSES)}
 
 
@@ -135,6 +137,7 @@ HARMLESS = {
 def test_a_callers_network_is_left_as_it_was(dtype, backbone, attention):
     """In train mode but for one frozen part, with gradients at hand: of any type of numbers."""
     model, x = network(attention, backbone).to(dtype).train(), images()
+    model.mean, model.std = (0.5,) * 3, (0.2,) * 3
     model(x.to(dtype)).float().square().sum().backward()
     model.stages[0].eval().requires_grad_(False)
     before = state(model)

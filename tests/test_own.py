@@ -19,8 +19,9 @@ from attnlib.data import own
 from attnlib.data.arrays import DataBad, DataMissing
 from attnlib.data.datasets import DATASETS, identity, load_dataset
 from attnlib.experiments.planning import estimate_seconds
+from attnlib.experiments.predict import predict
 from attnlib.experiments.reading import find_record
-from attnlib.experiments.weights import load_model
+from attnlib.experiments.weights import export, load_model
 from attnlib.names import parse
 from attnlib.settings import REPO
 from attnlib.training import run as run_module
@@ -213,6 +214,20 @@ def test_a_finished_run_needs_the_pictures_no_more(here):
     shutil.rmtree(store.checkpoints_dir("own", run.id))
     assert main(["train", run.id, "--weights"]) == 0
     assert all((before[key] == value).all() for key, value in weights(run).items())
+
+
+def test_a_picture_to_predict_gets_the_levels_of_the_set(here):
+    """Of more than 8 bits, though its own highest level needs fewer."""
+    for k in range(8):
+        (here / "deep" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+        deep = RNG.integers(0, 4096, (32, 32)).astype(np.uint16)
+        Image.fromarray(deep).save(here / "deep" / "ab"[k % 2] / f"{k}.png")
+    run = tiny(dataset="folder:deep", **FEW)
+    train(run)
+    Image.fromarray(np.minimum(deep, 1000)).save(here / "dark.png")
+    for model in (load_model(run), load_model(export(run, here / "own.safetensors"))):
+        (_, image, *_), = predict(model, ["dark.png"])
+        assert image.max() == round(1000 * 255 / 4095)
 
 
 def test_changed_content_is_not_mistaken_for_that_of_a_run(here):

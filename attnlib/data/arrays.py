@@ -32,11 +32,13 @@ class DataRow(NamedTuple):
     torchvision: str = ""           # its class there; "" for the embedded set and your own
     train: int = 45_000             # images in the training part, to estimate what training costs
     version: int = 1
+    levels: dict | None = None      # of pictures of more than 8 bits: those that become 0 and 255
 
     def facts(self) -> dict:
         """What a record keeps of it, to build and feed the network again without the data."""
         return {"size": self.size, "channels": self.channels, "num_classes": self.num_classes,
-                "mean": list(self.mean), "std": list(self.std)}
+                "mean": list(self.mean), "std": list(self.std)
+                } | ({"levels": self.levels} if self.levels else {})
 
 
 def refuse(name: str, faults: list[str]) -> None:
@@ -86,7 +88,7 @@ def check_arrays(arrays: dict, row: DataRow, where: str, whole=SPLITS) -> None:
     bad index. ``whole``: the splits in which every class must occur."""
     faults = [fault for split in SPLITS if split != "val" or "val_images" in arrays
               for fault in split_faults(arrays, row, split, split in whole)]
-    if row.num_classes < 2:
+    if row.num_classes < 2 and not faults:              # else they are why
         faults.append("one class alone; two are the least that can be told apart")
     names = arrays.get("class_names")
     if names is not None:

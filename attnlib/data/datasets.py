@@ -3,6 +3,7 @@
 A file is ``<data dir>/<name>.npz`` in MedMNIST's layout (train_images, train_labels, test_images,
 test_labels, optional val_* and class_names); failing that, torchvision's own files; failing that,
 those are downloaded."""
+import json
 from collections import ChainMap
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,12 +51,14 @@ class Dataset:
     images: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
     extras: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    levels: dict | None = None              # as in `DataRow`
 
     @property
     def row(self) -> DataRow:
         """Size, channels, classes, normalisation and training images, from the arrays."""
         n, size, _, channels = self.images["train"].shape
-        return DataRow(self.name, size, channels, len(self.classes), self.mean, self.std, train=n)
+        return DataRow(self.name, size, channels, len(self.classes), self.mean, self.std, train=n,
+                       levels=self.levels)
 
     def split(self, name: str, n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(images, labels) of the first ``n`` of a split; ``None``: all. Asking for more than there
@@ -122,7 +125,8 @@ def load_own(name: str, base: str, options: dict, folder: Path) -> Dataset:
     data = with_splits(options["content"], row, raw, options["path"])
     mean, std = arrays.measured(data.images["train"])
     return replace(data, name=name, mean=tuple(mean.round(6).tolist()),
-                   std=tuple(std.clip(1 / 255).round(6).tolist()))
+                   std=tuple(std.clip(1 / 255).round(6).tolist()),
+                   levels=json.loads(str(raw["levels"])) if base == "folder" else None)
 
 
 def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:

@@ -6,6 +6,7 @@ are. So a run keeps its id when its data are moved, and gets another when one pi
 import contextlib
 import hashlib
 import io
+import json
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -93,8 +94,8 @@ def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
     with contextlib.suppress(OSError):                      # a file that cannot be read
         digests = [sha256_of(path) for path in found.files]
     if found.faults or not digests:
-        refuse(root.name, found.faults + [words_of(root, path, why) for path, _, why in
-                                          attempts(found.paths, 28, 1) if why])
+        refuse(root.name, found.faults + [f"{name_in(root, path)}: {readable(why)}" for path, _, why
+                                          in attempts(found.paths, 28, 1) if why])
     _, first, same = np.unique(digests[:len(found.paths)], return_index=True, return_inverse=True)
     first = first[same]
     faults, alone = [], first == np.arange(len(first))
@@ -111,10 +112,6 @@ def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
                    for name in sorted(set(found.classes)) if different[name] <= len(absent)]
     refuse(root.name, faults)
     return found, digests, first
-
-
-def words_of(root: Path, path: Path, why: str) -> str:
-    return f"{name_in(root, path)}: {readable(why)}"
 
 
 def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
@@ -138,6 +135,7 @@ def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
         except Unwritable as error:
             print(f"the decoded pictures are not kept: {error}", flush=True)
     notes = arrays.pop("notes").tolist()
+    arrays.setdefault("levels", np.array("null"))           # of a cache made before there were any
     with contextlib.suppress(DataMissing, DataBad):         # a run needs the folder no more
         notes = find_pictures(places(options["path"], folder)[0]).notes + notes
     for note in notes:
@@ -153,7 +151,7 @@ def decode(root: Path, size: int, channels: int | None, content: str) -> dict[st
     images, faults = np.zeros((len(first), size, size, channels or 3), np.uint8), []
     for k, (path, image, why) in enumerate(attempts(found.paths, size, channels or 3, levels)):
         if why:
-            faults.append(words_of(root, path, why))
+            faults.append(f"{name_in(root, path)}: {readable(why)}")
         else:
             images[k] = image
         if k % 2000 == 1999:
@@ -171,7 +169,8 @@ def decode(root: Path, size: int, channels: int | None, content: str) -> dict[st
     if not alone.all() and (split != found.splits).any():
         notes.append(f"{(~alone).sum()} pictures are copies of others, byte for byte: copies are "
                      "kept in one split")
-    arrays = {"class_names": classes, "notes": np.array(notes, str)}
+    arrays = {"class_names": classes, "notes": np.array(notes, str),
+              "levels": np.array(json.dumps(levels))}
     for name in SPLITS:
         arrays |= {f"{name}_images": images[split == name],
                    f"{name}_labels": labels[split == name]}

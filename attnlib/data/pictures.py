@@ -65,7 +65,7 @@ def eight_bits(image, levels: dict | None):
     x = deep_levels(image)
     if x is not None:                                           # Pillow would clip these at 255
         mode = image.mode[0]
-        low, high = levels[mode] if levels else span(mode, x.min(), x.max())
+        low, high = (levels or {}).get(mode) or span(mode, x.min(), x.max())
         x = (x - low) * (255 / (high - low))
         return Image.fromarray(x.round().clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:

@@ -7,6 +7,7 @@ import torch
 
 from ..data.batches import Batches
 from ..data.pictures import attempts
+from ..networks.insert import untouched
 from ..training import store
 from ..training.environment import machine
 from ..training.optim import scores
@@ -15,7 +16,7 @@ from ..training.trainer import data_of
 from .weights import assembled, find
 
 
-def normalised(model, images: np.ndarray, device: str = "cpu"):
+def normalised(model, images: np.ndarray, device="cpu"):
     """Images uint8 [N, H, W, C] as batches float32 [B, C, H, W], the way the network was trained.
     ``ValueError`` for any other type."""
     if images.dtype != np.uint8:
@@ -27,17 +28,19 @@ def normalised(model, images: np.ndarray, device: str = "cpu"):
 
 
 @torch.no_grad()
-def probabilities(model, images: np.ndarray, device: str = "cpu") -> np.ndarray:
-    """Class probabilities float32 [N, classes] of images uint8 [N, H, W, C]."""
-    model.to(device)
-    return np.concatenate([model(x).float().softmax(1).cpu().numpy()
-                           for x in normalised(model, images, device)])
+def probabilities(model, images: np.ndarray) -> np.ndarray:
+    """Class probabilities float32 [N, classes] of images uint8 [N, H, W, C], computed where the
+    network stands and with its type of numbers; it is left as it was."""
+    like = next(model.parameters())
+    with untouched(model):
+        return np.concatenate([model(x.to(like)).float().softmax(1).cpu().numpy()
+                               for x in normalised(model, images, like.device)])
 
 
 def predict(model, paths) -> list[tuple]:
     """(path, what the network is shown uint8 [S, S, C], class probabilities, "") of each picture
     file, or (path, None, None, what is wrong with it)."""
-    found = list(attempts(paths, model.size, model.channels))
+    found = list(attempts(paths, model.size, model.channels, model.levels))
     good = [image for _, image, why in found if not why]
     probs = iter(probabilities(model, np.stack(good)) if good else ())
     return [(path, image, None if why else next(probs), why) for path, image, why in found]
@@ -49,10 +52,10 @@ def evaluate(run_or_id, split: str = "test", draw: Callable[..., Path] | None = 
     record's accuracy on that split, None where it has none. ``draw(model, split, images, labels,
     probs, masks)`` makes a picture of it, whose path goes to ``sheet``."""
     header, state = find(run_or_id)
-    model, run = assembled(header, state), Run(**header["run"])
+    model, run = assembled(header, state).to(machine().device), Run(**header["run"])
     data = data_of(run)
     images, labels = data.split(split, getattr(run, f"n_{split}"))
-    probs = probabilities(model, images, machine().device)
+    probs = probabilities(model, images)
     right = probs.argmax(1) == labels
     out = scores(torch.from_numpy(probs), torch.from_numpy(labels)) | {
         "id": header["id"], "split": split, "recorded": recorded_accuracy(header, split),

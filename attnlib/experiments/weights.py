@@ -123,7 +123,7 @@ def assembled(header: dict, state: dict) -> nn.Module:
     model.load_state_dict(state)
     model.id, model.classes, model.size, model.channels = (
         header["id"], header["classes"], row.size, row.channels)
-    model.mean, model.std = tuple(row.mean), tuple(row.std)
+    model.mean, model.std, model.levels = tuple(row.mean), tuple(row.std), row.levels
     return model.eval()
 
 

@@ -21,7 +21,7 @@ SHOWN = 8                       # pictures of either kind in an evaluation's she
 
 def activation_maps(model, images: np.ndarray, classes) -> np.ndarray:
     """Raw Grad-CAM maps [N, h, w] for those classes, at the last stage but one."""
-    x = torch.cat(list(normalised(model.cpu(), images)))
+    x = torch.cat(list(normalised(model, images)))
     return grad_cam(model, x, classes, -2)
 
 
