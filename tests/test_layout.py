@@ -121,6 +121,17 @@ def test_every_file_that_is_not_used_is_named(root, capsys):
     assert capsys.readouterr().out == told
 
 
+def test_what_is_added_later_is_named_each_time(root, capsys):
+    tree(root, "cats", "dogs")
+    load_dataset("folder:photos")
+    for k in range(5):
+        (root / "cats" / f"{k}.HEIC").write_bytes(b"")
+    for _ in range(2):
+        load_dataset("folder:photos")
+        told = capsys.readouterr().out
+        assert told == "photos: not used: cats (5 files, such as 0.HEIC)\n"
+
+
 def test_a_class_called_train_is_told(root, capsys):
     tree(root, "train", "bus")
     assert load_dataset("folder:photos").classes == ("bus", "train")
@@ -131,7 +142,11 @@ def test_a_class_called_train_is_told(root, capsys):
     (("train/a", "train/b", "training/a", "training/b"), "train and training would both be train"),
     (("cats/train", "cats/test", "dogs/train", "dogs/test"),
      "cats, dogs hold no pictures of their own but the same folders, test, train"),
-    (("train/x/a", "train/x/b", "train/y/a", "train/y/b", "test/a"), "x, y hold no pictures")])
+    (("train/x/a", "train/x/b", "train/y/a", "train/y/b", "test/a"), "x, y hold no pictures"),
+    (("train/images", "train/masks"), "images, masks are no names of classes: <class>"),
+    (("train", "test1"), "test1, train are no names of classes"),
+    ((".",), "0 class folders, and two are the least: <class>"), (("images", "."), "1 class fol"),
+    (("caf\u00e9", "cafe\u0301"), "photos has two folders caf\u00e9, spelt with other bytes")])
 def test_layouts_that_are_none_are_refused(root, folders, words):
     tree(root, *folders)
     with pytest.raises(DataBad, match=words) as error:
@@ -258,7 +273,8 @@ def refused(**changes) -> str:
     return words
 
 
-@pytest.mark.parametrize(("kind", "wild"), [("int64", 2**40), ("uint64", 2**64 - 1)])
+@pytest.mark.parametrize(("kind", "wild"), [("uint32", 2**32 - 1), ("int64", 2**40),
+                                            ("uint64", 2**64 - 1)])
 def test_a_wild_label_is_named_and_takes_no_memory(kind, wild):
     y = arrays()["train_labels"].astype(kind)
     y[17] = wild
@@ -278,6 +294,7 @@ def test_a_wild_label_is_named_and_takes_no_memory(kind, wild):
      "image (multi-label or one-hot); one an image is supported: [N] or [N, 1]")])
 def test_what_is_no_label_is_said(labels, words):
     assert words in refused(train_labels=labels, train_images=np.zeros((40, 9, 9), np.uint8))
+    assert "one class" not in refused(train_labels=labels, test_labels=labels[:12])
 
 
 @pytest.mark.parametrize(("names", "words"), [
@@ -300,7 +317,8 @@ def test_few_training_images_have_one_for_validation_and_too_few_are_refused():
 @pytest.mark.parametrize(("raw", "words"), [
     (b"\n<!DOCTYPE html><html>Sign in", r"begins with b'\n<!DOCTYPE html>"),
     (b"version https://git-lfs.github.com/spec/v1\noid", "b'version https://git-lfs"),
-    (b"\x80\x04\x95", "begins with"), (b"", "it is empty"), (b"PK\x03\x04torn", "zip file")])
+    (b"\x80\x04\x95", "begins with"), (b"\xff\xd8\xff\xe0..JFIF", r"b'\xff\xd8\xff\xe0..JFIF'"),
+    (b"", "it is empty"), (b"PK\x03\x04torn", "zip file")])
 def test_a_file_that_is_no_npz_says_what_it_begins_with(raw, words):
     with open("x.npz", "wb") as file:
         file.write(raw)

@@ -66,6 +66,9 @@ def scan(path: Path, above: tuple[str, ...] = ()) -> Folder:
             kind.append(inner)
         elif not (name.startswith(("__", "@", "$")) or name.lower() in TOOLS
                   or os.path.realpath(inner) in above):
+            if readable(name) in out.folders:
+                raise DataBad(f"{readable(str(path))} has two folders {readable(name)}, spelt with "
+                              "other bytes: put them together, or name one otherwise")
             out.folders[readable(name)] = scan(inner, above)
     return out
 
@@ -169,6 +172,9 @@ def faults_of(classes: dict[str, dict]) -> list[str]:
     faults = [f"no pictures in {split}/{name} (they end in .jpg, .png and the like); each folder "
               "is a class, and boxes or outlines are not supported"
               for split, found in classes.items() for name, paths in found.items() if not paths]
+    if all(map(split_of, known)) or any(name.lower() in PLAIN for name in known):
+        faults.append(f"{', '.join(known)} are no names of classes: {WANTED}; boxes or outlines "
+                      "are not supported")
     return faults + [f"{split}/{name} is not among the classes of train"
                      for split, found in classes.items() for name in found if name not in known]
 
@@ -176,7 +182,7 @@ def faults_of(classes: dict[str, dict]) -> list[str]:
 def left_over(root: Path, every: Folder, used: list[Path]) -> list[str]:
     """In words: the files that are not used, by the largest folder of which nothing is."""
     taken, unused = set(used), defaultdict(list)
-    within = {folder for path in used for folder in path.parents}
+    within = {root, *root.parents} | {folder for path in used for folder in path.parents}
     for path in every.below() + every.below("others"):
         if path not in taken:
             outside = (folder for folder in reversed(path.parents) if folder not in within)
