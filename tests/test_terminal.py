@@ -40,9 +40,11 @@ def test_predict_in_a_terminal_that_lacks_characters(tmp_path):
     assert b"??.jpg" in done.stdout and b" %  " in done.stdout
 
 
-def test_train_with_closed_output():
-    done = python("-m", "attnlib", "train", *OPTIONS, redirect="<&- >&- 2>&-")
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+@pytest.mark.parametrize(("redirect", "encoding"), [("<&- >&- 2>&-", ""), ("", "ascii")])
+def test_train_where_output_is_closed_or_lacks_characters(redirect, encoding):
+    done = python("-m", "attnlib", "train", *OPTIONS, redirect=redirect, PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (b"32?32?3" if encoding else b"") in done.stdout
     assert store.finished_record("own", tiny().id)
 
 
@@ -66,6 +68,15 @@ def test_a_users_kernel_of_our_name_whose_python_is_gone(book, tmp_path, monkeyp
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))       # before any other
     assert notebooks.run_books() == 0
     assert f"seen by {sys.executable}" in book.read_text(encoding="utf-8")
+
+
+def test_notebooks_with_closed_output(book, tmp_path):
+    code = ("import pathlib, sys\nfrom attnlib import settings\nfrom attnlib.__main__ import main\n"
+            f"settings.REPO = pathlib.Path({str(tmp_path)!r})\n"
+            "sys.exit(main(['notebooks', 'run']))")
+    done = python("-c", code, redirect=">&-")
+    assert (done.returncode, done.stdout) == (0, b""), done
+    assert "seen by" in book.read_text(encoding="utf-8")
 
 
 # --- Names in bytes ---
