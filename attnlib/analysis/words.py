@@ -60,5 +60,5 @@ def interval(mean: float, low: float, high: float, digits: int = 2) -> str:
         return "–"
     out = f"{mean:+z.{digits}f}"
     if not math.isnan(low):
-        out += f" [{low:+z.{digits}f}, {high:+z.{digits}f}]"
+        out += f" [{low:+.{digits}f}, {high:+.{digits}f}]"       # −0.00 lies below zero
     return out.replace("-", "−")

@@ -52,8 +52,8 @@ class Plan(NamedTuple):
 class Study(NamedTuple):
     """A question and, for each profile, the plans that answer it; the first plan is the headline,
     and only with its runs is a profile good enough to be shown. A study that does not ``compare``
-    is to be looked at: too few seeds for a word about differences, and kept out of the tables that
-    pool studies."""
+    is kept out of the tables that pool studies: it has too few seeds for a word about differences,
+    or asks about another kind of training."""
     question: str
     plans: dict[str, tuple[Plan, ...]]
     compare: bool = True
@@ -84,7 +84,7 @@ QUESTIONS = {
 def read_studies(path: Path) -> dict[str, Study]:
     """The studies of a table with a row for each plan; arms, and fields such as ``width=0.5``, are
     set apart by blanks."""
-    studies = {name: Study(question, {}, compare=name != "rates")
+    studies = {name: Study(question, {}, compare=name not in ("rates", "finetune"))
                for name, question in QUESTIONS.items()}
     for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
         fields = dict(pair.split("=", 1) for pair in row["fields"].split())

@@ -83,7 +83,9 @@ def column_cells(df, column: str, ends: list[str]) -> list[str]:
                 for value in values]
     whole = (values.dropna() % 1 == 0).all()
     form = FORMATS.get(column, "+.2f" if len(ends) == 2 else ".0f" if whole else ".1f")
-    texts = [[formatted(value, form) for value in df[c]] for c in (column, *ends)]
+    mean = form.replace("+", "+z")                         # no −0.00; of an end it says the side
+    texts = [[formatted(value, form if c in ends else mean) for value in df[c]]
+             for c in (column, *ends)]
     if column.startswith("seeds"):
         return [f"over {MOST_SEEDS:,}" if value >= MOST_SEEDS else text
                 for value, text in zip(values, texts[0], strict=True)]
@@ -95,8 +97,7 @@ def column_cells(df, column: str, ends: list[str]) -> list[str]:
 def formatted(value: float, form: str) -> str:
     if math.isnan(value):
         return "–"
-    form = form.replace(".", ",.").replace("+", "+z")       # z: no −0.00
-    return f"{value:{form}}".replace("-", "−").replace("inf", "∞")
+    return f"{value:{form.replace('.', ',.')}}".replace("-", "−").replace("inf", "∞")
 
 
 def accuracy_table(df):
