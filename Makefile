@@ -40,7 +40,7 @@ reproduce: setup ## the main job: PROFILE=small|pilot|real|full SEEDS=n JOBS=n
 # Without the extras their tests are skipped. What takes longest comes first, so that both processes
 # end together.
 test: setup ## nbval over the notebooks, the faults and all other tests, in two processes
-	-$(PY) -m pip install -q -c constraints.txt -e .[cluster,onnx,tensorboard]
+	-$(PY) -m pip install -q $(if $(TORCH_INDEX),,-c constraints.txt) -e '.[cluster,onnx,tensorboard]'
 	$(PY) -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder --durations=8 --nbval-lax \
 	  --nbval-current-env --nbval-cell-timeout=300 notebooks tests/faults tests
 

@@ -3,8 +3,10 @@ import pytest
 import torch
 from helpers import same_tensors, stop_after, tiny, weights
 
+from attnlib.data.arrays import DataMissing
 from attnlib.experiments.planning import study
 from attnlib.experiments.weights import load_model, shipped
+from attnlib.experiments.workers import attempt
 from attnlib.training.start import load_start
 from attnlib.training.trainer import Trainer, data_of, model_of, train
 
@@ -63,8 +65,9 @@ def test_what_it_cannot_start_from_is_refused(fields, words):
 
 def test_weights_that_are_missing_or_of_another_network_are_named(parent):
     run = tiny(start="cifar10-no-such-run")
-    with pytest.raises(LookupError, match="train cifar10-no-such-run --weights"):
+    with pytest.raises(DataMissing, match="train cifar10-no-such-run --weights"):
         Trainer(run, data_of(run))
+    assert attempt(run.as_dict(), "own")[0] == "no data", "the other runs of a grid go on"
     run = tiny(start=parent.id, backbone="resnet18")
     with pytest.raises(ValueError, match="another network"):
         Trainer(run, data_of(run))

@@ -26,7 +26,7 @@ def budget_table(profiles=("pilot", "real")) -> pd.DataFrame:
         on_a_core = [kind_of(r) != KINDS[2] and r["env"]["threads"] == 1
                      and "start" not in r["run"] for r in there]
         df = df.loc[np.array(on_a_core, bool)]
-        for key, runs in df.groupby(["dataset", "backbone", "recipe", "width", "epochs"]):
+        for key, runs in df.groupby([*CELL, "width", "epochs"]):
             rows.append({"profile": profile} | dict(zip(
                 (*CELL, "width", "epochs"), key, strict=True)) | {
                     "seeds": len(runs), "accuracy": runs.accuracy.mean(),

@@ -56,7 +56,7 @@ def attempt_together(runs: list[Run], profile: str, end: float | None):
             train_together(runs, profile, deadline=deadline)
         except TimeUp as stop:
             print(stop, flush=True)
-        except (RuntimeError, MemoryError, ValueError) as error:
+        except (RuntimeError, MemoryError, ValueError, DataMissing) as error:
             print(f"{len(runs)} runs do not go together, so one by one: {error}", flush=True)
     for run in runs:
         done = len(runs) > 1 and store.read_record(store.record_path(profile, run.id))

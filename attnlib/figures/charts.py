@@ -44,7 +44,7 @@ def epochs(df) -> plt.Figure:
         axis.set(xlabel="epochs ÷ plain network's (▸ never)", ylabel="validation accuracy")
     table = curves.epochs_table(df)
     return style.stacked(style.by_cell(table[(table.arm != "none") & table.ratio.notna()]), draw,
-                        "level")
+                         "level")
 
 
 def chosen(df) -> plt.Figure:

@@ -150,7 +150,7 @@ def broken(text: str, characters: float) -> str:
 
 
 def stacked(groups, draw, group: str = "arm", nothing: str = NOTHING,
-           heading: str | None = None, **options) -> plt.Figure:
+            heading: str | None = None, **options) -> plt.Figure:
     """`per_cell` with panels of `ticked` rows, one under the other, as high as their ticks ask."""
     def height(rows):
         marks = rows.drop_duplicates([group, "arm"])

@@ -282,9 +282,9 @@ def advice(arms):
     for key, cell in each_cell(tested):
         learns = not cell.rise.iloc[0] <= STILL_RISING          # NaN: not known to have learned
         better = cell[cell.verdict == "better"].sort_values("gain", ascending=False)
-        open_ = int((cell.verdict == "undecided").sum())
+        undecided = int((cell.verdict == "undecided").sum())
         words = "; ".join(map(gain_of, better.itertuples())) or (
-            f"not known: {open_} undecided" if open_ else "no block")
+            f"not known: {undecided} undecided" if undecided else "no block")
         words = "" if learns else words
         rows.append(key | {"still learns": learns, "to be used, where its cost fits": words})
     return pd.DataFrame(rows)

@@ -1,10 +1,10 @@
 """Fine-tuning: a run that starts from the weights of a finished one."""
 import hashlib
-from pathlib import Path
 
 import torch
 from torch import nn
 
+from ..data.arrays import DataMissing
 from ..networks.attended import KEY
 from ..settings import REPO, out_dir, part
 from . import store
@@ -12,7 +12,7 @@ from . import store
 
 def load_start(model: nn.Module, start: str) -> str:
     """Load the weights of run ``start`` into a model that may have blocks added; returns their
-    SHA-256. ``LookupError`` where there are none, ``ValueError`` for those of another network."""
+    SHA-256. `DataMissing` where there are none, ``ValueError`` for those of another network."""
     state = start_state(start)
     try:
         missing, unknown = model.load_state_dict(state, strict=False)
@@ -37,8 +37,8 @@ def start_state(start: str) -> dict[str, torch.Tensor]:
             from safetensors.torch import load_file  # here: a bare GPU machine trains without it
             return {name: x.float() if x.dtype == torch.float16 else x
                     for name, x in load_file(path).items()}
-    for folder in sorted(Path(out_dir() / "results" / "checkpoints").glob(f"*/{start}")):
+    for folder in sorted((out_dir() / "results" / "checkpoints").glob(f"*/{start}")):
         if state := store.load_checkpoint(folder, store.WEIGHTS):
             return state["model"]
-    raise LookupError(f"start={start}: no weights of that run are on this machine; "
+    raise DataMissing(f"start={start}: no weights of that run are on this machine; "
                       f"`python -m attnlib train {start} --weights` trains them")
