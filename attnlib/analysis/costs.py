@@ -5,7 +5,6 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ..networks import BACKBONES
 from ..networks.build import build_model
@@ -48,11 +47,10 @@ def front(accuracy, costs) -> list[bool]:
 @cache
 def cost_of(backbone: str, attention: str = "none", placement: str | None = None,
             channels: int = 3, size: int = 32) -> dict:
-    """`networks.cost` of a full-width network for ten classes; nothing is computed or allocated."""
-    with torch.device("meta"):
-        network = build_model(backbone, attention, in_channels=channels, image_size=size,
-                              placement=placement)
-        return cost(network, (channels, size, size))
+    """`networks.cost` of a full-width network for ten classes."""
+    network = build_model(backbone, attention, in_channels=channels, image_size=size,
+                          placement=placement)
+    return cost(network, (channels, size, size))
 
 
 def cost_table(backbone: str, arms: list[str]):

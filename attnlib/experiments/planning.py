@@ -4,8 +4,6 @@ import os
 from functools import cache
 from statistics import median
 
-import torch
-
 from ..data.batches import side_at
 from ..names import choose
 from ..networks.build import build_model
@@ -92,9 +90,8 @@ def estimate_seconds(run: Run, device: str | None = None) -> float:
 
 @cache
 def macs_of(backbone, attention, placement, width, channels, size) -> int:
-    with torch.device("meta"):
-        model = build_model(backbone, attention, in_channels=channels, image_size=size, width=width,
-                            placement=placement or None)
+    model = build_model(backbone, attention, in_channels=channels, image_size=size, width=width,
+                        placement=placement or None)
     return cost(model, (channels, size, size))["macs"]
 
 

@@ -2,6 +2,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -165,20 +166,27 @@ def in_processes(todo: list[Run], profile: str, end: float | None, jobs: int):
 
 
 def start(started: dict):
-    """Start a worker, with the next GPU if there are any, and return the pipe to it."""
-    devices, context = gpus(), get_context("spawn")                 # spawned, as CUDA needs
-    device = devices[len(started) % len(devices)] if devices else ""
+    """Start a worker, with the next GPU if there are any, and return the pipe to it. Importing
+    PyTorch takes seconds, so without a GPU workers are forked from a process that did it once."""
+    devices = gpus()
+    if devices or sys.platform != "linux":
+        context = get_context("spawn")
+    else:
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["torch.utils.flop_counter", __name__])
+    device = {"CUDA_VISIBLE_DEVICES": devices[len(started) % len(devices)]} if devices else {}
     pipe, theirs = context.Pipe()
-    started[pipe] = context.Process(target=serve, args=(theirs, device), daemon=True)
+    started[pipe] = context.Process(
+        target=serve, args=(theirs, dict(os.environ) | device), daemon=True)
     started[pipe].start()
     theirs.close()                          # else its death would not be noticed
     return pipe
 
 
-def serve(pipe, device: str) -> None:
+def serve(pipe, environment: dict) -> None:
     """A worker: do what comes through the pipe, until it is killed or its parent is gone."""
-    if device:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    os.environ.clear()                      # a forked one has what its server was started with
+    os.environ.update(environment)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)            # Ctrl-C is the parent's to take
     threading.Thread(target=end_with_parent, daemon=True).start()

@@ -3,7 +3,24 @@ import copy
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+
+class Flops(TorchDispatchMode):
+    """Counts as ``FlopCounterMode`` does, without importing ``torch._dynamo``: that takes seconds,
+    and a mode imports it only to keep itself out of compiled code, where we never are."""
+    total = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls):
+        return False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if count_of := flop_registry.get(func._overloadpacket):
+            self.total += count_of(*args, **(kwargs or {}), out_val=out)
+        return out
 
 
 def attention_blocks(model: nn.Module) -> dict[str, nn.Module]:
@@ -14,13 +31,13 @@ def attention_blocks(model: nn.Module) -> dict[str, nn.Module]:
 def cost(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
     """``params``, ``attention_params``, ``macs`` (multiply-accumulates of one [C, H, W] image's
     forward pass: convolutions and matrix products; FLOPs are twice that) and ``sites`` (filled
-    slots). Counted on the meta device: no arithmetic is done."""
-    meta = copy.deepcopy(model).to("meta").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        meta(torch.empty(1, *image_shape, device="meta"))
+    slots)."""
+    other = copy.deepcopy(model).to_empty(device="cpu").eval()          # from the meta device, too
+    with torch.device("cpu"), torch.no_grad(), Flops() as counter:
+        other(torch.zeros(1, *image_shape))
     blocks = attention_blocks(model).values()
     return {"params": count(model), "attention_params": sum(map(count, blocks)),
-            "macs": counter.get_total_flops() // 2, "sites": len(blocks)}
+            "macs": counter.total // 2, "sites": len(blocks)}
 
 
 def count(module: nn.Module) -> int:
