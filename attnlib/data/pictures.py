@@ -62,9 +62,8 @@ def read_picture(path: str | Path, size: int, channels: int,
 def eight_bits(image, levels: dict | None):
     """A Pillow image in one of the modes that converts to grey or colour without a surprise."""
     from PIL import Image
-    x = deep_levels(image)
+    x, mode = deep_levels(image), image.mode[0]
     if x is not None:                                           # Pillow would clip these at 255
-        mode = image.mode[0]
         low, high = (levels or {}).get(mode) or span(mode, x.min(), x.max())
         x = (x - low) * (255 / (high - low))
         return Image.fromarray(x.round().clip(0, 255).astype(np.uint8))
