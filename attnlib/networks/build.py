@@ -33,15 +33,14 @@ def build_model(backbone: str, attention: str = "none", *, num_classes: int = 10
     with torch.random.fork_rng(devices=[]):          # the constructors draw numbers, too
         model = make(num_classes, in_channels, width, **options)
         if place:
-            fill_slots(model, *split_placement(place),
-                       lambda channels: block(channels, **block_options))
+            fill_slots(model, place, lambda channels: block(channels, **block_options))
         seed_layers(model, seed)
     return model
 
 
-def fill_slots(model: nn.Module, place: str, stages: str, make_block) -> None:
-    """Put ``make_block(channels)`` into every slot of that place (and stages, if any are named)."""
-    checked = False
+def fill_slots(model: nn.Module, place: str, make_block) -> None:
+    """Put ``make_block(channels)`` into every slot of that place, such as ``post_add@12``."""
+    checked, (place, _, stages) = False, place.partition("@")
     for name, slot in list(model.named_modules()):
         if place in getattr(slot, "placements", ()) and (not stages or str(slot.stage) in stages):
             block = make_block(slot.channels)
@@ -111,11 +110,18 @@ def resolve_placement(attention: str, backbone: str, placement: str | None) -> s
     row = choose("backbone", network, BACKBONES)
     if name == "none" and placement == "":
         return ""                                          # as it was resolved before
-    place, stages = split_placement(own if placement is None else placement)
+    place, _, stages = (own if placement is None else placement).partition("@")
     if placement is None and place not in (*row.placements, "replace"):
         place = "block"                                    # e.g. a network without a residual sum
-    if place == "replace":
-        check_replaces(name, network, own)
+    if place == "replace":                  # by what does a convolution's work, where one is marked
+        if own != "replace" and name != "none":
+            able = [n for n, row in BLOCKS.items() if row.placement == "replace"]
+            raise ValueError(f"{name} cannot replace a convolution; valid: {', '.join(able)}")
+        if "replace" not in row.placements:
+            where = [n for n, row in BACKBONES.items() if "replace" in row.placements]
+            raise ValueError(f"{name} replaces a 3×3 convolution of as many channels in as out, and"
+                             f" {network} has none marked; valid: {', '.join(where)}, or another "
+                             "placement")
     choose(f"placement in {network}:", place, row.placements)
     valid = "" if place in ("stem", "head", "head_post") else "1234567"[:row.stages]
     if placement is None:                                  # a default names stages of deeper ones
@@ -127,24 +133,6 @@ def resolve_placement(attention: str, backbone: str, placement: str | None) -> s
         return ""
     stages = "".join(sorted(set(stages)))
     return place if stages in ("", valid) else f"{place}@{stages}"
-
-
-def check_replaces(name: str, network: str, own: str) -> None:
-    """Only what does a convolution's work may take its place, and only where there is one."""
-    if own != "replace" and name != "none":
-        able = [n for n, row in BLOCKS.items() if row.placement == "replace"]
-        raise ValueError(f"{name} cannot replace a convolution; valid: {', '.join(able)}")
-    where = [n for n, row in BACKBONES.items() if "replace" in row.placements]
-    if network not in where:
-        raise ValueError(f"{name} replaces a 3×3 convolution of as many channels in as out, and "
-                         f"{network} has none marked; valid: {', '.join(where)}, or another "
-                         "placement")
-
-
-def split_placement(placement: str) -> tuple[str, str]:
-    """``"post_add@12"`` -> ``("post_add", "12")``; no stages named means all."""
-    place, _, stages = placement.partition("@")
-    return place, stages
 
 
 def seed_layers(model: nn.Module, seed: int, prefix: str = "") -> None:

@@ -2,7 +2,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 
 import torch
@@ -63,19 +63,17 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
     modules = open_modules(model)
     names = find_places(model, modules, where, replacing)
     args = arguments(model, example)
-    channels = find_channels(names, dry_run(model, names, args))
-    check_axis(model, names, channels, args)
+    found = find_channels(model, names, args)
     if parse(attention)[0] == "none":
         return model
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         blocks = {}
-        for name in names:
-            block = make(channels[name][0], **options)
+        for name, (channels, device) in found.items():
+            block = make(channels, **options)
             block = FromIdentity(block) if zero_init else block
             block.is_attention = True
-            key = name if replacing else f"{name}.{KEY}"
-            seed_layers(block, seed, key)
-            blocks[name] = block.to(channels[name][1], float_type(modules[name], model))
+            seed_layers(block, seed, name if replacing else f"{name}.{KEY}")
+            blocks[name] = block.to(device, float_type(modules[name], model))
             block.train(modules[name].training)
     for name, block in blocks.items():
         if replacing:
@@ -127,7 +125,7 @@ def find_places(model: nn.Module, modules: dict, where: type | str | None,
                 replacing: bool) -> list[str]:
     """The names that ``where`` stands for, in the order of the network."""
     if where is None:
-        names = replaceable(modules) if replacing else own_places(modules)
+        names = own_places(modules, replacing)
         missing = (f"where=None knows no place in {type(model).__name__}, only the branches of "
                    "ResNets; elsewhere say after which maps [B, C, H, W] a block comes")
     elif isinstance(where, type) and issubclass(where, nn.Module):
@@ -170,24 +168,21 @@ def classes(module: nn.Module) -> set[str]:
     return {c.__name__ for c in type(module).__mro__}
 
 
-def own_places(modules: dict) -> list[str]:
-    """The free slots of a network of ours, else the ends of residual branches."""
+def own_places(modules: dict, replacing: bool) -> list[str]:
+    """The free slots of a network of ours, else the ends of residual branches: the last convolution
+    or norm that is not the shortcut's. Of those to replace: ``conv2`` where it `is_plain`."""
     slots = [name for name, m in modules.items() if isinstance(m, Slot) and "block" in m.placements]
-    return slots or [f"{name}.{end}" for name, m in modules.items() if RESIDUAL & classes(m)
-                     for end in branch_end(m)]
-
-
-def branch_end(module: nn.Module) -> list[str]:
-    """The child that ends the branch: the last convolution or norm that is not the shortcut's."""
-    return [name for name, child in module.named_children() if not SHORTCUT.search(name)
-            and re.search("Conv|Norm", type(child).__name__)][-1:]
-
-
-def replaceable(modules: dict) -> list[str]:
-    """``conv2`` of each residual block where it is a 3×3 convolution C -> C of stride 1."""
-    return [f"{name}.conv2" for name, module in modules.items()
-            if RESIDUAL & classes(module)
-            and is_plain(getattr(module, "conv2", None))]
+    if slots and not replacing:
+        return slots
+    places = []
+    for name, module in modules.items():
+        if RESIDUAL & classes(module):
+            ends = [end for end, child in module.named_children() if not SHORTCUT.search(end)
+                    and re.search("Conv|Norm", type(child).__name__)][-1:]
+            if replacing:
+                ends = ["conv2"] if is_plain(getattr(module, "conv2", None)) else []
+            places += [f"{name}.{end}" for end in ends]
+    return places
 
 
 def is_plain(m: nn.Module | None) -> bool:
@@ -231,15 +226,13 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 def dry_run(model: nn.Module, names: list[str], args: tuple) -> dict[str, list]:
-    """Name -> (shape, device) of each output, shape None if it is no tensor, of one forward pass in
-    eval mode without gradients, after which the model and the random state are as before."""
+    """Name -> (shape, device) of each output, None if it is no tensor, of one forward pass in eval
+    mode without gradients, after which the model and the random state are as before."""
     seen = {name: [] for name in names}
 
     def note(name):
-        def hook(module, args, y):
-            seen[name].append((tuple(y.shape), y.device) if isinstance(y, torch.Tensor)
-                              else (None, None))
-        return hook
+        return lambda module, args, y: seen[name].append(
+            (getattr(y, "shape", None), getattr(y, "device", None)))
     hooks = [model.get_submodule(name).register_forward_hook(note(name)) for name in names]
     device = next(model.parameters(), torch.empty(0)).device
     cuda = [device] if device.type == "cuda" else []
@@ -247,7 +240,7 @@ def dry_run(model: nn.Module, names: list[str], args: tuple) -> dict[str, list]:
         with untouched(model), torch.no_grad(), torch.random.fork_rng(cuda):
             model(*args)
     except Exception as error:
-        shapes = ", ".join(str(list(a.shape)) if isinstance(a, torch.Tensor) else type(a).__name__
+        shapes = ", ".join(str(list(a.shape)) if hasattr(a, "shape") else type(a).__name__
                            for a in args)
         raise ValueError(f"the dry run on {shapes} failed: {type(error).__name__}: {error}; "
                          "example= takes the input that the model expects") from error
@@ -257,8 +250,10 @@ def dry_run(model: nn.Module, names: list[str], args: tuple) -> dict[str, list]:
     return seen
 
 
-def find_channels(names: list[str], seen: dict[str, list]) -> dict[str, tuple]:
-    """Name -> (C, device), from the outputs that a dry run saw."""
+def find_channels(model: nn.Module, names: list[str], args: tuple) -> dict[str, tuple]:
+    """Name -> (C, device), from the outputs that a dry run sees. On larger images channels are as
+    many; what grows with them is height: [B, H, W, C]."""
+    seen = dry_run(model, names, args)
     if never := [name for name in names if not seen[name]]:
         raise ValueError(f"never run in the dry run: {abridged(never)}; leave them out of where=")
     if odd := [n for n in names if any(shape is None or len(shape) != 4 for shape, _ in seen[n])]:
@@ -269,19 +264,14 @@ def find_channels(names: list[str], seen: dict[str, list]) -> dict[str, tuple]:
         if len(found := {shape[1] for shape, _ in seen[name]}) > 1:
             raise ValueError(f"{name} runs several times, with {sorted(found)} channels: one block "
                              "cannot follow it; give another where=")
-    return {name: (seen[name][0][0][1], seen[name][0][1]) for name in names}
-
-
-def check_axis(model: nn.Module, names: list[str], channels: dict, args: tuple) -> None:
-    """Channels are as many on larger images; what grows with them is height: [B, H, W, C]."""
+    channels = {name: (seen[name][0][0][1], seen[name][0][1]) for name in names}
     larger = (a.repeat(1, 1, 2, 2) if getattr(a, "ndim", 0) == 4 else a for a in args)
-    try:
+    with suppress(ValueError):                                 # a network for one size alone
         seen = dry_run(model, names, tuple(larger))
-    except ValueError:                                         # a network for one size alone
-        return
     if odd := [n for n in names if any(shape[1] != channels[n][0] for shape, _ in seen[n])]:
         raise ValueError(f"not [B, C, H, W]: the second size of {abridged(odd)} grows with the "
                          "image; leave them out of where=")
+    return channels
 
 
 def abridged(names: list[str]) -> str:

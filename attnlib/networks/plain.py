@@ -1,5 +1,7 @@
 """Networks without a residual sum. They take ``norm=False``: no batch norm, biases instead, as they
 were published; their convolutions then start with He et al.'s variance, arXiv:1502.01852."""
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -58,11 +60,8 @@ def plain_net(in_channels: int, stages: list[list[int]], pools: tuple[bool, ...]
     return stem, *chain(first, rows, conv, pools, "block")
 
 
-VGG16, VGG19 = (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)                      # convolutions a stage
-
-
-def vgg(depths: tuple[int, ...], num_classes: int, in_channels: int, width: float, norm: bool,
-        dropout: float) -> Net:
+def vgg(depths: tuple[int, ...], num_classes: int, in_channels: int, width: float,
+        norm: bool = True, dropout: float = 0.5) -> Net:
     """VGG for small images, Simonyan & Zisserman 2015, arXiv:1409.1556: five stages of 3×3
     convolutions of 64, 128, 256, 512, 512 channels with a 2×2 max pooling after each (maps of 32,
     16, 8, 4, 2, then 1), and a classifier of 512-512-classes instead of 4096-4096-1000."""
@@ -73,16 +72,7 @@ def vgg(depths: tuple[int, ...], num_classes: int, in_channels: int, width: floa
     return Net(stem, stages, before, mlp_head(before, before, num_classes, dropout), pooling())
 
 
-def vgg16(num_classes: int, in_channels: int, width: float, norm: bool = True,
-          dropout: float = 0.5) -> Net:
-    """VGG-16: see `vgg`."""
-    return vgg(VGG16, num_classes, in_channels, width, norm, dropout)
-
-
-def vgg19(num_classes: int, in_channels: int, width: float, norm: bool = True,
-          dropout: float = 0.5) -> Net:
-    """VGG-19: see `vgg`."""
-    return vgg(VGG19, num_classes, in_channels, width, norm, dropout)
+vgg16, vgg19 = (partial(vgg, depths) for depths in ((2, 2, 3, 3, 3), (2, 2, 4, 4, 4)))
 
 
 def alexnet(num_classes: int, in_channels: int, width: float, norm: bool = True,
