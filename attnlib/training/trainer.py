@@ -44,8 +44,7 @@ def data_of(run: Run) -> Dataset:
 
 
 def about(run: Run) -> DataRow:
-    """Size, channels, classes and normalisation of a run's data: the row of the data set, or what
-    your own files give."""
+    """What a run's data are: the row of the data set, or what your own files give."""
     return DATASETS.get(parse(run.dataset)[0]) or data_of(run).row
 
 
@@ -79,7 +78,7 @@ def train(run: Run, profile: str = "own", *, deadline: float | None = None) -> d
 
 
 class Trainer:
-    """The model and optimiser of one run; `state` and `restore` are all that resuming needs.
+    """The model and optimiser of one run; `state` and `resume` are all that going on needs.
 
     ``judged`` is the network that is validated, tested and kept: the model itself, or with ``ema``
     the running average of it. ``best``: its weights at the best epoch, where the recipe keeps
@@ -100,7 +99,10 @@ class Trainer:
         self.optimizer = optim.make_optimizer(self.model, self.how)
         self.scaler = torch.amp.GradScaler(device,
                                            enabled=self.machine.autocast is torch.float16)
-        self.batches = like.batches_for(run.seed) if like else self.batches_of(data)
+        self.batches = dict(like.batches) if like else self.batches_of(data)
+        if like:                                             # the same images in another order
+            self.batches["train"] = copy.copy(like.batches["train"])
+            self.batches["train"].seed = run.seed
         if hasattr(self.model.stem, "whiten") and not run.start:
             self.model.stem.whiten(next(self.batches["train"].ordered(WHITENED))[0])
         self.judged = copy.deepcopy(self.model) if self.how.ema else self.model
@@ -110,20 +112,12 @@ class Trainer:
 
     def batches_of(self, data: Dataset) -> dict[str, Batches]:
         run, how = self.run, self.how
-        batch = {"batch_size": how.batch_size, "device": self.machine.device}
-        train = Batches(*data.split("train", run.n_train), data.mean, data.std, crop=how.crop,
-                        flip=how.flip, alternate=how.alternate, seed=run.seed,
-                        augment={name: getattr(how, name) for name in AUGMENTATIONS},
-                        classes=len(data.classes), **batch)
-        return {"train": train, **{
-            s: Batches(*data.split(s, getattr(run, f"n_{s}")), data.mean, data.std, **batch)
-            for s in ("val", "test")}}
-
-    def batches_for(self, seed: int) -> dict[str, Batches]:
-        """The same images in another seed's order."""
-        train = copy.copy(self.batches["train"])
-        train.seed = seed
-        return self.batches | {"train": train}
+        train = {"crop": how.crop, "flip": how.flip, "alternate": how.alternate, "seed": run.seed,
+                 "augment": {name: getattr(how, name) for name in AUGMENTATIONS},
+                 "classes": len(data.classes)}
+        return {s: Batches(*data.split(s, getattr(run, f"n_{s}")), data.mean, data.std,
+                           batch_size=how.batch_size, device=self.machine.device, **own)
+                for s, own in (("train", train), ("val", {}), ("test", {}))}
 
     def state(self) -> dict:
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
@@ -133,18 +127,14 @@ class Trainer:
     def resume(self, folder: Path) -> bool:
         """Go on from the newest good checkpoint, if there is one."""
         state = store.load_checkpoint(folder)
-        if state:
-            self.restore(state)
-        return state is not None
-
-    def restore(self, state: dict) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.history = state["history"]
-        self.best = state.get("best", {})
+        if state is None:
+            return False
+        for part in ("model", "optimizer", "scaler"):
+            getattr(self, part).load_state_dict(state[part])
+        self.history, self.best = state["history"], state["best"]
         if self.how.ema:
             self.judged.load_state_dict(state["average"])
+        return True
 
     def autocast(self):
         return torch.autocast(self.machine.device, self.machine.autocast,
@@ -155,8 +145,7 @@ class Trainer:
         torch.manual_seed(derive("train", self.run.seed, epoch))        # dropout, if there is any
         self.model.train()
         started = time.perf_counter()
-        loss_sum = torch.zeros((), device=self.machine.device)
-        right = torch.zeros((), device=self.machine.device)
+        loss_sum, right = torch.zeros(2, device=self.machine.device)
         side = side_at(epoch, self.how.epochs, self.row.size, self.how.grow_from)
         for step, (x, y) in enumerate(self.batches["train"].epoch(epoch, side)):
             progress = (epoch + step / self.steps) / self.how.epochs
@@ -259,10 +248,9 @@ def train_weights(record: dict) -> float:
     if record["status"] != "done":
         raise ValueError(f"{record['id']} is {record['status']}: it has no weights")
     run = Run(**record["run"])
-    data = data_of(run)
+    folder = checkpoints_dir(record["profile"], run.id)
     with store.lock(record["profile"], run.id), determinism():
-        trainer = Trainer(run, data)
-        folder = checkpoints_dir(record["profile"], run.id)
+        trainer = Trainer(run, data_of(run))
         trainer.resume(folder)
         fit(run, folder, trainer)
         store.save_checkpoint(folder, "final", {"model": trainer.judged.state_dict()})
