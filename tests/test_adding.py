@@ -68,7 +68,7 @@ def loss_of(model: nn.Module, n: int = 2) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("name", "block"), EVERY)
-def test_blocks_stand_in_their_places_and_the_weights_stay(name, block):
+def test_blocks_stand_in_their_places_the_weights_stay_and_all_train(name, block):
     model, before = theirs(name), original(name).state_dict()
     where, sites, first = PLACES[name]
     assert attnlib.add_attention(model, block, where) is model
@@ -81,15 +81,11 @@ def test_blocks_stand_in_their_places_and_the_weights_stay(name, block):
     counted, plain = cost(model, (3, 64, 64)), cost(original(name), (3, 64, 64))
     assert counted["sites"] == sites and counted["macs"] > plain["macs"]
     assert counted["params"] == plain["params"] + counted["attention_params"]
-
-
-@pytest.mark.parametrize(("name", "block"), EVERY)
-def test_a_step_of_sgd_reaches_the_blocks_and_lowers_the_loss(name, block):
-    model = attnlib.add_attention(theirs(name), block, PLACES[name][0])
+    # A step of SGD reaches the blocks and lowers the loss.
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-4)
     loss = loss_of(model)
     loss.backward()
-    reached = [any(p.grad.any() for p in m.parameters()) for m in attention_blocks(model).values()]
+    reached = [any(p.grad.any() for p in m.parameters()) for m in blocks.values()]
     assert sum(reached) >= 0.8 * len(reached)           # a narrow MLP may start with all ReLUs off
     optimiser.step()
     assert loss_of(model) < loss
@@ -108,14 +104,13 @@ def test_zero_init_starts_at_the_pretrained_outputs_exactly(name, block):
 
 
 @pytest.mark.parametrize(("name", "where", "sites"), [
-    ("alexnet", "ReLU", 7), ("squeezenet1_1", "Fire", 8), ("densenet121", "_Transition", 3),
+    ("alexnet", "ReLU", 5), ("squeezenet1_1", "Fire", 8), ("densenet121", "_Transition", 3),
     ("convnext_tiny", "CNBlock", 18), ("regnet_y_400mf", "ResBottleneckBlock", 16)])
 def test_where_says_it_in_other_networks_of_torchvision(name, where, sites):
     with torch.device("cpu" if name.startswith("regnet") else "meta"):   # it computes its widths
         model = getattr(torchvision.models, name)(weights=None)
         if name == "alexnet":
-            model.classifier = nn.Linear(256 * 6 * 6, 10)
-            sites = 5
+            model.classifier = nn.Linear(256 * 6 * 6, 10)                # two of its ReLUs less
         attnlib.add_attention(model, "cbam", where)
     assert cost(model, (3, 64, 64))["sites"] == sites
 
@@ -164,17 +159,13 @@ def test_a_sequential_runs_its_block_once_and_last():
 def test_subclasses_count_and_no_block_is_put_into_a_block():
     class Own(nn.Conv2d):
         pass
-    model = nn.Sequential(Own(3, 8, 1), torchvision.ops.SqueezeExcitation(8, 2), build_block())
+    block = ATTENTION["cbam"].make(8)
+    block.is_attention = True
+    model = nn.Sequential(Own(3, 8, 1), torchvision.ops.SqueezeExcitation(8, 2), block)
     attnlib.add_attention(model, "cbam", "Conv2d")
     assert list(attention_blocks(model)) == ["0.added_attention", "2"]
     with pytest.raises(ValueError, match="no module of type or name 'ReLU'"):
         attnlib.add_attention(model, "se", "ReLU")       # there are some, in the blocks
-
-
-def build_block() -> nn.Module:
-    block = ATTENTION["cbam"].make(8)
-    block.is_attention = True
-    return block
 
 
 def test_our_own_networks_have_it_in_their_slots():
@@ -187,21 +178,15 @@ def test_our_own_networks_have_it_in_their_slots():
     assert torch.equal(model(images(2, 3, 32, 32)), ours(images(2, 3, 32, 32)))
 
 
-class Shared(nn.Module):
-    def __init__(self, after: int):
-        super().__init__()
-        self.a, self.b, self.relu = nn.Conv2d(3, 8, 1), nn.Conv2d(8, after, 1), nn.ReLU(True)
-
-    def forward(self, x):
-        return self.relu(self.b(self.relu(self.a(x)))).mean((2, 3))
-
-
 def test_a_module_that_runs_twice_shares_one_block():
-    model = attnlib.add_attention(Shared(8), "se", "ReLU")
-    assert len(attention_blocks(model)) == 1
+    relu = nn.ReLU(True)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), relu, nn.Conv2d(8, 8, 1), relu)
+    assert len(attention_blocks(attnlib.add_attention(model, "se", "ReLU"))) == 1
     model(images()).sum().backward()
-    with pytest.raises(ValueError, match=r"relu runs several times, with \[8, 16\] channels"):
-        attnlib.add_attention(Shared(16), "se", "ReLU")
+    relu = nn.ReLU(True)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), relu, nn.Conv2d(8, 16, 1), relu)
+    with pytest.raises(ValueError, match=r"1 runs several times, with \[8, 16\] channels"):
+        attnlib.add_attention(model, "se", "ReLU")
 
 
 def test_a_network_of_two_stages_takes_every_block(monkeypatch):
@@ -308,33 +293,30 @@ def test_compiled_results_are_the_same():
 # --- Errors, after which the model is as it was ---
 
 
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return x, self.conv(x)
+
+
 class Odd(nn.Module):
-    """Runs its children one by one, returns pairs, has a layer that never runs."""
+    """Has a part that returns two maps, and a layer that never runs."""
 
     def __init__(self):
         super().__init__()
-        self.walk, self.list = Walk(), Walk(pair=True)
-        self.never, self.fc = nn.Conv2d(3, 3, 1), nn.Linear(3, 2)
+        self.list, self.never, self.fc = Pair(), nn.Conv2d(3, 3, 1), nn.Linear(3, 2)
 
     def forward(self, x):
-        return self.fc(self.list(self.walk(x))[0].mean((2, 3)))
-
-
-class Walk(nn.Module):
-    def __init__(self, pair: bool = False):
-        super().__init__()
-        self.pair, self.conv = pair, nn.Conv2d(3, 3, 1)
-
-    def forward(self, x):
-        for child in self.children():
-            x = child(x)
-        return (x, x) if self.pair else x
+        return self.fc(self.list(x)[1].mean((2, 3)))
 
 
 @pytest.mark.parametrize(("where", "says"), [
-    (None, r"where=None knows no place in Odd.*Conv2d ×3, Walk ×2, Linear ×1.*'walk\.\*'"),
-    ("Conv3d", "no module of type or name 'Conv3d'.*Conv2d ×3"),
-    ("conv?.*", "no module of type or name"), (nn.Conv3d, "no module of type Conv3d.*Conv2d ×3"),
+    (None, r"where=None knows no place in Odd.*Conv2d ×2, Pair ×1, Linear ×1.*'list\.\*'"),
+    ("Conv3d", "no module of type or name 'Conv3d'.*Conv2d ×2"),
+    ("conv?.*", "no module of type or name"), (nn.Conv3d, "no module of type Conv3d.*Conv2d ×2"),
     (7, "where=7 should be a module class"), ("Conv2d", "never run in the dry run: never"),
     ("Linear", r"not \[B, C, H, W\]: the output of fc \(\[1, 2\]\)"),
     ("list", r"not \[B, C, H, W\]: the output of list \(no tensor\)"),
@@ -352,17 +334,15 @@ def test_a_container_that_a_block_breaks_is_named_and_undone():
     class Looped(nn.Module):
         def __init__(self):
             super().__init__()
-            self.parts = Parts()
+            self.parts = Parts(nn.Conv2d(3, 3, 1))
 
         def forward(self, x):
             self.parts(x)
-            for part in self.parts:
-                x = part(x)
-            return x
+            return [part(x) for part in self.parts][0]
 
-    class Parts(Walk):
-        def __iter__(self):
-            return iter(self.children())
+    class Parts(nn.Sequential):
+        def forward(self, x):
+            return self[0](x)
     model = Looped()
     with pytest.raises(ValueError, match="no block can be put after parts: .*not iterable"):
         attnlib.add_attention(model, "se", "parts")
@@ -451,12 +431,6 @@ def test_channels_that_come_last_are_told_by_a_second_size(where, name):
     assert not attention_blocks(model)
 
 
-def test_without_where_a_network_of_no_residual_blocks_says_what_to_give():
-    says = "where=None.*branches.*Conv2d ×8.*MaxPool2d ×5"
-    with torch.device("meta"), pytest.raises(ValueError, match=says):
-        attnlib.add_attention(torchvision.models.vgg11(), "se")
-
-
 def test_the_branch_of_a_block_with_its_norms_first_ends_in_its_convolution():
     class BasicBlock(nn.Module):
         def __init__(self):
@@ -472,10 +446,8 @@ def test_the_branch_of_a_block_with_its_norms_first_ends_in_its_convolution():
 
 def test_a_second_block_at_one_place_is_refused():
     model = attnlib.add_attention(small(), "se", "0")
-    keys = model.state_dict().keys()
     with pytest.raises(ValueError, match="0 has SE added already"):
         attnlib.add_attention(model, "cbam", "Conv2d")
-    assert model.state_dict().keys() == keys
     attnlib.add_attention(model, "cbam", "5")
     assert len(attention_blocks(model)) == 2
 
@@ -507,10 +479,9 @@ def test_the_readmes_recipe_runs_and_trains(monkeypatch):
     assert len(attention_blocks(model)) == 16
     losses = []
     for _ in range(4):
-        loss = loss_of(model, 4)
+        losses.append(loss_of(model, 4))
         optimiser.zero_grad()
-        loss.backward()
+        losses[-1].backward()
         optimiser.step()
-        losses.append(loss.item())
     assert losses[-1] < losses[0]
     assert all(m.t != 0 for m in attention_blocks(model).values())
