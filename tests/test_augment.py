@@ -46,14 +46,11 @@ def test_levels_stay_in_range_and_weights_sum_to_one(name, channels):
     assert 0 <= x.min() and x.max() <= 255
     torch.testing.assert_close(y.sum(1), torch.ones(B))
     assert torch.equal(y, labels()) != AUGMENTATIONS[name].mixes
-
-
-@pytest.mark.parametrize("name", [n for n, row in AUGMENTATIONS.items() if not row.mixes])
-def test_an_image_is_treated_alike_in_any_batch_and_the_input_is_left_alone(name):
-    u, x = uniform(name), images()
-    whole, _ = applied(name, x=x, u=u)
-    assert torch.equal(whole[10:20], applied(name, x=x[10:20], u=u[10:20])[0])
-    assert torch.equal(x, images())
+    u, whole = uniform(name), images()                  # alike in any batch; the input is left
+    x, _ = applied(name, x=whole, u=u)
+    some, _ = applied(name, x=whole[10:20], u=u[10:20])
+    assert torch.equal(x[10:20], some) or AUGMENTATIONS[name].mixes
+    assert torch.equal(whole, images())
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -116,11 +113,7 @@ def test_labels_weigh_as_the_images_do(name):
     if name == "mixup":
         assert (other.quantile(torch.tensor([0.25, 0.5, 0.75]))
                 - torch.tensor([0.25, 0.5, 0.75])).abs().max() < 0.12         # uniform
-
-
-@pytest.mark.parametrize("name", ["mixup", "cutmix"])
-def test_a_share_is_mixed_and_the_rest_is_as_it_was(name):
-    x = images(2000, 1, 8)
+    x = images(2000, 1, 8)                                   # a share is mixed, the rest is not
     mixed, y = applied(name, 0.3, x=x)
     same = (mixed == x).all((1, 2, 3))
     assert abs((~same).float().mean() - 0.3) < 0.06          # a small cutmix may paste nothing
