@@ -84,7 +84,12 @@ def make_shapetex(n: int, split: str = "train", rho: float = 0.0, distractors: i
         check_option(name, value)
     chunks = []
     for start in range(0, n, CHUNK):
-        streams = generators(split, start // CHUNK)
+        # A generator for each factor, asked once, for an array with the images as its first axis:
+        # fewer images read a prefix of the same numbers, which makes the set prefix-stable.
+        keys = ((list(SPLITS).index(split), k, start // CHUNK) for k in range(len(FACTORS)))
+        streams = {factor: np.random.Generator(np.random.PCG64(
+            np.random.SeedSequence(0, spawn_key=key)))
+            for factor, key in zip(FACTORS, keys, strict=True)}
         every_ten = streams["label"].random((CHUNK // 10, 10)).argsort(axis=1)  # each class once
         y = every_ten.reshape(-1)[: n - start]
         style, image = backgrounds(streams, y, split, rho, clutter, wanted)
@@ -106,15 +111,6 @@ def check_option(name: str, value) -> None:
     if not (isinstance(value, kind) and low <= value <= high):
         noun = "an integer" if kind is Integral else "a number"
         raise ValueError(f"{name} must be {noun} in {low}..{high}, not {value!r}")
-
-
-def generators(split: str, chunk: int) -> dict[str, np.random.Generator]:
-    """A generator for each factor. Each is asked once, for an array with the images as its first
-    axis: fewer images read a prefix of the same numbers, which makes the set prefix-stable."""
-    where = list(SPLITS).index(split)
-    return {factor: np.random.Generator(np.random.PCG64(
-        np.random.SeedSequence(0, spawn_key=(where, number, chunk))))
-        for number, factor in enumerate(FACTORS)}
 
 
 def backgrounds(streams, y, split, rho, clutter, wanted) -> tuple[np.ndarray, np.ndarray]:

@@ -39,29 +39,25 @@ def build_model(backbone: str, attention: str = "none", *, num_classes: int = 10
 
 
 def fill_slots(model: nn.Module, place: str, make_block) -> None:
-    """Put ``make_block(channels)`` into every slot of that place, such as ``post_add@12``."""
-    checked, (place, _, stages) = False, place.partition("@")
+    """Put ``make_block(channels)`` into every slot of that place, such as ``post_add@12``. The
+    first of them must keep its input's shape."""
+    given, (place, _, stages) = None, place.partition("@")
     for name, slot in list(model.named_modules()):
         if place in getattr(slot, "placements", ()) and (not stages or str(slot.stage) in stages):
             block = make_block(slot.channels)
-            checked = checked or check_shape(block, slot.channels)
-            block.is_attention = True
+            if given is None:
+                given = (2, slot.channels, 8, 8)
+                with torch.no_grad():
+                    found = block.eval()(torch.zeros(given)).shape
+                if found != given:
+                    raise ValueError(f"{type(block).__name__} turns a map of shape {list(given)} "
+                                     f"into {list(found)}: a block must keep the shape of its "
+                                     "input")
+            block.train().is_attention = True
             stride = getattr(slot, "stride", (1, 1))              # of a replaced convolution
             if stride != (1, 1):
                 block = nn.Sequential(block, nn.AvgPool2d(stride, ceil_mode=True))
             model.set_submodule(name, block)
-
-
-@torch.no_grad()
-def check_shape(block: nn.Module, channels: int) -> bool:
-    """True, or a ``ValueError`` where a block changes the shape of its input."""
-    given = (2, channels, 8, 8)
-    found = block.eval()(torch.zeros(given)).shape
-    block.train()
-    if found != given:
-        raise ValueError(f"{type(block).__name__} turns a map of shape {list(given)} into "
-                         f"{list(found)}: a block must keep the shape of its input")
-    return True
 
 
 def resolve(kind: str, name: str, table) -> tuple:
