@@ -67,8 +67,7 @@ def read_npz(file: Path, advice: str = WANTED) -> dict[str, np.ndarray]:
 
 
 def described(arrays: dict) -> DataRow:
-    """The row of a data set that has none, without mean and deviation, as far as its own arrays
-    tell; whether they are good is for `check_arrays` to say."""
+    """The row of a data set that has none, as far as its arrays, not yet checked, tell."""
     x, names = arrays.get("train_images", np.empty(0)), arrays.get("class_names")
     labels = [arrays[key] for split in SPLITS if (key := f"{split}_labels") in arrays]
     top = max((int(y.max()) for y in labels if y.size and y.dtype.kind in "iu"), default=0)
@@ -80,8 +79,8 @@ def described(arrays: dict) -> DataRow:
 
 
 def check_arrays(arrays: dict, row: DataRow, where: str, whole=SPLITS) -> None:
-    """Raise `DataBad` naming the file and, for everything that is wrong, the field and the first
-    bad index. ``whole``: the splits in which every class must occur."""
+    """Raise `DataBad` with the field and the first bad index of everything that is wrong.
+    ``whole``: the splits in which every class must occur."""
     faults = [fault for split in SPLITS if split != "val" or "val_images" in arrays
               for fault in split_faults(arrays, row, split, split in whole)]
     if row.num_classes < 2 and not faults:              # else they are why
@@ -101,10 +100,10 @@ def check_arrays(arrays: dict, row: DataRow, where: str, whole=SPLITS) -> None:
 def split_faults(arrays: dict, row: DataRow, split: str, whole: bool):
     """What is wrong with one split, each in words."""
     keys = f"{split}_images", f"{split}_labels"
-    absent = [key for key in keys if key not in arrays]
-    if absent:
-        held = ", ".join(list(arrays)[:9])
-        yield from (f"no array {key!r}; it holds {held}" for key in absent)
+    for key in keys:
+        if key not in arrays:
+            yield f"no array {key!r}; it holds {', '.join(list(arrays)[:9])}"
+    if not arrays.keys() >= {*keys}:
         return
     x, y = (arrays[key] for key in keys)
     known = row.size in SIDES and row.channels in (1, 3)

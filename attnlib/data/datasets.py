@@ -43,8 +43,8 @@ SHAPETEX_SIZES = {"train": 20_000, "val": 5_000, "test": 5_000}
 @dataclass(frozen=True)
 class Dataset:
     """Images uint8 [N, H, W, C] and labels int64 [N] of each split, in a fixed stratified order:
-    every prefix of a split is balanced over the classes, and a smaller one lies in a larger one.
-    ``extras``: further arrays a split, such as ShapeTex's object masks [N, H, W]."""
+    every prefix is balanced over the classes. ``extras``: further arrays a split, such as
+    ShapeTex's object masks [N, H, W]."""
     name: str
     classes: tuple[str, ...]
     mean: tuple[float, ...]
@@ -56,14 +56,12 @@ class Dataset:
 
     @property
     def row(self) -> DataRow:
-        """Size, channels, classes, normalisation and training images, from the arrays."""
         n, size, _, channels = self.images["train"].shape
         return DataRow(self.name, size, channels, len(self.classes), self.mean, self.std, train=n,
                        levels=self.levels)
 
     def split(self, name: str, n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """(images, labels) of the first ``n`` of a split; ``None``: all. Asking for more than there
-        are raises ``ValueError``."""
+        """(images, labels) of the first ``n`` of a split; ``ValueError`` where it has fewer."""
         choose("split", name, self.images)
         have = len(self.labels[name])
         if n is not None and not 0 < n <= have:
@@ -130,9 +128,8 @@ def load_own(name: str, base: str, options: dict, folder: Path) -> Dataset:
 
 
 def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:
-    row, classes = DATASETS["shapetex"], shapetex.CLASS_NAMES
-    if options.get("label") == "bg":
-        classes = tuple(f"style {k}" for k in range(10))
+    row, styles = DATASETS["shapetex"], tuple(f"style {k}" for k in range(10))
+    classes = styles if options.get("label") == "bg" else shapetex.CLASS_NAMES
     data = Dataset(name, classes, row.mean, row.std, {}, {})
     for split, n in sizes.items():
         part = shapetex.make_shapetex(n, split, **options)

@@ -23,27 +23,23 @@ PLAIN = ("images", "imgs", "pictures")              # a folder so called is no c
 
 
 class Folder(NamedTuple):
-    """What is in a folder: files that are pictures by their endings, others, folders by name."""
     path: Path
     pictures: list[Path]
     others: list[Path]
     folders: dict
 
     def below(self, kind: str = "pictures") -> list[Path]:
-        """All files of a kind in it and in the folders in it, in order."""
         return sorted(getattr(self, kind) + [path for inner in self.folders.values()
                                              for path in inner.below(kind)])
 
 
 class Found(NamedTuple):
-    """Pictures in the order of splits and classes, and ``files``: they, and tables of classes. In
-    words: what was guessed or is not used (``notes``), and why this is no data set (``faults``)."""
-    splits: np.ndarray
+    splits: np.ndarray          # of each picture, as are classes and paths
     classes: list[str]
     paths: list[Path]
-    files: list[Path]
-    notes: list[str]
-    faults: list[str]
+    files: list[Path]           # the pictures, and tables of classes
+    notes: list[str]            # what was guessed or is not used
+    faults: list[str]           # why this is no data set
 
 
 def readable(name: str) -> str:

@@ -80,8 +80,7 @@ def content_of(base: str, path: Path) -> str:
 
 def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
     """What is found below a folder, the SHA-256 of each file, and for each picture the index of the
-    first one with the same bytes. `DataBad` names all that is wrong with classes and files, and
-    copies that were put into two splits: what is tested on must not have been seen."""
+    first one with the same bytes. `DataBad` for bad classes and files, and copies in two splits."""
     found, digests = find_pictures(root), []
     with contextlib.suppress(OSError):                      # a file that cannot be read
         digests = [sha256_of(path) for path in found.files]
@@ -107,8 +106,8 @@ def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
 
 
 def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
-    """The arrays of a folder, from the cache, or decoded and cached. What is to be said of the
-    folder and its pictures is said each time."""
+    """The arrays of a folder, from the cache, or decoded and cached. Notes are printed each time.
+    """
     options = OWN["folder"].options | options
     size, channels, content = (options[key] for key in ("size", "channels", "content"))
     cache = folder / "own" / f"{content}-{size}-{channels}-v{OWN['folder'].version}.npz"
@@ -136,8 +135,8 @@ def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
 
 
 def decode(root: Path, size: int, channels: int | None, content: str) -> dict[str, np.ndarray]:
-    """Every picture of a folder as arrays in splits, with ``notes`` on what was done to them.
-    `DataBad` names all that cannot be used."""
+    """Every picture as arrays in splits, with ``notes`` on what was done to them, or a `DataBad`
+    that names all that cannot be used."""
     found, _, first = read_bytes(root)
     levels, notes = common_levels(found.paths)
     images, faults = np.zeros((len(first), size, size, channels or 3), np.uint8), []
@@ -170,9 +169,8 @@ def decode(root: Path, size: int, channels: int | None, content: str) -> dict[st
 
 
 class Kind(NamedTuple):
-    """``read(options, data folder)`` gives the arrays."""
     options: dict
-    read: Callable
+    read: Callable                          # read(options, data folder) -> arrays
     version: int = 1
 
 

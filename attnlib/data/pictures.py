@@ -2,6 +2,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -103,12 +104,9 @@ def common_levels(paths) -> tuple[dict[str, tuple[float, float]], list[str]]:
 def extremes(path: Path) -> tuple[str, float, float] | None:
     """(I or F, lowest, highest level) of a picture of more than 8 bits, None of others."""
     from PIL import Image
-    try:
-        with Image.open(path, formats=formats()) as image:
-            x = deep_levels(image)
-    except Exception:                       # `read_picture` says what is wrong with it
-        return None
-    return None if x is None else (image.mode[0], x.min(), x.max())
+    with suppress(Exception), Image.open(path, formats=formats()) as image:   # told when it is read
+        x = deep_levels(image)
+        return None if x is None else (image.mode[0], x.min(), x.max())
 
 
 def attempts(paths, size: int, channels: int, levels: dict | None = None) -> Iterator[tuple]:
