@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import same_tensors
 from naive import FAMILIES, NAIVE, C, lively, maps, s
 from torch import nn
 
@@ -118,10 +119,8 @@ def test_number_of_parameters(name, options, wanted):
 
 
 def test_widths_of_eca_heads_of_aa_and_groups_of_sk():
-    assert all(c.bit_length() // 2 | 1 == width_of_eca(c) for c in range(1, 4097))
-    assert [ECA(c).conv.kernel_size for c in (16, 128, 2048)] == [(3, 1), (5, 1), (7, 1)]
-    for c, sizes in {2: (1, 20, 1), 8: (1, 20, 1), 16: (2, 20, 2), 128: (8, 20, 16),
-                     1024: (8, 26, 104)}.items():
+    assert all(ECA(c).conv.kernel_size == (width_of_eca(c), 1) for c in (1, 16, 128, 2048, 4095))
+    for c, sizes in {2: (1, 20, 1), 16: (2, 20, 2), 128: (8, 20, 16), 1024: (8, 26, 104)}.items():
         block = AA(c)
         assert (block.heads, block.depth, block.values) == sizes
     for c, groups in {4: 4, 12: 4, 48: 16, 512: 32}.items():
@@ -246,19 +245,16 @@ def test_exported_with_any_size_and_traced_with_any_batch(name):
         torch.testing.assert_close(model(other), block(other), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "options"), [
-    ("se", {"reduction": 0}), ("cbam", {"reduction": -16}), ("gc", {"reduction": 0}),
-    ("coord", {"reduction": 0}), ("sk", {"reduction": 0}), ("sa", {"kernel_size": 4}),
-    ("sa", {"kernel_size": -1}), ("triplet", {"kernel_size": 4}), ("ela", {"kernel_size": 4}),
-    ("bam", {"combine": "max"}), ("scse", {"combine": "mul"}), ("bam", {"dilation": 0}),
-    ("simam", {"lam": 0.0}), ("sk", {"groups": 0}), ("ema", {"groups": 0}), ("mlca", {"size": 0}),
-    ("aa", {"num_heads": 0}), ("aa", {"size": 0}), ("aa", {"value": 1.0}), ("aa", {"value": 0.0}),
-    ("aa", {"key": -0.1}), ("scsa", {"num_heads": 0}), ("mhsa", {"num_heads": 0}),
-    ("mhsa", {"expand": 0}), ("se", {"gate_init": "wide"})])
-def test_impossible_options_are_named(name, options):
-    (key, value), = options.items()
-    with pytest.raises(ValueError, match=f"{key}={value}"):
-        ATTENTION[name].make(64, **options)
+@pytest.mark.parametrize(("key", "value", "names"), [
+    ("reduction", 0, "se gc coord sk"), ("reduction", -16, "cbam"), ("kernel_size", -1, "sa"),
+    ("kernel_size", 4, "sa triplet ela"), ("combine", "max", "bam"), ("combine", "mul", "scse"),
+    ("dilation", 0, "bam"), ("lam", 0.0, "simam"), ("groups", 0, "sk ema"), ("size", 0, "mlca aa"),
+    ("num_heads", 0, "aa scsa mhsa"), ("value", 1.0, "aa"), ("value", 0.0, "aa"),
+    ("key", -0.1, "aa"), ("expand", 0, "mhsa"), ("gate_init", "wide", "se")])
+def test_impossible_options_are_named(key, value, names):
+    for name in names.split():
+        with pytest.raises(ValueError, match=f"{key}={value}"):
+            ATTENTION[name].make(64, **{key: value})
 
 
 def test_the_blocks_import_torch_alone():
@@ -277,16 +273,11 @@ def starts(name: str) -> list[nn.Module]:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("name", "times"), [("gc", 1), ("srm", 0.5), ("sa", 0.5), ("mhsa", 1),
-                                             ("layerscale", 1)])
-def test_starts_that_depend_on_no_image(name, times):
-    for block in starts(name):
-        for training in (True, False):
-            assert torch.equal(block.train(training)(maps()), times * maps())
-
-
-@torch.no_grad()
-def test_hybrid_sum_starts_in_the_middle():
+def test_starts_that_depend_on_no_image_and_hybrid_sums_in_the_middle():
+    for name, times in {"gc": 1, "srm": 0.5, "sa": 0.5, "mhsa": 1, "layerscale": 1}.items():
+        for block in starts(name):
+            for training in (True, False):
+                assert torch.equal(block.train(training)(maps()), times * maps()), name
     for block in starts("hybrid_sum"):
         wanted = maps() + (block.se(maps()) + block.cbam(maps())) / 2
         torch.testing.assert_close(block(maps()), wanted)
@@ -358,16 +349,13 @@ def test_parts_get_the_options_of_their_whole():
 
 
 def test_frozen_is_ses_start_and_stays():
-    frozen = build_model("squeezenet", "frozen", width=1 / 8)
-    se = build_model("squeezenet", "se", width=1 / 8).state_dict()
-    before = {k: v.clone() for k, v in frozen.state_dict().items()}
-    assert all(torch.equal(se[key], value) for key, value in before.items())
-    optimizer = torch.optim.SGD(frozen.parameters(), lr=0.1, weight_decay=0.1)
+    frozen, se, none = (build_model("squeezenet", name, width=1 / 8)
+                        for name in ("frozen", "se", "none"))
+    assert same_tensors(frozen.state_dict(), se.state_dict()) and count(frozen) == count(none)
     frozen(maps(4, 3, 32, 32)).square().sum().backward()
-    optimizer.step()
-    moved = {key for key, p in frozen.named_parameters() if not torch.equal(p, before[key])}
+    torch.optim.SGD(frozen.parameters(), lr=0.1, weight_decay=0.1).step()
+    moved = [k for k, p in frozen.named_parameters() if not torch.equal(p, se.get_parameter(k))]
     assert moved and not any(".mlp." in key for key in moved)
-    assert count(frozen) == count(build_model("squeezenet", width=1 / 8))
 
 
 def test_a_batch_of_one_is_refused_where_a_norm_has_one_value_an_image():
@@ -441,30 +429,22 @@ def test_aa_starts_its_tables_by_their_depth():
 # --- Against others' code ---
 
 
-@torch.no_grad()
-def test_se_with_biases_is_torchvisions():
-    from torchvision.ops import SqueezeExcitation
-    x, ours, theirs = maps(), lively("se", bias=True), SqueezeExcitation(64, 4).eval()
-    theirs.fc1.load_state_dict(ours.mlp[0].state_dict())
-    theirs.fc2.load_state_dict(ours.mlp[2].state_dict())
-    torch.testing.assert_close(ours(x), theirs(x))
+THEIRS = {
+    "se": ("torchvision.ops.SqueezeExcitation", {"squeeze_channels": 8}),
+    "eca": ("timm.layers.EcaModule", {}),
+    "cbam": ("timm.layers.cbam.CbamModule", {"rd_channels": 8, "mlp_bias": True}),
+    "sk": ("timm.layers.SelectiveKernel", {"groups": 32, "rd_channels": 32, "split_input": False}),
+    "gc": ("timm.layers.GlobalContext", {"fuse_add": True, "fuse_scale": False, "rd_channels": 8}),
+    "coord": ("timm.layers.coord_attn.CoordAttn", {"rd_channels": 8, "bias": True})}
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["eca", "cbam", "sk", "gc", "coord"])
-def test_equals_timms(name):
+@pytest.mark.parametrize("name", THEIRS)
+def test_equals_torchvisions_or_timms(name):
     """All tensors in their order, which is the same here; shapes differ by ones at most."""
-    layers = pytest.importorskip("timm.layers")
-    from timm.layers.cbam import CbamModule
-    from timm.layers.coord_attn import CoordAttn
-    x, block = maps(3, 128, 6, 9), lively(name, 128)
-    theirs = {
-        "eca": lambda: layers.EcaModule(128),
-        "cbam": lambda: CbamModule(128, rd_channels=8, mlp_bias=True),
-        "sk": lambda: layers.SelectiveKernel(128, groups=32, rd_channels=32, split_input=False),
-        "gc": lambda: layers.GlobalContext(128, fuse_add=True, fuse_scale=False, rd_channels=8),
-        "coord": lambda: CoordAttn(128, rd_channels=8, bias=True),
-    }[name]().eval()
+    module, _, made = THEIRS[name][0].rpartition(".")
+    theirs = getattr(pytest.importorskip(module), made)(128, **THEIRS[name][1]).eval()
+    x, block = maps(3, 128, 6, 9), lively(name, 128, **{"bias": True} if name == "se" else {})
     state = theirs.state_dict()
     theirs.load_state_dict({key: value.view_as(state[key]) for key, value
                             in zip(state, block.state_dict().values(), strict=True)})
