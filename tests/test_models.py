@@ -241,7 +241,7 @@ def test_slots_after_inner_convolutions_come_before_their_norms():
     block.after_conv1 = Always(0.0)                # conv2 then sees ones
     ones = block.norm2(block.conv2(torch.ones_like(x)))
     torch.testing.assert_close(block(x), (x + ones).relu())
-    seen, block = [], shifted(Bottleneck(8, 8, 1, 1, late_relu=True))
+    seen, block = [], shifted(Bottleneck(8, 8, 1, 1, slim=True))
     block.attention.register_forward_hook(lambda m, args, y: seen.append(args[0].min().item()))
     block(x)
     assert seen[0] >= 0                            # after a ReLU, as in resnet50_slim
