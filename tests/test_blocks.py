@@ -326,18 +326,6 @@ def test_an_open_gate_is_a_logit_two_higher(name):
         torch.testing.assert_close(opened(maps()), half(maps()))
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("name", OPENING)
-def test_gates_that_start_low_can_start_open(name):
-    """The mean gain of 16 fresh blocks."""
-    x, gains = maps().abs() + 0.1, []
-    for options in ({}, {"gate_init": "open"}):
-        torch.manual_seed(0)                       # the same blocks, open or not
-        made = [ATTENTION[name].make(64, **options).eval() for _ in range(16)]
-        gains.append(sum((block(x) / x).mean() for block in made) / 16)
-    assert gains[0] < 0.9 and max(1.1 * gains[0], 0.6) < gains[1] < 1.6    # expected 3/4 at most
-
-
 def test_parts_get_the_options_of_their_whole():
     for name in ("cbam", "hybrid", "cbam_avg", "hybrid_p0", "hybrid_sum", "hybrid_par", "se_sa",
                  "sec_sa", "new"):
@@ -369,17 +357,6 @@ def test_a_batch_of_one_is_refused_where_a_norm_has_one_value_an_image():
 # --- What they see ---
 
 
-@torch.no_grad()
-@pytest.mark.parametrize(("name", "blind"), [
-    *((name, True) for name in ("se", "ser", "ca", "eca", "srm", "ge", "gc", "frozen", "mhsa")),
-    *((name, False) for name in ("sa", "bam", "coord", "new", "nab", "triplet", "fca", "ela"))])
-def test_channel_gates_do_not_see_where_things_are_and_others_do(name, blind):
-    x, block = maps(), lively(name)
-    places = torch.randperm(6 * 9, generator=torch.Generator().manual_seed(4))
-    one, other = (y.flatten(2)[:, :, places].view_as(x) for y in (x, block(x)))
-    assert torch.allclose(block(one), other, atol=1e-3) == blind
-
-
 def test_the_maximum_gives_its_gradient_to_one_of_several_equal_places():
     x = torch.zeros(1, 64, 3, 3, requires_grad=True)
     lively("ca").gate(x).sum().backward()
@@ -398,9 +375,7 @@ def test_simam_of_flat_and_single_places_and_of_large_sums():
 
 
 @torch.no_grad()
-def test_gc_adds_the_same_to_every_place_and_of_one_hidden_unit_sees_nothing():
-    added = lively("gc")(maps()) - maps()
-    torch.testing.assert_close(added, added[:, :, :1, :1].expand_as(added), rtol=1e-4, atol=1e-4)
+def test_gc_of_one_hidden_unit_sees_nothing():
     for reduction, blind in {16: True, 4: False}.items():
         block = lively("gc", C, reduction=reduction)
         one, other = (block.context(maps(2, C, 5, 5, seed=seed)) for seed in (1, 9))

