@@ -165,11 +165,11 @@ def test_a_block_that_changes_the_shape_is_named(monkeypatch):
     ("resnet18", "aa"), ("resnet50", "sk"), ("resnet50_slim", "replica_aa_p1"), ("vgg16", "aa"),
     ("vgg19", "sk"), ("speednet", "replica_aa_p1")])
 def test_replacing_blocks_keep_the_maps_sizes(backbone, attention):
-    model = build_model(backbone, attention, width=WIDTH).eval()
-    x, other = model.stem(images()), plain(backbone).stem(images())
-    for stage, as_before in zip(model.stages, plain(backbone).stages, strict=True):
-        x, other = stage(x), as_before(other)
-        assert x.shape == other.shape
+    one, other = (build_model(backbone, name, width=WIDTH).eval() for name in (attention, "none"))
+    x, y = one.stem(images()), other.stem(images())
+    for stage, as_before in zip(one.stages, other.stages, strict=True):
+        x, y = stage(x), as_before(y)
+        assert x.shape == y.shape
 
 
 SIZES = [(1, 28, 7, 1 / 8), (3, 32, 10, 1 / 8), (3, 45, 100, 0.13), (1, 64, 2, 1 / 16)]
