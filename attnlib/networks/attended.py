@@ -61,7 +61,6 @@ class Attended(nn.Module):
 
 
 def exchange(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put ``new`` wherever the model has ``old``."""
     for parent in list(model.modules()):
         for key, child in parent._modules.items():
             if child is old and parent is not new:

@@ -39,16 +39,12 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
     dry run that leaves no trace; zeros [1, 3, 64, 64] by default. An M that runs several times has
     one block for all of them. Channels must come second: [B, H, W, C] cannot be told apart.
 
-    ``zero_init``: y = M(x) + t (block(M(x)) − M(x)), t learned and 0 at the start: the network's
-    outputs are what they were. Use it with pretrained weights: most gates start near 1/2 and so
-    shrink every branch that was learnt.
+    ``zero_init``: y = M(x) + t (block(M(x)) − M(x)), t learned and 0 at the start: outputs are what
+    they were. For pretrained weights: most gates start near 1/2 and shrink what was learnt.
 
     ``seed``: the block's weights are drawn from it and the block's qualified name alone. They have
-    the type of M's weights and stand on the device of M's output.
-
-    How: M becomes `Attended`, which runs M and then the block (a plain ``nn.Sequential`` gets the
-    block as its last child). In the state dict the block is ``….added_attention`` and no other key
-    changes; loading one from before needs ``strict=False``.
+    the type of M's weights and stand on the device of M's output. In the state dict the block is
+    ``….added_attention`` and no other key changes; one from before needs ``strict=False``.
 
     Raises ``ValueError``, with the model as it was, for unknown names; where nothing matches; for
     an M that never runs, whose output is not [B, C, H, W] or changes C, that has a block already or
@@ -211,8 +207,7 @@ def float_type(module: nn.Module, model: nn.Module) -> torch.dtype:
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Within it the network is in eval mode and its parameters ask for no gradients; afterwards
-    every module's mode and every ``requires_grad`` are what they were."""
+    """Eval mode and no gradients of parameters; afterwards all modes are what they were."""
     modes = {module: module.training for module in model.modules()}
     wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:

@@ -34,13 +34,12 @@ OPTIMIZERS = {
 
 
 def set_lr(optimizer: torch.optim.Optimizer, how: Recipe, progress: float, history=()) -> None:
-    """The learning rate at ``progress`` in 0..1, after the epochs of ``history``."""
     for group in optimizer.param_groups:
         group["lr"] = rate(how, progress, history)
 
 
 def rate(how: Recipe, progress: float, history=()) -> float:
-    """A pure function, so there is no state to save."""
+    """The learning rate at ``progress`` in 0..1, after the epochs of ``history``."""
     return how.lr * choose("schedule", how.schedule, SCHEDULES)(progress, how, history)
 
 
@@ -116,7 +115,6 @@ def best_epoch(history: list[dict], how: Recipe) -> int:
 
 
 def is_over(history: list[dict], how: Recipe) -> bool:
-    """No better epoch for ``how.patience`` epochs."""
     return bool(history and how.patience) and \
         len(history) - 1 - best_epoch(history, how) >= how.patience
 
@@ -142,11 +140,9 @@ def progress_line(run_id: str, how: Recipe, history: list[dict]) -> str:
 
 
 def pairs(mean: nn.Module, model: nn.Module) -> tuple[list, list]:
-    """The tensors of two equal networks side by side: (mean's, model's) weights and statistics,
-    and (mean's, model's) counters."""
-    both = list(zip(mean.state_dict().values(), model.state_dict().values(), strict=True))
-    return tuple([[pair[k] for pair in both if pair[k].is_floating_point() == real]
-                  for k in (0, 1)] for real in (True, False))
+    """The (mean's, model's) weights and statistics, and their counters, side by side."""
+    return tuple([[x for x in net.state_dict().values() if x.is_floating_point() == real]
+                  for net in (mean, model)] for real in (True, False))
 
 
 @torch.no_grad()

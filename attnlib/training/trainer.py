@@ -57,9 +57,10 @@ def network(run: Run, row: DataRow) -> nn.Module:
     block, place = ("none", None) if run.start else (run.attention, run.placement or None)
     model = build_model(run.backbone, block, num_classes=row.num_classes, in_channels=row.channels,
                         image_size=row.size, width=run.width, placement=place, seed=run.seed)
-    example = torch.zeros(1, row.channels, row.size, row.size)
-    return (add_attention(model, run.attention, zero_init=True, seed=run.seed, example=example)
-            if run.start else model)
+    if run.start:
+        example = torch.zeros(1, row.channels, row.size, row.size)
+        add_attention(model, run.attention, zero_init=True, seed=run.seed, example=example)
+    return model
 
 
 def train(run: Run, profile: str = "own", *, deadline: float | None = None) -> dict:
@@ -97,8 +98,8 @@ class Trainer:
             self.model.to(memory_format=torch.channels_last)
         self.best: dict = {}
         self.optimizer = optim.make_optimizer(self.model, self.how)
-        self.scaler = torch.amp.GradScaler(device,
-                                           enabled=self.machine.autocast is torch.float16)
+        half = self.machine.autocast is torch.float16
+        self.scaler = torch.amp.GradScaler(device, enabled=half)
         self.batches = dict(like.batches) if like else self.batches_of(data)
         if like:                                             # the same images in another order
             self.batches["train"] = copy.copy(like.batches["train"])
@@ -187,12 +188,10 @@ class Trainer:
     def predict(self, split: str) -> torch.Tensor:
         """Class probabilities [N, classes] of a split, in its fixed order."""
         self.judged.eval()
-        out = []
         at_once = 500 if self.machine.device == "cpu" else 1000
-        for x, _ in self.batches[split].ordered(at_once):
-            with self.autocast():
-                out.append(self.judged(x).float().softmax(1))
-        return torch.cat(out)
+        with self.autocast():
+            return torch.cat([self.judged(x).float().softmax(1)
+                              for x, _ in self.batches[split].ordered(at_once)])
 
     def score(self, split: str) -> dict:
         """``accuracy`` in 0..1 and ``nll`` in nats of a split."""
