@@ -14,9 +14,6 @@ class FromIdentity(nn.Module):
         self.block = block
         self.t = nn.Parameter(torch.zeros(()))
 
-    def reset_parameters(self):
-        nn.init.zeros_(self.t)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.t * (self.block(x) - x)
 
