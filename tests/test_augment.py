@@ -35,9 +35,6 @@ def applied(name, amount=None, u=None, x=None, fill=FILL):
     return AUGMENTATIONS[name].apply(x, labels(len(x)), u, amount or AMOUNT[name], fill)
 
 
-# --- Every one ---
-
-
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_levels_stay_in_range_and_weights_sum_to_one(name, channels):
@@ -60,9 +57,6 @@ def test_nothing_reads_a_value_back(name):
     x, y, u = (t.to("meta") for t in (images(8), labels(8), uniform(name, 8)))
     x, y = AUGMENTATIONS[name].apply(x, y, u, AMOUNT[name], FILL.to("meta"))
     assert x.shape == (8, 3, SIDE, SIDE) and y.shape == (8, CLASSES)
-
-
-# --- Rectangles ---
 
 
 def filled(name, amount, n=4000, side=16) -> torch.Tensor:
@@ -97,9 +91,6 @@ def test_erasing_takes_its_share_of_images_and_of_area():
     assert masks.any(0).all()                                               # at any place
 
 
-# --- Mixing ---
-
-
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_labels_weigh_as_the_images_do(name):
     """Images of one level each: their mean tells how much of the partner is in them."""
@@ -118,9 +109,6 @@ def test_labels_weigh_as_the_images_do(name):
     same = (mixed == x).all((1, 2, 3))
     assert abs((~same).float().mean() - 0.3) < 0.06          # a small cutmix may paste nothing
     assert torch.equal(y[same], labels(2000)[same])
-
-
-# --- RandAugment ---
 
 
 def one_operation(name: str, strength: float, x=None) -> torch.Tensor:
@@ -181,8 +169,6 @@ def test_randaugment_is_two_operations_drawn_alike():
         by_hand = operate(by_hand, operation[:20], sign * 0.3, FILL[:1])
     assert torch.equal(out[:20], by_hand)
 
-
-# --- In the loader ---
 
 SMALL = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
 

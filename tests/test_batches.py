@@ -99,9 +99,6 @@ def test_grey_images():
                                   (torch.tensor(IMAGES[:5, :, :, 0]) - 127.5) * (1 / 51))
 
 
-# --- Mirrors in turn, growing images ---
-
-
 def test_with_alternate_each_image_is_mirrored_in_every_second_epoch():
     batches = loader(crop=CROP, flip=True, alternate=True)
     mirrored = [{k: cut[2] for k, cut in cuts(batches, epoch).items()} for epoch in range(4)]

@@ -31,9 +31,6 @@ def numbers(data, split: str) -> np.ndarray:
     return data.images[split][:, 0, 0, 0]
 
 
-# --- Splits ---
-
-
 def test_every_prefix_of_a_stratified_order_is_balanced():
     labels = np.repeat(np.arange(5), [10, 20, 30, 40, 100])
     order = stratified_order(labels, 1)
@@ -76,9 +73,6 @@ def test_medmnists_layout_with_a_validation_split_and_names(tmp_path):
     assert (numbers(data, "val") % 2 == 0).all()
 
 
-# --- Bad files ---
-
-
 @pytest.mark.parametrize(("key", "change", "words"), [          # more of them are in tests/faults
     ("test_labels", lambda y: y[:0], "fashionmnist.npz: .*100 test_images, 0 test_labels"),
     ("val_images", lambda _: np.zeros((10, 28, 28), np.uint8), "no array 'val_labels'"),
@@ -105,9 +99,6 @@ def test_missing_data_say_where_we_looked_and_what_to_do(tmp_path):
         assert word in str(error.value)
 
 
-# --- ShapeTex as a data set ---
-
-
 def test_shapetex_is_what_its_maker_makes():
     data = load_dataset("shapetex(contrast=0.2,distractors=4)", sizes=SMALL)
     for split, n in SMALL.items():
@@ -119,9 +110,6 @@ def test_shapetex_is_what_its_maker_makes():
     data = load_dataset("shapetex(label=bg)", sizes=SMALL)
     assert np.array_equal(data.labels["test"], make_shapetex(30, "test").background)
     assert data.classes[3] == "style 3"
-
-
-# --- Constants ---
 
 
 def test_shapetex_constants_are_those_of_its_images_and_numpys():

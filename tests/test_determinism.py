@@ -81,9 +81,6 @@ def test_the_check_finds_what_is_forbidden(layer):
     assert [name for name in step(model) if FORBIDDEN.match(name)]
 
 
-# --- The switch ---
-
-
 @pytest.mark.parametrize("before", [False, True])
 def test_with_the_switch_it_holds_while_training_and_no_longer(monkeypatch, before):
     monkeypatch.setenv("ATTNLIB_DETERMINISTIC", "1")

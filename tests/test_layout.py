@@ -25,9 +25,6 @@ def tree(root, *folders: str, n: int = 4) -> None:
     put_pictures(root, dict.fromkeys(folders, n))
 
 
-# --- Tools' folders, copies ---
-
-
 @pytest.mark.parametrize("tool", [".ipynb_checkpoints", "__MACOSX", "Thumbnails",
                                   "@eaDir/x.jpg/SYNO@.jpg"])
 def test_folders_of_tools_are_no_classes_and_hold_no_pictures(root, tool):
@@ -69,9 +66,6 @@ def test_a_class_of_copies_alone_is_named_with_what_it_needs(root):
     least = "{} has 1 different training pictures, and 3 are the least, as val and test are cut"
     with pytest.raises(DataBad, match=f"{least.format('cats')}(.|\n)*{least.format('dogs')}"):
         load_dataset("folder:photos")
-
-
-# --- Layouts ---
 
 
 @pytest.mark.parametrize(("folders", "told"), [
@@ -157,9 +151,6 @@ def test_tiny_imagenets_layout_is_read(root, capsys):
     assert f"{depth}val/images (3 files, such as 1.png)" in capsys.readouterr().out
 
 
-# --- What lies beside ---
-
-
 def test_an_mpo_is_a_picture(root):
     tree(root, "cats", "dogs")
     picture().save(root / "cats" / "both.mpo", save_all=True, append_images=[picture()])
@@ -183,9 +174,6 @@ def test_names_that_are_no_text_are_read_and_printed(root, where):
     with pytest.raises(DataBad) as error:
         load_dataset("folder:photos")
     assert where.decode("utf-8", "backslashreplace") + ": it is not a picture" in str(error.value)
-
-
-# --- More than 8 bits ---
 
 
 def ramp(root, name: str, low: float, high: float, kind=np.uint16) -> None:
@@ -222,9 +210,6 @@ def test_levels_below_zero_are_kept_and_bytes_are_left_alone(root):
          for k, c in enumerate(data.classes)}
     assert x["bytes"].max() == 255 and x["ct"].min() == 0
     assert x["ct"].max() == round((3071 + 1024) / (4095 + 1024) * 255)
-
-
-# --- npz ---
 
 
 def arrays(n: int = 40, classes: int = 3) -> dict:

@@ -50,9 +50,6 @@ def test_stopped_early_and_interrupted_it_ends_the_same(ema, monkeypatch):
     assert same_tensors(weights(run), weights(run, "whole"))
 
 
-# --- What the validation split decides ---
-
-
 def hasty(monkeypatch, **own) -> Run:
     """`plain`, but it goes by the loss, as so few images are right by chance alone, and stops after
     two epochs without a better one: here after the seventh of twelve."""
@@ -133,9 +130,6 @@ def test_a_plateau_cuts_the_rate_of_the_next_epoch():
         assert trainer.epoch(epochs)["lr"] == lr
 
 
-# --- The average ---
-
-
 def test_the_average_is_the_rule_by_hand():
     """Weights and statistics; the model itself trains as it does without one."""
     alone, trainer = (trainer_of(tiny(attention="se", epochs=1, recipe=recipe))
@@ -168,9 +162,6 @@ def test_the_average_is_what_is_validated_tested_and_kept():
     assert same_tensors(trainer.judged.state_dict(), weights(run))
     assert not same_tensors(trainer.model.state_dict(), weights(run))
     assert trainer.score("test") == record["test"]
-
-
-# --- Optimisers ---
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "heavyball", "adam"])
@@ -209,9 +200,6 @@ def test_weight_decay_is_for_weights_of_convolutions_and_linear_layers_alone(att
             assert decay[id(p)] == (5e-4 if weight else others), name
 
 
-# --- Labels ---
-
-
 def test_mixed_images_weigh_the_loss_by_their_labels():
     trainer = trainer_of(tiny(recipe="strong+cutmix", epochs=1))
     by_hand = copy.deepcopy(trainer.model).train()
@@ -221,9 +209,6 @@ def test_mixed_images_weigh_the_loss_by_their_labels():
     trainer.steps = 1
     trainer.batches["train"].epoch = lambda epoch, side: iter([(x, y)])
     assert trainer.epoch(0)["loss"] == pytest.approx(loss.item(), rel=1e-5)
-
-
-# --- The rate ---
 
 
 def test_the_schedule_rises_in_a_line_and_falls_in_half_a_cosine():

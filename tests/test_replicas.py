@@ -12,9 +12,6 @@ def number(name: str, channels: int) -> int:
         return sum(p.numel() for p in BLOCKS[name].make(channels).parameters())
 
 
-# --- The three-ResNets project's CBAM ---
-
-
 def test_the_docs_say_what_is_wrong():
     for row in REPLICAS.values():
         assert "Wrong" in row.make.__doc__ + row.make.__mro__[1].__doc__
@@ -41,9 +38,6 @@ def test_its_channel_gate_never_closes(name):
 def test_the_bottleneck_is_what_the_fault_costs():
     cost = number("replica_cbam_p2", 512) / number("cbam", 512)
     assert cost == pytest.approx(7.87, abs=0.01)
-
-
-# --- The position project's AA ---
 
 
 @torch.no_grad()

@@ -19,9 +19,6 @@ ELABORATE = {"dataset": "shapetex(rho=0.95,label=bg)", "backbone": "squeezenet",
              "weight_decay": 0.0, "batch_size": 16, "track_test": True}
 
 
-# --- Equal meanings ---
-
-
 @pytest.mark.parametrize(("one", "other"), [
     ({"width": 1}, {"width": 1.0}),
     ({"seed": 2.0}, {"seed": 2}),
@@ -90,9 +87,6 @@ def test_a_raised_version_renames_its_runs_and_no_others(monkeypatch):
     assert Run(attention="se").id != before[0] and Run(attention="ca").id == before[1]
 
 
-# --- Round trips ---
-
-
 @pytest.mark.parametrize("fields", [{}, {"attention": "se"}, {"track_test": True}, ELABORATE])
 def test_as_dict_round_trip(fields):
     run = Run(**fields)
@@ -126,9 +120,6 @@ def test_canonical_json_is_one_text_and_refuses_nan():
         canonical_json({"a": float("nan")})
 
 
-# --- Names ---
-
-
 @pytest.mark.parametrize(("field", "table"), [
     ("dataset", DATASETS), ("backbone", BACKBONES), ("attention", ATTENTION), ("recipe", RECIPES)])
 def test_an_unknown_name_is_refused(field, table):
@@ -149,9 +140,6 @@ def test_impossible_options_are_refused():
                                ("attention", "hybrid(kernel_size=0)", "kernel_size")):
         with pytest.raises(ValueError, match=words):
             Run(**{field: name})
-
-
-# --- Numbers ---
 
 
 ODD = [True, float("nan"), float("inf"), -1, -0.5, "many", [1], 1e300]
@@ -177,9 +165,6 @@ def test_an_averages_decay_is_below_one():
     assert Run(recipe="strong+ema").id == Run(ema=0.999).id
     with pytest.raises(ValueError, match="^ema=1 should be a number at least 0 and below 1"):
         Run(ema=1)
-
-
-# --- Ids as file names ---
 
 
 def test_an_id_is_a_safe_file_name():

@@ -27,9 +27,6 @@ def grow(mask: np.ndarray, pixels: int, outside: bool = False) -> np.ndarray:
     return np.any([wide[:, i : i + side, j : j + side] for i in shifts for j in shifts], axis=0)
 
 
-# --- The contract ---
-
-
 @pytest.mark.parametrize(("option", "listed"), [
     ({"split": "dev"}, list(SPLITS)),
     ({"intervene": ("remove_object", "no_noise")}, list(INTERVENTIONS)),
@@ -43,9 +40,6 @@ def test_errors_are_one_line_and_list_the_choices(option, listed):
     assert "\n" not in text
     for word in [next(iter(option)), *listed]:
         assert word in text
-
-
-# --- Determinism ---
 
 
 def test_known_data():
@@ -92,9 +86,6 @@ def test_chunks_differ_and_each_is_balanced():
         assert len(set(np.bincount(part, minlength=10))) == 1
 
 
-# --- Factors are independent ---
-
-
 @pytest.mark.parametrize("option", OPTIONS)
 def test_objects_stay_when_an_option_changes(base, option):
     d = make_shapetex(300, **{option: OPTIONS[option]})
@@ -130,9 +121,6 @@ def test_style_follows_rho_and_split():
     assert np.bincount(styles, minlength=10).min() > 25
 
 
-# --- Masks ---
-
-
 def test_objects_are_equally_large_whatever_their_shape():
     d = make_shapetex(1000)
     area = d.mask.mean(axis=(1, 2))
@@ -151,9 +139,6 @@ def test_distractors_keep_clear_of_the_object(distractors):
     assert d.distractor_mask.any(axis=(1, 2)).mean() > 0.98
     d = make_shapetex(500, distractors=distractors, intervene="texture_only")
     assert not (d.mask & d.distractor_mask).any()
-
-
-# --- Interventions ---
 
 
 def test_interventions_compose():
@@ -195,9 +180,6 @@ def test_what_each_intervention_does(base):
     assert (swapped.background != base.background).all()
     assert set(swapped.background) == set(range(10))
     assert (make_shapetex(300, intervene="texture_only").mask != base.mask).any(axis=(1, 2)).all()
-
-
-# --- No leak ---
 
 
 def probe(train: ShapeTex, test: ShapeTex, ridge: float = 300.0) -> float:

@@ -33,9 +33,6 @@ def names(where) -> list[str]:
     return sorted(os.listdir(where))
 
 
-# --- Writing ---
-
-
 def test_a_file_is_written_whole_and_leaves_nothing_beside_it(tmp_path):
     path = tmp_path / "new folder" / "a file"
     files.write_atomic(path, b"first")
@@ -46,9 +43,6 @@ def test_a_file_is_written_whole_and_leaves_nothing_beside_it(tmp_path):
             patch.setattr(os, step, Mock(side_effect=OSError("No space left on device")))
             files.write_atomic(path, b"third")
         assert path.read_bytes() == b"second" and names(path.parent) == ["a file"]
-
-
-# --- Records ---
 
 
 def test_record_round_trip(recwarn):
@@ -65,9 +59,6 @@ def test_nan_never_gets_into_a_record():
     assert not runs_dir("own").exists()
 
 
-# --- Arrays ---
-
-
 def test_arrays_round_trip_by_their_digest():
     arrays = {"prediction": np.arange(5, dtype=np.uint8), "confidence": np.ones(5, np.float16)}
     digest = store.write_arrays("own", NAME, arrays)
@@ -76,9 +67,6 @@ def test_arrays_round_trip_by_their_digest():
     assert all(np.array_equal(read[k], v) and read[k].dtype == v.dtype for k, v in arrays.items())
     assert store.read_arrays("own", NAME, None) is None
     assert store.read_arrays("own", "another-run", digest) is None
-
-
-# --- Checkpoints ---
 
 
 def same(a: dict, b: dict) -> bool:
@@ -103,9 +91,6 @@ def test_final_weights_stay_when_the_checkpoints_are_dropped():
     store.drop_checkpoints("own", NAME)
     assert store.load_checkpoint(folder()) is None
     assert same(store.load_checkpoint(folder(), store.WEIGHTS), state(5))
-
-
-# --- The lock ---
 
 
 def test_the_locks_holder_sweeps_what_a_killed_process_left():

@@ -25,9 +25,6 @@ def epochs_saved(run: Run) -> list[str]:
     return [file.name.split("-")[1] for file in files]
 
 
-# --- What a run leaves ---
-
-
 def test_a_finished_run_leaves_its_record_predictions_and_weights():
     run = tiny(attention="cbam")
     record = train(run)
@@ -133,9 +130,6 @@ def test_weights_that_break_in_an_epochs_last_step_are_recorded_as_diverged(monk
     record = train(tiny(epochs=1))
     assert record["status"] == "diverged" and record["test"] is None
     assert record["history"][0]["loss"] == 2.0 and "val_nll" not in record["history"][0]
-
-
-# --- By hand ---
 
 
 def test_scores_by_hand():
