@@ -122,10 +122,10 @@ def train_together(runs: list[Run], profile: str = "own", *, deadline: float | N
             trainers[-1].resume(checkpoints_dir(profile, run.id))
         if machine().device == "cuda":
             torch.cuda.synchronize()               # what was built here is used on other streams
-        go_side_by_side(trainers, profile, data, deadline)
+        go_side_by_side(trainers, profile, deadline)
 
 
-def go_side_by_side(trainers: list[Trainer], profile: str, data, deadline) -> None:
+def go_side_by_side(trainers: list[Trainer], profile: str, deadline: float | None) -> None:
     lanes, saved = [Lane(t) for t in trainers], time.monotonic()
 
     def leave_ended(diverged=()) -> None:
@@ -136,7 +136,7 @@ def go_side_by_side(trainers: list[Trainer], profile: str, data, deadline) -> No
                 if t.best:
                     t.judged.load_state_dict(t.best)
                 status = "diverged" if lane in diverged else "done"
-                conclude(t.run, profile, data, t, status, len(trainers))
+                conclude(t, profile, status, len(trainers))
 
     leave_ended()                                  # all epochs saved before, but no record
     while lanes:

@@ -74,8 +74,7 @@ def train(run: Run, profile: str = "own", *, deadline: float | None = None) -> d
     with store.lock(profile, run.id), determinism():     # first: a death in loading counts, too
         if record := store.finished_record(profile, run.id):
             return record
-        data = data_of(run)
-        return finish(run, profile, data, Trainer(run, data), deadline)
+        return finish(Trainer(run, data_of(run)), profile, deadline)
 
 
 class Trainer:
@@ -90,6 +89,7 @@ class Trainer:
         self.run, self.how, self.machine = run, run.how, machine()
         device = self.machine.device
         self.row = row = data.row
+        self.classes = list(data.classes)
         self.model = network(run, row)
         self.cost = cost(self.model, (row.channels, row.size, row.size))
         self.started = {"start_sha256": load_start(self.model, run.start)} if run.start else {}
@@ -198,27 +198,27 @@ class Trainer:
         return scores(self.predict(split), self.batches[split].labels)
 
 
-def finish(run: Run, profile: str, data: Dataset, trainer: Trainer, deadline) -> dict:
+def finish(trainer: Trainer, profile: str, deadline: float | None) -> dict:
     """Train what is left, score the test split once, and store the record."""
-    folder = checkpoints_dir(profile, run.id)
+    folder = checkpoints_dir(profile, trainer.run.id)
     if trainer.resume(folder):
-        print(f"{run.id}: going on after epoch {len(trainer.history)}", flush=True)
-    return conclude(run, profile, data, trainer, fit(run, folder, trainer, deadline))
+        print(f"{trainer.run.id}: going on after epoch {len(trainer.history)}", flush=True)
+    return conclude(trainer, profile, fit(trainer, folder, deadline))
 
 
-def fit(run: Run, folder: Path, trainer: Trainer, deadline: float | None = None) -> str:
+def fit(trainer: Trainer, folder: Path, deadline: float | None = None) -> str:
     """Train the epochs that are left, saving each; returns ``done`` or ``diverged``. Where time is
     up it has trained one epoch at least: many short budgets come to an end, too."""
-    how, begun = run.how, len(trainer.history)
+    run_id, how, begun = trainer.run.id, trainer.how, len(trainer.history)
     for epoch in range(begun, how.epochs):
         if is_over(trainer.history, how):
             break
         if deadline is not None and time.monotonic() > deadline and epoch > begun:
-            raise TimeUp(f"{run.id}: stopped after epoch {epoch}, all saved")
+            raise TimeUp(f"{run_id}: stopped after epoch {epoch}, all saved")
         if not judge(trainer, trainer.epoch(epoch)):
             return "diverged"
         store.save_checkpoint(folder, f"ckpt-{epoch + 1}", trainer.state())
-        print(progress_line(run.id, how, trainer.history), flush=True)
+        print(progress_line(run_id, how, trainer.history), flush=True)
     if trainer.best:
         trainer.judged.load_state_dict(trainer.best)
     return "done"
@@ -251,21 +251,20 @@ def train_weights(record: dict) -> float:
     with store.lock(record["profile"], run.id), determinism():
         trainer = Trainer(run, data_of(run))
         trainer.resume(folder)
-        fit(run, folder, trainer)
+        fit(trainer, folder)
         store.save_checkpoint(folder, "final", {"model": trainer.judged.state_dict()})
         store.drop_checkpoints(record["profile"], run.id)
         return 100 * (trainer.score("test")["accuracy"] - record["test"]["accuracy"])
 
 
-def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: str,
-             together: int = 1) -> dict:
+def conclude(trainer: Trainer, profile: str, status: str, together: int = 1) -> dict:
     """Score the test split and store the record. ``together``: so many runs shared the device."""
-    seconds = sum(h["seconds"] for h in trainer.history)
+    run, seconds = trainer.run, sum(h["seconds"] for h in trainer.history)
     seen = len(trainer.batches["train"].labels) * len(trainer.history)
     body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "resolved": run.resolved(),
             "versions": versions(run), "profile": profile, "status": status,
             "env": surroundings() | ({"together": together} if together > 1 else {}),
-            "model": trainer.cost, "classes": list(data.classes), **trainer.started,
+            "model": trainer.cost, "classes": trainer.classes, **trainer.started,
             "data": trainer.row.facts(), "history": trainer.history, "test": None, "arrays": {},
             "seconds": seconds, "images_per_second": seen / max(seconds, 1e-9),
             "peak_memory": peak_memory() // together}
@@ -274,7 +273,7 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
         body["test"] = scores(probs, labels)
         body |= ending(trainer.history, run.how)
         top = probs.max(1)
-        small = np.min_scalar_type(len(data.classes) - 1)         # uint8 up to 256 classes
+        small = np.min_scalar_type(len(trainer.classes) - 1)      # uint8 up to 256 classes
         body["arrays"]["predictions"] = store.write_arrays(profile, run.id, {
             "prediction": top.indices.cpu().numpy().astype(small),
             "confidence": top.values.cpu().numpy().astype(np.float16),
