@@ -74,10 +74,8 @@ def gate_start(attention: str, backbone: str) -> dict:
     make, options = resolve("backbone", backbone, BACKBONES)
     normed = (option_defaults(make) | options).get("norm", True)
     base, given = parse(attention)
-    own = option_defaults(choose("attention", base, BLOCKS).make)
-    if "gate_init" not in own:
-        return {}
-    return {"gate_init": given.get("gate_init", own["gate_init"] if normed else "open")}
+    own = option_defaults(choose("attention", base, BLOCKS).make).get("gate_init")
+    return {"gate_init": given.get("gate_init", own if normed else "open")} if own else {}
 
 
 def canonical_backbone(name: str) -> str:

@@ -58,7 +58,11 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
         raise ValueError(f"zero_init: {attention} replaces a convolution, so there is no identity")
     modules = open_modules(model)
     names = find_places(model, modules, where, replacing)
-    args = arguments(model, example)
+    if example is None:
+        example = torch.zeros(1, 3, 64, 64, dtype=float_type(model, model))
+    device = next(model.parameters(), torch.empty(0)).device
+    args = tuple(a.to(device) if isinstance(a, torch.Tensor) else a
+                 for a in (example if isinstance(example, tuple) else (example,)))
     found = find_channels(model, names, args)
     if parse(attention)[0] == "none":
         return model
@@ -188,15 +192,6 @@ def is_plain(m: nn.Module | None) -> bool:
 
 
 # --- The dry run ---
-
-
-def arguments(model: nn.Module, example: torch.Tensor | tuple | None) -> tuple:
-    """What the model is called with in the dry run: tensors where its first parameter is."""
-    like = next(model.parameters(), torch.empty(0))
-    if example is None:
-        example = torch.zeros(1, 3, 64, 64, dtype=float_type(model, model))
-    args = example if isinstance(example, tuple) else (example,)
-    return tuple(a.to(like.device) if isinstance(a, torch.Tensor) else a for a in args)
 
 
 def float_type(module: nn.Module, model: nn.Module) -> torch.dtype:
