@@ -111,9 +111,14 @@ def test_a_class_called_train_is_told(root, capsys):
     (("train/images", "train/masks"), "images, masks are no names of classes: <class>"),
     (("train", "test1"), "test1, train are no names of classes"),
     ((".",), "0 class folders, and two are the least: <class>"), (("images", "."), "1 class fol"),
-    (("caf\u00e9", "cafe\u0301"), "photos has two folders caf\u00e9, spelt with other bytes")])
+    (("caf\u00e9", "cafe\u0301"), "photos has two folders caf\u00e9, spelt with other bytes"),
+    (("test/a", "test/b"), "has test but no train"),
+    ({"train/a": 4, "train/b": 0, "train/c": 4}, "photos: no pictures in train/b"),
+    ({"a": 4, "b": 2, "c": 1}, "b has 2 .* and 3 are the least, as val and test are cut .*\n.*c h"),
+    ({"train/a": 4, "train/b": 1, "test/a": 1}, "b has 1 different .* and 2 are the least, as val"),
+    ({"train/a": 4, "train/b": 4, "test/c": 1}, "test/c is not among the classes of train")])
 def test_layouts_that_are_none_are_refused(root, folders, words):
-    tree(root, *folders)
+    put_pictures(root, folders if isinstance(folders, dict) else dict.fromkeys(folders, 4))
     with pytest.raises(DataBad, match=words) as error:
         load_dataset("folder:photos")
     assert "photos" in str(error.value)

@@ -268,20 +268,6 @@ def test_bad_pictures_empty_folders_and_dangling_links_are_named_together(here):
         assert words in str(error.value)
 
 
-@pytest.mark.parametrize(("given", "words"), [
-    ({"a": 4}, "1 class folders, and two are the least"),
-    ({"train/a": 4, "train/b": 0, "train/c": 4}, "photos: no pictures in train/b"),
-    ({"a": 4, "b": 2, "c": 1}, "b has 2 .* and 3 are the least, as val and test are cut .*\n.*c h"),
-    ({"train/a": 4, "train/b": 1, "test/a": 1}, "b has 1 different .* and 2 are the least, as val"),
-    ({"train/a": 4, "train/b": 4, "test/c": 1}, "test/c is not among the classes of train"),
-    ({"test/a": 4, "test/b": 4}, "has test but no train")])
-def test_a_folder_that_cannot_be_says_why(here, given, words):
-    (here / "photos").mkdir()
-    put_pictures(here / "photos", given)
-    with pytest.raises(ValueError, match=words):
-        Run(dataset="folder:photos")
-
-
 @pytest.mark.parametrize(("name", "words"), [
     ("folder", "folder needs a path, as in folder:PATH"),
     ("folder:nowhere", "no data at 'nowhere'"), ("npz(size=32):x", "valid: content"),
