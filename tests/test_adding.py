@@ -102,24 +102,19 @@ def test_zero_init_starts_at_the_pretrained_outputs_exactly(name, block):
         assert m.t.grad and not any(p.grad.any() for p in m.block.parameters())
 
 
-@pytest.mark.parametrize(("name", "where", "sites"), [
-    ("alexnet", "ReLU", 5), ("squeezenet1_1", "Fire", 8), ("densenet121", "_Transition", 3),
-    ("convnext_tiny", "CNBlock", 18), ("regnet_y_400mf", "ResBottleneckBlock", 16)])
-def test_where_says_it_in_other_networks_of_torchvision(name, where, sites):
+@pytest.mark.parametrize(("library", "name", "where", "sites"), [
+    ("torchvision.models", "alexnet", "features.*", 13),
+    ("torchvision.models", "squeezenet1_1", "Fire", 8),
+    ("torchvision.models", "densenet121", "_Transition", 3),
+    ("torchvision.models", "convnext_tiny", "CNBlock", 18),
+    ("torchvision.models", "regnet_y_400mf", "ResBottleneckBlock", 16),
+    ("timm", "resnet50", None, 16), ("timm", "efficientnet_b0", "InvertedResidual", 15),
+    ("timm", "convnext_atto", "ConvNeXtBlock", 12)])
+def test_where_says_it_in_networks_of_torchvision_and_timm(library, name, where, sites):
+    library = pytest.importorskip(library)
+    make = library.create_model if hasattr(library, "create_model") else library.get_model
     with torch.device("cpu" if name.startswith("regnet") else "meta"):   # it computes its widths
-        model = getattr(torchvision.models, name)(weights=None)
-        if name == "alexnet":
-            model.classifier = nn.Linear(256 * 6 * 6, 10)                # two of its ReLUs less
-        attnlib.add_attention(model, "cbam", where)
-    assert cost(model, (3, 64, 64))["sites"] == sites
-
-
-@pytest.mark.parametrize(("name", "where", "sites"), [
-    ("resnet50", None, 16), ("efficientnet_b0", "InvertedResidual", 15),
-    ("convnext_atto", "ConvNeXtBlock", 12)])
-def test_networks_of_timm(name, where, sites):
-    with torch.device("meta"):
-        model = attnlib.add_attention(pytest.importorskip("timm").create_model(name), "se", where)
+        model = attnlib.add_attention(make(name), "cbam", where)
     assert cost(model, (3, 64, 64))["sites"] == sites
 
 
