@@ -43,8 +43,11 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
     they were. For pretrained weights: most gates start near 1/2 and shrink what was learnt.
 
     ``seed``: the block's weights are drawn from it and the block's qualified name alone. They have
-    the type of M's weights and stand on the device of M's output. In the state dict the block is
-    ``….added_attention`` and no other key changes; one from before needs ``strict=False``.
+    the type of M's weights and stand on the device of M's output.
+
+    M becomes `Attended`, M and then the block (a plain ``nn.Sequential`` gets it as last child). In
+    the state dict the block is ``….added_attention`` and no other key changes; one from before
+    needs ``strict=False``.
 
     Raises ``ValueError``, with the model as it was, for unknown names; where nothing matches; for
     an M that never runs, whose output is not [B, C, H, W] or changes C, that has a block already or
