@@ -57,7 +57,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def sweep(folder: Path, prefix: str) -> None:
-    """Remove the half files that a process which was killed while saving has left."""
+    """Remove what a process which was killed while saving has left."""
     for path in half_files(folder, prefix):
         path.unlink(missing_ok=True)
 

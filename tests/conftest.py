@@ -24,6 +24,15 @@ def out(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working directory, and a data folder beside it."""
+    monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path / "data"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch):
     """float32 on the CPU, whatever the machine has: the only place that is alike everywhere."""

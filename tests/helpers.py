@@ -177,6 +177,11 @@ def least_text_on_a_phone(figure) -> float:
                if text.get_text().strip() and text.get_visible())
 
 
+def counts(data) -> dict[str, list[int]]:
+    """The images of each class, by split."""
+    return {split: np.bincount(y).tolist() for split, y in data.labels.items()}
+
+
 RNG = np.random.default_rng(0)
 
 

@@ -68,28 +68,23 @@ def loss_of(model: nn.Module, n: int = 2) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("name", "block"), EVERY)
-def test_blocks_stand_in_their_places_and_the_weights_stay(name, block):
+def test_blocks_stand_in_their_places_the_weights_stay_and_all_train(name, block):
     model, before = theirs(name), original(name).state_dict()
     where, sites, first = PLACES[name]
     assert attnlib.add_attention(model, block, where) is model
-    blocks = attention_blocks(model)
+    blocks, after = attention_blocks(model), model.state_dict()
     assert len(blocks) == sites and next(iter(blocks)) == first + ".added_attention"
-    after = model.state_dict()
     assert all(torch.equal(after[key], value) for key, value in before.items())
     missing, unexpected = model.load_state_dict(before, strict=False)
     assert not unexpected and all(".added_attention." in key for key in missing)
     counted, plain = cost(model, (3, 64, 64)), cost(original(name), (3, 64, 64))
     assert counted["sites"] == sites and counted["macs"] > plain["macs"]
     assert counted["params"] == plain["params"] + counted["attention_params"]
-
-
-@pytest.mark.parametrize(("name", "block"), EVERY)
-def test_a_step_of_sgd_reaches_the_blocks_and_lowers_the_loss(name, block):
-    model = attnlib.add_attention(theirs(name), block, PLACES[name][0])
+    # A step of SGD reaches the blocks and lowers the loss.
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-4)
     loss = loss_of(model)
     loss.backward()
-    reached = [any(p.grad.any() for p in m.parameters()) for m in attention_blocks(model).values()]
+    reached = [any(p.grad.any() for p in m.parameters()) for m in blocks.values()]
     assert sum(reached) >= 0.8 * len(reached)           # a narrow MLP may start with all ReLUs off
     optimiser.step()
     assert loss_of(model) < loss
@@ -107,27 +102,19 @@ def test_zero_init_starts_at_the_pretrained_outputs_exactly(name, block):
         assert m.t.grad and not any(p.grad.any() for p in m.block.parameters())
 
 
-@pytest.mark.parametrize(("name", "where", "sites"), [
-    ("alexnet", "ReLU", 7), ("squeezenet1_1", "Fire", 8), ("densenet121", "_Transition", 3),
-    ("convnext_tiny", "CNBlock", 18), ("regnet_y_400mf", "ResBottleneckBlock", 16)])
-def test_where_says_it_in_other_networks_of_torchvision(name, where, sites):
+@pytest.mark.parametrize(("library", "name", "where", "sites"), [
+    ("torchvision.models", "alexnet", "features.*", 13),
+    ("torchvision.models", "squeezenet1_1", "Fire", 8),
+    ("torchvision.models", "densenet121", "_Transition", 3),
+    ("torchvision.models", "convnext_tiny", "CNBlock", 18),
+    ("torchvision.models", "regnet_y_400mf", "ResBottleneckBlock", 16),
+    ("timm", "resnet50", None, 16), ("timm", "efficientnet_b0", "InvertedResidual", 15),
+    ("timm", "convnext_atto", "ConvNeXtBlock", 12)])
+def test_where_says_it_in_networks_of_torchvision_and_timm(library, name, where, sites):
+    library = pytest.importorskip(library)
+    make = library.create_model if hasattr(library, "create_model") else library.get_model
     with torch.device("cpu" if name.startswith("regnet") else "meta"):   # it computes its widths
-        model = getattr(torchvision.models, name)(weights=None)
-        if name == "alexnet":
-            model.classifier = nn.Linear(256 * 6 * 6, 10)
-            sites = 5
-        attnlib.add_attention(model, "cbam", where)
-    assert cost(model, (3, 64, 64))["sites"] == sites
-
-
-@pytest.mark.parametrize(("name", "where", "sites"), [
-    ("resnet50", None, 16), ("efficientnet_b0", "InvertedResidual", 15),
-    ("convnext_atto", "ConvNeXtBlock", 12)])
-def test_networks_of_timm(name, where, sites):
-    timm = pytest.importorskip("timm")
-    with torch.device("meta"):
-        model = timm.create_model(name)
-        attnlib.add_attention(model, "cbam", where)
+        model = attnlib.add_attention(make(name), "cbam", where)
     assert cost(model, (3, 64, 64))["sites"] == sites
 
 
@@ -142,14 +129,12 @@ def test_the_block_comes_before_the_sum():
 # --- Where ---
 
 
-@pytest.mark.parametrize(("where", "sites"), [
-    ("Bottleneck", 16), (torchvision.models.resnet.Bottleneck, 16), ("layer4.*", 3),
-    ("layer?.?.bn3", 16), ("layer[12].0", 2), ("layer4", 1), ("Conv2d", 53),
-    (None, 16)])
-def test_where_in_resnet50(where, sites):
-    with torch.device("meta"):
-        model = torchvision.models.resnet50()
-    assert len(attention_blocks(attnlib.add_attention(model, "eca", where))) == sites
+def test_where_in_resnet50():
+    for where, sites in {"Bottleneck": 16, torchvision.models.resnet.Bottleneck: 16, "layer4.*": 3,
+                         "layer?.?.bn3": 16, "layer[12].0": 2, "layer4": 1, "Conv2d": 53}.items():
+        with torch.device("meta"):
+            model = attnlib.add_attention(torchvision.models.resnet50(), "eca", where)
+        assert len(attention_blocks(model)) == sites, where
 
 
 def test_a_sequential_runs_its_block_once_and_last():
@@ -164,44 +149,33 @@ def test_a_sequential_runs_its_block_once_and_last():
 def test_subclasses_count_and_no_block_is_put_into_a_block():
     class Own(nn.Conv2d):
         pass
-    model = nn.Sequential(Own(3, 8, 1), torchvision.ops.SqueezeExcitation(8, 2), build_block())
+    block = ATTENTION["cbam"].make(8)
+    block.is_attention = True
+    model = nn.Sequential(Own(3, 8, 1), torchvision.ops.SqueezeExcitation(8, 2), block)
     attnlib.add_attention(model, "cbam", "Conv2d")
     assert list(attention_blocks(model)) == ["0.added_attention", "2"]
     with pytest.raises(ValueError, match="no module of type or name 'ReLU'"):
         attnlib.add_attention(model, "se", "ReLU")       # there are some, in the blocks
 
 
-def build_block() -> nn.Module:
-    block = ATTENTION["cbam"].make(8)
-    block.is_attention = True
-    return block
-
-
 def test_our_own_networks_have_it_in_their_slots():
     ours = build_model("resnet18", "se", width=1 / 8).eval()
     model = attnlib.add_attention(build_model("resnet18", width=1 / 8).eval(), "se")
-    assert len(attention_blocks(model)) == 8
-    values = zip(attention_blocks(model).values(), attention_blocks(ours).values(), strict=True)
-    for mine, block in values:
-        mine.load_state_dict(block.state_dict())
+    for added, block in zip(*(attention_blocks(net).values() for net in (model, ours)),
+                            strict=True):
+        added.load_state_dict(block.state_dict())
     assert torch.equal(model(images(2, 3, 32, 32)), ours(images(2, 3, 32, 32)))
 
 
-class Shared(nn.Module):
-    def __init__(self, after: int):
-        super().__init__()
-        self.a, self.b, self.relu = nn.Conv2d(3, 8, 1), nn.Conv2d(8, after, 1), nn.ReLU(True)
-
-    def forward(self, x):
-        return self.relu(self.b(self.relu(self.a(x)))).mean((2, 3))
-
-
 def test_a_module_that_runs_twice_shares_one_block():
-    model = attnlib.add_attention(Shared(8), "se", "ReLU")
-    assert len(attention_blocks(model)) == 1
+    relu = nn.ReLU(True)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), relu, nn.Conv2d(8, 8, 1), relu)
+    assert len(attention_blocks(attnlib.add_attention(model, "se", "ReLU"))) == 1
     model(images()).sum().backward()
-    with pytest.raises(ValueError, match=r"relu runs several times, with \[8, 16\] channels"):
-        attnlib.add_attention(Shared(16), "se", "ReLU")
+    relu = nn.ReLU(True)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), relu, nn.Conv2d(8, 16, 1), relu)
+    with pytest.raises(ValueError, match=r"1 runs several times, with \[8, 16\] channels"):
+        attnlib.add_attention(model, "se", "ReLU")
 
 
 def test_a_network_of_two_stages_takes_every_block(monkeypatch):
@@ -227,13 +201,6 @@ def test_a_block_that_replaces_takes_the_convolutions_place(monkeypatch):
         attnlib.add_attention(small(), "other", "5", zero_init=True)
 
 
-def test_none_adds_nothing_but_is_checked_like_a_block():
-    model = attnlib.add_attention(small(), "none", "Conv2d")
-    assert model.state_dict().keys() == small().state_dict().keys()
-    with pytest.raises(ValueError, match="where"):
-        attnlib.add_attention(small(), "none")
-
-
 # --- What must not change ---
 
 
@@ -243,8 +210,10 @@ def test_the_dry_run_leaves_model_and_random_state_alone():
     model.register_forward_hook(lambda *_: torch.rand(1) and None)         # draws a number
     before = copy.deepcopy(model.state_dict())
     state, modes = torch.get_rng_state(), [m.training for m in model.modules()]
-    attnlib.add_attention(model, "none", "Conv2d")
+    attnlib.add_attention(model, "none", "Conv2d")      # adds nothing but is checked like a block
     assert [m.training for m in model.modules()] == modes
+    with pytest.raises(ValueError, match="where"):
+        attnlib.add_attention(model, "none")
     attnlib.add_attention(model, "cbam", "0")
     attnlib.add_attention(model, "cbam", "1")
     assert torch.equal(torch.get_rng_state(), state)
@@ -253,14 +222,13 @@ def test_the_dry_run_leaves_model_and_random_state_alone():
 
 
 def test_weights_come_from_seed_and_name():
-    def weights(where, seed=0):
+    def weights(where, name="5", seed=0):
         torch.manual_seed(seed + 5)
         model = attnlib.add_attention(small(), "cbam", where, seed=seed)
-        return {key: v for key, v in model.state_dict().items() if key.endswith("mlp.0.weight")}
-    (key, one), = weights("5").items()
-    assert torch.equal(one, weights("Conv2d")[key])              # other sites do not matter
-    assert not torch.equal(one, weights("5", seed=1)[key])
-    assert not torch.equal(one, weights("4")[key.replace("5", "4", 1)])
+        return model.state_dict()[f"{name}.added_attention.channel.mlp.0.weight"]
+    assert torch.equal(weights("5"), weights("Conv2d"))           # other sites do not matter
+    assert not torch.equal(weights("5"), weights("5", seed=1))
+    assert not torch.equal(weights("5"), weights("4", "4"))
 
 
 @pytest.mark.parametrize(("block", "zero_init"), [("cbam", True), ("se", False)])
@@ -277,6 +245,8 @@ def test_copies_and_files_carry_the_blocks(block, zero_init):
     twin, pickled = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
     for other in (loaded, twin, pickled):
         assert torch.equal(other(x), model(x))
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), model(x))
     with torch.no_grad():
         before = model(x)
         for p in attention_blocks(twin)["0.added_attention"].parameters():
@@ -284,57 +254,40 @@ def test_copies_and_files_carry_the_blocks(block, zero_init):
     assert torch.equal(model(x), before) and not torch.equal(twin(x), before)
 
 
-def test_blocks_follow_the_models_type():
-    model = attnlib.add_attention(small().double().eval(), "cbam", "Conv2d")
-    assert all(b.is_floating_point() is False or b.dtype == torch.float64
-               for b in model.state_dict().values())
-    model.to(torch.bfloat16)
-    assert model(images().to(torch.bfloat16)).dtype == torch.bfloat16
-    assert attnlib.add_attention(small().bfloat16().eval(), "cbam", "Conv2d", zero_init=True)(
-        images().bfloat16()).dtype == torch.bfloat16
-
-
-def test_compiled_results_are_the_same():
-    model = attnlib.add_attention(small(), "cbam", "[05]", zero_init=True).eval()
-    for m in attention_blocks(model).values():
-        nn.init.constant_(m.t, 0.5)
-    plain = small().eval()
-    plain.load_state_dict(model.state_dict(), strict=False)
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)(images())
-    torch.testing.assert_close(compiled, model(images()))
-    assert not torch.allclose(compiled, plain(images()))
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_blocks_follow_the_models_type(kind):
+    model = attnlib.add_attention(small().to(kind).eval(), "cbam", "Conv2d", zero_init=True)
+    assert {v.dtype for v in model.state_dict().values() if v.is_floating_point()} == {kind}
+    assert model(images().to(kind)).dtype == kind
 
 
 # --- Errors, after which the model is as it was ---
 
 
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return x, self.conv(x)
+
+
 class Odd(nn.Module):
-    """Runs its children one by one, returns pairs, has a layer that never runs."""
+    """Has a part that returns two maps, and a layer that never runs."""
 
     def __init__(self):
         super().__init__()
-        self.walk, self.list = Walk(), Walk(pair=True)
-        self.never, self.fc = nn.Conv2d(3, 3, 1), nn.Linear(3, 2)
+        self.list, self.never, self.fc = Pair(), nn.Conv2d(3, 3, 1), nn.Linear(3, 2)
 
     def forward(self, x):
-        return self.fc(self.list(self.walk(x))[0].mean((2, 3)))
-
-
-class Walk(nn.Module):
-    def __init__(self, pair: bool = False):
-        super().__init__()
-        self.pair, self.conv = pair, nn.Conv2d(3, 3, 1)
-
-    def forward(self, x):
-        for child in self.children():
-            x = child(x)
-        return (x, x) if self.pair else x
+        return self.fc(self.list(x)[1].mean((2, 3)))
 
 
 @pytest.mark.parametrize(("where", "says"), [
-    (None, r"where=None knows no place in Odd.*Conv2d ×3, Walk ×2, Linear ×1.*'walk\.\*'"),
-    ("Conv3d", "no module of type or name 'Conv3d'.*Conv2d ×3"),
-    ("conv?.*", "no module of type or name"), (nn.Conv3d, "no module of type Conv3d.*Conv2d ×3"),
+    (None, r"where=None knows no place in Odd.*Conv2d ×2, Pair ×1, Linear ×1.*'list\.\*'"),
+    ("Conv3d", "no module of type or name 'Conv3d'.*Conv2d ×2"),
+    ("conv?.*", "no module of type or name"), (nn.Conv3d, "no module of type Conv3d.*Conv2d ×2"),
     (7, "where=7 should be a module class"), ("Conv2d", "never run in the dry run: never"),
     ("Linear", r"not \[B, C, H, W\]: the output of fc \(\[1, 2\]\)"),
     ("list", r"not \[B, C, H, W\]: the output of list \(no tensor\)"),
@@ -352,17 +305,15 @@ def test_a_container_that_a_block_breaks_is_named_and_undone():
     class Looped(nn.Module):
         def __init__(self):
             super().__init__()
-            self.parts = Parts()
+            self.parts = Parts(nn.Conv2d(3, 3, 1))
 
         def forward(self, x):
             self.parts(x)
-            for part in self.parts:
-                x = part(x)
-            return x
+            return [part(x) for part in self.parts][0]
 
-    class Parts(Walk):
-        def __iter__(self):
-            return iter(self.children())
+    class Parts(nn.Sequential):
+        def forward(self, x):
+            return self[0](x)
     model = Looped()
     with pytest.raises(ValueError, match="no block can be put after parts: .*not iterable"):
         attnlib.add_attention(model, "se", "parts")
@@ -435,26 +386,16 @@ def test_what_is_set_on_a_place_is_set_on_what_stands_there():
 @pytest.mark.parametrize("how", [torch.compile, torch.jit.script,
                                  lambda model: torch.jit.trace(model.eval(), images())])
 def test_a_compiled_model_is_refused_with_what_to_do(how):
-    for model in (small(), nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())):
-        with pytest.raises(ValueError, match=r"compiled.*add_attention\(model\) first"):
-            attnlib.add_attention(how(model), "se", "0")
+    with pytest.raises(ValueError, match=r"compiled.*add_attention\(model\) first"):
+        attnlib.add_attention(how(small()), "se", "0")
 
 
 @pytest.mark.parametrize(("where", "name"), [("LayerNorm", "features.1.0.block.2"),
                                              ("features.?.?.block.5", "features.1.0.block.5")])
 def test_channels_that_come_last_are_told_by_a_second_size(where, name):
-    with torch.device("meta"):
-        model = torchvision.models.convnext_tiny()
-        for example in (None, torch.zeros(2, 3, 96, 96)):
-            with pytest.raises(ValueError, match=f"not .B, C, H, W.*{name}.*grows"):
-                attnlib.add_attention(model, "se", where, example=example)
-    assert not attention_blocks(model)
-
-
-def test_without_where_a_network_of_no_residual_blocks_says_what_to_give():
-    says = "where=None.*branches.*Conv2d ×8.*MaxPool2d ×5"
-    with torch.device("meta"), pytest.raises(ValueError, match=says):
-        attnlib.add_attention(torchvision.models.vgg11(), "se")
+    for example in (None, torch.zeros(2, 3, 96, 96)):
+        with torch.device("meta"), pytest.raises(ValueError, match=f"B, C, H, W.*{name}.*grows"):
+            attnlib.add_attention(torchvision.models.convnext_tiny(), "se", where, example=example)
 
 
 def test_the_branch_of_a_block_with_its_norms_first_ends_in_its_convolution():
@@ -472,10 +413,8 @@ def test_the_branch_of_a_block_with_its_norms_first_ends_in_its_convolution():
 
 def test_a_second_block_at_one_place_is_refused():
     model = attnlib.add_attention(small(), "se", "0")
-    keys = model.state_dict().keys()
     with pytest.raises(ValueError, match="0 has SE added already"):
         attnlib.add_attention(model, "cbam", "Conv2d")
-    assert model.state_dict().keys() == keys
     attnlib.add_attention(model, "cbam", "5")
     assert len(attention_blocks(model)) == 2
 
@@ -486,8 +425,8 @@ def test_an_example_stands_in_for_colour_images_of_64_pixels():
         attnlib.add_attention(grey, "se", "Conv2d")
     assert not any(m._forward_hooks for m in grey.modules()) and grey.training
     for example in (torch.zeros(2, 1, 28, 28), (torch.zeros(2, 1, 28, 28),)):
-        model = copy.deepcopy(grey)
-        assert attention_blocks(attnlib.add_attention(model, "se", "Conv2d", example=example))
+        assert attention_blocks(attnlib.add_attention(copy.deepcopy(grey), "se", "Conv2d",
+                                                      example=example))
 
 
 # --- The README's recipe ---
@@ -507,10 +446,9 @@ def test_the_readmes_recipe_runs_and_trains(monkeypatch):
     assert len(attention_blocks(model)) == 16
     losses = []
     for _ in range(4):
-        loss = loss_of(model, 4)
+        losses.append(loss_of(model, 4))
         optimiser.zero_grad()
-        loss.backward()
+        losses[-1].backward()
         optimiser.step()
-        losses.append(loss.item())
     assert losses[-1] < losses[0]
     assert all(m.t != 0 for m in attention_blocks(model).values())

@@ -35,9 +35,6 @@ def applied(name, amount=None, u=None, x=None, fill=FILL):
     return AUGMENTATIONS[name].apply(x, labels(len(x)), u, amount or AMOUNT[name], fill)
 
 
-# --- Every one ---
-
-
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_levels_stay_in_range_and_weights_sum_to_one(name, channels):
@@ -46,14 +43,11 @@ def test_levels_stay_in_range_and_weights_sum_to_one(name, channels):
     assert 0 <= x.min() and x.max() <= 255
     torch.testing.assert_close(y.sum(1), torch.ones(B))
     assert torch.equal(y, labels()) != AUGMENTATIONS[name].mixes
-
-
-@pytest.mark.parametrize("name", [n for n, row in AUGMENTATIONS.items() if not row.mixes])
-def test_an_image_is_treated_alike_in_any_batch_and_the_input_is_left_alone(name):
-    u, x = uniform(name), images()
-    whole, _ = applied(name, x=x, u=u)
-    assert torch.equal(whole[10:20], applied(name, x=x[10:20], u=u[10:20])[0])
-    assert torch.equal(x, images())
+    u, whole = uniform(name), images()                  # alike in any batch; the input is left
+    x, _ = applied(name, x=whole, u=u)
+    some, _ = applied(name, x=whole[10:20], u=u[10:20])
+    assert torch.equal(x[10:20], some) or AUGMENTATIONS[name].mixes
+    assert torch.equal(whole, images())
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -63,9 +57,6 @@ def test_nothing_reads_a_value_back(name):
     x, y, u = (t.to("meta") for t in (images(8), labels(8), uniform(name, 8)))
     x, y = AUGMENTATIONS[name].apply(x, y, u, AMOUNT[name], FILL.to("meta"))
     assert x.shape == (8, 3, SIDE, SIDE) and y.shape == (8, CLASSES)
-
-
-# --- Rectangles ---
 
 
 def filled(name, amount, n=4000, side=16) -> torch.Tensor:
@@ -100,9 +91,6 @@ def test_erasing_takes_its_share_of_images_and_of_area():
     assert masks.any(0).all()                                               # at any place
 
 
-# --- Mixing ---
-
-
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_labels_weigh_as_the_images_do(name):
     """Images of one level each: their mean tells how much of the partner is in them."""
@@ -116,18 +104,11 @@ def test_labels_weigh_as_the_images_do(name):
     if name == "mixup":
         assert (other.quantile(torch.tensor([0.25, 0.5, 0.75]))
                 - torch.tensor([0.25, 0.5, 0.75])).abs().max() < 0.12         # uniform
-
-
-@pytest.mark.parametrize("name", ["mixup", "cutmix"])
-def test_a_share_is_mixed_and_the_rest_is_as_it_was(name):
-    x = images(2000, 1, 8)
+    x = images(2000, 1, 8)                                   # a share is mixed, the rest is not
     mixed, y = applied(name, 0.3, x=x)
     same = (mixed == x).all((1, 2, 3))
     assert abs((~same).float().mean() - 0.3) < 0.06          # a small cutmix may paste nothing
     assert torch.equal(y[same], labels(2000)[same])
-
-
-# --- RandAugment ---
 
 
 def one_operation(name: str, strength: float, x=None) -> torch.Tensor:
@@ -188,8 +169,6 @@ def test_randaugment_is_two_operations_drawn_alike():
         by_hand = operate(by_hand, operation[:20], sign * 0.3, FILL[:1])
     assert torch.equal(out[:20], by_hand)
 
-
-# --- In the loader ---
 
 SMALL = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from attnlib.data.arrays import SPLITS, DataBad, DataMissing, measured, stratified_order
-from attnlib.data.datasets import DATASETS, canonical_dataset, load_dataset
+from attnlib.data.datasets import DATASETS, load_dataset
 from attnlib.data.shapetex import CLASS_NAMES, make_shapetex
 from attnlib.settings import data_dir
 
@@ -31,9 +31,6 @@ def numbers(data, split: str) -> np.ndarray:
     return data.images[split][:, 0, 0, 0]
 
 
-# --- Splits ---
-
-
 def test_every_prefix_of_a_stratified_order_is_balanced():
     labels = np.repeat(np.arange(5), [10, 20, 30, 40, 100])
     order = stratified_order(labels, 1)
@@ -43,17 +40,13 @@ def test_every_prefix_of_a_stratified_order_is_balanced():
         assert (abs(counts - n * np.bincount(labels) / 200) <= 2.5).all(), n
 
 
-def test_validation_is_a_tenth_of_the_training_file(tmp_path):
-    data = load(tmp_path, good())
+def test_validation_is_a_tenth_of_the_training_file_and_images_keep_their_labels(tmp_path):
+    arrays = good()
+    data = load(tmp_path, arrays)
     assert {s: len(data.labels[s]) for s in SPLITS} == {"train": 180, "val": 20, "test": 100}
     parts = np.concatenate([numbers(data, "train"), numbers(data, "val")])
     assert np.array_equal(np.sort(parts), np.arange(200))
     assert (abs(np.bincount(data.labels["val"], minlength=10) - 2) <= 1).all()
-
-
-def test_images_keep_their_labels(tmp_path):
-    arrays = good()
-    data = load(tmp_path, arrays)
     for split, file in (("train", "train"), ("val", "train"), ("test", "test")):
         at = numbers(data, split)
         assert np.array_equal(data.labels[split], arrays[f"{file}_labels"][at])
@@ -70,25 +63,14 @@ def test_smaller_splits_are_prefixes_and_more_than_there_are_is_refused(tmp_path
             data.split("test", n)
 
 
-# --- MedMNIST's layout ---
-
-
-def test_labels_of_one_column_and_a_brought_validation_split(tmp_path):
+def test_medmnists_layout_with_a_validation_split_and_names(tmp_path):
     arrays = {k: v[:, None] if k.endswith("labels") else v for k, v in good().items()}
-    arrays |= {"val_images": arrays["test_images"][::2], "val_labels": arrays["test_labels"][::2]}
-    data = load(tmp_path, arrays)
-    assert {s: data.labels[s].shape for s in SPLITS} == {"train": (200,), "val": (50,),
-                                                         "test": (100,)}
-    assert data.labels["train"].dtype == np.int64
-    assert (numbers(data, "val") % 2 == 0).all()
-
-
-def test_class_names_of_the_file_are_used(tmp_path):
     names = np.array([f"kind {k}" for k in range(10)])
-    assert load(tmp_path, good() | {"class_names": names}).classes == tuple(names)
-
-
-# --- Bad files ---
+    data = load(tmp_path, arrays | {"val_images": arrays["test_images"][::2],
+                                    "val_labels": arrays["test_labels"][::2], "class_names": names})
+    assert [data.labels[s].shape for s in SPLITS] == [(200,), (50,), (100,)]
+    assert data.labels["train"].dtype == np.int64 and data.classes == tuple(names)
+    assert (numbers(data, "val") % 2 == 0).all()
 
 
 @pytest.mark.parametrize(("key", "change", "words"), [          # more of them are in tests/faults
@@ -113,17 +95,8 @@ def test_a_torn_file_is_refused_by_name(tmp_path, tear):
 def test_missing_data_say_where_we_looked_and_what_to_do(tmp_path):
     with pytest.raises(DataMissing) as error:
         load_dataset("cifar10", tmp_path / "nowhere", download=False)
-    words = str(error.value)
     for word in ("cifar10.npz", "nowhere", "ATTNLIB_DATA", "make data", "shapetex"):
-        assert word in words
-
-
-def test_canonical_names():
-    assert canonical_dataset("shapetex(rho=.950, label='bg', clutter=1)") == \
-        "shapetex(label=bg,rho=0.95)"
-
-
-# --- ShapeTex as a data set ---
+        assert word in str(error.value)
 
 
 def test_shapetex_is_what_its_maker_makes():
@@ -134,26 +107,16 @@ def test_shapetex_is_what_its_maker_makes():
         assert np.array_equal(data.labels[split], made.labels)
         assert np.array_equal(data.extras[split]["mask"], made.mask)
     assert data.classes == tuple(CLASS_NAMES)
-
-
-def test_shapetex_labelled_by_its_background():
     data = load_dataset("shapetex(label=bg)", sizes=SMALL)
     assert np.array_equal(data.labels["test"], make_shapetex(30, "test").background)
     assert data.classes[3] == "style 3"
 
 
-# --- Constants ---
-
-
-def test_measured_agrees_with_numpy():
-    images = make_shapetex(50).images
+def test_shapetex_constants_are_those_of_its_images_and_numpys():
+    images = make_shapetex(4000).images
     mean, std = measured(images)
     assert mean == pytest.approx((images / 255).mean((0, 1, 2)))
     assert std == pytest.approx((images / 255).std((0, 1, 2)))
-
-
-def test_shapetex_constants_are_those_of_its_images():
-    mean, std = measured(make_shapetex(4000).images)
     assert DATASETS["shapetex"].mean == pytest.approx(mean, abs=0.005)
     assert DATASETS["shapetex"].std == pytest.approx(std, abs=0.005)
 

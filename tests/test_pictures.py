@@ -26,15 +26,12 @@ def test_a_picture_of_the_right_size_is_left_as_it_is(tmp_path):
     assert np.array_equal(three, np.repeat(COLOUR[..., :1], 3, axis=2))
 
 
-def test_the_middle_square_is_taken(tmp_path):
+def test_the_middle_square_is_taken_and_averaged_and_not_sampled(tmp_path):
     wide = np.zeros((40, 120, 3), np.uint8)
     wide[:, 40:80] = (200, 100, 50)                         # the middle third alone is coloured
     for name, array in (("wide", wide), ("high", wide.transpose(1, 0, 2))):
         x = read_picture(saved(tmp_path / f"{name}.png", np.ascontiguousarray(array)), 28, 3)
         assert (x == [200, 100, 50]).all()
-
-
-def test_a_large_picture_is_averaged_and_not_sampled(tmp_path):
     stripes = np.zeros((320, 320), np.uint8)
     stripes[:, ::2] = 255
     x = read_picture(saved(tmp_path / "s.png", stripes), 32, 1)
@@ -51,11 +48,10 @@ def test_it_is_turned_as_the_camera_says(tmp_path):
 
 
 def test_sixteen_bits_and_floats_keep_their_greys(tmp_path):
-    deep = COLOUR[..., 0].astype(np.uint16) * 257
-    x = read_picture(saved(tmp_path / "deep.png", deep), 32, 1)
-    assert np.array_equal(x[..., 0], COLOUR[..., 0])
-    x = read_picture(saved(tmp_path / "f.tiff", (COLOUR[..., 0] / 255).astype(np.float32)), 32, 1)
-    assert np.array_equal(x[..., 0], COLOUR[..., 0])
+    grey = COLOUR[..., 0]
+    for name, deep in {"i.png": grey.astype(np.uint16) * 257,
+                       "f.tiff": (grey / 255).astype(np.float32)}.items():
+        assert np.array_equal(read_picture(saved(tmp_path / name, deep), 32, 1)[..., 0], grey)
 
 
 def test_what_is_transparent_is_white(tmp_path):

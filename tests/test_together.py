@@ -1,5 +1,6 @@
 """Many runs side by side come to what each comes to alone."""
 import math
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -22,8 +23,7 @@ def there_too(monkeypatch, on_the_cpu):
 
 @pytest.mark.parametrize("recipe", ["strong", "swift", "P1"])
 def test_its_step_is_the_optimizers_own(recipe):
-    models = [build_model("resnet18", "se", num_classes=10, in_channels=3, image_size=32,
-                          width=0.0625, seed=0) for _ in range(2)]
+    models = [build_model("resnet18", "se", width=0.0625) for _ in range(2)]
     how = RECIPES[recipe]
     ours, theirs = (make_optimizer(model, how) for model in models)
     for step in range(3):
@@ -79,18 +79,15 @@ def test_one_that_diverges_stops_no_other(monkeypatch):
     assert store.finished_record("smoke", bad.id)["status"] == "diverged"
 
 
-def test_what_goes_together_shares_data_and_recipe():
+def test_what_goes_together_shares_data_and_recipe_and_dropout_goes_alone():
+    """Its draws come from one generator, and would depend on the neighbours."""
     runs = [tiny(), tiny(seed=1), tiny(attention="se"), tiny(lr=0.3), tiny(lr=0.3, seed=1),
             tiny(recipe="plain"), tiny(recipe="plain", seed=1)]
-    assert [len(b) for b in workers.bundles(runs, 16)] == [3, 2, 1, 1]
-    assert [len(b) for b in workers.bundles(runs[:3], 2)] == [2, 1]
-
-
-def test_dropout_goes_alone():
-    """Its draws come from one generator, and would depend on the neighbours."""
     mixed = [tiny(backbone="alexnet"), tiny(), tiny(backbone="alexnet", seed=1),
              tiny(backbone="alexnet(dropout=0.0)"), tiny(seed=1)]
-    assert [len(b) for b in workers.bundles(mixed, 16)] == [1, 1, 1, 2]
+    for some, most, sizes in ((runs, 16, [3, 2, 1, 1]), (runs[:3], 2, [2, 1]),
+                              (mixed, 16, [1, 1, 1, 2])):
+        assert [len(bundle) for bundle in workers.bundles(some, most)] == sizes
 
 
 def test_a_run_whose_last_epoch_was_saved_trains_no_more():
@@ -100,7 +97,7 @@ def test_a_run_whose_last_epoch_was_saved_trains_no_more():
     stop_after(whole, 1)
     folder = checkpoints_dir("own", whole.id)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train_module, "conclude", interrupted)
+        patch.setattr(train_module, "conclude", Mock(side_effect=KeyboardInterrupt))
         train(whole)
     assert store.list_files(folder, store.CHECKPOINT)[0].name.startswith("ckpt-2-")
     train_together([whole, other], "own")
@@ -108,14 +105,9 @@ def test_a_run_whose_last_epoch_was_saved_trains_no_more():
     assert same_tensors(weights(whole, "smoke"), weights(whole, "own"))
 
 
-def interrupted(*args, **kwargs):
-    raise KeyboardInterrupt
-
-
 def test_where_they_do_not_go_together_they_go_alone(monkeypatch):
-    def out_of_memory(*args, **kwargs):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-    monkeypatch.setattr(workers, "train_together", out_of_memory)
+    monkeypatch.setattr(workers, "train_together", Mock(
+        side_effect=torch.OutOfMemoryError("CUDA out of memory")))
     runs = [tiny(), tiny(seed=1)]
     assert [said for _, said in workers.attempt_together(runs, "smoke", None)] == \
         [("trained", "")] * 2

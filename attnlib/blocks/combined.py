@@ -111,9 +111,6 @@ class HybridSum(nn.Module):
         self.cbam = CBAM(channels, reduction, kernel_size, gamma)
         self.t = nn.Parameter(torch.zeros(()))
 
-    def reset_parameters(self):
-        nn.init.zeros_(self.t)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         alpha = self.t.sigmoid()
         return x + alpha * self.se(x) + (1 - alpha) * self.cbam(x)

@@ -16,9 +16,6 @@ class LayerScale(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(channels, 1, 1))
 
-    def reset_parameters(self):
-        nn.init.ones_(self.scale)
-
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         return self.scale[None].expand(x.shape[0], -1, -1, -1)
 

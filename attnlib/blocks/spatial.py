@@ -78,9 +78,8 @@ class Triplet(Gate):
     def __init__(self, channels: int, kernel_size: int = 7, gamma: float = 1.0,
                  gate_init: str = "half"):
         super().__init__()
-        self.cw = SpatialAttention(channels, kernel_size, gamma, gate_init=gate_init)
-        self.hc = SpatialAttention(channels, kernel_size, gamma, gate_init=gate_init)
-        self.hw = SpatialAttention(channels, kernel_size, gamma, gate_init=gate_init)
+        self.cw, self.hc, self.hw = (SpatialAttention(channels, kernel_size, gamma,
+                                                      gate_init=gate_init) for _ in range(3))
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         cw = self.cw.gate(x.transpose(1, 2)).transpose(1, 2)              # [B, C, 1, W]

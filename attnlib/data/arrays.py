@@ -42,12 +42,10 @@ class DataRow(NamedTuple):
 
 
 def refuse(name: str, faults: list[str]) -> None:
-    """Raise `DataBad` with everything that is wrong with what is called ``name``, if anything is.
-    """
-    if len(faults) == 1:
-        raise DataBad(f"{name}: {faults[0]}")
+    """Raise `DataBad` with all that is wrong with what is called ``name``, if anything is."""
     if faults:
-        raise DataBad("\n  ".join([f"{name}: {len(faults)} things to mend or remove:", *faults]))
+        several = f"{len(faults)} things to mend or remove:\n  " if len(faults) > 1 else ""
+        raise DataBad(f"{name}: {several}" + "\n  ".join(faults))
 
 
 def read_npz(file: Path, advice: str = WANTED) -> dict[str, np.ndarray]:
@@ -63,29 +61,26 @@ def read_npz(file: Path, advice: str = WANTED) -> dict[str, np.ndarray]:
             head = opened.read(24)
         why = f"it begins with {head!r}" if head else "it is empty"
         if head.startswith(b"PK"):
-            why = str(error)
-            if "pickle" in why:
-                why = f"{key} holds Python objects, which can hide code: numbers and text are read"
+            why = str(error) if "pickle" not in str(error) else (
+                f"{key} holds Python objects, which can hide code: numbers and text are read")
         raise DataBad(f"{shown(file)} is no readable npz file: {why}; {advice}") from error
 
 
 def described(arrays: dict) -> DataRow:
-    """The row of a data set that has none, without mean and deviation, as far as its own arrays
-    tell; whether they are good is for `check_arrays` to say."""
+    """The row of a data set that has none, as far as its arrays, not yet checked, tell."""
     x, names = arrays.get("train_images", np.empty(0)), arrays.get("class_names")
+    labels = [arrays[key] for split in SPLITS if (key := f"{split}_labels") in arrays]
+    top = max((int(y.max()) for y in labels if y.size and y.dtype.kind in "iu"), default=0)
+    classes = min(top, len(x)) + 1  # each has an image: a wild label makes no more of them
     if names is not None and names.ndim == 1:
         classes = len(names)
-    else:                           # each has an image: a wild label makes no more of them
-        labels = [arrays[key] for split in SPLITS if (key := f"{split}_labels") in arrays]
-        top = max((int(y.max()) for y in labels if y.size and y.dtype.kind in "iu"), default=0)
-        classes = min(top, len(x)) + 1
     size, channels = x.shape[1] if x.ndim > 1 else 0, x.shape[3] if x.ndim == 4 else 1
     return DataRow("your own", size, channels, classes, (), ())
 
 
 def check_arrays(arrays: dict, row: DataRow, where: str, whole=SPLITS) -> None:
-    """Raise `DataBad` naming the file and, for everything that is wrong, the field and the first
-    bad index. ``whole``: the splits in which every class must occur."""
+    """Raise `DataBad` with the field and the first bad index of everything that is wrong.
+    ``whole``: the splits in which every class must occur."""
     faults = [fault for split in SPLITS if split != "val" or "val_images" in arrays
               for fault in split_faults(arrays, row, split, split in whole)]
     if row.num_classes < 2 and not faults:              # else they are why
@@ -105,16 +100,15 @@ def check_arrays(arrays: dict, row: DataRow, where: str, whole=SPLITS) -> None:
 def split_faults(arrays: dict, row: DataRow, split: str, whole: bool):
     """What is wrong with one split, each in words."""
     keys = f"{split}_images", f"{split}_labels"
-    absent = [key for key in keys if key not in arrays]
-    if absent:
-        held = ", ".join(list(arrays)[:9])
-        yield from (f"no array {key!r}; it holds {held}" for key in absent)
+    for key in keys:
+        if key not in arrays:
+            yield f"no array {key!r}; it holds {', '.join(list(arrays)[:9])}"
+    if not arrays.keys() >= {*keys}:
         return
     x, y = (arrays[key] for key in keys)
-    wanted = f"[N, {row.size}, {row.size}, {row.channels}]"
     known = row.size in SIDES and row.channels in (1, 3)
-    if not known:
-        wanted = f"[N, S, S] or [N, S, S, 3] with S from {SIDES[0]} to {SIDES[-1]}"
+    wanted = f"[N, {row.size}, {row.size}, {row.channels}]" if known else (
+        f"[N, S, S] or [N, S, S, 3] with S from {SIDES[0]} to {SIDES[-1]}")
     shape = (row.size, row.size, row.channels)
     if x.dtype != np.uint8 or not known or shape not in (x.shape[1:], (*x.shape[1:], 1)):
         yield f"{split}_images is {x.dtype} {x.shape}, not uint8 {wanted}"

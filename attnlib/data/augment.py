@@ -141,9 +141,8 @@ def equalised(at, high, level) -> torch.Tensor:
 
 def blended(x, picked: dict, strength) -> torch.Tensor:
     """Colour towards or away from grey, sharpness from a 3×3 blur, whose edge is the image's."""
-    factor = 1 + BLEND * strength
     either = picked["color"] | picked["sharpness"]
-    factor = torch.where(either, factor, 1.0)[:, None, None, None]
+    factor = torch.where(either, 1 + BLEND * strength, 1.0)[:, None, None, None]
     three = x[:, :, :-2] + x[:, :, 1:-1] + x[:, :, 2:]
     nine = three[..., :-2] + three[..., 1:-1] + three[..., 2:]
     blur = ((nine + 4 * x[:, :, 1:-1, 1:-1]) / 13).round()
@@ -158,11 +157,10 @@ def moved(x, picked: dict, strength, fill) -> torch.Tensor:
     images as one look-up of the nearest pixel, each image with its own matrix."""
     def of(name, full):
         return torch.where(picked[name], strength * full, 0.0)
+    side, angle = x.shape[-1], of("rotate", math.radians(ROTATE))
     shear_x, shear_y = of("shear_x", SHEAR), of("shear_y", SHEAR)
-    side = x.shape[-1]
     shift_x, shift_y = (of(f"translate_{axis}", TRANSLATE * side).trunc() * (2 / side)
                         for axis in "xy")
-    angle = of("rotate", math.radians(ROTATE))
     cos, sin = angle.cos(), angle.sin()
     where_from = torch.stack([torch.stack([cos, shear_x - sin, shear_x - shift_x], 1),
                               torch.stack([sin + shear_y, cos, shear_y - shift_y], 1)], 1)

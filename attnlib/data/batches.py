@@ -23,10 +23,9 @@ class Batches:
                  augment: dict[str, float] | None = None, classes: int = 0, seed: int = 0,
                  device="cpu"):
         self.labels = torch.as_tensor(labels, device=device)
-        augment = {name: amount for name, amount in (augment or {}).items() if amount}
-        for name in augment:
+        for name in augment or {}:
             choose("augmentation", name, AUGMENTATIONS)
-        self.augment = {name: augment[name] for name in AUGMENTATIONS if name in augment}
+        self.augment = {name: augment[name] for name in AUGMENTATIONS if (augment or {}).get(name)}
         mixes = any(AUGMENTATIONS[name].mixes for name in self.augment)
         self.weights = torch.eye(classes, device=device) if mixes else None
         self.size, self.crop, self.flip, self.alternate = images.shape[1], crop, flip, alternate
@@ -34,13 +33,12 @@ class Batches:
         self.mean = torch.tensor(mean, device=device) * 255
         self.scale = 1 / (torch.tensor(std, device=device) * 255)
         self.fill = self.mean.round()[:, None, None]
-        images = torch.as_tensor(np.ascontiguousarray(images), device=device)
+        self.images = torch.as_tensor(np.ascontiguousarray(images), device=device)
         if crop:
             side = self.size + 2 * crop
             padded = self.mean.round().to(torch.uint8).expand(len(images), side, side, -1).clone()
-            padded[:, crop:-crop, crop:-crop] = images
-            images = padded
-        self.images = images
+            padded[:, crop:-crop, crop:-crop] = self.images
+            self.images = padded
 
     def __len__(self) -> int:
         """Batches an epoch; a last short one is left out of training, as its norm is noisier."""
@@ -70,8 +68,7 @@ class Batches:
         plan = {"order": order, "offset": offset, "mirror": mirror.to(self.device)}
         for name in self.augment:
             rng = torch.Generator().manual_seed(derive(name, self.seed, epoch))
-            u = torch.rand(n, AUGMENTATIONS[name].draws, generator=rng)
-            plan[name] = u.to(self.device)
+            plan[name] = torch.rand(n, AUGMENTATIONS[name].draws, generator=rng).to(self.device)
         return plan
 
     def cut(self, chosen, plan: dict, side: int | None = None):

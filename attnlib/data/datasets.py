@@ -5,6 +5,7 @@ test_labels, optional val_* and class_names); failing that, torchvision's own fi
 those are downloaded."""
 import json
 from collections import ChainMap
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -42,8 +43,8 @@ SHAPETEX_SIZES = {"train": 20_000, "val": 5_000, "test": 5_000}
 @dataclass(frozen=True)
 class Dataset:
     """Images uint8 [N, H, W, C] and labels int64 [N] of each split, in a fixed stratified order:
-    every prefix of a split is balanced over the classes, and a smaller one lies in a larger one.
-    ``extras``: further arrays a split, such as ShapeTex's object masks [N, H, W]."""
+    every prefix is balanced over the classes. ``extras``: further arrays a split, such as
+    ShapeTex's object masks [N, H, W]."""
     name: str
     classes: tuple[str, ...]
     mean: tuple[float, ...]
@@ -55,14 +56,12 @@ class Dataset:
 
     @property
     def row(self) -> DataRow:
-        """Size, channels, classes, normalisation and training images, from the arrays."""
         n, size, _, channels = self.images["train"].shape
         return DataRow(self.name, size, channels, len(self.classes), self.mean, self.std, train=n,
                        levels=self.levels)
 
     def split(self, name: str, n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """(images, labels) of the first ``n`` of a split; ``None``: all. Asking for more than there
-        are raises ``ValueError``."""
+        """(images, labels) of the first ``n`` of a split; ``ValueError`` where it has fewer."""
         choose("split", name, self.images)
         have = len(self.labels[name])
         if n is not None and not 0 < n <= have:
@@ -75,10 +74,9 @@ def canonical_dataset(name: str, data_dir: str | Path | None = None) -> str:
     once, for what is in them is part of the name: ``folder:photos`` -> ``folder(content=…):photos``
     """
     base, given = parse(name)
-    if base not in SETS:
-        choose("data set", base, [*DATASETS, *(f"{kind}:PATH" for kind in OWN)])
     if base in OWN:
         return canonical(base, given, Path(data_dir or default_data_dir()))
+    choose("data set", base, [*DATASETS, *(f"{kind}:PATH" for kind in OWN)])
     options = take_options("data set", base, given, SHAPETEX_OPTIONS if base == "shapetex" else {})
     for key, value in options.items():
         shapetex.check_option(key, value)
@@ -130,11 +128,10 @@ def load_own(name: str, base: str, options: dict, folder: Path) -> Dataset:
 
 
 def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:
-    row, classes = DATASETS["shapetex"], shapetex.CLASS_NAMES
-    if options.get("label") == "bg":
-        classes = tuple(f"style {k}" for k in range(10))
+    row, styles = DATASETS["shapetex"], tuple(f"style {k}" for k in range(10))
+    classes = styles if options.get("label") == "bg" else shapetex.CLASS_NAMES
     data = Dataset(name, classes, row.mean, row.std, {}, {})
-    for split, n in ((split, n) for split, n in sizes.items() if n):
+    for split, n in sizes.items():
         part = shapetex.make_shapetex(n, split, **options)
         data.images[split], data.labels[split] = part.images, part.labels
         data.extras[split] = {"mask": part.mask, "distractor_mask": part.distractor_mask}
@@ -153,10 +150,8 @@ def from_torchvision(name: str, row: DataRow, folder: Path, may_fetch: bool) -> 
                     f"{split}_labels": np.asarray(part.targets, dtype=np.int64),
                     "class_names": np.array(part.classes)}
         return raw
-    try:
+    with suppress(Exception):       # RuntimeError: "not there"; a half file raises any other
         return read()
-    except Exception:       # RuntimeError is its word for "not there"; a half file raises any other
-        pass
     try:
         if not may_fetch or name not in SOURCES:
             raise OSError("no source is known" if may_fetch else "download=False")
@@ -176,19 +171,14 @@ def from_torchvision(name: str, row: DataRow, folder: Path, may_fetch: bool) -> 
 def with_splits(name: str, row: DataRow, raw: dict, where: str) -> Dataset:
     """Train and validation parts of the training file, unless the file brings a validation split;
     each in its stratified order, which depends on the data set's name alone."""
-    images, labels, order = {}, {}, {}
-    for split in SPLITS:
-        if f"{split}_images" in raw:
-            x, y = raw[f"{split}_images"], raw[f"{split}_labels"]
-            images[split] = x if x.ndim == 4 else x[..., None]
-            labels[split] = y.reshape(-1).astype(np.int64)
-            seed = derive("split", name, split)
-            order[split] = arrays.stratified_order(labels[split], seed)
-    if "val" not in images:
-        images["val"], labels["val"], both = images["train"], labels["train"], order["train"]
+    x = {s: raw[f"{s}_images"] for s in SPLITS if f"{s}_images" in raw}
+    y = {s: raw[f"{s}_labels"].reshape(-1).astype(np.int64) for s in x}
+    order = {s: arrays.stratified_order(y[s], derive("split", name, s)) for s in x}
+    if "val" not in x:
+        x["val"], y["val"], both = x["train"], y["train"], order["train"]
         cut = len(both) - max(1, round(VAL_SHARE * len(both)))
-        order["train"], order["val"] = both[:cut], both[cut:]
-        kept = len(np.unique(labels["train"][both[:cut]]))
+        order |= {"train": both[:cut], "val": both[cut:]}
+        kept = len(np.unique(y["train"][both[:cut]]))
         if kept < row.num_classes:
             raise DataBad(f"{where}: {len(both)} training images are too few to cut a validation "
                           f"split out of them, as {kept} of {row.num_classes} classes would be "
@@ -196,5 +186,5 @@ def with_splits(name: str, row: DataRow, raw: dict, where: str) -> Dataset:
     numbered = [f"class {k}" for k in range(row.num_classes)]
     classes = raw.get("class_names", NAMES.get(name, numbered))
     return Dataset(name, tuple(map(str, classes)), row.mean, row.std,
-                   {split: images[split][k] for split, k in order.items()},
-                   {split: labels[split][k] for split, k in order.items()})
+                   {s: x[s].reshape(*x[s].shape[:3], -1)[k] for s, k in order.items()},
+                   {s: y[s][k] for s, k in order.items()})

@@ -23,33 +23,28 @@ PLAIN = ("images", "imgs", "pictures")              # a folder so called is no c
 
 
 class Folder(NamedTuple):
-    """What is in a folder: files that are pictures by their endings, others, folders by name."""
     path: Path
     pictures: list[Path]
     others: list[Path]
     folders: dict
 
     def below(self, kind: str = "pictures") -> list[Path]:
-        """All files of a kind in it and in the folders in it, in order."""
         return sorted(getattr(self, kind) + [path for inner in self.folders.values()
                                              for path in inner.below(kind)])
 
 
 class Found(NamedTuple):
-    """Pictures in the order of splits and classes, and ``files``: they, and tables of classes. In
-    words: what was guessed or is not used (``notes``), and why this is no data set (``faults``)."""
-    splits: np.ndarray
+    splits: np.ndarray          # of each picture, as are classes and paths
     classes: list[str]
     paths: list[Path]
-    files: list[Path]
-    notes: list[str]
-    faults: list[str]
+    files: list[Path]           # the pictures, and tables of classes
+    notes: list[str]            # what was guessed or is not used
+    faults: list[str]           # why this is no data set
 
 
 def readable(name: str) -> str:
     """A file's name as text: composed characters in one spelling, bytes that are no text as \\x…"""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
 def name_in(root: Path, path: Path) -> str:
@@ -77,8 +72,7 @@ def looked_through(folder: Folder, stop: Callable = lambda name: False) -> Folde
     """The folder, or the one in it where it holds nothing else and that one is no class."""
     while not folder.pictures and len(folder.folders) == 1:
         (name, inner), = folder.folders.items()
-        is_class = name.lower() not in PLAIN and (inner.pictures or not inner.folders)
-        if is_class or stop(name):
+        if stop(name) or name.lower() not in PLAIN and (inner.pictures or not inner.folders):
             break
         folder = inner
     return folder
@@ -93,27 +87,25 @@ def find_pictures(root: Path) -> Found:
     classes, guessed, tables = {}, [], []
     for split in filter(parts.get, SPLITS):
         part, table = looked_through(parts[split]), table_in(parts[split])
-        found = {name: inner.below() for name, inner in part.folders.items()}
         if table:
-            found = from_table(table, part)
+            found, how = from_table(table, part), f", its classes from {table.name}"
             tables.append(table)
         else:
+            found, how = {name: inner.below() for name, inner in part.folders.items()}, ""
             refuse_two_levels(root, part)
         if found or split == "train":
             classes[split] = found
         if found and (table or part.path not in (root, root / split)):
-            guessed.append(f"{name_in(root, part.path)} is {split}"
-                           + (f", its classes from {table.name}" if table else ""))
+            guessed.append(f"{name_in(root, part.path)} is {split}{how}")
     guessed += [f"{name} is a class, as it holds pictures itself"
                 for name in classes["train"] if split_of(name)]
     rows = [(split, name, path) for split, found in classes.items()
             for name, paths in found.items() for path in paths]
-    paths = [path for *_, path in rows]
-    notes = [f"taken as it looks: {'; '.join(guessed)}"] if guessed else []
-    if unused := left_over(root, every, paths + tables):
-        notes.append(f"not used: {', '.join(unused)}")
-    return Found(np.array([split for split, *_ in rows]), [name for _, name, _ in rows], paths,
-                 paths + tables, notes, faults_of(classes))
+    splits, names, paths = ([row[k] for row in rows] for k in range(3))
+    told = {"taken as it looks": "; ".join(guessed),
+            "not used": ", ".join(left_over(root, every, paths + tables))}
+    return Found(np.array(splits), names, paths, paths + tables,
+                 [f"{what}: {words}" for what, words in told.items() if words], faults_of(classes))
 
 
 def split_of(name: str) -> str | None:

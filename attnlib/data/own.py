@@ -32,16 +32,15 @@ def canonical(base: str, given: dict, folder: Path) -> str:
     if not place:
         raise ValueError(f"{base} needs a path, as in {base}:PATH")
     options = take_options("data set", base, given, OWN[base].options)
-    for key, valid in {"size": SIDES, "channels": (1, 3)}.items():
+    for key, valid, words in (("size", SIDES, "28 to 224"), ("channels", (1, 3), "1 or 3")):
         if key in options and options[key] not in valid:
-            words = f"{valid[0]} to {valid[-1]}" if key == "size" else "1 or 3"
             raise ValueError(f"data set {base!r}: option {key}={options[key]!r} should be {words}")
     if "content" not in options:
         path = places(place, folder)[0]
         options["content"] = content_of(base, path)
-        inside = [root for root in (folder, Path.cwd()) if path.is_relative_to(root)]
-        if inside:                                  # no record is to name a machine's folders
-            place = path.relative_to(inside[0]).as_posix()
+        for root in (Path.cwd(), folder):           # no record is to name a machine's folders
+            if path.is_relative_to(root):
+                place = path.relative_to(root).as_posix()
     return form(base, options | {"path": place})
 
 
@@ -67,29 +66,21 @@ def place_of(base: str, options: dict, folder: Path) -> Path:
 
 
 def content_of(base: str, path: Path) -> str:
-    """48 bits of the content's SHA-256, behind a letter: always read back as text."""
-    return "x" + OWN[base].digest(path)[:12]
-
-
-def npz_digest(path: Path) -> str:
-    """SHA-256 of the file's bytes."""
+    """48 bits of a SHA-256, behind a letter: always read back as text. Of a file's bytes, or of the
+    names within a folder of what is used and their bytes."""
+    if base == "folder":
+        found, digests, _ = read_bytes(path)
+        lines = sorted(f"{name_in(path, file)}\0{digest}\n"
+                       for file, digest in zip(found.files, digests, strict=True))
+        return "x" + hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
     if not path.is_file():
         raise DataBad(f"{path.name} is no file; for a folder of pictures: folder:{path.name}")
-    return sha256_of(path)
-
-
-def folder_digest(root: Path) -> str:
-    """SHA-256 of the pictures' names within the folder, and their bytes."""
-    found, digests, _ = read_bytes(root)
-    lines = [f"{name_in(root, path)}\0{digest}\n"
-             for path, digest in zip(found.files, digests, strict=True)]
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+    return "x" + sha256_of(path)[:12]
 
 
 def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
     """What is found below a folder, the SHA-256 of each file, and for each picture the index of the
-    first one with the same bytes. `DataBad` names all that is wrong with classes and files, and
-    copies that were put into two splits: what is tested on must not have been seen."""
+    first one with the same bytes. `DataBad` for bad classes and files, and copies in two splits."""
     found, digests = find_pictures(root), []
     with contextlib.suppress(OSError):                      # a file that cannot be read
         digests = [sha256_of(path) for path in found.files]
@@ -115,8 +106,8 @@ def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
 
 
 def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
-    """The arrays of a folder, from the cache, or decoded and cached. What is to be said of the
-    folder and its pictures is said each time."""
+    """The arrays of a folder, from the cache, or decoded and cached. Notes are printed each time.
+    """
     options = OWN["folder"].options | options
     size, channels, content = (options[key] for key in ("size", "channels", "content"))
     cache = folder / "own" / f"{content}-{size}-{channels}-v{OWN['folder'].version}.npz"
@@ -144,8 +135,8 @@ def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
 
 
 def decode(root: Path, size: int, channels: int | None, content: str) -> dict[str, np.ndarray]:
-    """Every picture of a folder as arrays in splits, with ``notes`` on what was done to them.
-    `DataBad` names all that cannot be used."""
+    """Every picture as arrays in splits, with ``notes`` on what was done to them, or a `DataBad`
+    that names all that cannot be used."""
     found, _, first = read_bytes(root)
     levels, notes = common_levels(found.paths)
     images, faults = np.zeros((len(first), size, size, channels or 3), np.uint8), []
@@ -178,16 +169,13 @@ def decode(root: Path, size: int, channels: int | None, content: str) -> dict[st
 
 
 class Kind(NamedTuple):
-    """``digest(path)`` is the content's SHA-256, ``read(options, data folder)`` the arrays."""
     options: dict
-    digest: Callable
-    read: Callable
+    read: Callable                          # read(options, data folder) -> arrays
     version: int = 1
 
 
 OWN = {
-    "folder": Kind({"content": "", "size": 32, "channels": None}, folder_digest, read_folder,
-                   version=2),
-    "npz": Kind({"content": ""}, npz_digest,
+    "folder": Kind({"content": "", "size": 32, "channels": None}, read_folder, version=2),
+    "npz": Kind({"content": ""},
                 lambda options, folder: read_npz(place_of("npz", options, folder))),
 }

@@ -2,6 +2,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -62,9 +63,8 @@ def read_picture(path: str | Path, size: int, channels: int,
 def eight_bits(image, levels: dict | None):
     """A Pillow image in one of the modes that converts to grey or colour without a surprise."""
     from PIL import Image
-    x = deep_levels(image)
+    x, mode = deep_levels(image), image.mode[0]
     if x is not None:                                           # Pillow would clip these at 255
-        mode = image.mode[0]
         low, high = (levels or {}).get(mode) or span(mode, x.min(), x.max())
         x = (x - low) * (255 / (high - low))
         return Image.fromarray(x.round().clip(0, 255).astype(np.uint8))
@@ -104,12 +104,9 @@ def common_levels(paths) -> tuple[dict[str, tuple[float, float]], list[str]]:
 def extremes(path: Path) -> tuple[str, float, float] | None:
     """(I or F, lowest, highest level) of a picture of more than 8 bits, None of others."""
     from PIL import Image
-    try:
-        with Image.open(path, formats=formats()) as image:
-            x = deep_levels(image)
-    except Exception:                       # `read_picture` says what is wrong with it
-        return None
-    return None if x is None else (image.mode[0], x.min(), x.max())
+    with suppress(Exception), Image.open(path, formats=formats()) as image:   # told when it is read
+        x = deep_levels(image)
+        return None if x is None else (image.mode[0], x.min(), x.max())
 
 
 def attempts(paths, size: int, channels: int, levels: dict | None = None) -> Iterator[tuple]:

@@ -33,11 +33,9 @@ def constants(found: dict) -> pd.DataFrame:
     rows = []
     for name, data in found.items():
         mean, std = measured(data.images["train"], data.images["val"])
-        columns = {"mean used": data.mean, "mean measured": mean, "std used": data.std,
-                   "std measured": std}
-        rows += [{"data set": name} | dict(zip(columns, channel, strict=True))
-                 for channel in zip(*columns.values(), strict=True)]
-    return pd.DataFrame(rows).round(4)
+        rows.append(pd.DataFrame({"data set": name, "mean used": data.mean, "mean measured": mean,
+                                  "std used": data.std, "std measured": std}))
+    return pd.concat(rows, ignore_index=True).round(4)
 
 
 def splits(found: dict) -> pd.DataFrame:

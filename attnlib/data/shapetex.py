@@ -84,12 +84,20 @@ def make_shapetex(n: int, split: str = "train", rho: float = 0.0, distractors: i
         check_option(name, value)
     chunks = []
     for start in range(0, n, CHUNK):
-        streams = generators(split, start // CHUNK)
-        y = balanced(streams["label"])[: n - start]
+        # A generator for each factor, asked once, for an array with the images as its first axis:
+        # fewer images read a prefix of the same numbers, which makes the set prefix-stable.
+        keys = ((list(SPLITS).index(split), k, start // CHUNK) for k in range(len(FACTORS)))
+        streams = {factor: np.random.Generator(np.random.PCG64(
+            np.random.SeedSequence(0, spawn_key=key)))
+            for factor, key in zip(FACTORS, keys, strict=True)}
+        every_ten = streams["label"].random((CHUNK // 10, 10)).argsort(axis=1)  # each class once
+        y = every_ten.reshape(-1)[: n - start]
         style, image = backgrounds(streams, y, split, rho, clutter, wanted)
         thing, others, placed = things_of(streams, y, distractors, contrast)
         masks = paint_things(image, thing, others, placed, wanted)
-        image = digitised(image, streams["noise"])
+        image += np.float32(SENSOR_NOISE) * streams["noise"].standard_normal(
+            image.shape, np.float32)
+        image = (np.clip(image, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
         chunks.append((image, style if label == "bg" else y, *masks, style))
     return ShapeTex(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
 
@@ -103,20 +111,6 @@ def check_option(name: str, value) -> None:
     if not (isinstance(value, kind) and low <= value <= high):
         noun = "an integer" if kind is Integral else "a number"
         raise ValueError(f"{name} must be {noun} in {low}..{high}, not {value!r}")
-
-
-def generators(split: str, chunk: int) -> dict[str, np.random.Generator]:
-    """A generator for each factor. Each is asked once, for an array with the images as its first
-    axis: fewer images read a prefix of the same numbers, which makes the set prefix-stable."""
-    where = list(SPLITS).index(split)
-    return {factor: np.random.Generator(np.random.PCG64(
-        np.random.SeedSequence(0, spawn_key=(where, number, chunk))))
-        for number, factor in enumerate(FACTORS)}
-
-
-def balanced(rng: np.random.Generator) -> np.ndarray:
-    """The classes of a chunk; every ten in a row hold each once, so small sets are balanced too."""
-    return rng.random((CHUNK // 10, 10)).argsort(axis=1).reshape(-1)
 
 
 def backgrounds(streams, y, split, rho, clutter, wanted) -> tuple[np.ndarray, np.ndarray]:
@@ -179,8 +173,8 @@ def place_distractors(thing: Sprite, others: Sprite) -> tuple[np.ndarray, np.nda
     """For each distractor the first try that clears the object and the distractors before it."""
     n, count = others.shape.shape
     tries = others.centre.reshape(n, count, TRIES, 2)
-    reach = np.array([shape.k * shape.reach for shape in SHAPES.values()])[others.shape]
-    reach = reach * others.radius  # [n, count]
+    reach = np.array([shape.k * shape.reach for shape in SHAPES.values()])
+    reach = reach[others.shape] * others.radius  # [n, count]
     # They may come nearer to the object's stand-in under "texture_only", but not touch it.
     stand_in = thing._replace(shape=np.full_like(thing.shape, HALF_DISC))
     x, y = sprites.local(thing, *np.moveaxis(tries.reshape(n, -1, 2), 2, 0))
@@ -210,9 +204,3 @@ def paint_things(image, thing, others, placed, wanted) -> tuple[np.ndarray, np.n
         distractor_mask |= sprites.paint_sprites(image, one, placed[:, j])
     shown = np.full(len(image), "remove_object" not in wanted)
     return sprites.paint_sprites(image, thing, shown), distractor_mask
-
-
-def digitised(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Add the sensor's noise and digitise to uint8."""
-    image = image + np.float32(SENSOR_NOISE) * rng.standard_normal(image.shape, np.float32)
-    return (np.clip(image, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)

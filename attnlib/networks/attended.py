@@ -14,9 +14,6 @@ class FromIdentity(nn.Module):
         self.block = block
         self.t = nn.Parameter(torch.zeros(()))
 
-    def reset_parameters(self):
-        nn.init.zeros_(self.t)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.t * (self.block(x) - x)
 
@@ -61,7 +58,6 @@ class Attended(nn.Module):
 
 
 def exchange(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put ``new`` wherever the model has ``old``."""
     for parent in list(model.modules()):
         for key, child in parent._modules.items():
             if child is old and parent is not new:

@@ -33,36 +33,31 @@ def build_model(backbone: str, attention: str = "none", *, num_classes: int = 10
     with torch.random.fork_rng(devices=[]):          # the constructors draw numbers, too
         model = make(num_classes, in_channels, width, **options)
         if place:
-            fill_slots(model, *split_placement(place),
-                       lambda channels: block(channels, **block_options))
+            fill_slots(model, place, lambda channels: block(channels, **block_options))
         seed_layers(model, seed)
     return model
 
 
-def fill_slots(model: nn.Module, place: str, stages: str, make_block) -> None:
-    """Put ``make_block(channels)`` into every slot of that place (and stages, if any are named)."""
-    checked = False
+def fill_slots(model: nn.Module, place: str, make_block) -> None:
+    """Put ``make_block(channels)`` into every slot of that place, such as ``post_add@12``. The
+    first of them must keep its input's shape."""
+    given, (place, _, stages) = None, place.partition("@")
     for name, slot in list(model.named_modules()):
         if place in getattr(slot, "placements", ()) and (not stages or str(slot.stage) in stages):
             block = make_block(slot.channels)
-            checked = checked or check_shape(block, slot.channels)
-            block.is_attention = True
+            if given is None:
+                given = (2, slot.channels, 8, 8)
+                with torch.no_grad():
+                    found = block.eval()(torch.zeros(given)).shape
+                if found != given:
+                    raise ValueError(f"{type(block).__name__} turns a map of shape {list(given)} "
+                                     f"into {list(found)}: a block must keep the shape of its "
+                                     "input")
+            block.train().is_attention = True
             stride = getattr(slot, "stride", (1, 1))              # of a replaced convolution
             if stride != (1, 1):
                 block = nn.Sequential(block, nn.AvgPool2d(stride, ceil_mode=True))
             model.set_submodule(name, block)
-
-
-@torch.no_grad()
-def check_shape(block: nn.Module, channels: int) -> bool:
-    """True, or a ``ValueError`` where a block changes the shape of its input."""
-    given = (2, channels, 8, 8)
-    found = block.eval()(torch.zeros(given)).shape
-    block.train()
-    if found != given:
-        raise ValueError(f"{type(block).__name__} turns a map of shape {list(given)} into "
-                         f"{list(found)}: a block must keep the shape of its input")
-    return True
 
 
 def resolve(kind: str, name: str, table) -> tuple:
@@ -79,10 +74,8 @@ def gate_start(attention: str, backbone: str) -> dict:
     make, options = resolve("backbone", backbone, BACKBONES)
     normed = (option_defaults(make) | options).get("norm", True)
     base, given = parse(attention)
-    own = option_defaults(choose("attention", base, BLOCKS).make)
-    if "gate_init" not in own:
-        return {}
-    return {"gate_init": given.get("gate_init", own["gate_init"] if normed else "open")}
+    own = option_defaults(choose("attention", base, BLOCKS).make).get("gate_init")
+    return {"gate_init": given.get("gate_init", own if normed else "open")} if own else {}
 
 
 def canonical_backbone(name: str) -> str:
@@ -111,11 +104,18 @@ def resolve_placement(attention: str, backbone: str, placement: str | None) -> s
     row = choose("backbone", network, BACKBONES)
     if name == "none" and placement == "":
         return ""                                          # as it was resolved before
-    place, stages = split_placement(own if placement is None else placement)
+    place, _, stages = (own if placement is None else placement).partition("@")
     if placement is None and place not in (*row.placements, "replace"):
         place = "block"                                    # e.g. a network without a residual sum
-    if place == "replace":
-        check_replaces(name, network, own)
+    if place == "replace":                  # by what does a convolution's work, where one is marked
+        if own != "replace" and name != "none":
+            able = [n for n, row in BLOCKS.items() if row.placement == "replace"]
+            raise ValueError(f"{name} cannot replace a convolution; valid: {', '.join(able)}")
+        if "replace" not in row.placements:
+            where = [n for n, row in BACKBONES.items() if "replace" in row.placements]
+            raise ValueError(f"{name} replaces a 3×3 convolution of as many channels in as out, and"
+                             f" {network} has none marked; valid: {', '.join(where)}, or another "
+                             "placement")
     choose(f"placement in {network}:", place, row.placements)
     valid = "" if place in ("stem", "head", "head_post") else "1234567"[:row.stages]
     if placement is None:                                  # a default names stages of deeper ones
@@ -127,24 +127,6 @@ def resolve_placement(attention: str, backbone: str, placement: str | None) -> s
         return ""
     stages = "".join(sorted(set(stages)))
     return place if stages in ("", valid) else f"{place}@{stages}"
-
-
-def check_replaces(name: str, network: str, own: str) -> None:
-    """Only what does a convolution's work may take its place, and only where there is one."""
-    if own != "replace" and name != "none":
-        able = [n for n, row in BLOCKS.items() if row.placement == "replace"]
-        raise ValueError(f"{name} cannot replace a convolution; valid: {', '.join(able)}")
-    where = [n for n, row in BACKBONES.items() if "replace" in row.placements]
-    if network not in where:
-        raise ValueError(f"{name} replaces a 3×3 convolution of as many channels in as out, and "
-                         f"{network} has none marked; valid: {', '.join(where)}, or another "
-                         "placement")
-
-
-def split_placement(placement: str) -> tuple[str, str]:
-    """``"post_add@12"`` -> ``("post_add", "12")``; no stages named means all."""
-    place, _, stages = placement.partition("@")
-    return place, stages
 
 
 def seed_layers(model: nn.Module, seed: int, prefix: str = "") -> None:

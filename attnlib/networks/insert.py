@@ -2,7 +2,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 
 import torch
@@ -39,16 +39,15 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
     dry run that leaves no trace; zeros [1, 3, 64, 64] by default. An M that runs several times has
     one block for all of them. Channels must come second: [B, H, W, C] cannot be told apart.
 
-    ``zero_init``: y = M(x) + t (block(M(x)) − M(x)), t learned and 0 at the start: the network's
-    outputs are what they were. Use it with pretrained weights: most gates start near 1/2 and so
-    shrink every branch that was learnt.
+    ``zero_init``: y = M(x) + t (block(M(x)) − M(x)), t learned and 0 at the start: outputs are what
+    they were. For pretrained weights: most gates start near 1/2 and shrink what was learnt.
 
     ``seed``: the block's weights are drawn from it and the block's qualified name alone. They have
     the type of M's weights and stand on the device of M's output.
 
-    How: M becomes `Attended`, which runs M and then the block (a plain ``nn.Sequential`` gets the
-    block as its last child). In the state dict the block is ``….added_attention`` and no other key
-    changes; loading one from before needs ``strict=False``.
+    M becomes `Attended`, M and then the block (a plain ``nn.Sequential`` gets it as last child). In
+    the state dict the block is ``….added_attention`` and no other key changes; one from before
+    needs ``strict=False``.
 
     Raises ``ValueError``, with the model as it was, for unknown names; where nothing matches; for
     an M that never runs, whose output is not [B, C, H, W] or changes C, that has a block already or
@@ -62,20 +61,22 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
         raise ValueError(f"zero_init: {attention} replaces a convolution, so there is no identity")
     modules = open_modules(model)
     names = find_places(model, modules, where, replacing)
-    args = arguments(model, example)
-    channels = find_channels(names, dry_run(model, names, args))
-    check_axis(model, names, channels, args)
+    if example is None:
+        example = torch.zeros(1, 3, 64, 64, dtype=float_type(model, model))
+    device = next(model.parameters(), torch.empty(0)).device
+    args = tuple(a.to(device) if isinstance(a, torch.Tensor) else a
+                 for a in (example if isinstance(example, tuple) else (example,)))
+    found = find_channels(model, names, args)
     if parse(attention)[0] == "none":
         return model
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         blocks = {}
-        for name in names:
-            block = make(channels[name][0], **options)
+        for name, (channels, device) in found.items():
+            block = make(channels, **options)
             block = FromIdentity(block) if zero_init else block
             block.is_attention = True
-            key = name if replacing else f"{name}.{KEY}"
-            seed_layers(block, seed, key)
-            blocks[name] = block.to(channels[name][1], float_type(modules[name], model))
+            seed_layers(block, seed, name if replacing else f"{name}.{KEY}")
+            blocks[name] = block.to(device, float_type(modules[name], model))
             block.train(modules[name].training)
     for name, block in blocks.items():
         if replacing:
@@ -127,7 +128,7 @@ def find_places(model: nn.Module, modules: dict, where: type | str | None,
                 replacing: bool) -> list[str]:
     """The names that ``where`` stands for, in the order of the network."""
     if where is None:
-        names = replaceable(modules) if replacing else own_places(modules)
+        names = own_places(modules, replacing)
         missing = (f"where=None knows no place in {type(model).__name__}, only the branches of "
                    "ResNets; elsewhere say after which maps [B, C, H, W] a block comes")
     elif isinstance(where, type) and issubclass(where, nn.Module):
@@ -170,24 +171,21 @@ def classes(module: nn.Module) -> set[str]:
     return {c.__name__ for c in type(module).__mro__}
 
 
-def own_places(modules: dict) -> list[str]:
-    """The free slots of a network of ours, else the ends of residual branches."""
+def own_places(modules: dict, replacing: bool) -> list[str]:
+    """The free slots of a network of ours, else the ends of residual branches: the last convolution
+    or norm that is not the shortcut's. Of those to replace: ``conv2`` where it `is_plain`."""
     slots = [name for name, m in modules.items() if isinstance(m, Slot) and "block" in m.placements]
-    return slots or [f"{name}.{end}" for name, m in modules.items() if RESIDUAL & classes(m)
-                     for end in branch_end(m)]
-
-
-def branch_end(module: nn.Module) -> list[str]:
-    """The child that ends the branch: the last convolution or norm that is not the shortcut's."""
-    return [name for name, child in module.named_children() if not SHORTCUT.search(name)
-            and re.search("Conv|Norm", type(child).__name__)][-1:]
-
-
-def replaceable(modules: dict) -> list[str]:
-    """``conv2`` of each residual block where it is a 3×3 convolution C -> C of stride 1."""
-    return [f"{name}.conv2" for name, module in modules.items()
-            if RESIDUAL & classes(module)
-            and is_plain(getattr(module, "conv2", None))]
+    if slots and not replacing:
+        return slots
+    places = []
+    for name, module in modules.items():
+        if RESIDUAL & classes(module):
+            ends = [end for end, child in module.named_children() if not SHORTCUT.search(end)
+                    and re.search("Conv|Norm", type(child).__name__)][-1:]
+            if replacing:
+                ends = ["conv2"] if is_plain(getattr(module, "conv2", None)) else []
+            places += [f"{name}.{end}" for end in ends]
+    return places
 
 
 def is_plain(m: nn.Module | None) -> bool:
@@ -199,15 +197,6 @@ def is_plain(m: nn.Module | None) -> bool:
 # --- The dry run ---
 
 
-def arguments(model: nn.Module, example: torch.Tensor | tuple | None) -> tuple:
-    """What the model is called with in the dry run: tensors where its first parameter is."""
-    like = next(model.parameters(), torch.empty(0))
-    if example is None:
-        example = torch.zeros(1, 3, 64, 64, dtype=float_type(model, model))
-    args = example if isinstance(example, tuple) else (example,)
-    return tuple(a.to(like.device) if isinstance(a, torch.Tensor) else a for a in args)
-
-
 def float_type(module: nn.Module, model: nn.Module) -> torch.dtype:
     """The type of the module's own floating-point parameters, else of the model's."""
     return next((p.dtype for m in (module, model) for p in m.parameters()
@@ -216,8 +205,7 @@ def float_type(module: nn.Module, model: nn.Module) -> torch.dtype:
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Within it the network is in eval mode and its parameters ask for no gradients; afterwards
-    every module's mode and every ``requires_grad`` are what they were."""
+    """Eval mode and no gradients of parameters; afterwards all modes are what they were."""
     modes = {module: module.training for module in model.modules()}
     wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
@@ -231,15 +219,13 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 def dry_run(model: nn.Module, names: list[str], args: tuple) -> dict[str, list]:
-    """Name -> (shape, device) of each output, shape None if it is no tensor, of one forward pass in
-    eval mode without gradients, after which the model and the random state are as before."""
+    """Name -> (shape, device) of each output, None if it is no tensor, of one forward pass in eval
+    mode without gradients, after which the model and the random state are as before."""
     seen = {name: [] for name in names}
 
     def note(name):
-        def hook(module, args, y):
-            seen[name].append((tuple(y.shape), y.device) if isinstance(y, torch.Tensor)
-                              else (None, None))
-        return hook
+        return lambda module, args, y: seen[name].append(
+            (getattr(y, "shape", None), getattr(y, "device", None)))
     hooks = [model.get_submodule(name).register_forward_hook(note(name)) for name in names]
     device = next(model.parameters(), torch.empty(0)).device
     cuda = [device] if device.type == "cuda" else []
@@ -247,7 +233,7 @@ def dry_run(model: nn.Module, names: list[str], args: tuple) -> dict[str, list]:
         with untouched(model), torch.no_grad(), torch.random.fork_rng(cuda):
             model(*args)
     except Exception as error:
-        shapes = ", ".join(str(list(a.shape)) if isinstance(a, torch.Tensor) else type(a).__name__
+        shapes = ", ".join(str(list(a.shape)) if hasattr(a, "shape") else type(a).__name__
                            for a in args)
         raise ValueError(f"the dry run on {shapes} failed: {type(error).__name__}: {error}; "
                          "example= takes the input that the model expects") from error
@@ -257,8 +243,10 @@ def dry_run(model: nn.Module, names: list[str], args: tuple) -> dict[str, list]:
     return seen
 
 
-def find_channels(names: list[str], seen: dict[str, list]) -> dict[str, tuple]:
-    """Name -> (C, device), from the outputs that a dry run saw."""
+def find_channels(model: nn.Module, names: list[str], args: tuple) -> dict[str, tuple]:
+    """Name -> (C, device), from the outputs that a dry run sees. On larger images channels are as
+    many; what grows with them is height: [B, H, W, C]."""
+    seen = dry_run(model, names, args)
     if never := [name for name in names if not seen[name]]:
         raise ValueError(f"never run in the dry run: {abridged(never)}; leave them out of where=")
     if odd := [n for n in names if any(shape is None or len(shape) != 4 for shape, _ in seen[n])]:
@@ -269,19 +257,14 @@ def find_channels(names: list[str], seen: dict[str, list]) -> dict[str, tuple]:
         if len(found := {shape[1] for shape, _ in seen[name]}) > 1:
             raise ValueError(f"{name} runs several times, with {sorted(found)} channels: one block "
                              "cannot follow it; give another where=")
-    return {name: (seen[name][0][0][1], seen[name][0][1]) for name in names}
-
-
-def check_axis(model: nn.Module, names: list[str], channels: dict, args: tuple) -> None:
-    """Channels are as many on larger images; what grows with them is height: [B, H, W, C]."""
+    channels = {name: (seen[name][0][0][1], seen[name][0][1]) for name in names}
     larger = (a.repeat(1, 1, 2, 2) if getattr(a, "ndim", 0) == 4 else a for a in args)
-    try:
+    with suppress(ValueError):                                 # a network for one size alone
         seen = dry_run(model, names, tuple(larger))
-    except ValueError:                                         # a network for one size alone
-        return
     if odd := [n for n in names if any(shape[1] != channels[n][0] for shape, _ in seen[n])]:
         raise ValueError(f"not [B, C, H, W]: the second size of {abridged(odd)} grows with the "
                          "image; leave them out of where=")
+    return channels
 
 
 def abridged(names: list[str]) -> str:

@@ -1,5 +1,7 @@
 """Networks without a residual sum. They take ``norm=False``: no batch norm, biases instead, as they
 were published; their convolutions then start with He et al.'s variance, arXiv:1502.01852."""
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -42,10 +44,10 @@ def squeezenet(num_classes: int, in_channels: int, width: float, norm: bool = Tr
 
 
 def plain_net(in_channels: int, stages: list[list[int]], pools: tuple[bool, ...], norm: bool,
-              replaceable: bool = False) -> tuple[nn.Module, list[nn.Module], int]:
+              make_head, replaceable: bool = False) -> Net:
     """Stages of 3×3 convolutions with the given channels, each with a slot at its end (before the
-    pooling that follows): stem, stages, last channels. The very first convolution is the stem;
-    it is the first of stage 1, too, so its slot answers to ``conv`` and to ``stem``. With
+    pooling that follows), a pooling and ``make_head(channels)``. The very first convolution is the
+    stem; it is the first of stage 1, too, so its slot answers to ``conv`` and to ``stem``. With
     ``replaceable`` the last convolution of each stage may be replaced."""
     (first, *others), *later = stages
     stem = ConvNormReLU(in_channels, first, norm=norm, stage=1, placements=("conv", "stem"))
@@ -55,34 +57,22 @@ def plain_net(in_channels: int, stages: list[list[int]], pools: tuple[bool, ...]
                             replaceable=replaceable and last and before == channels)
     rows = [[(channels, n == len(widths)) for n, channels in enumerate(widths, 1)]
             for widths in (others, *later)]
-    return stem, *chain(first, rows, conv, pools, "block")
+    made, before = chain(first, rows, conv, pools, "block")
+    return Net(stem, made, before, make_head(before), pooling())
 
 
-VGG16, VGG19 = (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)                      # convolutions a stage
-
-
-def vgg(depths: tuple[int, ...], num_classes: int, in_channels: int, width: float, norm: bool,
-        dropout: float) -> Net:
+def vgg(depths: tuple[int, ...], num_classes: int, in_channels: int, width: float,
+        norm: bool = True, dropout: float = 0.5) -> Net:
     """VGG for small images, Simonyan & Zisserman 2015, arXiv:1409.1556: five stages of 3×3
     convolutions of 64, 128, 256, 512, 512 channels with a 2×2 max pooling after each (maps of 32,
     16, 8, 4, 2, then 1), and a classifier of 512-512-classes instead of 4096-4096-1000."""
     channels = [scaled(c, width) for c in (64, 128, 256, 512, 512)]
     stages = [[c] * depth for c, depth in zip(channels, depths, strict=True)]
-    pools = False, True, True, True, True
-    stem, stages, before = plain_net(in_channels, stages, pools, norm, True)
-    return Net(stem, stages, before, mlp_head(before, before, num_classes, dropout), pooling())
+    return plain_net(in_channels, stages, (False, True, True, True, True), norm,
+                     lambda before: mlp_head(before, before, num_classes, dropout), True)
 
 
-def vgg16(num_classes: int, in_channels: int, width: float, norm: bool = True,
-          dropout: float = 0.5) -> Net:
-    """VGG-16: see `vgg`."""
-    return vgg(VGG16, num_classes, in_channels, width, norm, dropout)
-
-
-def vgg19(num_classes: int, in_channels: int, width: float, norm: bool = True,
-          dropout: float = 0.5) -> Net:
-    """VGG-19: see `vgg`."""
-    return vgg(VGG19, num_classes, in_channels, width, norm, dropout)
+vgg16, vgg19 = (partial(vgg, depths) for depths in ((2, 2, 3, 3, 3), (2, 2, 4, 4, 4)))
 
 
 def alexnet(num_classes: int, in_channels: int, width: float, norm: bool = True,
@@ -92,9 +82,8 @@ def alexnet(num_classes: int, in_channels: int, width: float, norm: bool = True,
     and fifth (maps of 32, 16, 8, 8, 8, then 4), and its two hidden layers of 4096, here after the
     mean over the map."""
     channels = [[scaled(c, width)] for c in (64, 192, 384, 256, 256)]
-    stem, stages, before = plain_net(in_channels, channels, (False, True, True, False, False), norm)
-    head = mlp_head(before, scaled(4096, width), num_classes, dropout)
-    return Net(stem, stages, before, head, pooling())
+    return plain_net(in_channels, channels, (False, True, True, False, False), norm,
+                     lambda before: mlp_head(before, scaled(4096, width), num_classes, dropout))
 
 
 def cnn3(num_classes: int, in_channels: int, width: float, norm: bool = True,
@@ -104,6 +93,5 @@ def cnn3(num_classes: int, in_channels: int, width: float, norm: bool = True,
     hybrid project, whose baseline has batch norm and dropout and whose attended nets have neither
     (``norm=False,dropout=0``)."""
     channels = [[scaled(c, width)] for c in (32, 64, 128)]
-    stem, stages, before = plain_net(in_channels, channels, (False, True, True), norm)
-    head = nn.Sequential(nn.Dropout(dropout), nn.Linear(before, num_classes))
-    return Net(stem, stages, before, head, pooling())
+    return plain_net(in_channels, channels, (False, True, True), norm, lambda before: nn.Sequential(
+        nn.Dropout(dropout), nn.Linear(before, num_classes)))

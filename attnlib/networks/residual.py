@@ -43,21 +43,22 @@ class Bottleneck(nn.Module):
     """relu(x' + slot(BN(conv1×1 relu(BN(conv3×3 relu(BN(conv1×1 x))))))), C/expansion channels in
     the middle, the stride in the 3×3 convolution. He et al. 2016, arXiv:1512.03385.
 
-    For `resnet50_slim`: ``late_relu`` puts a ReLU before that slot, ``attended=False`` leaves the
-    slot out, and ``project`` projects the shortcut even where nothing changes."""
+    ``slim``, for `resnet50_slim`: a ReLU before that slot; the ``first`` of a stage is without the
+    slot, and its shortcut projected even where nothing changes."""
 
-    def __init__(self, before: int, channels: int, stage: int, stride: int, expansion: int = 4,
-                 late_relu: bool = False, attended: bool = True, project: bool = False):
+    def __init__(self, before: int, channels: int, stage: int, stride: int, first: bool = False,
+                 expansion: int = 4, slim: bool = False):
         super().__init__()
+        first = first and slim
         middle = max(1, channels // expansion)
         self.reduce = ConvNormReLU(before, middle, 1)
         self.conv = ConvNormReLU(middle, middle, 3, stride, placements=("conv", "inner"),
                                  stage=stage, replaceable=True)
         self.expand = nn.Sequential(nn.Conv2d(middle, channels, 1, bias=False),
                                     nn.BatchNorm2d(channels),
-                                    *([nn.ReLU(inplace=True)] if late_relu else []))
-        self.attention = Slot(*["block"] * attended, channels=channels, stage=stage)
-        self.shortcut = shortcut(before, channels, stride, project)
+                                    *([nn.ReLU(inplace=True)] if slim else []))
+        self.attention = Slot(*([] if first else ["block"]), channels=channels, stage=stage)
+        self.shortcut = shortcut(before, channels, stride, project=first)
         self.post_add = Slot("post_add", channels=channels, stage=stage)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -109,21 +110,16 @@ def resnet18(num_classes: int, in_channels: int, width: float) -> Net:
 
 def resnet50(num_classes: int, in_channels: int, width: float) -> Net:
     """ResNet-50 with the stem and maps of `resnet18`: 3, 4, 6, 3 bottlenecks of expansion 4."""
-    return resnet(num_classes, in_channels, width, (3, 4, 6, 3),
-                  lambda *shape: Bottleneck(*shape[:4]), expansion=4)
+    return resnet(num_classes, in_channels, width, (3, 4, 6, 3), Bottleneck, expansion=4)
 
 
-def resnet50_slim(num_classes: int, in_channels: int, width: float,
-                  skip_first: bool = True) -> Net:
+def resnet50_slim(num_classes: int, in_channels: int, width: float) -> Net:
     """The "ResNet50" of github.com/Dalejan/Resnet50_Attention: a 7×7 stem of stride 2, then 3, 4,
     6, 3 bottlenecks without expansion at 64, 128, 256, 512 channels, none of which reduces the map
-    (16×16 on 32 pixels). A block stands on the branch after a ReLU, and, by ``skip_first``, not
-    in the first bottleneck of a stage. 13,900,234 parameters with the norms' running statistics."""
-    def make_block(before, channels, stage, stride, first):
-        return Bottleneck(before, channels, stage, stride, expansion=1, late_relu=True,
-                          attended=not (first and skip_first), project=first)
-    return resnet(num_classes, in_channels, width, (3, 4, 6, 3), make_block,
-                  strides=(1, 1, 1, 1), size=7)
+    (16×16 on 32 pixels). A block stands on the branch after a ReLU, and not in the first bottleneck
+    of a stage. 13,900,234 parameters with the norms' running statistics."""
+    return resnet(num_classes, in_channels, width, (3, 4, 6, 3),
+                  partial(Bottleneck, expansion=1, slim=True), strides=(1, 1, 1, 1), size=7)
 
 
 # (expansion, channels, blocks, stride of the first): a stage each

@@ -9,8 +9,7 @@ from torch import nn
 
 
 class Slot(nn.Identity):
-    """An empty place for a block: the placements it answers to, its stage (0: none), its channels.
-    """
+    """An empty place for a block: the placements it answers to, stage (0: none), channels."""
 
     def __init__(self, *placements: str, channels: int, stage: int = 0):
         super().__init__()
@@ -18,8 +17,7 @@ class Slot(nn.Identity):
 
 
 class Net(nn.Module):
-    """[B, channels, H, W] -> stem -> stages -> neck -> mean over the map -> classifier ->
-    [B, classes].
+    """[B, channels, H, W] -> stem -> stages -> neck -> mean -> classifier -> [B, classes].
 
     ``stages[k]`` ends after its ReLU and its slots, so it is a Grad-CAM target that counts every
     gate of the stage; a pooling belongs to the stage that follows it, the last one to the neck."""

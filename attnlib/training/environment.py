@@ -13,9 +13,8 @@ from ..settings import REPO
 
 
 class Machine(NamedTuple):
-    """Where and how precisely to compute. Which numbers come out depends on it, so it is in the
-    record. bf16 only where the hardware has it (emulated, it is many times slower than float32);
-    channels_last where it was measured to be faster."""
+    """Where and how precisely to compute. bf16 only where the hardware has it (emulated, it is many
+    times slower than float32); channels_last where it was measured to be faster."""
     device: str
     autocast: torch.dtype | None
     channels_last: bool
@@ -35,12 +34,12 @@ def machine() -> Machine:
 def determinism():
     """With ATTNLIB_DETERMINISTIC=1: PyTorch's strictest mode while training, in which an operation
     without a deterministic form raises. What was set before is set again afterwards."""
-    asked = os.environ.get("ATTNLIB_DETERMINISTIC", "")
-    if asked in ("", "0"):
+    asked = os.environ.get("ATTNLIB_DETERMINISTIC") or "0"
+    if asked not in ("0", "1"):
+        raise ValueError(f"ATTNLIB_DETERMINISTIC={asked!r} should be 0 or 1")
+    if asked == "0":
         yield
         return
-    if asked != "1":
-        raise ValueError(f"ATTNLIB_DETERMINISTIC={asked!r} should be 0 or 1")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")      # read by cuBLAS at its start
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True)
@@ -61,13 +60,11 @@ def surroundings() -> dict:
 @cache
 def environment() -> dict:
     """What the numbers came from: versions, hardware, precision, commit."""
-    m = machine()
-    try:
+    m, commit = machine(), None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
         command = ["git", "-C", str(REPO), "rev-parse", "-q", "--verify", "HEAD"]
         commit = subprocess.run(command, capture_output=True, text=True,
                                 timeout=10).stdout.strip() or None
-    except (OSError, subprocess.SubprocessError):
-        commit = None
     return {"python": platform.python_version(), "torch": torch.__version__,
             "numpy": np.__version__, "os": platform.system(), "machine": platform.machine(),
             "device": torch.cuda.get_device_name() if m.device == "cuda" else cpu_name(),
@@ -90,9 +87,8 @@ def peak_memory() -> int:
     """Bytes: the device's peak with CUDA, the process's on a CPU (it includes Python's own)."""
     if machine().device == "cuda":
         return torch.cuda.max_memory_allocated()
-    try:
+    with contextlib.suppress(ImportError):                           # there is none on Windows
         import resource
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return used if platform.system() == "Darwin" else used * 1024
-    except ImportError:
-        return 0
+    return 0

@@ -74,16 +74,14 @@ class Run:
         field that stands at its default is left out, so that a field added later renames nothing.
         """
         out = {name: getattr(self, name) for name in
-               ("dataset", "backbone", "attention", "placement", "seed", "width",
-                "n_train", "n_val", "n_test", "start")}
-        out["dataset"] = identity(self.dataset)
+               ("backbone", "attention", "placement", "seed", "width", "n_train", "n_val", "n_test",
+                "start")}
         out = {k: v for k, v in out.items() if v not in (None, "") and (k, v) != ("width", 1.0)}
-        how, default = self.how, Recipe()
-        out["recipe"] = {f.name: value for f in dataclasses.fields(Recipe)
-                         if (value := getattr(how, f.name)) != getattr(default, f.name)}
-        out |= {f"{kind}_version": version for kind, version in versions(self).items()
-                if version > 1}
-        return out
+        how = self.how
+        out["recipe"] = {f.name: getattr(how, f.name) for f in dataclasses.fields(Recipe)
+                         if getattr(how, f.name) != f.default}
+        return out | {"dataset": identity(self.dataset)} | {
+            f"{kind}_version": version for kind, version in versions(self).items() if version > 1}
 
     @property
     def setting(self) -> str:

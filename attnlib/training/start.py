@@ -16,10 +16,9 @@ def load_start(model: nn.Module, start: str) -> str:
     state = start_state(start)
     try:
         missing, unknown = model.load_state_dict(state, strict=False)
-        fits = not unknown and all(KEY in name for name in missing)
     except RuntimeError:                                    # other shapes
-        fits = False
-    if not fits:
+        missing, unknown = [], [start]
+    if unknown or not all(KEY in name for name in missing):
         raise ValueError(f"start={start}: those are weights of another network; backbone, width "
                          "and data have to be that run's, and it has to be one without attention")
     digest = hashlib.sha256()

@@ -34,7 +34,6 @@ def record_path(profile: str, run_id: str) -> Path:
 
 
 def write_record(profile: str, body: dict) -> None:
-    """Store a record as canonical JSON under its own SHA-256."""
     write_sealed(record_path(profile, body["id"]), body)
 
 
@@ -44,7 +43,7 @@ def write_sealed(path: Path, body: dict) -> None:
 
 
 def sealed(text: bytes) -> bytes:
-    """What stands in the file of a body whose canonical JSON is ``text``."""
+    """A body's canonical JSON with its SHA-256."""
     return b'{"body":%b,"sha256":"%b"}\n' % (text, hashlib.sha256(text).hexdigest().encode())
 
 
@@ -103,8 +102,7 @@ def is_record(body: dict) -> bool:
 
 
 def checked(raw: bytes, name: str, fits=is_record) -> dict | None:
-    """The body in a sealed file's bytes; None where they are not what was written under ``name``.
-    """
+    """The body in a sealed file's bytes; None where they are not what ``name`` was written as."""
     try:
         whole = json.loads(raw)
         body = whole["body"]
@@ -142,7 +140,7 @@ def read_arrays(profile: str, name: str, digest: str | None) -> dict | None:
         set_aside(path, "its SHA-256 is not the one in the record")
         return None
     with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
-        return {key: archive[key] for key in archive.files}
+        return dict(archive)
 
 
 def save_checkpoint(folder: Path, stem: str, state: dict) -> None:
@@ -158,7 +156,7 @@ def save_checkpoint(folder: Path, stem: str, state: dict) -> None:
 
 def list_files(folder: Path, pattern: re.Pattern) -> list[Path]:
     """The checkpoint files of a folder, newest epoch first: a longer name has a larger number."""
-    found = [path for path in folder.glob("*.pt") if pattern.fullmatch(path.name)]
+    found = (path for path in folder.glob("*.pt") if pattern.fullmatch(path.name))
     return sorted(found, key=lambda path: (len(path.name), path.name), reverse=True)
 
 
@@ -191,9 +189,8 @@ def drop_checkpoints(profile: str, run_id: str) -> None:
 
 @contextlib.contextmanager
 def lock(profile: str, run_id: str, tidy: bool = True):
-    """Hold a run. Raises `Busy` where another process does, and `Unwritable` where its results
-    could not be stored. ``tidy``: first remove what a process that was killed while saving has
-    left."""
+    """Hold a run. `Busy` where another process does, `Unwritable` where its results could not be
+    stored. ``tidy``: first remove what a process that was killed while saving has left."""
     folder = checkpoints_dir(profile, run_id)
     for place in (folder, runs_dir(profile)):
         make_writable(place)

@@ -122,47 +122,38 @@ def train_together(runs: list[Run], profile: str = "own", *, deadline: float | N
             trainers[-1].resume(checkpoints_dir(profile, run.id))
         if machine().device == "cuda":
             torch.cuda.synchronize()               # what was built here is used on other streams
-        go_side_by_side(trainers, profile, data, deadline)
+        go_side_by_side(trainers, profile, deadline)
 
 
-def go_side_by_side(trainers: list[Trainer], profile: str, data, deadline) -> None:
+def go_side_by_side(trainers: list[Trainer], profile: str, deadline: float | None) -> None:
     lanes, saved = [Lane(t) for t in trainers], time.monotonic()
 
-    def leave(lane: Lane, status: str) -> None:
-        lanes.remove(lane)
-        conclude(lane.trainer.run, profile, data, lane.trainer, status, len(trainers))
-
-    def leave_ended() -> None:
-        for lane in [lane for lane in lanes if ended(lane.trainer)]:
-            if lane.trainer.best:
-                lane.trainer.judged.load_state_dict(lane.trainer.best)
-            leave(lane, "done")
+    def leave_ended(diverged=()) -> None:
+        for lane in list(lanes):
+            t = lane.trainer
+            if lane in diverged or len(t.history) == t.how.epochs or is_over(t.history, t.how):
+                lanes.remove(lane)
+                if t.best:
+                    t.judged.load_state_dict(t.best)
+                status = "diverged" if lane in diverged else "done"
+                conclude(t, profile, status, len(trainers))
 
     leave_ended()                                  # all epochs saved before, but no record
     while lanes:
         least = min(len(lane.trainer.history) for lane in lanes)   # after a resumption they differ
-        for lane in epoch([lane for lane in lanes if len(lane.trainer.history) == least]):
-            leave(lane, "diverged")
-        leave_ended()
+        leave_ended(epoch([lane for lane in lanes if len(lane.trainer.history) == least]))
         now = time.monotonic()
         late = deadline is not None and now > deadline
-        if lanes and (late or now - saved > SAVE_AFTER):
-            for lane in lanes:
-                t = lane.trainer
+        if late or now - saved > SAVE_AFTER:
+            saved = now
+            for t in (lane.trainer for lane in lanes):
                 store.save_checkpoint(checkpoints_dir(profile, t.run.id),
                                       f"ckpt-{len(t.history)}", t.state())
-            saved = now
         if lanes:
-            shown = lanes[0].trainer
-            line = progress_line(shown.run.id, shown.how, shown.history)
-            print(f"{len(lanes)} together: {line}", flush=True)
-        if lanes and late:
-            raise TimeUp(f"{len(lanes)} runs stopped after epoch {least + 1}, all saved")
-
-
-def ended(trainer: Trainer) -> bool:
-    history, how = trainer.history, trainer.how
-    return len(history) == how.epochs or is_over(history, how)
+            t = lanes[0].trainer
+            print(f"{len(lanes)} together:", progress_line(t.run.id, t.how, t.history), flush=True)
+            if late:
+                raise TimeUp(f"{len(lanes)} runs stopped after epoch {least + 1}, all saved")
 
 
 def epoch(lanes: list[Lane]) -> list[Lane]:

@@ -44,8 +44,7 @@ def data_of(run: Run) -> Dataset:
 
 
 def about(run: Run) -> DataRow:
-    """Size, channels, classes and normalisation of a run's data: the row of the data set, or what
-    your own files give."""
+    """What a run's data are: the row of the data set, or what your own files give."""
     return DATASETS.get(parse(run.dataset)[0]) or data_of(run).row
 
 
@@ -58,9 +57,10 @@ def network(run: Run, row: DataRow) -> nn.Module:
     block, place = ("none", None) if run.start else (run.attention, run.placement or None)
     model = build_model(run.backbone, block, num_classes=row.num_classes, in_channels=row.channels,
                         image_size=row.size, width=run.width, placement=place, seed=run.seed)
-    example = torch.zeros(1, row.channels, row.size, row.size)
-    return (add_attention(model, run.attention, zero_init=True, seed=run.seed, example=example)
-            if run.start else model)
+    if run.start:
+        example = torch.zeros(1, row.channels, row.size, row.size)
+        add_attention(model, run.attention, zero_init=True, seed=run.seed, example=example)
+    return model
 
 
 def train(run: Run, profile: str = "own", *, deadline: float | None = None) -> dict:
@@ -74,12 +74,11 @@ def train(run: Run, profile: str = "own", *, deadline: float | None = None) -> d
     with store.lock(profile, run.id), determinism():     # first: a death in loading counts, too
         if record := store.finished_record(profile, run.id):
             return record
-        data = data_of(run)
-        return finish(run, profile, data, Trainer(run, data), deadline)
+        return finish(Trainer(run, data_of(run)), profile, deadline)
 
 
 class Trainer:
-    """The model and optimiser of one run; `state` and `restore` are all that resuming needs.
+    """The model and optimiser of one run; `state` and `resume` are all that going on needs.
 
     ``judged`` is the network that is validated, tested and kept: the model itself, or with ``ema``
     the running average of it. ``best``: its weights at the best epoch, where the recipe keeps
@@ -90,6 +89,7 @@ class Trainer:
         self.run, self.how, self.machine = run, run.how, machine()
         device = self.machine.device
         self.row = row = data.row
+        self.classes = list(data.classes)
         self.model = network(run, row)
         self.cost = cost(self.model, (row.channels, row.size, row.size))
         self.started = {"start_sha256": load_start(self.model, run.start)} if run.start else {}
@@ -98,9 +98,12 @@ class Trainer:
             self.model.to(memory_format=torch.channels_last)
         self.best: dict = {}
         self.optimizer = optim.make_optimizer(self.model, self.how)
-        self.scaler = torch.amp.GradScaler(device,
-                                           enabled=self.machine.autocast is torch.float16)
-        self.batches = like.batches_for(run.seed) if like else self.batches_of(data)
+        half = self.machine.autocast is torch.float16
+        self.scaler = torch.amp.GradScaler(device, enabled=half)
+        self.batches = dict(like.batches) if like else self.batches_of(data)
+        if like:                                             # the same images in another order
+            self.batches["train"] = copy.copy(like.batches["train"])
+            self.batches["train"].seed = run.seed
         if hasattr(self.model.stem, "whiten") and not run.start:
             self.model.stem.whiten(next(self.batches["train"].ordered(WHITENED))[0])
         self.judged = copy.deepcopy(self.model) if self.how.ema else self.model
@@ -110,20 +113,12 @@ class Trainer:
 
     def batches_of(self, data: Dataset) -> dict[str, Batches]:
         run, how = self.run, self.how
-        batch = {"batch_size": how.batch_size, "device": self.machine.device}
-        train = Batches(*data.split("train", run.n_train), data.mean, data.std, crop=how.crop,
-                        flip=how.flip, alternate=how.alternate, seed=run.seed,
-                        augment={name: getattr(how, name) for name in AUGMENTATIONS},
-                        classes=len(data.classes), **batch)
-        return {"train": train, **{
-            s: Batches(*data.split(s, getattr(run, f"n_{s}")), data.mean, data.std, **batch)
-            for s in ("val", "test")}}
-
-    def batches_for(self, seed: int) -> dict[str, Batches]:
-        """The same images in another seed's order."""
-        train = copy.copy(self.batches["train"])
-        train.seed = seed
-        return self.batches | {"train": train}
+        train = {"crop": how.crop, "flip": how.flip, "alternate": how.alternate, "seed": run.seed,
+                 "augment": {name: getattr(how, name) for name in AUGMENTATIONS},
+                 "classes": len(data.classes)}
+        return {s: Batches(*data.split(s, getattr(run, f"n_{s}")), data.mean, data.std,
+                           batch_size=how.batch_size, device=self.machine.device, **own)
+                for s, own in (("train", train), ("val", {}), ("test", {}))}
 
     def state(self) -> dict:
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
@@ -133,18 +128,14 @@ class Trainer:
     def resume(self, folder: Path) -> bool:
         """Go on from the newest good checkpoint, if there is one."""
         state = store.load_checkpoint(folder)
-        if state:
-            self.restore(state)
-        return state is not None
-
-    def restore(self, state: dict) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.history = state["history"]
-        self.best = state.get("best", {})
+        if state is None:
+            return False
+        for part in ("model", "optimizer", "scaler"):
+            getattr(self, part).load_state_dict(state[part])
+        self.history, self.best = state["history"], state["best"]
         if self.how.ema:
             self.judged.load_state_dict(state["average"])
+        return True
 
     def autocast(self):
         return torch.autocast(self.machine.device, self.machine.autocast,
@@ -155,8 +146,7 @@ class Trainer:
         torch.manual_seed(derive("train", self.run.seed, epoch))        # dropout, if there is any
         self.model.train()
         started = time.perf_counter()
-        loss_sum = torch.zeros((), device=self.machine.device)
-        right = torch.zeros((), device=self.machine.device)
+        loss_sum, right = torch.zeros(2, device=self.machine.device)
         side = side_at(epoch, self.how.epochs, self.row.size, self.how.grow_from)
         for step, (x, y) in enumerate(self.batches["train"].epoch(epoch, side)):
             progress = (epoch + step / self.steps) / self.how.epochs
@@ -198,39 +188,37 @@ class Trainer:
     def predict(self, split: str) -> torch.Tensor:
         """Class probabilities [N, classes] of a split, in its fixed order."""
         self.judged.eval()
-        out = []
         at_once = 500 if self.machine.device == "cpu" else 1000
-        for x, _ in self.batches[split].ordered(at_once):
-            with self.autocast():
-                out.append(self.judged(x).float().softmax(1))
-        return torch.cat(out)
+        with self.autocast():
+            return torch.cat([self.judged(x).float().softmax(1)
+                              for x, _ in self.batches[split].ordered(at_once)])
 
     def score(self, split: str) -> dict:
         """``accuracy`` in 0..1 and ``nll`` in nats of a split."""
         return scores(self.predict(split), self.batches[split].labels)
 
 
-def finish(run: Run, profile: str, data: Dataset, trainer: Trainer, deadline) -> dict:
+def finish(trainer: Trainer, profile: str, deadline: float | None) -> dict:
     """Train what is left, score the test split once, and store the record."""
-    folder = checkpoints_dir(profile, run.id)
+    folder = checkpoints_dir(profile, trainer.run.id)
     if trainer.resume(folder):
-        print(f"{run.id}: going on after epoch {len(trainer.history)}", flush=True)
-    return conclude(run, profile, data, trainer, fit(run, folder, trainer, deadline))
+        print(f"{trainer.run.id}: going on after epoch {len(trainer.history)}", flush=True)
+    return conclude(trainer, profile, fit(trainer, folder, deadline))
 
 
-def fit(run: Run, folder: Path, trainer: Trainer, deadline: float | None = None) -> str:
+def fit(trainer: Trainer, folder: Path, deadline: float | None = None) -> str:
     """Train the epochs that are left, saving each; returns ``done`` or ``diverged``. Where time is
     up it has trained one epoch at least: many short budgets come to an end, too."""
-    how, begun = run.how, len(trainer.history)
+    run_id, how, begun = trainer.run.id, trainer.how, len(trainer.history)
     for epoch in range(begun, how.epochs):
         if is_over(trainer.history, how):
             break
         if deadline is not None and time.monotonic() > deadline and epoch > begun:
-            raise TimeUp(f"{run.id}: stopped after epoch {epoch}, all saved")
+            raise TimeUp(f"{run_id}: stopped after epoch {epoch}, all saved")
         if not judge(trainer, trainer.epoch(epoch)):
             return "diverged"
         store.save_checkpoint(folder, f"ckpt-{epoch + 1}", trainer.state())
-        print(progress_line(run.id, how, trainer.history), flush=True)
+        print(progress_line(run_id, how, trainer.history), flush=True)
     if trainer.best:
         trainer.judged.load_state_dict(trainer.best)
     return "done"
@@ -259,26 +247,24 @@ def train_weights(record: dict) -> float:
     if record["status"] != "done":
         raise ValueError(f"{record['id']} is {record['status']}: it has no weights")
     run = Run(**record["run"])
-    data = data_of(run)
+    folder = checkpoints_dir(record["profile"], run.id)
     with store.lock(record["profile"], run.id), determinism():
-        trainer = Trainer(run, data)
-        folder = checkpoints_dir(record["profile"], run.id)
+        trainer = Trainer(run, data_of(run))
         trainer.resume(folder)
-        fit(run, folder, trainer)
+        fit(trainer, folder)
         store.save_checkpoint(folder, "final", {"model": trainer.judged.state_dict()})
         store.drop_checkpoints(record["profile"], run.id)
         return 100 * (trainer.score("test")["accuracy"] - record["test"]["accuracy"])
 
 
-def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: str,
-             together: int = 1) -> dict:
+def conclude(trainer: Trainer, profile: str, status: str, together: int = 1) -> dict:
     """Score the test split and store the record. ``together``: so many runs shared the device."""
-    seconds = sum(h["seconds"] for h in trainer.history)
+    run, seconds = trainer.run, sum(h["seconds"] for h in trainer.history)
     seen = len(trainer.batches["train"].labels) * len(trainer.history)
     body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "resolved": run.resolved(),
             "versions": versions(run), "profile": profile, "status": status,
             "env": surroundings() | ({"together": together} if together > 1 else {}),
-            "model": trainer.cost, "classes": list(data.classes), **trainer.started,
+            "model": trainer.cost, "classes": trainer.classes, **trainer.started,
             "data": trainer.row.facts(), "history": trainer.history, "test": None, "arrays": {},
             "seconds": seconds, "images_per_second": seen / max(seconds, 1e-9),
             "peak_memory": peak_memory() // together}
@@ -287,7 +273,7 @@ def conclude(run: Run, profile: str, data: Dataset, trainer: Trainer, status: st
         body["test"] = scores(probs, labels)
         body |= ending(trainer.history, run.how)
         top = probs.max(1)
-        small = np.min_scalar_type(len(data.classes) - 1)         # uint8 up to 256 classes
+        small = np.min_scalar_type(len(trainer.classes) - 1)      # uint8 up to 256 classes
         body["arrays"]["predictions"] = store.write_arrays(profile, run.id, {
             "prediction": top.indices.cpu().numpy().astype(small),
             "confidence": top.values.cpu().numpy().astype(np.float16),

@@ -129,13 +129,13 @@ def logged(log: str) -> None:
         with open(log, "a") as file:
             file.write(f"{word} {run.id} {os.getpid()}\n")
 
-    def finish(run, *args):
-        note("begins", run)
-        return begin(run, *args)
+    def finish(trainer, *args):
+        note("begins", trainer.run)
+        return begin(trainer, *args)
 
-    def conclude(run, *args):
-        record = end(run, *args)
-        note("ends", run)
+    def conclude(trainer, *args):
+        record = end(trainer, *args)
+        note("ends", trainer.run)
         return record
     train_module.finish, train_module.conclude = finish, conclude
 
