@@ -90,21 +90,23 @@ def identity(name: str) -> str:
 
 
 def load_dataset(name: str, data_dir: str | Path | None = None, download: bool = True,
-                 sizes: dict[str, int] | None = None) -> Dataset:
+                 sizes: dict[str, int | None] | None = None) -> Dataset:
     """The data set ``name``: ``shapetex`` (options ``rho distractors contrast clutter label``),
     ``cifar10``, ``cifar100``, ``fashionmnist``; or your own, ``folder:PATH`` (options ``size
     channels``) and ``npz:PATH``, see `data.own`.
 
-    ``sizes`` limits how many ShapeTex images are made a split (they are made on the spot; a prefix
-    of fewer is a prefix of more). Raises ``ValueError`` for an unknown name, `DataBad` for a file
-    that does not hold what it should, `DataMissing` where none is and none could be downloaded."""
+    ``sizes``: how many ShapeTex images are made, of the splits that it names alone (``None``: all;
+    a prefix of fewer is a prefix of more).
+
+    Raises ``ValueError`` for an unknown name, `DataBad` for a file that does not hold what it
+    should, `DataMissing` where none is and none could be downloaded."""
     folder = Path(data_dir or default_data_dir())
     name = canonical_dataset(name, folder)
     base, options = parse(name)
     if base in OWN:
         return load_own(name, base, options, folder)
     if base == "shapetex":
-        return load_shapetex(name, options, {**SHAPETEX_SIZES, **(sizes or {})})
+        return load_shapetex(name, options, sizes or SHAPETEX_SIZES)
     row, file = DATASETS[base], folder / f"{base}.npz"
     if file.is_file():
         raw = arrays.read_npz(file, "take it away, and `make data` fetches it again")
@@ -132,6 +134,7 @@ def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:
     classes = styles if options.get("label") == "bg" else shapetex.CLASS_NAMES
     data = Dataset(name, classes, row.mean, row.std, {}, {})
     for split, n in sizes.items():
+        n = SHAPETEX_SIZES[split] if n is None else n
         part = shapetex.make_shapetex(n, split, **options)
         data.images[split], data.labels[split] = part.images, part.labels
         data.extras[split] = {"mask": part.mask, "distractor_mask": part.distractor_mask}

@@ -103,13 +103,13 @@ def train_missing(todo: list[Run], profile: str, end: float | None, executor: Ex
 
 def jobs_for(todo: list[Run], asked: int | str | None = None) -> int:
     """How many processes: as asked, else ATTNLIB_JOBS, else 1. ``auto`` is one a core on a CPU and
-    one a GPU, if there is more than half a minute to train: starting them takes seconds."""
+    one a GPU, if there are more than some seconds to train: starting them takes as long."""
     asked = str(asked or os.environ.get("ATTNLIB_JOBS") or 1)
     if asked != "auto":
         if not (asked.isdecimal() and int(asked)):
             raise ValueError(f"jobs (ATTNLIB_JOBS): {asked!r} should be auto or a number above 0")
         return int(asked)
-    if sum(map(estimate_seconds, todo)) < 30:
+    if sum(map(estimate_seconds, todo)) < 10:
         return 1
     if machine().device != "cpu":
         return max(1, min(len(workers.gpus()), len(todo)))

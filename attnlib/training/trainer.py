@@ -35,8 +35,8 @@ class TimeUp(Exception):
 @lru_cache(maxsize=4)
 def dataset_of(name: str, folder: Path, n_train, n_val, n_test) -> Dataset:
     """The data of a run, kept for the next run on the same; ShapeTex makes only what is asked."""
-    sizes = {"train": n_train, "val": n_val, "test": n_test}
-    return load_dataset(name, data_dir=folder, sizes={k: v for k, v in sizes.items() if v})
+    return load_dataset(name, data_dir=folder,
+                        sizes={"train": n_train, "val": n_val, "test": n_test})
 
 
 def data_of(run: Run) -> Dataset:
