@@ -43,13 +43,6 @@ def shares(maps: np.ndarray) -> np.ndarray:
     return flat / divisor(flat.sum(1, keepdims=True))
 
 
-def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Pearson's r [N] of each map of a [N, …] with that of b; NaN where one is constant."""
-    a, b = (m.reshape(len(m), -1).astype(np.float64) for m in (a, b))
-    a, b = (m - m.mean(1, keepdims=True) for m in (a, b))
-    return (a * b).sum(1) / divisor(np.sqrt((a * a).sum(1) * (b * b).sum(1)))
-
-
 # --- Does it lie on the object? ---
 
 
