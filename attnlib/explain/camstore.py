@@ -92,16 +92,13 @@ def worth(model, run: Run, x: torch.Tensor, labels, probs, maps: dict) -> dict[s
     data, n, k = data_of(run), len(x), min(ROAD_IMAGES, len(x) // 3)
     masks = {key: v[:n] for key, v in data.extras.get("test", {}).items()}
     right, sure = probs.argmax(1) == labels, probs[np.arange(n), labels]
-    found = {}
-    for method in MEASURED:
-        own = maps[method]
-        found[method] = measures(own, masks.get("mask"), masks.get("distractor_mask")) | {
-            "drop": average_drop(model, x, own, labels, sure, data.mean, data.std),
-            "road": combined(road(model, x[:k], enlarged(own[:k], x.shape[2:]), labels[:k]))}
-    means = {f"mean_{name}": np.array([finite_mean(found[method][name][right[:len(v)]])
-                                       for method in MEASURED], np.float32)
-             for name, v in found["grad_cam"].items()}
-    return means | {name: v.astype(np.float16) for name, v in found["grad_cam"].items()}
+    found = [measures(own, masks.get("mask"), masks.get("distractor_mask")) | {
+        "drop": average_drop(model, x, own, labels, sure, data.mean, data.std),
+        "road": combined(road(model, x[:k], enlarged(own[:k], x.shape[2:]), labels[:k]))}
+        for own in (maps[method] for method in MEASURED)]
+    means = {f"mean_{name}": np.array([finite_mean(own[name][right[:len(own[name])]])
+                                       for own in found], np.float32) for name in found[0]}
+    return means | {name: v.astype(np.float16) for name, v in found[0].items()}
 
 
 def focus_study(name: str, profile: str) -> None:
@@ -110,7 +107,7 @@ def focus_study(name: str, profile: str) -> None:
     runs = [run for run in study(name, profile) if status_of(run, profile) == "done"]
     unseen = [run for run in runs if not arrays_of(store.finished_record(profile, run.id))]
     jobs = jobs_for(unseen) if machine().device == "cpu" else 1
-    made, without, started, waiting = 0, 0, time.monotonic(), {}
+    made, started, waiting = 0, time.monotonic(), {}
     with ExitStack() as stack:
         if jobs > 1:
             pool = ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,))
@@ -120,22 +117,19 @@ def focus_study(name: str, profile: str) -> None:
             try:
                 waiting[run.id].result() if waiting else focus(run, profile)
             except LookupError:
-                without += 1
                 continue
             made += 1
             each = (time.monotonic() - started) / made
             print(f"{run.id}: {k} of {len(unseen)}, at most {each * (len(unseen) - k):.0f} s left",
                   flush=True)
-    print(f"class activation maps: made {made}, found {len(runs) - len(unseen)}"
-          + (f", {without} without weights" if without else ""), flush=True)
+    without = f", {len(unseen) - made} without weights" if made < len(unseen) else ""
+    print(f"class activation maps: made {made}, found {len(runs) - len(unseen)}{without}",
+          flush=True)
 
 
 def stored_maps(df) -> dict[str, dict]:
     """id -> arrays of ``<id>.cam.npz`` for the finished runs of a `collect` table that have one of
     this version."""
-    out = {}
-    for row in df[df.status == "done"].itertuples():
-        arrays = arrays_of(store.read_record(store.record_path(row.profile, row.id)))
-        if arrays:
-            out[row.id] = arrays
-    return out
+    found = {row.id: arrays_of(store.read_record(store.record_path(row.profile, row.id)))
+             for row in df[df.status == "done"].itertuples()}
+    return {run_id: arrays for run_id, arrays in found.items() if arrays}

@@ -25,10 +25,7 @@ PROBES = {f"split={split}": {"split": split} for split in ("test", "flip")} | {
 COLUMNS = ("accuracy", "object", "object_area", "distractors")
 
 
-@lru_cache(maxsize=64)
-def shapetex_images(n: int, **options) -> ShapeTex:
-    """The same images for every network; about a millisecond each to make."""
-    return make_shapetex(n, **options)
+shapetex_images = lru_cache(64)(make_shapetex)          # a millisecond each, the same for every run
 
 
 def shapetex_input(images: np.ndarray) -> torch.Tensor:
@@ -47,14 +44,13 @@ def looks(model, data: ShapeTex, stage: int) -> tuple[np.ndarray, np.ndarray]:
     return found.logits.argmax(1), make("grad_cam", found)
 
 
-def probe_once(model, options: dict, n: int, stage: int) -> dict[str, float]:
+def probe_once(model, options: dict, n: int, stage: int) -> list[float]:
     """COLUMNS of one probe, over all images, rightly classified or not: accuracy, %; the share of
     Grad-CAM's mass on the object, the object's share of the image, and the mass on distractors."""
     data = shapetex_images(n, **options)
     found, maps = looks(model, data, stage)
-    return {"accuracy": 100 * (found == data.labels).mean(),
-            "object": finite_mean(energy(maps, data.mask)), "object_area": data.mask.mean(),
-            "distractors": finite_mean(energy(maps, data.distractor_mask))}
+    return [100 * (found == data.labels).mean(), finite_mean(energy(maps, data.mask)),
+            data.mask.mean(), finite_mean(energy(maps, data.distractor_mask))]
 
 
 def groups(model, options: dict) -> np.ndarray:
@@ -76,10 +72,11 @@ def measure_probes(model: torch.nn.Module, run: Run, n: int = IMAGES) -> dict[st
         return {}
     plain = SHAPETEX_OPTIONS | own | {"split": "test"}
     stage = focus_stage(model, shapetex_input(shapetex_images(n, **plain).images))
-    found = [probe_once(model, plain | changes, n, stage) for changes in PROBES.values()]
+    found = np.array([probe_once(model, plain | changes, n, stage)
+                      for changes in PROBES.values()], np.float32)
     return {"probe_name": np.array(list(PROBES), "S"),
             "probe_groups": groups(model, plain).astype(np.float32),
-            **{f"probe_{c}": np.array([row[c] for row in found], np.float32) for c in COLUMNS}}
+            **{f"probe_{c}": column for c, column in zip(COLUMNS, found.T, strict=True)}}
 
 
 def probe_rows(arrays: dict) -> list[dict]:
