@@ -31,6 +31,7 @@ from attnlib.training.run import Run
 NETWORKS = [(row.backbone, row.attention, f"{row.placement}@{stage}".rstrip("@") or None)
             for row in read_table("projects.csv").itertuples()
             for stage in row.stages.split() or [""]]
+NAN = math.nan
 REAL = {"width": 0.25, "epochs": 8, "n_train": 10_000, "n_val": 2_000}
 
 
@@ -109,10 +110,10 @@ def test_a_study_plans_what_decides_a_claim_and_a_project_has_its_own_form():
     ("gain", 4.0, 2.0, 5.0, "holds"), ("gain", 4.0, -1.0, 1.9, "not reproduced"),
     ("gain", 4.0, 1.0, 3.0, "undecided"), ("gain", -4.0, -5.0, -2.0, "holds"),
     ("gain", -4.0, -1.9, 3.0, "not reproduced"), ("percent", -15.0, 3.0, 9.0, "not reproduced"),
-    ("order", None, 0.1, 0.9, "holds"), ("order", None, -0.5, 1.0, "not reproduced"),
-    ("order", None, -0.5, 1.5, "undecided"),
-    ("no gain", None, -2.0, 0.9, "holds"), ("no gain", None, 1.1, 3.0, "not reproduced"),
-    ("no gain", None, 0.1, 1.5, "undecided"),
+    ("order", NAN, 0.1, 0.9, "holds"), ("order", None, -0.5, 1.0, "not reproduced"),
+    ("order", NAN, -0.5, 1.5, "undecided"),
+    ("no gain", NAN, -2.0, 0.9, "holds"), ("no gain", None, 1.1, 3.0, "not reproduced"),
+    ("no gain", NAN, 0.1, 1.5, "undecided"),
     ("level", 80.0, 79.0, 81.0, "holds"), ("level", 80.0, 80.1, 81.0, "not reproduced")])
 def test_verdicts_of_each_kind_at_a_margin_of_one(kind, claimed, low, high, says):
     c = claim("0.1a")._replace(kind=kind, claimed=claimed)
