@@ -7,7 +7,7 @@ from matplotlib.cm import ScalarMappable
 from ..data.shapetex import CLASS_NAMES
 from ..experiments.studies import PROFILES
 from ..explain.cam import inputs
-from ..explain.interventions import SAYS, observed, swap_rows
+from ..explain.interventions import MODES, observed, swap_rows
 from ..explain.probes import group_row, probe_rows
 from ..explain.tables import unpacked
 from ..training.run import Run
@@ -92,7 +92,7 @@ def swap_lost(df) -> plt.Figure:
         style.seed_dots(axis, rows, "lost", "scope")
         axis.set_xlabel("points of accuracy lost")
     groups = [(f"each gate replaced by {says}", cell[cell["mode"] == mode])
-              for mode, says in SAYS.items() if len(cell)]
+              for mode, (says, _) in MODES.items() if len(cell)]
     return style.stacked(groups, draw, "scope", "no interventions stored", heading)
 
 
