@@ -2,6 +2,7 @@
 import pandas as pd
 import pytest
 from scipy import stats as reference
+from test_stats import frame
 
 from attnlib.analysis import stats
 from attnlib.analysis.factors import factor_table
@@ -12,15 +13,13 @@ NOISE = (-0.2, 0.0, 0.2)
 
 def invented(seeds=3, **accuracies) -> pd.DataFrame:
     """``plain_none=60``: the mean over seeds of that recipe and arm."""
-    rows = [{"id": f"{key}-{s}", "profile": "pilot", "setting": f"made up {recipe}",
-             "attention": arm, "train_accuracy": 90.0, "rise": 0.0, "status": "done",
-             "dataset": "cifar10", "backbone": "resnet18", "recipe": recipe,
-             "arm": arm, "seed": s, "epochs": 8, "accuracy": mean + NOISE[s]}
-            for key, mean in accuracies.items() for recipe, arm in [key.split("_")]
-            for s in range(seeds)]
-    columns = ["id", "profile", "setting", "attention", "train_accuracy", "rise", "status",
-               "dataset", "backbone", "recipe", "arm", "seed", "epochs", "accuracy"]
-    return pd.DataFrame(rows, columns=columns)
+    parts = [frame(none=[0])[:0]]
+    for key, mean in accuracies.items():
+        recipe, arm = key.split("_")
+        parts.append(frame(**{arm: [mean + wobble for wobble in NOISE[:seeds]]}).assign(
+            recipe=recipe, setting=f"made up {recipe}"))
+        parts[-1]["id"] += recipe
+    return pd.concat(parts, ignore_index=True)
 
 
 CROSSED = {"strong_none": 70, "strong_cbam": 71, "plain_none": 64, "plain_cbam": 66}

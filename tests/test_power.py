@@ -13,10 +13,6 @@ from attnlib.experiments.reading import table_of
 from attnlib.training.run import Run
 
 
-def run(arm: str, seed: int) -> Run:
-    return Run("cifar10", attention=arm, seed=seed)
-
-
 def test_another_verdict_of_welchs_is_in_the_table():
     """A noisy arm widens the family's other intervals, and has too narrow a one itself."""
     rng = np.random.default_rng(0)
@@ -57,7 +53,8 @@ def test_power_is_of_the_observed_scatter():
 def test_noise_compares_seeds_of_one_network():
     rng = np.random.default_rng(1)
     right = [rng.uniform(size=1000) < share for share in (0.5, 0.5, 0.7)]
-    df = table_of([stored(run("none", seed), r) for seed, r in enumerate(right)], "pilot")
+    runs = [stored(Run("cifar10", seed=seed), r) for seed, r in enumerate(right)]
+    df = table_of(runs, "pilot")
     row, = power.noise_table(df).to_dict("records")
     assert row["pairs"] == 3 and row["McNemar calls different"] == 2
     apart = [(a != b).mean() for a, b in combinations(right, 2)]

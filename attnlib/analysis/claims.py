@@ -53,9 +53,9 @@ CLAIMS = list(read_table("claims.csv").assign(
 
 
 def scores_effect(claim, runs) -> Effect:
-    """The difference of a column as in every other table, by Dunnett's intervals of all arms that
-    the profile has in the cell; of two blocks it is theirs alone; of a contrast Welch's; of a level
-    the mean with the interval in which another run would end."""
+    """The difference of a column, by Dunnett's intervals of all arms of the cell; of two blocks it
+    is theirs alone; of a contrast Welch's; of a level the mean with the interval in which another
+    run would end."""
     if claim.metric == "loss":                          # in training, in the last epoch
         runs = runs.assign(loss=runs.id.map(histories(runs).groupby("id").loss.last()))
     two = runs[runs.arm.isin((claim.arm, claim.base))]
@@ -102,8 +102,7 @@ def study_runs(name: str, profile: str):
 
 def deciding_cells(claim, profiles=BEST_FIRST, records=study_runs):
     """(profile, recipe, the runs of the cell, those of them that were planned to decide the claim)
-    of these profiles, in their order, in which the study has all that it takes: of a profile the
-    project's own recipe goes before the profile's."""
+    where the study has all that it takes: of a profile the project's own recipe goes first."""
     arms = {claim.arm} if claim.kind == "level" else {claim.arm, claim.base}
     sets = [dataset for dataset in (claim.dataset, claim.than) if dataset]
     for profile in profiles if claim.study else ():
