@@ -30,10 +30,6 @@ def network(attention: str = "se", backbone: str = "resnet18", **options):
     return model
 
 
-def same_up_to_scale(a: np.ndarray, b: np.ndarray) -> bool:
-    return np.allclose(cam.scaled_maps(a), cam.scaled_maps(b), atol=1e-4)
-
-
 def test_where_theory_says_so_the_methods_agree():
     """With a mean and a linear layer behind the last stage, ∂z/∂A_k = W_yk / (h w) everywhere:
     CAM, Grad-CAM, HiResCAM and XGrad-CAM are one map, the first hw times the second."""
@@ -49,7 +45,8 @@ def test_where_theory_says_so_the_methods_agree():
 
 def test_a_gate_behind_the_target_ends_that():
     p = cam.pass_of(network("cbam", placement="head"), images(), CLASSES)
-    assert not same_up_to_scale(cam.make("grad_cam", p), cam.make("hirescam", p))
+    one, other = (cam.scaled_maps(cam.make(name, p)) for name in ("grad_cam", "hirescam"))
+    assert not np.allclose(one, other, atol=1e-4)
 
 
 @pytest.mark.parametrize("stage", [-2, -1])
@@ -75,41 +72,32 @@ def test_every_network_has_a_stage_that_can_say_where(backbone, stage):
 # --- What is refused, and what a caller keeps ---
 
 
-@pytest.mark.parametrize("classes, why", [
-    ([0, 1], r"4 images need as many classes.* shape \(2,\)"),
-    (np.zeros((4, 1), int), r"4 images need as many classes.* shape \(4, 1\)"),
-    ([0, 1, 2, 10], "but the network has 10, counted from 0"),
-    (np.array([-1, 0, 0, 0]), "but the network has 10, counted from 0")])
-def test_classes_that_cannot_be_are_refused(classes, why):
+LIGHT, WHOLE = torch.rand(4, 3, 32, 32), torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("x, classes, stage, why", [
+    (images(4), [0, 1], -1, r"4 images need as many classes.* shape \(2,\)"),
+    (images(4), np.zeros((4, 1), int), -1, r"4 images need as many classes.* shape \(4, 1\)"),
+    (images(4), [0, 1, 2, 10], -1, "but the network has 10, counted from 0"),
+    (images(4), np.array([-1, 0, 0, 0]), -1, "but the network has 10, counted from 0"),
+    (images(1), [0], 7, r"stage 7 has no map .* valid: -4 \(32×32\), .*-1 \(4×4"),
+    (LIGHT, [0] * 4, -1, "should be normalised.*these are light"),
+    (LIGHT.half(), [0] * 4, -1, "should be normalised.*these are light"),
+    (WHOLE, [0] * 4, -1, "should be normalised.*these are torch.uint8")])
+def test_what_cannot_have_maps_is_refused(x, classes, stage, why):
     with pytest.raises(ValueError, match=why):
-        cam.grad_cam(network("none"), images(4), classes)
+        cam.grad_cam(network("none"), x, classes, stage)
 
 
-@pytest.mark.parametrize("x, found", [
-    (torch.rand(4, 3, 32, 32), "these are light"),
-    (torch.rand(4, 3, 32, 32).half(), "these are light"),
-    (torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8), "these are torch.uint8")])
-def test_images_that_nobody_normalised_are_refused(x, found):
-    with pytest.raises(ValueError, match=f"should be normalised.*{found}"):
-        cam.grad_cam(network("none"), x, [0] * 4)
-    if not x.is_floating_point():
-        with pytest.raises(ValueError, match=f"should be normalised.*{found}"):
-            interventions.measure_swaps(network("se"), x, [0] * 4)
-
-
-def test_pictures_that_are_not_whole_numbers_are_refused():
+def test_what_cannot_have_maps_is_refused_elsewhere_too():
     model = network("none")
     model.mean, model.std = (0.5,) * 3, (0.25,) * 3
     with pytest.raises(ValueError, match="uint8 from 0 to 255.*float64"):
         activation_maps(model, np.random.default_rng(0).random((2, 32, 32, 3)), [0, 1])
-
-
-def test_a_stage_that_cannot_say_where_is_refused():
-    model, x = network("none", "vgg16"), images(1)
+    with pytest.raises(ValueError, match="should be normalised.*these are torch.uint8"):
+        interventions.measure_swaps(network("se"), WHOLE, [0] * 4)
     with pytest.raises(ValueError, match=r"stage -1 has no map .* valid: -5 \(32×32\), .*-2 \(4×4"):
-        cam.grad_cam(model, x, [0], -1)
-    with pytest.raises(ValueError, match="stage 7 has no map"):
-        cam.grad_cam(model, x, [0], 7)
+        cam.grad_cam(network("none", "vgg16"), images(1), [0], -1)
 
 
 def state(model) -> list:

@@ -43,8 +43,8 @@ SANITY = ("grad_cam", "eigen_cam", "input_gradient")
 
 def focus(run: Run, profile: str) -> bool:
     """Measure a finished run and store what was seen; the record then holds the file's SHA-256.
-    False where this version of it was there already. Raises ``LookupError`` where the run has no
-    record or its weights are not here."""
+    False where it was there already. ``LookupError`` where the run has no record or its weights are
+    not here."""
     record = store.read_record(store.record_path(profile, run.id))
     if record is None:
         raise LookupError(f"{run.id} has no finished record in profile {profile!r}")
@@ -128,8 +128,7 @@ def focus_study(name: str, profile: str) -> None:
 
 
 def stored_maps(df) -> dict[str, dict]:
-    """id -> arrays of ``<id>.cam.npz`` for the finished runs of a `collect` table that have one of
-    this version."""
+    """id -> what was seen of the finished runs of a `collect` table, by this version."""
     found = {row.id: arrays_of(store.read_record(store.record_path(row.profile, row.id)))
              for row in df[df.status == "done"].itertuples()}
     return {run_id: arrays for run_id, arrays in found.items() if arrays}

@@ -11,8 +11,7 @@ from .cam import enlarged, probabilities_of, scaled_maps
 
 
 def cover(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The part of each cell that the mask [N, H, W] covers, [N, h, w]. A pixel on the border of two
-    cells counts in each by its part there."""
+    """The part of each cell [N, h, w] that the mask [N, H, W] covers, pixels on borders shared."""
     down, across = (overlap(pixels, cells)
                     for pixels, cells in zip(mask.shape[1:], size, strict=True))
     return down @ mask @ across.T
