@@ -128,11 +128,10 @@ def compare(cell: dict, arm: str, pairs: list[dict[str, np.ndarray]]) -> Compari
     drawn, seeds = bootstrap(pairs), len(pairs)
     gain = {m: estimate(100 * SHARPNESS.get(m, 1) * (d[:, 0] / divisor(d[:, 1]) - 1), seeds)
             for m, d in drawn.items()}
-    enough = seeds >= MIN_SEEDS
-    verdicts = criteria(gain) if enough else {}
-    return Comparison(
-        cell, arm, seeds, sum(len(next(iter(p.values()))) for p in pairs), gain, verdicts,
-        verdict=worst(verdicts.values()) if enough else "too few seeds")
+    verdicts = criteria(gain) if seeds >= MIN_SEEDS else {}
+    images = sum(len(next(iter(p.values()))) for p in pairs)
+    return Comparison(cell, arm, seeds, images, gain, verdicts,
+                      worst(verdicts.values()) if verdicts else "too few seeds")
 
 
 def comparisons(df, base: str = "none") -> list[Comparison]:

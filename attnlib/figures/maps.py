@@ -29,9 +29,10 @@ def looked_at(df, key: str = ""):
     return (in_cell(df, df.iloc[0]) if len(df) else df), found
 
 
-def images_behind(df, n: int):
-    """The first n test images behind a table, their labels, class names and masks or None; None
-    where there are no rows or the data are not here."""
+def with_images(df, n: int, key: str = ""):
+    """`looked_at`, and the first n test images behind it, their labels, class names, and masks or
+    Nones; None where nothing is stored or the data are not here."""
+    df, found = looked_at(df, key)
     if not len(df):
         return None
     row = df.iloc[0]
@@ -40,17 +41,16 @@ def images_behind(df, n: int):
     except DataMissing:
         return None
     masks = data.extras["test"]["mask"][:n] if "test" in data.extras else [None] * n
-    return *data.split("test", n), data.classes, masks
+    return df, found, *data.split("test", n), data.classes, masks
 
 
 def cam_sheet(df, dataset: str = "", rows: int = 4) -> plt.Figure:
     """Grad-CAM of every arm (first seed) on the same first test images, object masks outlined on
     ShapeTex; of the first cell, or the first on one data set."""
-    df, found = looked_at(df[df.dataset.str.startswith(dataset) & (df.seed == df.seed.min())])
-    here = images_behind(df, rows)
-    if here is None:
+    chosen = df[df.dataset.str.startswith(dataset) & (df.seed == df.seed.min())]
+    if not (here := with_images(chosen, rows)):
         return style.note(f"{NO_MAPS} of {dataset}, or its images are not here")
-    images, labels, classes, masks = here
+    df, found, images, labels, classes, masks = here
     arrays = {r.arm: found[r.id] for r in df.itertuples()}
     maps = {arm: a[f"map_grad_cam_{a['stages'][0]}"] for arm, a in arrays.items()}
     said = {arm: [classes[k] for k in a["prediction"]] for arm, a in arrays.items()}
@@ -59,11 +59,9 @@ def cam_sheet(df, dataset: str = "", rows: int = 4) -> plt.Figure:
 
 def methods_sheet(df) -> plt.Figure:
     """The plain network (first seed) under every method of MAPS, as cells, at the finest stage."""
-    df, found = looked_at(df[df.arm == "none"])
-    here = images_behind(df, COLUMNS)
-    if here is None:
+    if not (here := with_images(df[df.arm == "none"], COLUMNS)):
         return style.note(NO_MAPS)
-    images, _, _, masks = here
+    df, found, images, _, _, masks = here
     arrays = found[df.id.iloc[0]]
     maps = {says: arrays[key] for method, (says, _) in MAPS.items()
             if (key := f"map_{method}_{arrays['stages'][0]}") in arrays}
@@ -74,11 +72,9 @@ def failures(df) -> plt.Figure:
     """Among the stored pictures of the first cell, all arms and seeds: above, right answers whose
     maps lie worst on the object; below, the surest wrong answers. Without masks the least sharp
     maps of right answers stand above."""
-    df, found = looked_at(df)
-    here = images_behind(df, PICTURES)
-    if here is None:
+    if not (here := with_images(df, PICTURES)):
         return style.note(f"{NO_MAPS}, or the images are not here")
-    images, _, classes, masks = here
+    df, found, images, _, classes, masks = here
     measure, sign = ("entropy", -1) if masks[0] is None else ("lift", 1)
     cases = {True: {}, False: {}}               # right, wrong: the order they go in -> a tile
     for row in df.itertuples():
