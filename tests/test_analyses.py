@@ -59,9 +59,9 @@ def test_the_ratio_is_of_geometric_means_with_dunnetts_interval_of_the_logarithm
 def test_a_run_that_never_gets_there_counts_as_infinitely_late():
     epochs = pd.DataFrame({"se": [2.0, 3.0, 2.0, math.inf, 2.0, 2.0], "none": [2.0] * 6})
     r = curves.epochs_ratio(epochs, "se")
-    assert r.mean == 1.0 and (r.low, r.high) == (1.0, math.inf) and r.n == 6
-    few = curves.epochs_ratio(epochs.tail(4), "se")
-    assert (few.low, few.high) == (0.0, math.inf)           # four values bound no median at 95 %
+    assert r[:4] == (1.0, 1.0, math.inf, 6)
+    few = curves.epochs_ratio(epochs.tail(4), "se")         # four values bound no median at 95 %
+    assert (few.low, few.high) == (0.0, math.inf)
     assert math.isnan(curves.epochs_ratio(epochs * math.inf, "se").mean)     # nobody: says nothing
     assert curves.epochs_ratio(epochs, "cbam").n == 0
 
@@ -88,9 +88,9 @@ def test_selection_bias_from_records():
     for arm, scores in (("none", [60, 60, 70]), ("se", [60, 70, 70])):
         assert list(found.loc[found.arm == arm, [*curves.RULES]].iloc[0]) == pytest.approx(scores)
     bias = curves.selection_bias(runs()).set_index(["habit", "in place of"])
-    assert bias.loc[(curves.ON_TEST, curves.LAST), ["runs", "buys"]].to_list() == [6, 10.0]
     assert bias.buys[curves.ON_TEST, curves.ON_VAL] == pytest.approx(5)
-    assert bias.moves[curves.ON_TEST, curves.LAST] == pytest.approx(0)
+    assert bias.loc[(curves.ON_TEST, curves.LAST), ["runs", "buys", "moves"]].to_list() == \
+        pytest.approx([6, 10, 0])
 
 
 # --- Calibration ---
@@ -110,14 +110,10 @@ def test_calibration_error_by_hand():
     edge = arrays([0], [1.0], [0]) | {"confidence": np.array([6 / 15])}
     assert calibration.bins(edge)[0].nonzero()[0].tolist() == [5]      # (5/15, 6/15] has its end
     assert calibration.ece(arrays([0] * 4, [1.0] * 4, [0] * 4)) == 0.0
-
-
-def test_a_calibrated_network_has_an_error_of_noise_alone():
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(0)                          # of a calibrated network: noise alone
     p = rng.uniform(0.1, 1, 20_000)
-    found = arrays(np.zeros(20_000), p, rng.random(20_000) > p)
-    assert calibration.ece(found) < 0.02
-    assert calibration.ece(arrays(np.zeros(20_000), p**0.5, rng.random(20_000) > p)) > 0.1
+    calibrated, surer = (arrays(0 * p, said, rng.random(20_000) > p) for said in (p, p**0.5))
+    assert calibration.ece(calibrated) < 0.02 and calibration.ece(surer) > 0.1
 
 
 def test_calibration_from_records():

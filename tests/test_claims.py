@@ -64,7 +64,8 @@ def put_seen(study: str, profile: str, arm: str, **own) -> None:
 # --- The data ---
 
 
-def test_every_claim_is_there_once_and_of_a_known_kind():
+def test_every_claim_is_there_once_of_a_known_kind_and_claims_what_it_quotes():
+    """Of two accuracies, what is before the arrow is what is subtracted."""
     numbers = [c.number for c in CLAIMS]
     assert len(set(numbers)) == len(numbers) and numbers == sorted(numbers)
     last = {"0": 9, "1": 6, "2": 5, "3": 6}
@@ -74,11 +75,6 @@ def test_every_claim_is_there_once_and_of_a_known_kind():
         assert c.kind in KINDS and c.metric in METRICS and c.project in PROJECTS
         assert c.quote and c.says and c.note and c.read
         assert math.isnan(c.claimed) != (c.kind in ("gain", "percent", "level", "count"))
-
-
-def test_gains_are_the_differences_of_the_numbers_that_are_quoted():
-    """Of the claims that quote two accuracies: what is before the arrow is what is subtracted."""
-    for c in CLAIMS:
         quoted = re.search(r"([\d.]+)%? → ([\d.]+)", c.quote)
         if quoted and c.kind in ("gain", "level"):
             before, after = map(float, quoted.groups())
@@ -189,16 +185,16 @@ def test_without_records_only_counts_are_decided_and_the_headline_says_what_the_
 
 
 def test_a_claim_is_answered_by_the_difference_of_its_arms():
-    put("none", [70.0, 71.0, 72.0])
-    put("hybrid", [70.5, 71.0, 72.6])
-    row = judge("0.1a")
-    expected = scipy.stats.ttest_ind([70.5, 71.0, 72.6], [70.0, 71.0, 72.0])
+    scores = {"hybrid": [70.5, 71.0, 72.6], "none": [70.0, 71.0, 72.0]}
+    for arm, own in scores.items():
+        put(arm, own)
+    row, expected = judge("0.1a"), scipy.stats.ttest_ind(*scores.values())
     low, high = expected.confidence_interval()                  # of one arm Dunnett's is Student's
-    assert (row["profile"], row["n"], row["verdict"]) == ("pilot", 3, "not reproduced")
-    assert (row["estimate"], row["low"], row["high"]) == pytest.approx((1.1 / 3, low, high),
-                                                                       abs=1e-4)
-    assert row["setting"] == claims.OURS
-    assert row["scope"] == "10,000 images, 8 epochs, width 0.25, batch norm"
+    assert [row[key] for key in ("estimate", "low", "high")] == pytest.approx(
+        [1.1 / 3, low, high], abs=1e-4)
+    assert row.items() >= {"profile": "pilot", "n": 3, "verdict": "not reproduced",
+                           "setting": claims.OURS,
+                           "scope": "10,000 images, 8 epochs, width 0.25, batch norm"}.items()
 
 
 def test_a_gain_as_claimed_holds_and_one_seed_decides_nothing():
@@ -290,7 +286,7 @@ def test_every_project_network_is_built():
 def test_the_projects_table_joins_the_stages_of_a_block():
     text = show.as_markdown(projects_table("P1"))
     assert "NEW_1, _12, _23, _123" in text and "`post_add@1, @12, @23, @123`" in text
-    assert PROJECTS["P1"] in text and PROJECTS["P0"] not in text
+    assert set(projects_table("P1").project) == {PROJECTS["P1"]}
     assert set(projects_table().project) == set(PROJECTS.values())
 
 

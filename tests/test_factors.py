@@ -31,12 +31,13 @@ def test_effects_are_differences_of_means():
                 ("block", "cbam", "plain"): 2, ("interaction", "cbam", "strong"): -1}
     assert found["mean"].to_dict() == pytest.approx(expected)
     assert (found.n == 3).all()
-    half = found.high.sub(found.low) / 2
-    one = reference.t.ppf(0.975, 4) * 0.2 * (2 / 3) ** 0.5      # two groups of three, sd 0.2
-    assert half[("recipe", "none", "strong")] == pytest.approx(one, rel=1e-3)
-    assert half[("block", "cbam", "plain")] == pytest.approx(one, rel=1e-3)
-    assert half[("interaction", "cbam", "strong")] == pytest.approx(
-        reference.t.ppf(0.975, 8) * 0.2 * (4 / 3) ** 0.5)
+    two, four = (reference.t.ppf(0.975, 2 * groups) * 0.2 * (groups / 3) ** 0.5
+                 for groups in (2, 4))                               # groups of three, sd 0.2
+    half = dict(zip(expected, (two, two, two, four), strict=True))
+    assert ((found.high - found.low) / 2).to_dict() == pytest.approx(half, rel=1e-3)
+    found = found.droplevel("arm").verdict
+    assert found["recipe", "strong"] == "better" and found["interaction", "strong"] == "worse"
+    assert set(factor_table(invented(seeds=2, **CROSSED)).verdict) == {"too few seeds"}
 
 
 def test_a_blocks_gain_is_that_of_every_other_table():
@@ -54,26 +55,16 @@ def test_without_plain_the_profiles_own_recipe_is_the_base():
     assert found.loc["block", ["under", "mean"]].to_list() == ["swift", 0.5]
 
 
-def test_each_effect_has_its_verdict():
-    found = factor_table(invented(**CROSSED)).set_index(["kind", "under"]).verdict
-    assert found["recipe", "strong"] == "better" and found["interaction", "strong"] == "worse"
-    assert set(factor_table(invented(seeds=2, **CROSSED)).verdict) == {"too few seeds"}
-
-
 def test_one_recipe_is_no_comparison():
     for df in (invented(), invented(strong_none=70, strong_cbam=71), invented(plain_none=60)):
         assert factor_table(df).empty and len(factor_lines(df).axes) == 1
 
 
-def test_a_recipe_without_the_block_is_shown_and_not_compared():
+def test_a_recipe_without_the_block_and_a_run_that_did_not_finish_are_not_compared():
     df = invented(**CROSSED | {"strong+cutmix_none": 72})
+    df.loc[(df.recipe == "plain") & (df.seed == 0), "status"] = "diverged"
     found = factor_table(df)
     assert set(found[found.under == "strong+cutmix"].kind) == {"recipe"}
+    assert set(found[found.kind == "recipe"].n) == {2}
     axis, = factor_lines(df).axes
     assert [t.get_text() for t in axis.get_xticklabels()] == ["plain", "strong", "strong+cutmix"]
-
-
-def test_runs_that_did_not_finish_are_left_out():
-    df = invented(**CROSSED)
-    df.loc[(df.recipe == "plain") & (df.seed == 0), "status"] = "diverged"
-    assert set(factor_table(df).query("kind == 'recipe'").n) == {2}

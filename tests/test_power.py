@@ -43,11 +43,10 @@ def test_power_is_of_the_observed_scatter():
     df = frame(none=rng.normal(60, 1, 4), se=rng.normal(60.9, 1, 4), cbam=rng.normal(75, 1, 3))
     row, = power.power_table(df).to_dict("records")
     sd = stats.arms_table(df).set_index("arm").sd_diff["se"]
-    assert (row["blocks"], row["most seeds"], row["margin"]) == (2, 4, 1.0)
-    assert row["sd of a difference"] == sd
-    assert row["seeds to see 0.5"] == inference.seeds_needed(sd, 0.5, 2)
-    assert row["seeds to call equivalent"] == inference.seeds_needed(
-        sd, 1.0, 2, inference.power_of_equivalence)
+    equivalent = inference.seeds_needed(sd, 1.0, 2, inference.power_of_equivalence)
+    assert row.items() >= {"blocks": 2, "most seeds": 4, "margin": 1.0, "sd of a difference": sd,
+                           "seeds to see 0.5": inference.seeds_needed(sd, 0.5, 2),
+                           "seeds to call equivalent": equivalent}.items()
 
 
 def test_noise_compares_seeds_of_one_network():

@@ -55,13 +55,12 @@ def test_the_family_is_dunnetts_of_all_blocks_and_controls_are_another():
     arms = {a: rng.normal(60, 1, n) for a, n in (("se", 6), ("cbam", 3), ("frozen", 3), ("ca", 2))}
     base = rng.normal(60, 1, 6)
     rows = stats.arms_table(frame(none=base, **arms)).set_index("arm")
-    blocks = inference.dunnett([arms["se"], arms["cbam"]], base)
     alone, = inference.dunnett([arms["frozen"]], base)
-    for arm, c in zip(("se", "cbam", "frozen"), (*blocks, alone), strict=True):
-        assert rows.loc[arm, ["gain", "low", "high", "n", "p", "sd_diff"]].to_list() == \
-            pytest.approx(list(c[:6]))
-    pooled = reference.ttest_ind(arms["frozen"], base)
-    assert alone.p == pytest.approx(pooled.pvalue, abs=1e-4)
+    effects = pd.DataFrame([*inference.dunnett([arms["se"], arms["cbam"]], base), alone],
+                           ["se", "cbam", "frozen"])
+    ours = rows.loc[effects.index, ["gain", "low", "high", "n", "p", "sd_diff"]]
+    np.testing.assert_allclose(ours, effects.iloc[:, :6])
+    assert alone.p == pytest.approx(reference.ttest_ind(arms["frozen"], base).pvalue, abs=1e-4)
     welch = reference.ttest_ind(arms["se"], base, equal_var=False).confidence_interval()
     assert rows.loc["se", ["welch_low", "welch_high"]].to_list() == pytest.approx(list(welch))
     assert rows.verdict["ca"] == "too few seeds" and math.isnan(rows.low["ca"])
@@ -117,11 +116,10 @@ def test_verdicts(low, high, says):
 
 def test_runs_of_two_settings_or_one_seed_twice_are_not_compared():
     """A trial of four epochs is no further seed of a run of sixteen."""
+    df = frame(none=[60.0, 61.0, 62.0], se=[61.0, 62.0, 63.0])
+    other = df.assign(setting=np.where(df.seed == 2, "another", df.setting))
     for call in (stats.arms_table, stats.pairing):
         with pytest.raises(ValueError, match="several runs of one arm and seed"):
-            call(pd.concat([frame(none=[1.0], se=[2.0])] * 2))
-    df = frame(none=[60.0, 61.0, 62.0], se=[61.0, 62.0, 63.0])
-    df.loc[df.seed == 2, "setting"] = "another"
-    for call in (stats.arms_table, stats.pairing, stats.all_seeds):
+            call(pd.concat([df, df]))
         with pytest.raises(ValueError, match="'cifar10', 'resnet18', 'strong'.*several settings"):
-            call(df)
+            call(other)

@@ -87,15 +87,13 @@ MEASURED = dict.fromkeys(("accuracy", "nll", "train_accuracy", "loss"), scores_e
 
 def counted(claim) -> tuple[float, bool]:
     """The exact number a claim is about, in its block's network, and whether it agrees."""
-    key, scale, off = COUNTS[claim.metric]
-    images = DATASETS[claim.dataset]
+    (key, scale, off), images = COUNTS[claim.metric], DATASETS[claim.dataset]
     found = scale * cost_of(claim.backbone, claim.arm, "block", images.channels, images.size)[key]
     return found, math.isclose(found, claim.claimed, rel_tol=off)
 
 
 def study_runs(name: str, profile: str):
-    """The planned runs of a study as `collect` has them, each with its ``run``, and every other
-    finished one of the profile in the same settings (`cell_runs`), without."""
+    """`cell_runs` of a study; of them those that it planned have their ``run``."""
     planned = study(name, profile)
     return stats.cell_runs(table_of(planned, profile).assign(run=planned))
 
@@ -107,14 +105,11 @@ def deciding_cells(claim, profiles=BEST_FIRST, records=study_runs):
     sets = [dataset for dataset in (claim.dataset, claim.than) if dataset]
     for profile in profiles if claim.study else ():
         df, usual = records(claim.study, profile), PROFILES[profile].fields.get("recipe", "strong")
-        ours = df[df.run.notna()]
-        ours = ours[ours.dataset.isin(sets) & (ours.backbone == claim.backbone)
-                    & ours.arm.isin(arms)]
+        df = df[df.dataset.isin(sets) & (df.backbone == claim.backbone)]
         for recipe in dict.fromkeys((claim.own or usual, usual)):
-            planned = ours[ours.recipe == recipe]
+            cell = df[df.recipe == recipe]
+            planned = cell[cell.run.notna() & cell.arm.isin(arms)]
             if len(planned[["dataset", "arm"]].drop_duplicates()) == len(sets) * len(arms):
-                cell = df[df.dataset.isin(sets) & (df.backbone == claim.backbone)
-                          & (df.recipe == recipe)]
                 yield profile, recipe, cell, planned
 
 
