@@ -37,18 +37,14 @@ def answering(monkeypatch, field: str) -> None:
         getattr(data, field), np.ones((len(data.images), 8, 8))))
 
 
-def test_who_answers_with_the_class_is_right_everywhere(monkeypatch):
-    answering(monkeypatch, "labels")
+@pytest.mark.parametrize("field, worst", [("labels", 100), ("background", 0)])
+def test_who_answers_with_the_background_has_a_worst_group_of_nothing(monkeypatch, field, worst):
+    answering(monkeypatch, field)
     found = measured("shapetex(rho=0.9)")
-    assert (found["probe_accuracy"] == 100).all() and found["probe_groups"].tolist() == [100, 100]
-
-
-def test_who_answers_with_the_background_has_a_worst_group_of_nothing(monkeypatch):
-    answering(monkeypatch, "background")
-    found = measured("shapetex(rho=0.9)")
-    assert found["probe_groups"].tolist() == [100, 0]
-    assert row(found, "split=flip")["accuracy"] == 0
-    assert row(found, "swap_background")["accuracy"] < row(found, "split=test")["accuracy"]
+    swapped, usual = (row(found, name)["accuracy"] for name in ("swap_background", "split=test"))
+    assert found["probe_groups"].tolist() == [100, worst] and (swapped < usual) == (worst == 0)
+    assert row(found, "split=flip")["accuracy"] == worst
+    assert (found["probe_accuracy"] == 100).all() == (worst == 100)
 
 
 def test_areas_and_shares():

@@ -74,13 +74,13 @@ def measure_run(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
     small = np.min_scalar_type(probs.shape[1] - 1)
     maps = {method: make(method, seen) for method in MAPS}
     own = worth(model, run, x, labels, probs, maps)
-    own |= {f"map_{method}": m[:PICTURES].astype(np.float16) for method, m in maps.items()}
     changed = randomised(model, run, x[:PICTURES], labels[:PICTURES], stage, SANITY)
     return ({"version": np.int32(VERSION), "stages": np.array([stage], np.int8),
              "methods": np.array(MEASURED, "S"), "label": labels.astype(small),
              "prediction": probs.argmax(1).astype(small),
              "confidence": probs.max(1).astype(np.float16)}
             | {f"{name}_{stage}": values for name, values in own.items()}
+            | {f"map_{name}_{stage}": m[:PICTURES].astype(np.float16) for name, m in maps.items()}
             | {f"sanity_{name}": v.astype(np.float16) for name, v in changed.items()}
             | interventions.gate_pictures(model, x[:GATES])
             | interventions.measure_swaps(model, many, classes)

@@ -23,21 +23,20 @@ class Tile(NamedTuple):
 
 def sheet(rows: list[list[Tile]], heads: list[str] | None = None, most: float = 1.2) -> plt.Figure:
     """Rows of tiles, each at most ``most`` inches wide; ``heads``: a line over each row."""
-    across = max(map(len, rows))
+    across, heads = max(map(len, rows)), heads or [""] * len(rows)
     size = min(most, PAGE / across)
     titles = [[broken(tile.title, size / CHARACTER) for tile in row] for row in rows]
     tall = [size + LINE * max(1 + title.count("\n") if title else 0 for title in [*line, head])
-            for line, head in zip(titles, heads or [""] * len(rows), strict=True)]
+            for line, head in zip(titles, heads, strict=True)]
     figure, axes = plt.subplots(len(rows), across, squeeze=False, height_ratios=tall,
                                 figsize=(size * across, sum(tall)))
     for axis in axes.flat:
         axis.axis("off")
-    for line, row, own in zip(axes, rows, titles, strict=True):
+    for line, row, own, head in zip(axes, rows, titles, heads, strict=True):
         for axis, tile, title in zip(line, row, own, strict=False):
             draw(axis, tile)
             axis.set_title(title, fontsize=9, pad=2, parse_math=False)
-    for axis, head in zip(axes[:, 0], heads or (), strict=False):
-        axis.set_title(head, fontsize=9, pad=2, loc="left")
+        line[0].set_title(head, fontsize=9, pad=2, loc="left")
     return figure
 
 
