@@ -10,27 +10,27 @@ from scipy import stats as reference
 
 from attnlib import collect
 from attnlib.analysis import calibration, costs, curves, inference
+from attnlib.bench.measure import bench_dir
 from attnlib.figures import charts
 from attnlib.figures.alttext import describe
 from attnlib.training import store
 from attnlib.training.run import Run
 
 FIELDS = {"width": 0.25, "n_train": 10_000, "n_val": 2_000}
-CLASSES = ["cat", "dog"]
 
 
-def put(arm: str, accuracies, right=0.5, arrays=None, **own) -> None:
-    """Records of profile own: a list of validation accuracies a seed; the test score ``right``."""
+def put(arm: str, accuracies, right=0.5, arrays=None, tests=()) -> None:
+    """Records of profile own: a list of validation accuracies a seed; the test score ``right``, and
+    of every epoch ``tests``."""
     for seed, curve in enumerate(accuracies):
-        run = Run("cifar10", attention=arm, seed=seed, epochs=len(curve),
-                  **FIELDS | own.get("run", {}))
+        run = Run("cifar10", attention=arm, seed=seed, epochs=len(curve), **FIELDS)
         history = [{"val_accuracy": y, "val_nll": 2 - y, "loss": 1.0} for y in curve]
-        for row, value in zip(history, own.get("test_curve", {}).get(seed, ()), strict=False):
-            row["test_accuracy"] = value
+        for row, value in zip(history, tests, strict=False):
+            row["test_accuracy"] = value + seed / 100
         found = {"predictions": store.write_arrays("own", run.id, arrays)} if arrays else {}
-        put_record(run, "own", history=history, classes=CLASSES, arrays=found,
+        put_record(run, "own", history=history, classes=["cat", "dog"], arrays=found,
                    test={"accuracy": right + seed / 100, "nll": 1.0, "n": 10},
-                   model={"params": own.get("params", 100), "macs": 1000}, seconds=1.0)
+                   model={"params": 100, "macs": 1000}, seconds=1.0)
 
 
 def runs():
@@ -59,9 +59,9 @@ def test_the_ratio_is_of_geometric_means_with_dunnetts_interval_of_the_logarithm
 def test_a_run_that_never_gets_there_counts_as_infinitely_late():
     epochs = pd.DataFrame({"se": [2.0, 3.0, 2.0, math.inf, 2.0, 2.0], "none": [2.0] * 6})
     r = curves.epochs_ratio(epochs, "se")
-    assert r.mean == 1.0 and (r.low, r.high) == (1.0, math.inf) and r.n == 6
-    few = curves.epochs_ratio(epochs.tail(4), "se")
-    assert (few.low, few.high) == (0.0, math.inf)           # four values bound no median at 95 %
+    assert r[:4] == (1.0, 1.0, math.inf, 6)
+    few = curves.epochs_ratio(epochs.tail(4), "se")         # four values bound no median at 95 %
+    assert (few.low, few.high) == (0.0, math.inf)
     assert math.isnan(curves.epochs_ratio(epochs * math.inf, "se").mean)     # nobody: says nothing
     assert curves.epochs_ratio(epochs, "cbam").n == 0
 
@@ -80,19 +80,17 @@ def test_the_interval_of_a_median_covers_it_at_least_95_times_in_100():
 
 def test_selection_bias_from_records():
     assert curves.selection_table(runs()).empty and curves.selection_bias(runs()).empty
-    tests = {s: [0.3 + s / 100, 0.7 + s / 100, 0.6 + s / 100] for s in range(3)}
-    put("none", [[0.2, 0.4, 0.6]] * 3, test_curve=tests)
-    put("se", [[0.2, 0.6, 0.5]] * 3, test_curve=tests)
+    put("none", [[0.2, 0.4, 0.6]] * 3, tests=[0.3, 0.7, 0.6])
+    put("se", [[0.2, 0.6, 0.5]] * 3, tests=[0.3, 0.7, 0.6])
     put("sa", [[0.2, 0.4, 0.6]] * 3)                             # recorded no test curve
     found = curves.selection_table(runs())
     assert set(found.arm) == {"none", "se"} and len(found) == 6
-    none, se = (found[found.arm == arm].iloc[0] for arm in ("none", "se"))
-    assert list(none[list(curves.RULES)]) == pytest.approx([60, 60, 70])
-    assert list(se[list(curves.RULES)]) == pytest.approx([60, 70, 70])
+    for arm, scores in (("none", [60, 60, 70]), ("se", [60, 70, 70])):
+        assert list(found.loc[found.arm == arm, [*curves.RULES]].iloc[0]) == pytest.approx(scores)
     bias = curves.selection_bias(runs()).set_index(["habit", "in place of"])
-    assert bias.loc[(curves.ON_TEST, curves.LAST), ["runs", "buys"]].to_list() == [6, 10.0]
     assert bias.buys[curves.ON_TEST, curves.ON_VAL] == pytest.approx(5)
-    assert bias.moves[curves.ON_TEST, curves.LAST] == pytest.approx(0)
+    assert bias.loc[(curves.ON_TEST, curves.LAST), ["runs", "buys", "moves"]].to_list() == \
+        pytest.approx([6, 10, 0])
 
 
 # --- Calibration ---
@@ -105,21 +103,17 @@ def arrays(prediction, confidence, label) -> dict:
 
 def test_calibration_error_by_hand():
     found = arrays([0, 0, 0, 0], [0.5, 0.5, 1.0, 1.0], [0, 1, 0, 1])
-    n, accuracy, confidence = calibration.bins(found)
+    n, *means = calibration.bins(found)
     assert n.nonzero()[0].tolist() == [7, 14] and list(n[[7, 14]]) == [2, 2]
-    assert list(accuracy[[7, 14]]) == [0.5, 0.5] and list(confidence[[7, 14]]) == [0.5, 1.0]
+    assert [list(values[[7, 14]]) for values in means] == [[0.5, 0.5], [0.5, 1.0]]
     assert calibration.ece(found) == pytest.approx(0.25)
     edge = arrays([0], [1.0], [0]) | {"confidence": np.array([6 / 15])}
     assert calibration.bins(edge)[0].nonzero()[0].tolist() == [5]      # (5/15, 6/15] has its end
     assert calibration.ece(arrays([0] * 4, [1.0] * 4, [0] * 4)) == 0.0
-
-
-def test_a_calibrated_network_has_an_error_of_noise_alone():
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(0)                          # of a calibrated network: noise alone
     p = rng.uniform(0.1, 1, 20_000)
-    found = arrays(np.zeros(20_000), p, rng.random(20_000) > p)
-    assert calibration.ece(found) < 0.02
-    assert calibration.ece(arrays(np.zeros(20_000), p**0.5, rng.random(20_000) > p)) > 0.1
+    calibrated, surer = (arrays(0 * p, said, rng.random(20_000) > p) for said in (p, p**0.5))
+    assert calibration.ece(calibrated) < 0.02 and calibration.ece(surer) > 0.1
 
 
 def test_calibration_from_records():
@@ -129,10 +123,9 @@ def test_calibration_from_records():
     put("sa", [[0.5]] * 3)                                       # without stored predictions
     table = calibration.calibration_table(runs()).set_index("arm")
     assert set(table.index) == {"none", "se"} and set(table.n) == {3}
-    assert table.ece.to_dict() == pytest.approx({"none": 50, "se": 25})
-    assert table.surplus.to_dict() == pytest.approx({"none": 50, "se": 25})
-    assert table.loc["se", ["ece_gain", "ece_gain_low", "ece_gain_high"]].to_list() == \
-        pytest.approx([-25] * 3)
+    for column in (table.ece, table.surplus):
+        assert column.to_dict() == pytest.approx({"none": 50, "se": 25})
+    assert list(table.filter(like="ece_gain").loc["se"]) == pytest.approx([-25] * 3)
 
 
 # --- Cost ---
@@ -147,22 +140,18 @@ def test_the_front_is_what_no_other_dominates():
 
 # --- Figures ---
 
-FIGURES = [charts.epochs, charts.chosen, charts.reliability, charts.fronts]
-
 
 def text(figure: Figure) -> str:
     return " ".join(t.get_text() for axis in figure.axes for t in [*axis.texts, axis.title])
 
 
-@pytest.mark.parametrize("chart", FIGURES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("chart", [charts.epochs, charts.chosen, charts.reliability, charts.fronts])
 def test_a_figure_names_its_cell_and_draws_each_arm(chart):
     assert "no finished runs" in text(chart(runs()))
-    label = [0, 0, 1, 1] * 10
-    found = arrays([0, 1, 1, 1] * 10, [0.9] * 40, label)
-    curve = {s: [0.3, 0.5] for s in range(2)}
+    found = arrays([0, 1, 1, 1] * 10, [0.9] * 40, [0, 0, 1, 1] * 10)
     for arm in ("none", "se", "cbam"):
         never = [[0.1, 0.2], [0.2, 0.3]] if arm == "cbam" else [[0.4, 0.6], [0.5, 0.6]]
-        put(arm, never, arrays=found, test_curve=curve)
+        put(arm, never, arrays=found, tests=[0.3, 0.5])
     figure = chart(runs())
     assert "ResNet-18 on CIFAR-10" in text(figure)
     legend, = figure.legends
@@ -172,7 +161,6 @@ def test_a_figure_names_its_cell_and_draws_each_arm(chart):
 
 
 def test_inference_time_without_and_with_a_benchmark():
-    from attnlib.bench.measure import bench_dir
     assert "no finished runs" in text(charts.inference_time())
     times = {arm: {"median": m, "low": m, "high": m} for arm, m in (("se", 2.0), ("none", 1.0))}
     row = {"kind": "inference", "backbone": "resnet18", "width": 0.25, "repeats": {},

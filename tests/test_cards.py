@@ -16,15 +16,11 @@ BLOCKS = [name for name in models.BLOCKS if name != "none"]
 
 # --- Every block has its place in every table ---
 
-
 EQUATIONS = {card["block"]: card["equation"] for card in cards.CARDS}
 
 
-def test_every_block_has_one_card():
+def test_every_block_has_one_card_whose_equation_is_closed():
     assert sorted(BLOCKS) == sorted(card["block"] for card in cards.CARDS)
-
-
-def test_an_equation_is_closed():
     for text in EQUATIONS.values():
         assert text.startswith("y") and text.count("{") == text.count("}")
         assert text.count(r"\left") - text.count(r"\leftrightarrow") == text.count(r"\right")
@@ -45,18 +41,17 @@ def test_a_card_has_equation_paper_and_source(name):
 
 def leaves(block: nn.Module) -> list[nn.Module]:
     """Convolutions outside other attention blocks: each must be in the picture."""
-    classes = {row.make for row in models.BLOCKS.values() if row.make is not nn.Identity}
-    inside = {id(m) for part in list(block.modules())[1:] if type(part) in classes
+    classes = tuple({row.make for row in models.BLOCKS.values()} - {nn.Identity})
+    inside = {m for part in list(block.modules())[1:] if type(part) in classes
               for m in part.modules()}
-    return [m for m in block.modules() if isinstance(m, nn.Conv2d) and id(m) not in inside]
+    return [m for m in block.modules() if isinstance(m, nn.Conv2d) and m not in inside]
 
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_diagram_has_every_leaf_and_leads_from_x_to_y(name):
     nodes = trace(name)
     assert nodes[0].kind == "x" and nodes[-1].kind == "y"
-    drawn = [n for n in nodes if n.kind == "conv"]
-    assert len(drawn) >= len(leaves(models.BLOCKS[name].make(64)))
+    assert sum(n.kind == "conv" for n in nodes) >= len(leaves(models.BLOCKS[name].make(64)))
     head, _, *lines = cards.flowchart(name).splitlines()
     assert head == "flowchart TD"
     ends, starts = [], set()
@@ -72,12 +67,12 @@ def test_a_diagram_has_every_leaf_and_leads_from_x_to_y(name):
 
 
 def test_a_diagram_says_what_a_block_does():
-    texts = ["|".join(n.lines) for n in trace("se")]
-    assert texts == ["x", "mean|over hw", "conv 1×1|ReLU", "conv 1×1", "σ", "×", "y"]
-    assert {"|".join(n.lines) for n in trace("sa") if n.kind == "pool"} == {
-        "max|over c", "mean|over c"}
-    for name, boxes in (("cbam", ["channel part", "spatial part"]), ("hybrid", ["SE", "CBAM"])):
-        assert [n.lines[0] for n in trace(name) if n.kind == "block"] == boxes
+    def texts(name, *kinds):
+        return ["|".join(n.lines) for n in trace(name) if n.kind in kinds or not kinds]
+    assert texts("se") == ["x", "mean|over hw", "conv 1×1|ReLU", "conv 1×1", "σ", "×", "y"]
+    assert sorted(texts("sa", "pool")) == ["max|over c", "mean|over c"]
+    assert texts("cbam", "block") == ["channel part", "spatial part"]
+    assert texts("hybrid", "block") == ["SE", "CBAM"]
 
 
 # --- One look for each block ---
@@ -95,6 +90,6 @@ def test_no_two_blocks_look_alike():
 
 
 def test_the_table_of_costs_names_every_network():
-    networks = costs.networks_table()
-    assert list(networks.network) == [f"`{name}`" for name in BACKBONES]
-    assert networks.set_index("network").parameters["`resnet18`"] == 11_173_962
+    parameters = costs.networks_table().set_index("network").parameters
+    assert list(parameters.index) == [f"`{name}`" for name in BACKBONES]
+    assert parameters["`resnet18`"] == 11_173_962

@@ -2,6 +2,7 @@
 import pandas as pd
 import pytest
 from scipy import stats as reference
+from test_stats import frame
 
 from attnlib.analysis import stats
 from attnlib.analysis.factors import factor_table
@@ -12,15 +13,13 @@ NOISE = (-0.2, 0.0, 0.2)
 
 def invented(seeds=3, **accuracies) -> pd.DataFrame:
     """``plain_none=60``: the mean over seeds of that recipe and arm."""
-    rows = [{"id": f"{key}-{s}", "profile": "pilot", "setting": f"made up {recipe}",
-             "attention": arm, "train_accuracy": 90.0, "rise": 0.0, "status": "done",
-             "dataset": "cifar10", "backbone": "resnet18", "recipe": recipe,
-             "arm": arm, "seed": s, "epochs": 8, "accuracy": mean + NOISE[s]}
-            for key, mean in accuracies.items() for recipe, arm in [key.split("_")]
-            for s in range(seeds)]
-    columns = ["id", "profile", "setting", "attention", "train_accuracy", "rise", "status",
-               "dataset", "backbone", "recipe", "arm", "seed", "epochs", "accuracy"]
-    return pd.DataFrame(rows, columns=columns)
+    parts = [frame(none=[0])[:0]]
+    for key, mean in accuracies.items():
+        recipe, arm = key.split("_")
+        parts.append(frame(**{arm: [mean + wobble for wobble in NOISE[:seeds]]}).assign(
+            recipe=recipe, setting=f"made up {recipe}"))
+        parts[-1]["id"] += recipe
+    return pd.concat(parts, ignore_index=True)
 
 
 CROSSED = {"strong_none": 70, "strong_cbam": 71, "plain_none": 64, "plain_cbam": 66}
@@ -32,12 +31,13 @@ def test_effects_are_differences_of_means():
                 ("block", "cbam", "plain"): 2, ("interaction", "cbam", "strong"): -1}
     assert found["mean"].to_dict() == pytest.approx(expected)
     assert (found.n == 3).all()
-    half = found.high.sub(found.low) / 2
-    one = reference.t.ppf(0.975, 4) * 0.2 * (2 / 3) ** 0.5      # two groups of three, sd 0.2
-    assert half[("recipe", "none", "strong")] == pytest.approx(one, rel=1e-3)
-    assert half[("block", "cbam", "plain")] == pytest.approx(one, rel=1e-3)
-    assert half[("interaction", "cbam", "strong")] == pytest.approx(
-        reference.t.ppf(0.975, 8) * 0.2 * (4 / 3) ** 0.5)
+    two, four = (reference.t.ppf(0.975, 2 * groups) * 0.2 * (groups / 3) ** 0.5
+                 for groups in (2, 4))                               # groups of three, sd 0.2
+    half = dict(zip(expected, (two, two, two, four), strict=True))
+    assert ((found.high - found.low) / 2).to_dict() == pytest.approx(half, rel=1e-3)
+    found = found.droplevel("arm").verdict
+    assert found["recipe", "strong"] == "better" and found["interaction", "strong"] == "worse"
+    assert set(factor_table(invented(seeds=2, **CROSSED)).verdict) == {"too few seeds"}
 
 
 def test_a_blocks_gain_is_that_of_every_other_table():
@@ -55,26 +55,16 @@ def test_without_plain_the_profiles_own_recipe_is_the_base():
     assert found.loc["block", ["under", "mean"]].to_list() == ["swift", 0.5]
 
 
-def test_each_effect_has_its_verdict():
-    found = factor_table(invented(**CROSSED)).set_index(["kind", "under"]).verdict
-    assert found["recipe", "strong"] == "better" and found["interaction", "strong"] == "worse"
-    assert set(factor_table(invented(seeds=2, **CROSSED)).verdict) == {"too few seeds"}
-
-
 def test_one_recipe_is_no_comparison():
     for df in (invented(), invented(strong_none=70, strong_cbam=71), invented(plain_none=60)):
         assert factor_table(df).empty and len(factor_lines(df).axes) == 1
 
 
-def test_a_recipe_without_the_block_is_shown_and_not_compared():
+def test_a_recipe_without_the_block_and_a_run_that_did_not_finish_are_not_compared():
     df = invented(**CROSSED | {"strong+cutmix_none": 72})
+    df.loc[(df.recipe == "plain") & (df.seed == 0), "status"] = "diverged"
     found = factor_table(df)
     assert set(found[found.under == "strong+cutmix"].kind) == {"recipe"}
+    assert set(found[found.kind == "recipe"].n) == {2}
     axis, = factor_lines(df).axes
     assert [t.get_text() for t in axis.get_xticklabels()] == ["plain", "strong", "strong+cutmix"]
-
-
-def test_runs_that_did_not_finish_are_left_out():
-    df = invented(**CROSSED)
-    df.loc[(df.recipe == "plain") & (df.seed == 0), "status"] = "diverged"
-    assert set(factor_table(df).query("kind == 'recipe'").n) == {2}

@@ -24,13 +24,11 @@ def gates(arm: str, seed: int) -> dict:
 
 def probed(arm: str, seed: int) -> dict:
     """Accuracy 80 as they are, 70 on every other probe, and cbam's 67; one more a seed."""
-    names = list(probes.PROBES)
-    out = {"probe_name": np.array(names, "S")}
-    for c in probes.COLUMNS:
-        out[f"probe_{c}"] = np.full(len(names), 0.25, np.float32)
-    changed = np.arange(len(names)) > 0
-    out["probe_accuracy"] = 80 - 10.0 * changed - 3 * (arm == "cbam") * changed + seed
-    return out | {"probe_groups": np.array([99, {"none": 10, "se": 10, "cbam": 50}[arm]])}
+    changed = np.arange(len(probes.PROBES)) > 0
+    return {f"probe_{c}": np.full(len(changed), 0.25, np.float32) for c in probes.COLUMNS} | {
+        "probe_name": np.array(list(probes.PROBES), "S"),
+        "probe_accuracy": 80 - 10.0 * changed - 3 * (arm == "cbam") * changed + seed,
+        "probe_groups": np.array([99, {"none": 10, "se": 10, "cbam": 50}[arm]])}
 
 
 def stored(name: str):
@@ -77,16 +75,12 @@ def test_figures_are_drawn_with_every_arm(draw):
     figure = draw(stored("shortcut" if draw is gate_figures.shortcut_groups else "hybrid"))
     assert all(axis.has_data() for axis in figure.axes[:2])
     assert least_text_on_a_phone(figure) >= 7
+    if draw is gate_figures.gate_maps:
+        assert len(figure.axes) == 6 * 3 + 1                # image and two stages; colour bar
+        assert all(axis.images for axis in figure.axes[:18])
     plt.close(figure)
 
 
 def test_every_intervention_is_drawn():
     assert set(gate_figures.CAUSES) == {"split=test", *shapetex.INTERVENTIONS}
-    assert set(interventions.SAYS) == set(interventions.MODES)
     assert set(gate_figures.CAUSES) <= set(probes.PROBES)
-
-
-def test_gate_maps_over_their_images():
-    figure = gate_figures.gate_maps(stored("hybrid"))
-    assert len(figure.axes) == 6 * 3 + 1                    # image and two stages; colour bar
-    assert all(axis.images for axis in figure.axes[:18])

@@ -13,10 +13,6 @@ from attnlib.experiments.reading import table_of
 from attnlib.training.run import Run
 
 
-def run(arm: str, seed: int) -> Run:
-    return Run("cifar10", attention=arm, seed=seed)
-
-
 def test_another_verdict_of_welchs_is_in_the_table():
     """A noisy arm widens the family's other intervals, and has too narrow a one itself."""
     rng = np.random.default_rng(0)
@@ -47,17 +43,17 @@ def test_power_is_of_the_observed_scatter():
     df = frame(none=rng.normal(60, 1, 4), se=rng.normal(60.9, 1, 4), cbam=rng.normal(75, 1, 3))
     row, = power.power_table(df).to_dict("records")
     sd = stats.arms_table(df).set_index("arm").sd_diff["se"]
-    assert (row["blocks"], row["most seeds"], row["margin"]) == (2, 4, 1.0)
-    assert row["sd of a difference"] == sd
-    assert row["seeds to see 0.5"] == inference.seeds_needed(sd, 0.5, 2)
-    assert row["seeds to call equivalent"] == inference.seeds_needed(
-        sd, 1.0, 2, inference.power_of_equivalence)
+    equivalent = inference.seeds_needed(sd, 1.0, 2, inference.power_of_equivalence)
+    assert row.items() >= {"blocks": 2, "most seeds": 4, "margin": 1.0, "sd of a difference": sd,
+                           "seeds to see 0.5": inference.seeds_needed(sd, 0.5, 2),
+                           "seeds to call equivalent": equivalent}.items()
 
 
 def test_noise_compares_seeds_of_one_network():
     rng = np.random.default_rng(1)
     right = [rng.uniform(size=1000) < share for share in (0.5, 0.5, 0.7)]
-    df = table_of([stored(run("none", seed), r) for seed, r in enumerate(right)], "pilot")
+    runs = [stored(Run("cifar10", seed=seed), r) for seed, r in enumerate(right)]
+    df = table_of(runs, "pilot")
     row, = power.noise_table(df).to_dict("records")
     assert row["pairs"] == 3 and row["McNemar calls different"] == 2
     apart = [(a != b).mean() for a, b in combinations(right, 2)]

@@ -1,12 +1,9 @@
 """ShapeTex's probes: of networks whose answers are known, and of a real one."""
 import numpy as np
 import pytest
-import torch
 
 import attnlib
 from attnlib.explain import probes
-
-FEW = 12
 
 
 @pytest.fixture(autouse=True)
@@ -14,18 +11,14 @@ def few_images(monkeypatch):
     monkeypatch.setattr(probes, "SPLIT_IMAGES", 40)
 
 
-def run_on(dataset: str) -> attnlib.Run:
-    return attnlib.Run(dataset=dataset, width=0.125, n_train=10, n_val=10, n_test=10)
-
-
 def measured(dataset: str = "shapetex") -> dict:
     model = attnlib.build_model("resnet18", "se", width=0.125)
-    return probes.measure_probes(model, run_on(dataset), FEW)
+    run = attnlib.Run(dataset=dataset, width=0.125, n_train=10, n_val=10, n_test=10)
+    return probes.measure_probes(model, run, 12)
 
 
 def row(found: dict, name: str) -> dict:
-    at = found["probe_name"].tolist().index(name.encode())
-    return {c: found[f"probe_{c}"][at] for c in probes.COLUMNS}
+    return next(row for row in probes.probe_rows(found) if row["probe"] == name)
 
 
 def answering(monkeypatch, field: str) -> None:
@@ -44,18 +37,14 @@ def answering(monkeypatch, field: str) -> None:
         getattr(data, field), np.ones((len(data.images), 8, 8))))
 
 
-def test_who_answers_with_the_class_is_right_everywhere(monkeypatch):
-    answering(monkeypatch, "labels")
+@pytest.mark.parametrize("field, worst", [("labels", 100), ("background", 0)])
+def test_who_answers_with_the_background_has_a_worst_group_of_nothing(monkeypatch, field, worst):
+    answering(monkeypatch, field)
     found = measured("shapetex(rho=0.9)")
-    assert (found["probe_accuracy"] == 100).all() and found["probe_groups"].tolist() == [100, 100]
-
-
-def test_who_answers_with_the_background_has_a_worst_group_of_nothing(monkeypatch):
-    answering(monkeypatch, "background")
-    found = measured("shapetex(rho=0.9)")
-    assert found["probe_groups"].tolist() == [100, 0]
-    assert row(found, "split=flip")["accuracy"] == 0
-    assert row(found, "swap_background")["accuracy"] < row(found, "split=test")["accuracy"]
+    swapped, usual = (row(found, name)["accuracy"] for name in ("swap_background", "split=test"))
+    assert found["probe_groups"].tolist() == [100, worst] and (swapped < usual) == (worst == 0)
+    assert row(found, "split=flip")["accuracy"] == worst
+    assert (found["probe_accuracy"] == 100).all() == (worst == 100)
 
 
 def test_areas_and_shares():
@@ -69,5 +58,4 @@ def test_areas_and_shares():
 
 
 def test_other_data_have_no_probes():
-    model = torch.nn.Linear(1, 1)
-    assert probes.measure_probes(model, attnlib.Run(dataset="cifar10")) == {}
+    assert measured("cifar10") == {}

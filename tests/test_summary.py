@@ -7,6 +7,7 @@ from attnlib.figures.summary import summary
 
 
 def test_panels_hold_the_studies_runs_and_no_trial_of_another_length():
+    assert not [axis for axis in summary().axes if axis.get_title()]            # without runs
     for run in study("headline", "real"):
         if run.dataset == "cifar10" and run.seed < 3:
             stored(run, correct(80 + run.seed + (run.attention == "se")), "real")
@@ -21,9 +22,4 @@ def test_panels_hold_the_studies_runs_and_no_trial_of_another_length():
     gains = {round(float(bar.lines[0].get_xdata()[0]), 1) for axis in panels
              for bar in axis.containers}
     assert gains == {0.0, 1.0}
-    plt.close("all")
-
-
-def test_without_runs_it_is_empty():
-    assert not [axis for axis in summary().axes if axis.get_title()]
     plt.close("all")

@@ -1,7 +1,5 @@
-"""Whether networks are as often right as they say, from the stored predictions.
-
-Each finished run keeps, for every test image, the predicted class, its probability (the
-*confidence*) and the label."""
+"""Whether networks are as often right as they say, from the stored predictions: of every test image
+the predicted class, its probability (the *confidence*) and the label."""
 import numpy as np
 import pandas as pd
 
@@ -12,11 +10,10 @@ BINS = 15           # equal-width bins of the confidence, as is usual since Guo 
 
 
 def predictions(row) -> dict | None:
-    """``prediction``, ``confidence`` and ``label`` [N] of a finished run of a `collect` table, and
-    its ``classes``; None where they are not stored here."""
+    """``prediction``, ``confidence`` and ``label`` [N] of a finished run of a `collect` table; None
+    where they are not stored here."""
     record = store.read_record(store.record_path(row.profile, row.id))
-    found = record and store.read_arrays(row.profile, row.id, record["arrays"].get("predictions"))
-    return found and found | {"classes": record.get("classes", ())}
+    return record and store.read_arrays(row.profile, row.id, record["arrays"].get("predictions"))
 
 
 def bins(found: dict):
@@ -45,8 +42,8 @@ def surplus(found: dict) -> float:
 
 def calibration_table(df):
     """One row a cell and arm: mean and sd of ``nll`` (nats) and ``ece`` (points), their differences
-    to ``none`` with intervals, and the mean of ``surplus``: confidence less accuracy, points. From
-    all seeds and arms of the profile with stored predictions: intervals hold for all of them."""
+    to ``none`` with intervals for all arms of the profile together, and the mean of ``surplus``.
+    From all seeds with stored predictions."""
     runs = cell_runs(df)
     runs = runs[runs.status == "done"]
     stored = [predictions(run) for run in runs.itertuples()]

@@ -53,9 +53,9 @@ CLAIMS = list(read_table("claims.csv").assign(
 
 
 def scores_effect(claim, runs) -> Effect:
-    """The difference of a column as in every other table, by Dunnett's intervals of all arms that
-    the profile has in the cell; of two blocks it is theirs alone; of a contrast Welch's; of a level
-    the mean with the interval in which another run would end."""
+    """The difference of a column, by Dunnett's intervals of all arms of the cell; of two blocks it
+    is theirs alone; of a contrast Welch's; of a level the mean with the interval in which another
+    run would end."""
     if claim.metric == "loss":                          # in training, in the last epoch
         runs = runs.assign(loss=runs.id.map(histories(runs).groupby("id").loss.last()))
     two = runs[runs.arm.isin((claim.arm, claim.base))]
@@ -72,8 +72,7 @@ def scores_effect(claim, runs) -> Effect:
 
 
 def epochs_effect(claim, runs) -> Effect:
-    """Epochs to the hardest level of validation accuracy, as a percentage of the base's, of the
-    arms that the study has."""
+    """Epochs to the hardest level of validation accuracy, as a percentage of the base's."""
     history = histories(runs[runs.arm.isin(runs.arm[runs.run.notna()])])
     if not len(history):
         return NOTHING
@@ -88,56 +87,48 @@ MEASURED = dict.fromkeys(("accuracy", "nll", "train_accuracy", "loss"), scores_e
 
 def counted(claim) -> tuple[float, bool]:
     """The exact number a claim is about, in its block's network, and whether it agrees."""
-    key, scale, off = COUNTS[claim.metric]
-    images = DATASETS[claim.dataset]
+    (key, scale, off), images = COUNTS[claim.metric], DATASETS[claim.dataset]
     found = scale * cost_of(claim.backbone, claim.arm, "block", images.channels, images.size)[key]
     return found, math.isclose(found, claim.claimed, rel_tol=off)
 
 
 def study_runs(name: str, profile: str):
-    """The planned runs of a study as `collect` has them, each with its ``run``, and every other
-    finished one of the profile in the same settings (`cell_runs`), without."""
+    """`cell_runs` of a study; of them those that it planned have their ``run``."""
     planned = study(name, profile)
     return stats.cell_runs(table_of(planned, profile).assign(run=planned))
 
 
 def deciding_cells(claim, profiles=BEST_FIRST, records=study_runs):
     """(profile, recipe, the runs of the cell, those of them that were planned to decide the claim)
-    of these profiles, in their order, in which the study has all that it takes: of a profile the
-    project's own recipe goes before the profile's."""
+    where the study has all that it takes: of a profile the project's own recipe goes first."""
     arms = {claim.arm} if claim.kind == "level" else {claim.arm, claim.base}
     sets = [dataset for dataset in (claim.dataset, claim.than) if dataset]
     for profile in profiles if claim.study else ():
         df, usual = records(claim.study, profile), PROFILES[profile].fields.get("recipe", "strong")
-        ours = df[df.run.notna()]
-        ours = ours[ours.dataset.isin(sets) & (ours.backbone == claim.backbone)
-                    & ours.arm.isin(arms)]
+        df = df[df.dataset.isin(sets) & (df.backbone == claim.backbone)]
         for recipe in dict.fromkeys((claim.own or usual, usual)):
-            planned = ours[ours.recipe == recipe]
+            cell = df[df.recipe == recipe]
+            planned = cell[cell.run.notna() & cell.arm.isin(arms)]
             if len(planned[["dataset", "arm"]].drop_duplicates()) == len(sets) * len(arms):
-                cell = df[df.dataset.isin(sets) & (df.backbone == claim.backbone)
-                          & (df.recipe == recipe)]
                 yield profile, recipe, cell, planned
 
 
 def best_answer(claim, profile: str | None, records, measure) -> tuple[Effect, dict]:
     """The effect, and columns of `audit`: where it is from. Of the first cell that has an interval,
-    else of the one that has most seeds. Looked into are the profile that was asked for, and, where
-    that is none by name, those whose records are committed; the same in every clone where none is
-    asked for."""
+    else of the one that has most seeds, of the profile that was asked for by name, else of those
+    whose records are committed: the same in every clone."""
     profiles, best, where = COMMITTED[::-1], NOTHING, {}
     if profile not in (None, FOR_READING):
         asked = resolve_profile(profile, claim.study)
         profiles = [asked] if asked == profile else dict.fromkeys((asked, *COMMITTED[::-1]))
     for name, recipe, cell, planned in deciding_cells(claim, profiles, records):
         own, run = planned[planned.status == "done"], planned.run.iloc[0]
-        if len(own):
-            effect = measure(claim, cell[cell.status == "done"])
-            if effect.n > best.n or not math.isnan(effect.low):
-                short = bool(own.rise.mean() > stats.STILL_RISING)
-                best, where = effect, {"profile": name, "recipe": recipe, "short": short,
-                                       "scope": scope_of(run) + ", still rising" * short,
-                                       "setting": SAME if same_setting(claim, run) else OURS}
+        effect = measure(claim, cell[cell.status == "done"]) if len(own) else NOTHING
+        if effect.n > best.n or not math.isnan(effect.low):
+            short = bool(own.rise.mean() > stats.STILL_RISING)
+            best, where = effect, {"profile": name, "recipe": recipe, "short": short,
+                                   "scope": scope_of(run) + ", still rising" * short,
+                                   "setting": SAME if same_setting(claim, run) else OURS}
         if not math.isnan(best.low):
             break
     return best, where
@@ -172,15 +163,11 @@ def verdict_on(claim, effect: Effect, margin: float) -> tuple[str, float]:
     if numeric:
         sign, edge = math.copysign(1, claim.claimed), abs(claim.claimed) / 2
     low, mean, high = sorted((sign * effect.low, sign * effect.mean, sign * effect.high))
-    if numeric:
-        yes, no = low >= edge, high < edge
-    elif claim.kind == "level":
-        yes = effect.low <= claim.claimed <= effect.high
-        no = claim.claimed < effect.low or claim.claimed > effect.high
-    elif claim.kind == "order":
-        yes, no = low > 0, high <= edge
-    else:
-        yes, no = high <= edge, low > edge
+    yes, no = {
+        "gain": (low >= edge, high < edge), "percent": (low >= edge, high < edge),
+        "order": (low > 0, high <= edge), "no gain": (high <= edge, low > edge),
+        "level": (effect.low <= claim.claimed <= effect.high,
+                  claim.claimed < effect.low or claim.claimed > effect.high)}[claim.kind]
     if yes or no:
         return "holds" if yes else "not reproduced", math.nan
     if math.isnan(effect.sd):
@@ -195,8 +182,7 @@ def judge_claim(claim, profile: str | None = None, measures=MEASURED, records=st
     """A claim, what is known of it, and the verdict: a row of `audit`."""
     row = claim._asdict() | dict.fromkeys(("estimate", "low", "high", "needs"), math.nan) | {
         "unit": METRICS[claim.metric][0], "profile": "", "recipe": "", "scope": "", "n": 0,
-        "short": False,
-        "setting": UNTESTED if claim.judged else "",
+        "short": False, "setting": UNTESTED if claim.judged else "",
         "verdict": UNTESTED if claim.judged else "not judged"}
     if claim.kind == "count":
         value, agrees = counted(claim)
@@ -235,8 +221,7 @@ def tally(df):
     """How many claims hold, are not reproduced or undecided: a DataFrame setting × verdict, of what
     a clone can compute. An answer from other records counts as not tested."""
     df = df[~df.kind.isin(UNJUDGED)]
-    known = df.profile.isin(("", *COMMITTED))
-    found = df[["setting", "verdict"]].where(known, UNTESTED, axis=0)
+    found = df[["setting", "verdict"]].where(df.profile.isin(("", *COMMITTED)), UNTESTED, axis=0)
     return pd.crosstab(found.setting, found.verdict).reindex(
         index=(SAME, OURS, UNTESTED), columns=("holds", "not reproduced", "undecided", UNTESTED),
         fill_value=0)

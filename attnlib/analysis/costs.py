@@ -18,15 +18,13 @@ COSTS = {"params": ("parameters", "thousands", 1e-3),
 
 def front_table(df, steps: dict | None = None):
     """One row a cell and arm, of all seeds of the profile: mean accuracy with its t interval (NaN
-    below three seeds), the mean of each cost, and for each cost whether the arm is on the front.
-    ``steps``: (network, width, arm) -> the time of a training step, as benchmarks have measured it
-    on three channels of 32×32."""
+    below three seeds), each cost, and whether the arm is on its front. ``steps``: (network, width,
+    arm) -> the time of a training step, as benchmarks have measured it on 3×32×32."""
     rows, runs = [], all_seeds(df)
     for key, cell in each_cell(runs[runs.status == "done"]):
+        known = {} if key["dataset"] == "fashionmnist" else steps or {}     # that is 1×28×28
         for arm, own in cell.groupby("arm", sort=False):
-            step = (steps or {}).get((key["backbone"], own.width.iloc[0], arm), math.nan)
-            if key["dataset"] == "fashionmnist":
-                step = math.nan                         # one channel of 28×28
+            step = known.get((key["backbone"], own.width.iloc[0], arm), math.nan)
             rows.append([*key.values(), arm, len(own), *mean_effect(own.accuracy)[:3],
                          own.params.mean(), step])
     table = pd.DataFrame(rows, columns=[*CELL, "arm", "n", "accuracy", "low", "high", *COSTS])
@@ -37,8 +35,8 @@ def front_table(df, steps: dict | None = None):
 
 
 def front(accuracy, costs) -> list[bool]:
-    """Which of some points are not dominated: no other is as accurate or more for as much or less,
-    and better in one of the two. A point without a cost is not on the front."""
+    """Which points no other dominates: as accurate or more for as much or less, and better in one
+    of the two. A point without a cost is not on the front."""
     points = list(zip(accuracy, costs, strict=True))
     return [not math.isnan(c) and not any(
         (b >= a and d <= c) and (b > a or d < c) for b, d in points) for a, c in points]

@@ -76,9 +76,8 @@ def order_interval(values) -> tuple[float, float]:
 
 
 def epochs_table(df):
-    """One row a cell, level and arm of a `collect` table, from all seeds of the profile: ``n``
-    runs, how many ``reached`` the level, their median ``epochs``, and the factor ``ratio`` to
-    ``none``'s with its interval."""
+    """One row a cell, level and arm, from all seeds of the profile: ``n`` runs, how many
+    ``reached`` the level, their median ``epochs``, and `epochs_ratio` to ``none``."""
     history, rows = histories(all_seeds(df)), []
     for key, cell in each_cell(history) if len(history) else ():
         for level in levels_of(cell):

@@ -9,6 +9,7 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import chdtri, ndtr
 
+MIN_SEEDS = 3           # below this no interval is given
 MOST_SEEDS = 10_000     # where `seeds_needed` stops counting
 
 
@@ -67,9 +68,8 @@ def dunnett(arms: list, base) -> list[Effect]:
     over all groups."""
     base, *arms = groups = [np.asarray(x, float) for x in (base, *arms)]
     counts, n = tuple(map(len, arms)), len(base)
-    sd = math.sqrt(sum(((x - x.mean()) ** 2).sum() for x in groups) / (n - 1 + sum(counts)
-                                                                       - len(arms)))
-    out = []
+    freedom, out = n - 1 + sum(counts) - len(arms), []
+    sd = math.sqrt(sum(((x - x.mean()) ** 2).sum() for x in groups) / freedom)
     for x in arms:
         mean, se = x.mean() - base.mean(), sd * math.sqrt(1 / len(x) + 1 / n)
         half, p = dunnett_limit(counts, n) * se, 0.0 if mean else 1.0
@@ -79,18 +79,22 @@ def dunnett(arms: list, base) -> list[Effect]:
     return out
 
 
-def welch(groups: list, weights: list[float]) -> Effect:
+def contrast(groups: list, weights: list[float]) -> Effect:
     """Σ w_i x̄_i of independent groups of unequal variances, with Welch's interval: degrees of
     freedom by Satterthwaite, ν = (Σ v_i)² / Σ v_i² / (n_i − 1), v_i = w_i² s_i² / n_i (Welch 1947).
     Two groups with weights 1, −1 are Welch's t test; ``n`` is that of the smallest."""
-    means, n = [np.mean(x) for x in groups], np.array([len(x) for x in groups])
+    groups = [np.asarray(x, float) for x in groups]
+    n, least = np.array([len(x) for x in groups]), min(map(len, groups))
+    mean = float(np.dot(weights, [np.mean(x) for x in groups])) if least else math.nan
+    if least < MIN_SEEDS:
+        return Effect(mean, n=least)
     v = np.array([w * w * np.var(x, ddof=1) for w, x in zip(weights, groups, strict=True)]) / n
-    mean, se = float(np.dot(weights, means)), math.sqrt(v.sum())
+    se = math.sqrt(v.sum())
     if not se:
-        return Effect(mean, mean, mean, int(n.min()), 0.0 if mean else 1.0)
+        return Effect(mean, mean, mean, least, 0.0 if mean else 1.0)
     freedom = v.sum() ** 2 / (v ** 2 / (n - 1)).sum()
     half = float(stats.t.ppf(0.975, freedom)) * se
-    return Effect(mean, mean - half, mean + half, int(n.min()),
+    return Effect(mean, mean - half, mean + half, least,
                   float(2 * stats.t.sf(abs(mean) / se, freedom)))
 
 

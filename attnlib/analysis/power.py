@@ -44,22 +44,20 @@ def power_table(df):
 def noise_table(df):
     """One row a cell: what seed noise is made of. The lowest and highest accuracy and the sd of
     the plain network over all seeds of the profile, the sd of a difference of two such runs, the
-    sampling error that so many test images give any one network; of the pairs of seeds of the
-    *same* network the mean share of images on which one is right and the other wrong, and how many
-    McNemar's exact test calls different at 5 %: it says nothing about a block, whose next seed is
-    another network (Dietterich 1998)."""
+    sampling error of so many test images; of the pairs of seeds the mean share of images on which
+    one is right and the other wrong, and how many McNemar's exact test calls different at 5 %: it
+    says nothing about a block, whose next seed is another network (Dietterich 1998)."""
     rows, plain = [], all_seeds(df[df.arm == "none"])
     for key, runs in each_cell(plain[plain.status == "done"]):
         if len(runs) < 2:
             continue
-        sd = runs.accuracy.std(ddof=1)
-        row = key | {"seeds": len(runs), "lowest": runs.accuracy.min(),
-                     "highest": runs.accuracy.max(), "sd over seeds": sd,
-                     "sd of a difference": 2 ** 0.5 * sd}
+        score = runs.accuracy
+        row = key | {"seeds": len(runs), "lowest": score.min(), "highest": score.max(),
+                     "sd over seeds": score.std(), "sd of a difference": 2 ** 0.5 * score.std()}
         stored = [found for found in map(predictions, runs.itertuples()) if found]
         pairs = list(combinations([f["prediction"] == f["label"] for f in stored], 2))
         if pairs:
-            images, mean = len(pairs[0][0]), runs.accuracy.mean() / 100
+            images, mean = len(pairs[0][0]), score.mean() / 100
             row |= {"test images": images,
                     "sampling error": 100 * math.sqrt(mean * (1 - mean) / images),
                     "pairs": len(pairs),

@@ -9,9 +9,8 @@ from ..blocks import REPLICAS
 from ..experiments.reading import collect
 from ..experiments.studies import CONTROLS, margin_of
 from ..names import parse
-from .inference import Effect, dunnett, welch
+from .inference import MIN_SEEDS, Effect, contrast, dunnett
 
-MIN_SEEDS = 3          # below this no interval is given
 CELL = ["dataset", "backbone", "recipe"]        # what is compared runs within one of these
 STILL_RISING = 0.5     # points of validation accuracy over the last two epochs
 NOTHING = Effect()
@@ -84,15 +83,6 @@ def compared(runs, metric: str = "accuracy", base: str = "none") -> dict[str, Ef
     return out
 
 
-def contrast(groups, weights) -> Effect:
-    """Σ w_i x̄_i of independent groups with Welch's interval; none below three seeds a group."""
-    groups = [np.asarray(x, float) for x in groups]
-    n = min(map(len, groups))
-    if n >= MIN_SEEDS:
-        return welch(groups, weights)
-    return Effect(float(np.dot(weights, [x.mean() for x in groups])) if n else math.nan, n=n)
-
-
 def mean_effect(values) -> Effect:
     """The mean of some values with its t interval."""
     return contrast([values], [1])
@@ -101,10 +91,9 @@ def mean_effect(values) -> Effect:
 def pairing(df) -> tuple[float, int, int]:
     """(r, pairs, arms): the correlation between an arm's and the plain network's accuracies of one
     seed, each less its mean over the shared seeds, over all arms and cells; NaN without pairs."""
-    pairs = []
-    for _, cell in each_cell(cell_runs(df)):
-        done = once(cell[cell.status == "done"])
-        wide = done.pivot(index="seed", columns="arm", values="accuracy")
+    df, pairs = cell_runs(df), []
+    for _, cell in each_cell(df[df.status == "done"]):
+        wide = once(cell).pivot(index="seed", columns="arm", values="accuracy")
         for arm in wide.columns.drop("none") if "none" in wide else ():
             both = wide[[arm, "none"]].dropna()
             if len(both) > 1:
@@ -132,15 +121,13 @@ ARMS = ["attention", "arm", "family", "n", "planned", "mean", "sd", "gain", "low
 
 
 def arms_table(df):
-    """One row per data set, network, recipe and arm of a `collect` table, from all seeds that its
-    profile has (`cell_runs`), so that a comparison is the same in every study's table:
-
-    ``n``, ``mean``, ``sd`` of the finished runs' test accuracy, %; ``gain`` over ``none`` with its
-    simultaneous interval ``low`` to ``high`` and adjusted ``p``; ``verdict`` of that interval at
-    the profile's ``margin``; ``welch``: the verdict of Welch's interval, each block taken alone;
-    ``train``: the arm's training accuracy in the last epoch less that of ``none``, points;
-    ``sd_diff`` of a difference of two runs; ``rise`` of the plain network's validation accuracy
-    over the last two epochs, points."""
+    """One row a cell and arm of a `collect` table, from all seeds that its profile has, so that a
+    comparison is the same in every study's table: ``n``, ``mean``, ``sd`` of the finished runs'
+    test accuracy, %; ``gain`` over ``none`` with its simultaneous interval ``low`` to ``high`` and
+    adjusted ``p``; ``verdict`` of that interval at the profile's ``margin``; ``welch``: of Welch's,
+    each block taken alone; ``train``: the last epoch's training accuracy less that of ``none``,
+    points; ``sd_diff`` of a difference of two runs; ``rise`` of the plain network's validation
+    accuracy over the last two epochs, points."""
     rows = []
     for key, cell in each_cell(cell_runs(df)):
         done, profile = cell[cell.status == "done"], cell.profile.iloc[0]

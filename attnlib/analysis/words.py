@@ -29,8 +29,7 @@ def name(key: str) -> str:
         return NAMES[key]
     block, _, rest = key.partition(" ")
     block, is_open, _ = block.partition("(gate_init=open)")
-    return (NAMES.get(block, block) + (", gates open" if is_open else "")
-            + (f" {rest}" if rest else ""))
+    return " ".join([NAMES.get(block, block) + (", gates open" if is_open else ""), rest]).strip()
 
 
 USUAL = ("strong", "swift", "brisk")        # the recipes that profiles use throughout

@@ -77,6 +77,10 @@ def pass_of(model: nn.Module, x: torch.Tensor, classes, stage: int = -1, at_inpu
     down to the stage, or ``at_input`` to the images. ``ValueError`` for classes that are not one an
     image, and for a stage that does not exist or has too few cells. The network is left as it was.
     """
+    seen, parts = [], []
+
+    def keep(module, args, y):
+        seen.append(y if y.requires_grad else y.requires_grad_())       # the graph begins here
     classes = torch.as_tensor(classes, dtype=torch.long).cpu()
     if classes.shape != (len(x),):
         raise ValueError(f"{len(x)} images need as many classes, one each; got an array of shape "
@@ -87,43 +91,25 @@ def pass_of(model: nn.Module, x: torch.Tensor, classes, stage: int = -1, at_inpu
         named = ", ".join(f"{k} ({sizes[k][0]}×{sizes[k][1]})" for k in valid if k < 0)
         raise ValueError(f"stage {stage} has no map of at least {LEAST}×{LEAST} cells here; "
                          f"valid: {named or 'none'}")
-    with untouched(model), torch.enable_grad():
-        parts = [batch_pass(model, images, own, stage, at_input)
-                 for images, own in zip(x.split(BATCH), classes.split(BATCH), strict=True)]
-    return Pass(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
-def batch_pass(model: nn.Module, x: torch.Tensor, classes: torch.Tensor, stage: int,
-               at_input: bool) -> list[np.ndarray]:
-    """The fields of `Pass` for one batch."""
-    seen = []
-
-    def keep(module, args, y):
-        seen.append(y if y.requires_grad else y.requires_grad_())       # the graph begins here
-    hook = model.stages[stage].register_forward_hook(keep)
-    try:
-        images = fitting(model, x).requires_grad_(at_input)
-        logits = model(images)
-    finally:
-        hook.remove()
-    if not (0 <= classes.min() and classes.max() < logits.shape[1]):
-        raise ValueError(f"classes from {classes.min()} to {classes.max()}, but the network has "
-                         f"{logits.shape[1]}, counted from 0")
-    at = [*seen, images] if at_input else seen
-    score = logits.gather(1, classes.to(logits.device)[:, None]).sum()
-    return [as_array(tensor) for tensor in (logits, *seen, *torch.autograd.grad(score, at))]
-
-
-def as_array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().float().cpu().contiguous().numpy()
+    with (untouched(model), torch.enable_grad(),
+          model.stages[stage].register_forward_hook(keep)):
+        for part, own in zip(x.split(BATCH), classes.split(BATCH), strict=True):
+            images = fitting(model, part).requires_grad_(at_input)
+            logits, y = model(images), seen.pop()
+            if not (0 <= own.min() and own.max() < logits.shape[1]):
+                raise ValueError(f"classes from {own.min()} to {own.max()}, but the network has "
+                                 f"{logits.shape[1]}, counted from 0")
+            score = logits.gather(1, own.to(logits.device)[:, None]).sum()
+            found = logits, y, *torch.autograd.grad(score, [y, images] if at_input else [y])
+            parts.append([t.detach().float().cpu().contiguous().numpy() for t in found])
+    return Pass(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 # --- Maps ---
 
 
 def summed(weights: np.ndarray, p: Pass) -> np.ndarray:
-    """Σ_k w_k A_k of weights [N, K] and a stage's output A [N, K, h, w]; G is the gradient there.
-    """
+    """Σ_k w_k A_k of weights [N, K] and a stage's output A; below G is the gradient there."""
     return np.einsum("nk,nkhw->nhw", weights, p.activations)
 
 
@@ -188,8 +174,7 @@ MAPS: dict[str, tuple[str, Callable]] = {           # -> what it is called, what
 
 
 def make(name: str, p: Pass) -> np.ndarray:
-    """The raw map [N, h, w] ≥ 0 of a method of MAPS: what it gives, and 0 where that is negative.
-    """
+    """The raw map [N, h, w] of a method of MAPS: what it gives, and 0 where that is negative."""
     return np.maximum(MAPS[name][1](p), 0).astype(np.float32)
 
 
@@ -204,7 +189,7 @@ def grad_cam(model: nn.Module, x: torch.Tensor, classes, stage: int = -1) -> np.
 
 
 def scaled_maps(maps: np.ndarray) -> np.ndarray:
-    """For pictures: every map [N, h, w] divided by its maximum; an empty one stays empty."""
+    """Every map [N, h, w] divided by its maximum; an empty one stays empty."""
     top = maps.max((1, 2), keepdims=True)
     return maps / np.where(top > 0, top, 1)
 

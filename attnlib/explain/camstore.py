@@ -43,8 +43,8 @@ SANITY = ("grad_cam", "eigen_cam", "input_gradient")
 
 def focus(run: Run, profile: str) -> bool:
     """Measure a finished run and store what was seen; the record then holds the file's SHA-256.
-    False where this version of it was there already. Raises ``LookupError`` where the run has no
-    record or its weights are not here."""
+    False where it was there already. ``LookupError`` where the run has no record or its weights are
+    not here."""
     record = store.read_record(store.record_path(profile, run.id))
     if record is None:
         raise LookupError(f"{run.id} has no finished record in profile {profile!r}")
@@ -74,13 +74,13 @@ def measure_run(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
     small = np.min_scalar_type(probs.shape[1] - 1)
     maps = {method: make(method, seen) for method in MAPS}
     own = worth(model, run, x, labels, probs, maps)
-    own |= {f"map_{method}": m[:PICTURES].astype(np.float16) for method, m in maps.items()}
     changed = randomised(model, run, x[:PICTURES], labels[:PICTURES], stage, SANITY)
     return ({"version": np.int32(VERSION), "stages": np.array([stage], np.int8),
              "methods": np.array(MEASURED, "S"), "label": labels.astype(small),
              "prediction": probs.argmax(1).astype(small),
              "confidence": probs.max(1).astype(np.float16)}
             | {f"{name}_{stage}": values for name, values in own.items()}
+            | {f"map_{name}_{stage}": m[:PICTURES].astype(np.float16) for name, m in maps.items()}
             | {f"sanity_{name}": v.astype(np.float16) for name, v in changed.items()}
             | interventions.gate_pictures(model, x[:GATES])
             | interventions.measure_swaps(model, many, classes)
@@ -92,16 +92,13 @@ def worth(model, run: Run, x: torch.Tensor, labels, probs, maps: dict) -> dict[s
     data, n, k = data_of(run), len(x), min(ROAD_IMAGES, len(x) // 3)
     masks = {key: v[:n] for key, v in data.extras.get("test", {}).items()}
     right, sure = probs.argmax(1) == labels, probs[np.arange(n), labels]
-    found = {}
-    for method in MEASURED:
-        own = maps[method]
-        found[method] = measures(own, masks.get("mask"), masks.get("distractor_mask")) | {
-            "drop": average_drop(model, x, own, labels, sure, data.mean, data.std),
-            "road": combined(road(model, x[:k], enlarged(own[:k], x.shape[2:]), labels[:k]))}
-    means = {f"mean_{name}": np.array([finite_mean(found[method][name][right[:len(v)]])
-                                       for method in MEASURED], np.float32)
-             for name, v in found["grad_cam"].items()}
-    return means | {name: v.astype(np.float16) for name, v in found["grad_cam"].items()}
+    found = [measures(own, masks.get("mask"), masks.get("distractor_mask")) | {
+        "drop": average_drop(model, x, own, labels, sure, data.mean, data.std),
+        "road": combined(road(model, x[:k], enlarged(own[:k], x.shape[2:]), labels[:k]))}
+        for own in (maps[method] for method in MEASURED)]
+    means = {f"mean_{name}": np.array([finite_mean(own[name][right[:len(own[name])]])
+                                       for own in found], np.float32) for name in found[0]}
+    return means | {name: v.astype(np.float16) for name, v in found[0].items()}
 
 
 def focus_study(name: str, profile: str) -> None:
@@ -110,7 +107,7 @@ def focus_study(name: str, profile: str) -> None:
     runs = [run for run in study(name, profile) if status_of(run, profile) == "done"]
     unseen = [run for run in runs if not arrays_of(store.finished_record(profile, run.id))]
     jobs = jobs_for(unseen) if machine().device == "cpu" else 1
-    made, without, started, waiting = 0, 0, time.monotonic(), {}
+    made, started, waiting = 0, time.monotonic(), {}
     with ExitStack() as stack:
         if jobs > 1:
             pool = ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,))
@@ -120,22 +117,18 @@ def focus_study(name: str, profile: str) -> None:
             try:
                 waiting[run.id].result() if waiting else focus(run, profile)
             except LookupError:
-                without += 1
                 continue
             made += 1
             each = (time.monotonic() - started) / made
             print(f"{run.id}: {k} of {len(unseen)}, at most {each * (len(unseen) - k):.0f} s left",
                   flush=True)
-    print(f"class activation maps: made {made}, found {len(runs) - len(unseen)}"
-          + (f", {without} without weights" if without else ""), flush=True)
+    without = f", {len(unseen) - made} without weights" if made < len(unseen) else ""
+    print(f"class activation maps: made {made}, found {len(runs) - len(unseen)}{without}",
+          flush=True)
 
 
 def stored_maps(df) -> dict[str, dict]:
-    """id -> arrays of ``<id>.cam.npz`` for the finished runs of a `collect` table that have one of
-    this version."""
-    out = {}
-    for row in df[df.status == "done"].itertuples():
-        arrays = arrays_of(store.read_record(store.record_path(row.profile, row.id)))
-        if arrays:
-            out[row.id] = arrays
-    return out
+    """id -> what was seen of the finished runs of a `collect` table, by this version."""
+    found = {row.id: arrays_of(store.read_record(store.record_path(row.profile, row.id)))
+             for row in df[df.status == "done"].itertuples()}
+    return {run_id: arrays for run_id, arrays in found.items() if arrays}

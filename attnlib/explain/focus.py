@@ -11,8 +11,7 @@ from .cam import enlarged, probabilities_of, scaled_maps
 
 
 def cover(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The part of each cell that the mask [N, H, W] covers, [N, h, w]. A pixel on the border of two
-    cells counts in each by its part there."""
+    """The part of each cell [N, h, w] that the mask [N, H, W] covers, pixels on borders shared."""
     down, across = (overlap(pixels, cells)
                     for pixels, cells in zip(mask.shape[1:], size, strict=True))
     return down @ mask @ across.T
@@ -41,13 +40,6 @@ def shares(maps: np.ndarray) -> np.ndarray:
     """Each map as shares of its mass [N, h·w], float64; NaN for one without any."""
     flat = maps.reshape(len(maps), -1).astype(np.float64)
     return flat / divisor(flat.sum(1, keepdims=True))
-
-
-def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Pearson's r [N] of each map of a [N, …] with that of b; NaN where one is constant."""
-    a, b = (m.reshape(len(m), -1).astype(np.float64) for m in (a, b))
-    a, b = (m - m.mean(1, keepdims=True) for m in (a, b))
-    return (a * b).sum(1) / divisor(np.sqrt((a * a).sum(1) * (b * b).sum(1)))
 
 
 # --- Does it lie on the object? ---

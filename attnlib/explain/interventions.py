@@ -10,8 +10,8 @@ A site is a module that computes y = x · gate(x). Its gate g_n of image n becom
   away a scale that they expect.
 
 Gates are those of the whole trained network, also where several sites are replaced at once."""
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from unittest.mock import patch
 
 import numpy as np
@@ -24,17 +24,16 @@ from ..networks.insert import untouched
 from .cam import BATCH, fitting
 
 IMAGES = 1000
-MODES: dict[str, Callable] = {          # (the images' gates, their mean over the data set) -> gate
-    "mean": lambda own, mean: mean,
-    "other": lambda own, mean: own.roll(1, 0),
-    "one": lambda own, mean: torch.ones_like(own)}
-SAYS = {"mean": "its mean over images", "other": "another image's", "one": "1: no gate"}
+# -> what it is called, (the images' gates, their mean over the data set) -> the gate instead
+MODES: dict[str, tuple[str, Callable]] = {
+    "mean": ("its mean over images", lambda own, mean: mean),
+    "other": ("another image's", lambda own, mean: own.roll(1, 0)),
+    "one": ("1: no gate", lambda own, mean: torch.ones_like(own))}
 
 
 def gate_sites(model: nn.Module) -> dict[str, nn.Module]:
     """Qualified name -> every module of the attention blocks that multiplies its input by its
-    ``gate(x)``. A gate that only feeds another one is no site: of several, one within the other,
-    the outermost."""
+    ``gate(x)``: of several, one within the other, the outermost, which the others only feed."""
     out = {}
     for block_name, block in attention_blocks(model).items():
         for name, module in block.named_modules(prefix=block_name):
@@ -44,19 +43,17 @@ def gate_sites(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def part_of(name: str) -> str:
-    """The part of the network that a site is in: ``stage2``, or ``stem``, ``head``, ``head_post``.
-    """
+    """The part of the network that a site is in: ``stage2``, or such as ``stem`` and ``head``."""
     first, *rest = name.split(".")
     return f"stage{int(rest[0]) + 1}" if first == "stages" else first
 
 
-@contextmanager
-def computing(model: nn.Module, forwards: dict[str, Callable]) -> Iterator[None]:
-    """Within it the modules of these names compute these functions of x instead of their own."""
+def logits_with(forwards: dict[str, Callable], model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The logits of images x where the modules of these names compute these functions instead."""
     with ExitStack() as stack, untouched(model), torch.no_grad():
         for name, forward in forwards.items():
             stack.enter_context(patch.object(model.get_submodule(name), "forward", forward))
-        yield
+        return model(fitting(model, x))
 
 
 def batches(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -73,8 +70,8 @@ def observed(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str,
             found[name] = site.gate(x)
             return x * found[name]
         return forward
-    with computing(model, {name: observe(name, site) for name, site in gate_sites(model).items()}):
-        return model(fitting(model, x)), found
+    sites = gate_sites(model).items()
+    return logits_with({name: observe(name, site) for name, site in sites}, model, x), found
 
 
 def gate_pictures(model: nn.Module, x: torch.Tensor) -> dict[str, np.ndarray]:
@@ -86,9 +83,8 @@ def gate_pictures(model: nn.Module, x: torch.Tensor) -> dict[str, np.ndarray]:
 
 def replaced(model: nn.Module, x: torch.Tensor, new: dict[str, torch.Tensor]) -> torch.Tensor:
     """The logits of images x where these sites multiply by ``new`` instead of their own gates."""
-    with computing(model, {name: (lambda x, gate=gate: x * gate.to(x.dtype))
-                           for name, gate in new.items()}):
-        return model(fitting(model, x))
+    return logits_with({name: (lambda x, gate=gate: x * gate.to(x.dtype))
+                        for name, gate in new.items()}, model, x)
 
 
 def survey(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -129,15 +125,14 @@ def measure_swaps(model: nn.Module, x: torch.Tensor, labels) -> dict[str, np.nda
     usual, means = survey(model, x)
     truth = np.asarray(labels)[:len(x)]
     right = usual.cpu().numpy() == truth
-    found: dict[str, list] = {scope: [] for scope in groups}         # classes [M, batch]
-    done = 0
+    found, done = {scope: [] for scope in groups}, 0                 # classes [M, batch]
     for part in batches(x):
         own, done = observed(model, part)[1], done + len(part)
         for scope, names in groups.items():
             if scope == "all" or done <= IMAGES // 2:
                 found[scope].append([replaced(model, part, {
                     name: swap(own[name], means[name]) for name in names}).argmax(1).cpu().numpy()
-                    for swap in MODES.values()])
+                    for _, swap in MODES.values()])
     now = [np.concatenate(parts, 1) for parts in found.values()]      # [M, n] a scope
     lost = [100 * (right[:y.shape[1]].mean() - (y == truth[:y.shape[1]]).mean(1)) for y in now]
     return {"swap_scope": np.array(list(groups), "S"), "swap_mode": np.array(list(MODES), "S"),

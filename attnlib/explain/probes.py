@@ -22,13 +22,12 @@ SPLITS = ("test", "flip", "uniform")         # of the background's style: see sh
 GROUPS = ("aligned", "conflicting")          # the style is that of the class; it is another's
 PROBES = {f"split={split}": {"split": split} for split in ("test", "flip")} | {
     name: {"intervene": name} for name in INTERVENTIONS}        # -> the options that it changes
+# Over all images, rightly classified or not: accuracy, %; the share of Grad-CAM's mass on the
+# object, the object's share of the image, and the mass on distractors.
 COLUMNS = ("accuracy", "object", "object_area", "distractors")
 
 
-@lru_cache(maxsize=64)
-def shapetex_images(n: int, **options) -> ShapeTex:
-    """The same images for every network; about a millisecond each to make."""
-    return make_shapetex(n, **options)
+shapetex_images = lru_cache(64)(make_shapetex)          # a millisecond each, the same for every run
 
 
 def shapetex_input(images: np.ndarray) -> torch.Tensor:
@@ -47,16 +46,6 @@ def looks(model, data: ShapeTex, stage: int) -> tuple[np.ndarray, np.ndarray]:
     return found.logits.argmax(1), make("grad_cam", found)
 
 
-def probe_once(model, options: dict, n: int, stage: int) -> dict[str, float]:
-    """COLUMNS of one probe, over all images, rightly classified or not: accuracy, %; the share of
-    Grad-CAM's mass on the object, the object's share of the image, and the mass on distractors."""
-    data = shapetex_images(n, **options)
-    found, maps = looks(model, data, stage)
-    return {"accuracy": 100 * (found == data.labels).mean(),
-            "object": finite_mean(energy(maps, data.mask)), "object_area": data.mask.mean(),
-            "distractors": finite_mean(energy(maps, data.distractor_mask))}
-
-
 def groups(model, options: dict) -> np.ndarray:
     """Accuracy in % of each of GROUPS, pooled over SPLITS: given the group, their images are drawn
     alike."""
@@ -67,8 +56,7 @@ def groups(model, options: dict) -> np.ndarray:
 
 
 def measure_probes(model: torch.nn.Module, run: Run, n: int = IMAGES) -> dict[str, np.ndarray]:
-    """Probe a network trained on ShapeTex with the run's options, on n test images a probe.
-
+    """Probe a network trained on ShapeTex with the run's options, on n test images a probe:
     ``probe_name`` [P] and ``probe_<c>`` [P], c in COLUMNS; ``probe_groups`` [2] the accuracy in
     each of GROUPS, %. {} for a run on other data."""
     base, own = parse(run.dataset)
@@ -76,10 +64,15 @@ def measure_probes(model: torch.nn.Module, run: Run, n: int = IMAGES) -> dict[st
         return {}
     plain = SHAPETEX_OPTIONS | own | {"split": "test"}
     stage = focus_stage(model, shapetex_input(shapetex_images(n, **plain).images))
-    found = [probe_once(model, plain | changes, n, stage) for changes in PROBES.values()]
+    rows = []
+    for changes in PROBES.values():
+        data = shapetex_images(n, **plain | changes)
+        said, maps = looks(model, data, stage)
+        rows.append([100 * (said == data.labels).mean(), finite_mean(energy(maps, data.mask)),
+                     data.mask.mean(), finite_mean(energy(maps, data.distractor_mask))])
     return {"probe_name": np.array(list(PROBES), "S"),
             "probe_groups": groups(model, plain).astype(np.float32),
-            **{f"probe_{c}": np.array([row[c] for row in found], np.float32) for c in COLUMNS}}
+            **dict(zip((f"probe_{c}" for c in COLUMNS), np.array(rows, "f4").T, strict=True))}
 
 
 def probe_rows(arrays: dict) -> list[dict]:

@@ -21,8 +21,7 @@ CHUNK = 64                                              # images at once: system
 
 
 def ranks(maps: np.ndarray) -> np.ndarray:
-    """The rank, 0 for the least, of every pixel of maps [N, H, W]; ties in a seeded random order.
-    """
+    """The rank, from 0 up, of every pixel of maps [N, H, W]; ties in a seeded random order."""
     flat = maps.reshape(len(maps), -1)
     ties = np.random.default_rng(derive("ties", 0)).random(flat.shape)
     return np.lexsort((ties, flat), axis=1).argsort(1).reshape(maps.shape)
@@ -43,8 +42,7 @@ def neighbours(a: np.ndarray) -> np.ndarray:
 
 
 def surprise(x: np.ndarray) -> np.ndarray:
-    """The weighted sum over neighbours of (neighbour − pixel) in x [N, C, H, W]: 0 at an imputed
-    pixel."""
+    """Σ w (neighbour − pixel) over the neighbours in x [N, C, H, W]: 0 at an imputed pixel."""
     return neighbours(x) - x * neighbours(np.ones((1, 1, *x.shape[2:]), np.float32))
 
 
@@ -105,6 +103,5 @@ def road(model: torch.nn.Module, x: torch.Tensor, maps: np.ndarray, classes,
 
 
 def combined(scores: dict[str, np.ndarray]) -> np.ndarray:
-    """(LeRF − MoRF) / 2 over the percentiles, [N]: above 0 where the map ranks better than chance.
-    """
+    """The mean [N] of (LeRF − MoRF) / 2: above 0 where the map ranks better than chance."""
     return (scores["lerf"] - scores["morf"]).mean(1) / 2

@@ -14,7 +14,7 @@ from ..names import derive
 from ..training.run import Run
 from ..training.trainer import data_of, model_of
 from .cam import make, pass_of
-from .focus import correlation
+from .focus import divisor
 
 
 def cascade(model: nn.Module, run: Run):
@@ -22,17 +22,19 @@ def cascade(model: nn.Module, run: Run):
     fresh = model_of(replace(run, seed=derive("sanity", run.seed) % 2**31), data_of(run))
     fresh.to(next(model.parameters()))
     model = copy.deepcopy(model)
-    stages = [f"stages.{k}" for k in reversed(range(len(model.stages)))]
-    together = {"classifier": ("classifier", "neck", "head", "head_post")}
-    for level in ("classifier", *stages, "stem"):
-        for name in together.get(level, (level,)):
+    levels = [("classifier", "neck", "head", "head_post"),
+              *((f"stages.{k}",) for k in reversed(range(len(model.stages)))), ("stem",)]
+    for names in levels:
+        for name in names:
             model.get_submodule(name).load_state_dict(fresh.get_submodule(name).state_dict())
-        yield level, model
+        yield names[0], model
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Spearman's rank correlation [N] of maps [N, h, w]; NaN where one is constant."""
-    return correlation(*(rankdata(m.reshape(len(m), -1), axis=1) for m in (a, b)))
+    a, b = (rankdata(m.reshape(len(m), -1), axis=1) for m in (a, b))
+    a, b = (ranks - ranks.mean(1, keepdims=True) for ranks in (a, b))
+    return (a * b).sum(1) / divisor(np.sqrt((a * a).sum(1) * (b * b).sum(1)))
 
 
 def randomised(model: nn.Module, run: Run, x: torch.Tensor, classes, stage: int,

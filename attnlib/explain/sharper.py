@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from ..analysis.inference import Effect, t_half_width
-from ..analysis.stats import CELL, MIN_SEEDS
+from ..analysis.stats import MIN_SEEDS, each_cell
 from ..names import derive
 from .camstore import stored_maps
 from .focus import divisor
@@ -32,10 +32,9 @@ METRICS = (*SHARPNESS, *NOT_WORSE)
 
 
 class Comparison(NamedTuple):
-    """Arm A against B in one cell (data set, network, recipe). ``gain``: metric -> in per cent of
-    B, positive where A is better; ``verdicts``: criterion -> yes, no or undecided; ``verdict`` the
-    whole."""
-    cell: tuple
+    """Arm A against B in one cell. ``gain``: metric -> in per cent of B, positive where A is
+    better; ``verdicts``: criterion -> yes, no or undecided; ``verdict`` the whole."""
+    cell: dict
     arm: str
     seeds: int
     images: int
@@ -50,9 +49,9 @@ def paired_images(a: dict, b: dict, stage: int) -> dict[str, np.ndarray]:
     right = (a["prediction"] == a["label"]) & (b["prediction"] == b["label"])
     out = {}
     for metric in METRICS:
-        key, n = f"{metric}_{stage}", len(right)
+        key = f"{metric}_{stage}"
         if key in a and key in b:
-            values = np.full((n, 2), np.nan)
+            values = np.full((len(right), 2), np.nan)
             for side, arrays in enumerate((a, b)):
                 of = arrays["confidence"][:len(arrays[key])] if metric == "road" else 1
                 values[:len(arrays[key]), side] = arrays[key] / of
@@ -62,8 +61,7 @@ def paired_images(a: dict, b: dict, stage: int) -> dict[str, np.ndarray]:
 
 
 def image_means(values: np.ndarray, rng) -> np.ndarray:
-    """Means [POOL + 1, 2] of values [n, 2] over resampled images, NaN left out; the last row is
-    their plain mean."""
+    """Means [POOL + 1, 2] of values [n, 2], NaN left out, over resampled images; last over all."""
     n, there = len(values), np.isfinite(values)
     weights = np.vstack([rng.multinomial(n, np.full(n, 1 / n), POOL), np.ones(n)])
     return (weights @ np.where(there, values, 0)) / divisor(weights @ there)
@@ -72,10 +70,9 @@ def image_means(values: np.ndarray, rng) -> np.ndarray:
 def bootstrap(pairs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Metric -> [DRAWS + 1, 2], the mean of A and of B over seeds drawn with replacement and images
     within each; the last row is what was observed."""
-    rng = np.random.default_rng(derive("bootstrap", 0))
+    rng, out = np.random.default_rng(derive("bootstrap", 0)), {}
     chosen = rng.integers(len(pairs), size=(DRAWS, len(pairs)))
     images = rng.integers(POOL, size=chosen.shape)
-    out = {}
     for metric in [m for m in METRICS if all(m in p for p in pairs)]:       # in one order: `rng`
         pools = np.stack([image_means(p[metric], rng) for p in pairs])     # [seeds, POOL + 1, 2]
         drawn = pools[chosen, images]                                      # [DRAWS, seeds, 2]
@@ -109,8 +106,8 @@ def criteria(gain: dict[str, Effect]) -> dict[str, str]:
     TOLERATED. Not worse: no metric loses more than TOLERATED; no where one loses for certain."""
     sharp, out = [gain[m] for m in SHARPNESS if m in gain], {}
     if sharp:
-        out["sharper"] = judged(min(e.low for e in sharp), min(e.high for e in sharp), 0,
-                                100 * TOLERATED)
+        low, high = min(e.low for e in sharp), min(e.high for e in sharp)
+        out["sharper"] = judged(low, high, 0, 100 * TOLERATED)
     for metric, criterion in NOT_WORSE.items():
         if metric in gain:
             word = judged(gain[metric].low, gain[metric].high, -100 * TOLERATED, 0)
@@ -126,23 +123,21 @@ def worst(words) -> str:
 # --- Arms against one ---
 
 
-def compare(cell: tuple, arm: str, pairs: list[dict[str, np.ndarray]]) -> Comparison:
+def compare(cell: dict, arm: str, pairs: list[dict[str, np.ndarray]]) -> Comparison:
     """Weigh one arm's images against the other's, seed by seed (see `paired_images`)."""
     drawn, seeds = bootstrap(pairs), len(pairs)
     gain = {m: estimate(100 * SHARPNESS.get(m, 1) * (d[:, 0] / divisor(d[:, 1]) - 1), seeds)
             for m, d in drawn.items()}
-    enough = seeds >= MIN_SEEDS
-    verdicts = criteria(gain) if enough else {}
-    return Comparison(
-        cell, arm, seeds, sum(len(next(iter(p.values()))) for p in pairs), gain, verdicts,
-        verdict=worst(verdicts.values()) if enough else "too few seeds")
+    verdicts = criteria(gain) if seeds >= MIN_SEEDS else {}
+    images = sum(len(next(iter(p.values()))) for p in pairs)
+    return Comparison(cell, arm, seeds, images, gain, verdicts,
+                      worst(verdicts.values()) if verdicts else "too few seeds")
 
 
 def comparisons(df, base: str = "none") -> list[Comparison]:
-    """Every arm of a `collect` table against ``base``, over the seeds for which both were looked
-    at."""
+    """Every arm of a `collect` table against ``base``, over the seeds that both have maps of."""
     found, out = stored_maps(df), []
-    for cell, rows in df[df.id.isin(list(found))].groupby(CELL, sort=False):
+    for cell, rows in each_cell(df[df.id.isin(list(found))]):
         runs = {arm: {r.seed: found[r.id] for r in own.itertuples()}
                 for arm, own in rows.groupby("arm", sort=False)}
         others = runs.pop(base, {})
@@ -166,10 +161,9 @@ def beyond_accuracy(table) -> dict[str, Effect]:
     x = np.column_stack([np.ones(len(table)), table.accuracy - table.accuracy.mean(),
                          *(table.arm == a for a in arms)]).astype(float)
     beta, rest, rank, _ = np.linalg.lstsq(x, table.lift.to_numpy(float))
-    free = len(x) - x.shape[1]
     if rank < x.shape[1]:
         return {}
-    variances = rest / free * np.diag(np.linalg.inv(x.T @ x))
-    half = stats.t.ppf(0.975, free) * np.sqrt(variances)
+    free = len(x) - rank
+    half = stats.t.ppf(0.975, free) * np.sqrt(rest / free * np.diag(np.linalg.inv(x.T @ x)))
     return {name: Effect(float(b), float(b - h), float(b + h))
             for name, b, h in zip(("accuracy", *arms), beta[1:], half[1:], strict=True)}

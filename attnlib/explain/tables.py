@@ -11,11 +11,12 @@ from . import sharper
 from .camstore import stored_maps
 
 WHO = ["id", "profile", *CELL, "attention", "arm", "seed", "status", "accuracy"]
-# Measures of a map by their names in the stored arrays, and how they are called.
-MEASURES = {
-    "entropy": "entropy", "gini": "Gini", "lift": "mass on the object ÷ its area",
-    "pointing": "pointing game", "average_precision": "PR-AUC",
-    "on_distractors": "mass on distractors", "road": "ROAD", "drop": "average drop"}
+MEASURES = {            # of a map, by their names in the stored arrays -> what it is called, a hint
+    "entropy": ("entropy", "lower is sharper"), "gini": ("Gini", "higher is sharper"),
+    "lift": ("mass on the object ÷ its area", "1: a uniform map"),
+    "pointing": ("pointing game", ""), "average_precision": ("PR-AUC", ""),
+    "on_distractors": ("mass on distractors", ""), "road": ("ROAD", "0 is chance"),
+    "drop": ("average drop", "lower is better")}
 
 
 def unpacked(df, rows_of) -> pd.DataFrame:
@@ -42,9 +43,8 @@ def map_verdicts(df) -> pd.DataFrame:
     found, rows = sharper.comparisons(df), []
     accuracy = arms_table(df).set_index([*CELL, "arm"]) if found else None
     for c in found:
-        own = accuracy.loc[(*c.cell, c.arm)]
-        where = place(pd.Series(dict(zip(CELL, c.cell, strict=True))))
-        rows.append({"place": where, "block": name(c.arm), "seeds": c.seeds,
+        own = accuracy.loc[(*c.cell.values(), c.arm)]
+        rows.append({"place": place(pd.Series(c.cell)), "block": name(c.arm), "seeds": c.seeds,
                      "image pairs": c.images} | c.verdicts
                     | {"looks better": c.verdict, "accuracy gain": own.gain, "low": own.low,
                        "high": own.high})

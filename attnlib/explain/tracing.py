@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
@@ -26,8 +27,9 @@ SYMBOLS = {"sigmoid": "σ", "square": "( )²", "sqrt": "√", "relu": "ReLU", "c
            "where": "choose"}
 POOLS = {"mean": "mean", "max": "max", "amax": "max", "var": "variance", "std": "sd", "sum": "sum"}
 SHOWN = {*SIGNS, *SYMBOLS, *POOLS, "split", "softmax", "matmul"}     # the rest is about layout
-MODULES = {nn.BatchNorm2d: "BN", nn.LayerNorm: "LN", nn.GroupNorm: "GN", nn.ReLU: "ReLU",
-           nn.Hardswish: "h-swish", nn.Sigmoid: "σ", nn.Softmax: "softmax", nn.GELU: "GELU"}
+MODULES = {nn.BatchNorm2d: ("norm", "BN"), nn.LayerNorm: ("norm", "LN"),
+           nn.GroupNorm: ("norm", "GN"), nn.Sigmoid: ("norm", "σ"), nn.Softmax: ("norm", "softmax"),
+           nn.ReLU: ("act", "ReLU"), nn.Hardswish: ("act", "h-swish"), nn.GELU: ("act", "GELU")}
 AS_WRITTEN = {          # a mean and a maximum as one thinks of them, not as they are quickest
     "mean_hw": lambda x: x.mean((2, 3), keepdim=True),
     "max_hw": lambda x: x.amax((2, 3), keepdim=True),
@@ -94,12 +96,10 @@ class Recorder(TorchFunctionMode):
         reads = list(dict.fromkeys(self.of[id(t)] for t in tensors if id(t) in self.of))
         if not (reads and results):
             return
-        node = node_of(reads)
-        if node:
+        node = node_of(reads) or reads[0]
+        if node is not reads[0]:
             node.reads = reads
             self.nodes.append(node)
-        else:
-            node = reads[0]
         self.of |= {id(t): node for t in results}
         self.alive += results
         if node.kind != "x":
@@ -134,23 +134,19 @@ def function_node(what: str, args: tuple, kwargs: dict, reads: list[Node]) -> No
     if what not in SHOWN or alone or (what in SIGNS and numbers == [0.0]):
         return None
     if what in SIGNS and numbers:
-        number = VALUES.get(numbers[0], f"{numbers[0]:.4g}")
-        return Node("scalar", [f"{number} {SIGNS[what]}" if what == "rsub" else
-                               f"{SIGNS[what]} {number}"])
-    if what in SIGNS:
-        return Node("sign", [SIGNS[what]])
+        words = [SIGNS[what], VALUES.get(numbers[0], f"{numbers[0]:.4g}")]
+        return Node("scalar", [" ".join(words[::-1] if what == "rsub" else words)])
     if what in POOLS:
-        dims = kwargs.get("dim", args[1] if len(args) > 1 else ())
-        dims = dims if isinstance(dims, list | tuple) else (dims,)
-        shape = args[0].shape
-        over = "".join(AXES.get(shape[d], "") for d in dims)
-        many = shape[dims[0]] > 4 if dims else True
-        return Node("pool", [POOLS[what], f"over {over or ('places' if many else 'branches')}"])
+        dims = np.atleast_1d(kwargs.get("dim", args[1] if len(args) > 1 else ()))
+        sizes = [args[0].shape[int(d)] for d in dims]
+        places = "places" if not sizes or sizes[0] > 4 else "branches"
+        return Node("pool", [POOLS[what],
+                             f"over {''.join(AXES.get(n, '') for n in sizes) or places}"])
     if what == "matmul":
         weights = any("softmax" in read.lines for read in reads)
         return Node("op", ["weighted", "sum"] if weights else ["products"])
-    text = SYMBOLS.get(what, what)
-    return Node("sign" if text == "σ" else "op", text.split("\n"))
+    text = (SIGNS | SYMBOLS).get(what, what)
+    return Node("sign" if what in SIGNS or text == "σ" else "op", text.split("\n"))
 
 
 def module_node(module: nn.Module) -> Node | None:
@@ -160,9 +156,8 @@ def module_node(module: nn.Module) -> Node | None:
     if isinstance(module, nn.Identity):
         return None
     if not isinstance(module, nn.Conv1d | nn.Conv2d):
-        text = next((t for kind, t in MODULES.items() if isinstance(module, kind)), None)
-        act = isinstance(module, nn.ReLU | nn.Hardswish | nn.GELU)
-        return Node("act" if act else "norm" if text else "conv", [text or type(module).__name__])
+        kind, text = MODULES.get(type(module), ("conv", type(module).__name__))
+        return Node(kind, [text])
     lines = ["conv " + "×".join(map(str, module.kernel_size))]
     lines += [f"{what} {getattr(module, what)[0]}" for what in ("dilation", "stride")
               if getattr(module, what)[0] > 1]
@@ -204,10 +199,10 @@ def shape_text(shape) -> str:
 
 def size_text(size: int) -> str:
     """A size in C, H and W, or a small number; "" for any other."""
-    if size in AXES and size != B:
-        return AXES[size].upper()
-    if size == H + W or size < 5:
-        return str(size) if size < 5 else "(H+W)"
+    if size < 5:
+        return str(size)
+    if size == H + W or size in AXES:
+        return "(H+W)" if size == H + W else AXES[size].upper()
     if size % C == 0:
-        return "C" if size == C else f"{size // C}C"
+        return f"{size // C}C"
     return f"C/{C // size}" if C % size == 0 and C // size <= 32 else ""

@@ -15,17 +15,13 @@ def describe(figure) -> str:
     kind = f"{pictures} pictures" if pictures > 1 else "a picture" * pictures
     if plots:
         kind = f"{len(plots)} panels" if len(plots) > 1 else "a plot"
-    lists = [notes, titles, unique(axes_named(axis) for axis in plots), told_apart(figure, plots)]
+    ways = (" by ".join(filter(None, [axis.get_ylabel(), axis.get_xlabel()])) for axis in plots)
+    lists = [notes, titles, unique(ways), told_apart(figure, plots)]
     for most in range(30, 0, -1):
         text = ". ".join(filter(None, [kind, *(first_of(texts, most) for texts in lists)]))
         if len(text) < LIMIT:
             break
     return (text[:1].upper() + text[1:LIMIT - 1]) or "An empty figure"
-
-
-def axes_named(axis) -> str:
-    """``test accuracy, % by epoch``"""
-    return " by ".join(filter(None, [axis.get_ylabel(), axis.get_xlabel()]))
 
 
 def told_apart(figure, axes) -> list[str]:

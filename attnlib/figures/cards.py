@@ -10,11 +10,12 @@ sigmoid, K a convolution, and a product runs over the sizes that one side lacks.
 import csv
 import inspect
 import re
+from itertools import groupby
 from pathlib import Path
 
 from .. import blocks
 from ..analysis.words import name as said
-from ..explain.tracing import Node, shape_text, trace
+from ..explain.tracing import shape_text, trace
 from .style import look
 
 CARDS = list(csv.DictReader(Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="")))
@@ -28,12 +29,10 @@ LEARNED = ("conv", "block", "parameter")
 
 def all_cards() -> str:
     """Markdown: every block, shelf by shelf."""
-    parts, shelf = [], ""
-    for card in CARDS:
-        if card["shelf"] != shelf:
-            shelf = card["shelf"]
-            parts.append(f"## {shelf[0].upper()}{shelf[1:]}")
-        parts.append(card_text(card["block"], card["equation"]))
+    parts = []
+    for shelf, own in groupby(CARDS, lambda card: card["shelf"]):
+        parts.append(f"## {shelf[0].upper()}{shelf[1:]}")
+        parts += [card_text(card["block"], card["equation"]) for card in own]
     return "\n\n".join(parts)
 
 
@@ -55,16 +54,13 @@ def flowchart(name: str) -> str:
     colour = look(name).colour
     lines = ["flowchart TD", f"classDef learned fill:{colour}38,stroke:{colour}"]
     for node, number in numbers.items():
-        text = "<br>".join([*node.lines, *result_of(node)]).replace(" ", "\N{NO-BREAK SPACE}")
+        shape = shape_text(node.shape)
+        told = (not shape or node.kind == "y" or node.lines == ["split"]
+                or any(node.shape == read.shape for read in node.reads))
+        result = [] if told else [f"→ {shape}"]
+        text = "<br>".join([*node.lines, *result]).replace(" ", "\N{NO-BREAK SPACE}")
         box = OUTLINES.get(node.kind, "[{}]").format(f'"{text}"')
         reads = " & ".join(numbers[read] for read in node.reads)
         lines.append((f"{reads} --> " if reads else "") + number + box
                      + (":::learned" if node.kind in LEARNED else ""))
     return "\n".join(lines)
-
-
-def result_of(node: Node) -> list[str]:
-    """``→ C×1×1``, the shape of a step's result; [] where something that it reads has the same."""
-    same = any(node.shape == read.shape for read in node.reads)
-    text = shape_text(node.shape)
-    return [] if same or not text or node.kind == "y" or node.lines == ["split"] else [f"→ {text}"]

@@ -1,5 +1,4 @@
-"""Figures of the further analyses: recipes, convergence, selection, calibration, classes, cost. As
-in `plots`, one function a figure, and one look a block."""
+"""Figures of the further analyses: recipes, convergence, selection, calibration, cost."""
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -60,8 +59,8 @@ def chosen(df) -> plt.Figure:
 
 
 def reliability(df) -> plt.Figure:
-    """Reliability diagrams: accuracy against confidence in equal-width bins, the test images of all
-    seeds together; on the diagonal a network is as often right as it says."""
+    """Accuracy against confidence in equal-width bins, the test images of all seeds together; on
+    the diagonal a network is as often right as it says."""
     def draw(axis, rows):
         axis.plot([0, 100], [0, 100], color=style.GREY, linewidth=1)
         for arm, runs in rows.groupby("arm", sort=False):
@@ -96,13 +95,12 @@ def fronts(df, cost: str = "params") -> plt.Figure:
 
 
 def inference_time() -> plt.Figure:
-    """Inference time of every block that was measured: median and quartiles of the calls, a panel a
-    network, from the first stored benchmark."""
+    """Inference time of every block in the first stored benchmark: median and quartiles."""
     def draw(axis, rows):
         style.interval_bars(axis, rows, "median")
         axis.set(xlabel="ms an image, 64 at once", xlim=(0, None))
     groups = []
-    for row in [row for body in speed.stored()[:1] for row in speed.rows(body, "inference")]:
+    for row in (row for body in speed.stored()[:1] for row in speed.rows(body, "inference")):
         times = pd.DataFrame(row["ms_per_image"]["64"]).T
         times = times.loc[sorted(times.index, key=list(style.LOOKS).index)].rename_axis("arm")
         groups.append((f"{short(row['backbone'])}, width {row['width']:g}", times.reset_index()))
@@ -111,9 +109,8 @@ def inference_time() -> plt.Figure:
 
 def schedules(histories: dict) -> plt.Figure:
     """How far each block is ahead of the plain network in the course of training: its validation
-    accuracy less ``none``'s mean, in points, mean over seeds and band from the lowest to the
-    highest. ``histories``: title -> `reading.histories` of the runs of one data set and network;
-    gates that start open are dashed."""
+    accuracy less ``none``'s mean, points; band from the lowest to the highest seed, dashed where
+    gates start open. ``histories``: title -> `reading.histories` of one data set and network."""
     def draw(axis, rows):
         plain = rows[rows.arm == "none"].groupby("epoch").val_accuracy.mean()
         ahead = 100 * (rows.val_accuracy - rows.epoch.map(plain))

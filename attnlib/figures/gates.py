@@ -7,13 +7,13 @@ from matplotlib.cm import ScalarMappable
 from ..data.shapetex import CLASS_NAMES
 from ..experiments.studies import PROFILES
 from ..explain.cam import inputs
-from ..explain.interventions import SAYS, observed, swap_rows
+from ..explain.interventions import MODES, observed, swap_rows
 from ..explain.probes import group_row, probe_rows
 from ..explain.tables import unpacked
 from ..training.run import Run
 from ..training.trainer import data_of, model_of
 from . import style
-from .maps import COLUMNS, images_behind, looked_at
+from .maps import COLUMNS, with_images
 from .pictures import map_rows
 from .style import short
 
@@ -40,14 +40,12 @@ def first_cell(df, rows_of):
 def gate_maps(df) -> plt.Figure:
     """The gates over places of one trained network of each arm, at the last site of each stage, on
     the first test images; one colour scale for all of them."""
-    df, found = looked_at(df, KEY)
-    here = images_behind(df, COLUMNS)
-    if here is None:
+    if not (here := with_images(df, COLUMNS, KEY)):
         return style.note("no gates over places stored, or the images are not here")
+    df, found, images, _, _, masks = here
     maps = {f"{short(row.arm)}, stage {key.removeprefix(KEY)}": values[:COLUMNS].astype(np.float32)
             for row in df[df.seed == df.groupby("arm").seed.transform("min")].itertuples()
             for key, values in sorted(found[row.id].items()) if key.startswith(KEY)}
-    images, _, _, masks = here
     low, high = np.percentile(np.concatenate([np.ravel(m) for m in maps.values()]), (1, 99))
     middle, half = (low + high) / 2, max(high - low, LEAST) / 2
     limits = middle - half, middle + half
@@ -92,7 +90,7 @@ def swap_lost(df) -> plt.Figure:
         style.seed_dots(axis, rows, "lost", "scope")
         axis.set_xlabel("points of accuracy lost")
     groups = [(f"each gate replaced by {says}", cell[cell["mode"] == mode])
-              for mode, says in SAYS.items() if len(cell)]
+              for mode, (says, _) in MODES.items() if len(cell)]
     return style.stacked(groups, draw, "scope", "no interventions stored", heading)
 
 
@@ -100,12 +98,13 @@ def probe_causes(df) -> plt.Figure:
     """Accuracy, and where Grad-CAM's mass lies, with one cause of the label taken away at a time;
     dashed: guessing, and a uniform map."""
     heading, cell = first_cell(df, probe_rows)
-    cell = cell.assign(cause=cell.probe.map(CAUSES)).dropna(subset="cause") if len(cell) else cell
+    if len(cell):
+        cell = cell.assign(cause=cell.probe.map(CAUSES), object=100 * cell.object)
+        cell = cell.dropna(subset="cause")
 
     def draw(axis, value):
         area = 100 * cell[cell.probe == "split=test"].object_area.iloc[0]
-        rows = cell.assign(accuracy=cell.accuracy, object=100 * cell.object)
-        style.seed_dots(axis, rows, value, "cause")
+        style.seed_dots(axis, cell, value, "cause")
         style.reference(axis, CHANCE if value == "accuracy" else area, vertical=True, style="--")
         axis.set_xlim(0)
     groups = [("accuracy, %", "accuracy"), ("Grad-CAM mass on object, %", "object")]

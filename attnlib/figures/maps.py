@@ -3,11 +3,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from ..analysis.stats import CELL
+from ..analysis.stats import in_cell
 from ..data.arrays import DataMissing
 from ..explain.cam import MAPS
 from ..explain.camstore import PICTURES, SANITY, stored_maps
-from ..explain.sharper import CLAIMED, METRICS, SHARPNESS, TOLERATED, comparisons
+from ..explain.sharper import CLAIMED, SHARPNESS, TOLERATED, comparisons
 from ..explain.tables import MEASURES, run_table
 from ..training import store
 from ..training.run import Run
@@ -18,23 +18,21 @@ from .style import short
 
 NO_MAPS = "no stored maps"
 COLUMNS, FAILURES = 6, 4            # images across: under many maps; with long titles
-SHOWN = {"entropy": "lower is sharper", "gini": "higher is sharper", "lift": "1: a uniform map",
-         "pointing": "", "average_precision": "", "on_distractors": "", "road": "0 is chance",
-         "drop": "lower is better"}
 
 
 def looked_at(df, key: str = ""):
-    """The rows of a table's first cell with stored arrays, of those with a name that begins with
-    ``key``, and the arrays: id -> name -> values."""
+    """The rows of a table's first cell with stored arrays that ``key`` begins the name of, and the
+    arrays: id -> name -> values."""
     found = {run_id: arrays for run_id, arrays in stored_maps(df).items()
              if any(name.startswith(key) for name in arrays)}
     df = df[df.id.isin(list(found))]
-    return df[(df[CELL] == df[CELL].iloc[0]).all(axis=1)] if len(df) else df, found
+    return (in_cell(df, df.iloc[0]) if len(df) else df), found
 
 
-def images_behind(df, n: int):
-    """The first n test images behind a table, their labels, class names and masks or None; None
-    where there are no rows or the data are not here."""
+def with_images(df, n: int, key: str = ""):
+    """`looked_at`, and the first n test images behind it, their labels, class names, and masks or
+    Nones; None where nothing is stored or the data are not here."""
+    df, found = looked_at(df, key)
     if not len(df):
         return None
     row = df.iloc[0]
@@ -42,19 +40,17 @@ def images_behind(df, n: int):
         data = data_of(Run(**store.read_record(store.record_path(row.profile, row.id))["run"]))
     except DataMissing:
         return None
-    images, labels = data.split("test", n)
     masks = data.extras["test"]["mask"][:n] if "test" in data.extras else [None] * n
-    return images, labels, data.classes, masks
+    return df, found, *data.split("test", n), data.classes, masks
 
 
 def cam_sheet(df, dataset: str = "", rows: int = 4) -> plt.Figure:
     """Grad-CAM of every arm (first seed) on the same first test images, object masks outlined on
     ShapeTex; of the first cell, or the first on one data set."""
-    df, found = looked_at(df[df.dataset.str.startswith(dataset) & (df.seed == df.seed.min())])
-    here = images_behind(df, rows)
-    if here is None:
+    chosen = df[df.dataset.str.startswith(dataset) & (df.seed == df.seed.min())]
+    if not (here := with_images(chosen, rows)):
         return style.note(f"{NO_MAPS} of {dataset}, or its images are not here")
-    images, labels, classes, masks = here
+    df, found, images, labels, classes, masks = here
     arrays = {r.arm: found[r.id] for r in df.itertuples()}
     maps = {arm: a[f"map_grad_cam_{a['stages'][0]}"] for arm, a in arrays.items()}
     said = {arm: [classes[k] for k in a["prediction"]] for arm, a in arrays.items()}
@@ -63,14 +59,12 @@ def cam_sheet(df, dataset: str = "", rows: int = 4) -> plt.Figure:
 
 def methods_sheet(df) -> plt.Figure:
     """The plain network (first seed) under every method of MAPS, as cells, at the finest stage."""
-    df, found = looked_at(df[df.arm == "none"])
-    here = images_behind(df, COLUMNS)
-    if here is None:
+    if not (here := with_images(df[df.arm == "none"], COLUMNS)):
         return style.note(NO_MAPS)
-    images, _, _, masks = here
+    df, found, images, _, _, masks = here
     arrays = found[df.id.iloc[0]]
-    keys = {says: f"map_{method}_{arrays['stages'][0]}" for method, (says, _) in MAPS.items()}
-    maps = {says: arrays[key] for says, key in keys.items() if key in arrays}
+    maps = {says: arrays[key] for method, (says, _) in MAPS.items()
+            if (key := f"map_{method}_{arrays['stages'][0]}") in arrays}
     return map_rows(images, maps, masks, smooth=False)
 
 
@@ -78,27 +72,24 @@ def failures(df) -> plt.Figure:
     """Among the stored pictures of the first cell, all arms and seeds: above, right answers whose
     maps lie worst on the object; below, the surest wrong answers. Without masks the least sharp
     maps of right answers stand above."""
-    df, found = looked_at(df)
-    here = images_behind(df, PICTURES)
-    if here is None:
+    if not (here := with_images(df, PICTURES)):
         return style.note(f"{NO_MAPS}, or the images are not here")
-    images, _, classes, masks = here
+    df, found, images, _, classes, masks = here
     measure, sign = ("entropy", -1) if masks[0] is None else ("lift", 1)
-    right, wrong = [], []
+    cases = {True: {}, False: {}}               # right, wrong: the order they go in -> a tile
     for row in df.itertuples():
         a = found[row.id]
         stage = a["stages"][0]
         for k, image in enumerate(images):
-            hit = a["prediction"][k] == a["label"][k]
+            hit = bool(a["prediction"][k] == a["label"][k])
             worth, sure = float(a[f"{measure}_{stage}"][k]), float(a["confidence"][k])
             title = (f"{short(row.arm)}, seed {row.seed}\nsays {classes[a['prediction'][k]]}\n"
                      + (f"{measure} {worth:.2f}" if hit else f"{sure:.0%} sure"))
-            tile = Tile(image, a[f"map_grad_cam_{stage}"][k], masks[k], title)
             if np.isfinite(worth):
-                (right if hit else wrong).append((sign * worth if hit else -sure, k, row.arm,
-                                                  row.seed, tile))
-    return sheet([[tile for *_, tile in sorted(cases, key=lambda case: case[:4])[:FAILURES]]
-                  for cases in (right, wrong) if cases], most=style.PAGE / FAILURES)
+                cases[hit][sign * worth if hit else -sure, k, row.arm, row.seed] = Tile(
+                    image, a[f"map_grad_cam_{stage}"][k], masks[k], title)
+    return sheet([[own[order] for order in sorted(own)[:FAILURES]]
+                  for own in cases.values() if own], most=style.PAGE / FAILURES)
 
 
 def metrics(df) -> plt.Figure:
@@ -112,19 +103,18 @@ def metrics(df) -> plt.Figure:
     def draw(axis, measure):
         style.seed_dots(axis, table, measure)
         style.reference(axis, centre[measure], vertical=True, style="--")
-        axis.set_xlabel(SHOWN[measure])
-    return style.per_cell([(MEASURES[m], m) for m in SHOWN if m in table], draw, sharey=True,
-                          height=0.85 + 0.21 * table.arm.nunique(),
+        axis.set_xlabel(MEASURES[measure][1])
+    return style.per_cell([(says, m) for m, (says, _) in MEASURES.items() if m in table], draw,
+                          height=0.85 + 0.21 * table.arm.nunique(), sharey=True,
                           heading=style.by_cell(table)[0][0])
 
 
 def gains(df) -> plt.Figure:
     """What each arm gains over none in sharpness, localisation and ROAD, per cent of none's value,
     positive is better; grey: what counts as none; dotted: the claimed 23 %."""
-    rows = [dict(zip(CELL, c.cell, strict=True)) | {
-        "measure": "ROAD ÷ confidence" if m == "road" else MEASURES[m],
-        "arm": c.arm, "gain": c.gain[m].mean, "low": c.gain[m].low, "high": c.gain[m].high}
-        for c in comparisons(df) for m in METRICS if m in c.gain]
+    rows = [c.cell | {"measure": "ROAD ÷ confidence" if m == "road" else MEASURES[m][0],
+                      "arm": c.arm, "gain": e.mean, "low": e.low, "high": e.high}
+            for c in comparisons(df) for m, e in c.gain.items()]
     if not rows:
         return style.note(NO_MAPS)
 

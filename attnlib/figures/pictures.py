@@ -22,23 +22,21 @@ class Tile(NamedTuple):
 
 
 def sheet(rows: list[list[Tile]], heads: list[str] | None = None, most: float = 1.2) -> plt.Figure:
-    """Rows of tiles, each at most ``most`` inches wide, titles broken to fit; ``heads``: a line
-    over each row."""
-    across = max(map(len, rows))
+    """Rows of tiles, each at most ``most`` inches wide; ``heads``: a line over each row."""
+    across, heads = max(map(len, rows)), heads or [""] * len(rows)
     size = min(most, PAGE / across)
     titles = [[broken(tile.title, size / CHARACTER) for tile in row] for row in rows]
     tall = [size + LINE * max(1 + title.count("\n") if title else 0 for title in [*line, head])
-            for line, head in zip(titles, heads or [""] * len(rows), strict=True)]
+            for line, head in zip(titles, heads, strict=True)]
     figure, axes = plt.subplots(len(rows), across, squeeze=False, height_ratios=tall,
                                 figsize=(size * across, sum(tall)))
     for axis in axes.flat:
         axis.axis("off")
-    for line, row, own in zip(axes, rows, titles, strict=True):
+    for line, row, own, head in zip(axes, rows, titles, heads, strict=True):
         for axis, tile, title in zip(line, row, own, strict=False):
             draw(axis, tile)
             axis.set_title(title, fontsize=9, pad=2, parse_math=False)
-    for axis, head in zip(axes[:, 0], heads or (), strict=False):
-        axis.set_title(head, fontsize=9, pad=2, loc="left")
+        line[0].set_title(head, fontsize=9, pad=2, loc="left")
     return figure
 
 
@@ -63,20 +61,16 @@ def pictures(images, titles=None, masks=None, columns: int = 5) -> plt.Figure:
 
 
 def overlays(images, maps: dict, masks, titles, notes: dict | None = None) -> plt.Figure:
-    """The same images (rows of the first column) under the class activation map of every arm.
-
-    ``maps``: arm -> [N, h, w] raw maps at native resolution, each scaled to its own maximum for the
-    picture; ``masks`` [N], each may be None; ``notes``: arm -> N short texts, such as the predicted
-    class."""
+    """The same images, a row each, under the class activation map of every arm. ``maps``: arm ->
+    [N, h, w] raw, each scaled to its own maximum; ``masks`` [N], each may be None; ``notes``: arm
+    -> N short texts, such as the predicted class."""
     heads = ["image", *(["object mask"] if masks[0] is not None else []), *map(short, maps)]
     rows = []
     for k, (image, mask) in enumerate(zip(images, masks, strict=True)):
-        row = [Tile(image, title=titles[k])]
-        if mask is not None:
-            row.append(Tile(np.where(mask, 255, 0)))
-        row += [Tile(image, own[k], mask, notes[arm][k] if notes else "")
-                for arm, own in maps.items()]
-        rows.append(row)
+        outline = [Tile(np.where(mask, 255, 0))] if mask is not None else []
+        rows.append([Tile(image, title=titles[k]), *outline,
+                     *(Tile(image, own[k], mask, notes[arm][k] if notes else "")
+                       for arm, own in maps.items())])
     rows[0] = [tile._replace(title=f"{head.upper()}\n{tile.title}".strip())
                for tile, head in zip(rows[0], heads, strict=True)]
     return sheet(rows)
@@ -92,10 +86,6 @@ def map_rows(images, maps: dict, masks, **how) -> plt.Figure:
 
 def class_sheet(at_hand: dict) -> plt.Figure:
     """One test image of each of the first ten classes, two rows a data set that is here."""
-    rows = []
-    for data in at_hand.values():
-        images, labels = data.images["test"], data.labels["test"]
-        tiles = [Tile(images[np.flatnonzero(labels == label)[0]], title=data.classes[label])
-                 for label in range(10)]
-        rows += [tiles[:5], tiles[5:]]
-    return sheet(rows)
+    tiles = [Tile(data.images["test"][np.flatnonzero(data.labels["test"] == label)[0]],
+                  title=data.classes[label]) for data in at_hand.values() for label in range(10)]
+    return sheet([tiles[k:k + 5] for k in range(0, len(tiles), 5)])

@@ -6,10 +6,10 @@ import seaborn as sns
 from ..analysis.stats import CELL, arms_table
 from . import style
 from .pictures import class_sheet, overlays, pictures
-from .style import PAGE, look, panels, save, short, use_style
+from .style import PAGE, look, save, short, use_style
 
-__all__ = ["PAGE", "accuracy", "class_sheet", "curves", "gain", "look", "overlays",
-           "panels", "pictures", "positions", "save", "short", "use_style"]
+__all__ = ["PAGE", "accuracy", "class_sheet", "curves", "gain", "look", "overlays", "pictures",
+           "positions", "save", "short", "use_style"]
 
 
 def accuracy(df) -> plt.Figure:

@@ -66,12 +66,8 @@ class Look(NamedTuple):
     marker: str
 
 
-def shade(hue: str, part: float) -> str:
-    """A hue that part of the way to white, or to black where it is negative."""
-    return to_hex((1 - abs(part)) * np.array(to_rgb(hue)) + max(part, 0)).upper()
-
-
-LOOKS = {block: Look(shade(hue, part), marker) for hue, markers in FAMILIES.values()
+LOOKS = {block: Look(to_hex((1 - abs(part)) * np.array(to_rgb(hue)) + max(part, 0)).upper(), marker)
+         for hue, markers in FAMILIES.values()
          for part, (block, marker) in zip(SHADES, markers.items(), strict=False)}
 
 
@@ -81,14 +77,12 @@ def look(arm: str) -> Look:
 
 
 def mark(arm: str) -> dict:
-    """Keywords of an arm's marker: full for a block as it comes, half full in another place, hollow
-    with other options; no line."""
+    """Keywords of an arm's marker, without a line: full for a block as it comes, half full in
+    another place, hollow with other options."""
     block, _, site = arm.partition(" ")
-    fill = "full"
+    fill = "none" if "(" in block else "full"
     if site and arm not in LOOKS:
         fill = FILLS.get(site.partition("@")[0], "none")
-    elif "(" in block:
-        fill = "none"
     return {"marker": look(arm).marker, "color": look(arm).colour, "fillstyle": fill,
             "linestyle": "none"}
 
@@ -112,31 +106,23 @@ def by_cell(df) -> list:
 # --- The page ---
 
 
-def panels(count: int, width: float = PAGE / 2, height=2.4, **options):
-    """A figure and the axes of ``count`` panels (at least one), in rows that fit a page; ``height``
-    in inches, one for all or a list."""
-    count = max(count, 1)
-    across = max(1, min(count, round(PAGE / width)))
-    heights = height if isinstance(height, list) else [height] * count
-    tall = [max(heights[k:k + across]) for k in range(0, count, across)]
-    figure, axes = plt.subplots(len(tall), across, figsize=(width * across, sum(tall)),
-                                height_ratios=tall, squeeze=False,
-                                layout=ConstrainedLayoutEngine(h_pad=0.08), **options)
-    for axis in axes.flat[count:]:
-        axis.set_visible(False)
-    return figure, axes.flat[:count]
-
-
 def per_cell(groups, draw, width: float = PAGE / 2, height=2.4, nothing: str = NOTHING,
              heading: str | None = None, **options) -> plt.Figure:
-    """A panel for each (title, rows), drawn by ``draw(axis, rows)``, under one legend. ``height``
-    may be a function of the rows; where there are no groups the figure says ``nothing``."""
+    """A panel for each (title, rows), drawn by ``draw(axis, rows)``, in rows that fit a page, under
+    one legend. ``height`` in inches may be a function of the rows; where there are no groups the
+    figure says ``nothing``."""
     groups = list(groups)
     if not groups:
         return note(nothing)
+    across = min(len(groups), round(PAGE / width))
     heights = [height(rows) if callable(height) else height for _, rows in groups]
-    figure, axes = panels(len(groups), width, heights, **options)
-    for axis, (title, rows) in zip(axes, groups, strict=True):
+    tall = [max(heights[k:k + across]) for k in range(0, len(groups), across)]
+    figure, axes = plt.subplots(len(tall), across, figsize=(width * across, sum(tall)),
+                                height_ratios=tall, squeeze=False,
+                                layout=ConstrainedLayoutEngine(h_pad=0.08), **options)
+    for axis in axes.flat[len(groups):]:
+        axis.set_visible(False)
+    for axis, (title, rows) in zip(axes.flat, groups, strict=False):
         draw(axis, rows)
         axis.set_title(broken(title, width / 0.08))
     legend(figure, heading)
@@ -160,10 +146,10 @@ def stacked(groups, draw, group: str = "arm", nothing: str = NOTHING,
 
 def note(text: str) -> plt.Figure:
     """A figure that says why there is nothing to draw."""
-    figure, (axis,) = panels(1, PAGE, 0.8)
-    axis.axis("off")
-    axis.text(0.5, 0.5, text, ha="center", va="center", color=GREY)
-    return figure
+    def draw(axis, _):
+        axis.axis("off")
+        axis.text(0.5, 0.5, text, ha="center", va="center", color=GREY)
+    return per_cell([("", None)], draw, PAGE, 0.8)
 
 
 def legend(figure: plt.Figure, heading: str | None = None) -> None:
@@ -220,8 +206,7 @@ def seed_dots(axis, table, value: str, group: str = "arm") -> None:
 
 
 def interval_bars(axis, table, value: str, group: str = "arm") -> None:
-    """Each row's value with its interval from ``low`` to ``high`` along x; none is drawn where they
-    are NaN: too few seeds."""
+    """Each row's value along x with its interval from ``low`` to ``high``, if they are not NaN."""
     for at, rows, marker in ticked(axis, table, group):
         middle, low, high = rows[[value, "low", "high"]].iloc[0]
         axis.errorbar(middle, at, xerr=[[middle - low], [high - middle]], **marker)
@@ -253,9 +238,8 @@ class Shown:
 
 
 def save(figure: plt.Figure, stem: str, profile: str) -> Shown:
-    """Write ``figures/<profile>/<stem>.png`` and ``.svg``, and return the picture to be shown. What
-    it shows in words goes with it: into both files, and as the alternative text of the notebook's
-    picture."""
+    """Write ``figures/<profile>/<stem>.png`` and ``.svg``, both with what they show in words, and
+    return the picture to be shown."""
     folder, alt = figures_dir(profile), describe(figure)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{stem}.png").write_bytes(png(figure, plt.rcParams["savefig.dpi"], alt, 256))

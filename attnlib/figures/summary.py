@@ -2,7 +2,7 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from ..analysis.stats import CELL, arms_table
+from ..analysis.stats import arms_table, each_cell
 from ..analysis.words import USUAL, name
 from ..experiments.reading import collect
 from ..experiments.studies import COMMITTED
@@ -20,21 +20,18 @@ def summary() -> plt.Figure:
     """A panel for each ResNet-18 or fast network and data set in which the blocks have intervals:
     the gain over the plain network, full markers where gates start half open, hollow where open;
     intervals hold for all blocks of the panel together; grey is the margin."""
-    found = []
+    groups = []
     for profile in COMMITTED:
         runs = pd.concat([collect(study, profile) for study in STUDIES]).drop_duplicates("id")
         runs = runs[runs.recipe.isin(RECIPES) & runs.backbone.isin(NETWORKS)]
-        for _, cell in arms_table(runs).groupby(CELL, sort=False):
-            rows = cell[cell.low.notna() & cell.arm.isin(ARMS)].sort_values(
+        for cell, rows in each_cell(arms_table(runs)):
+            rows = rows[rows.low.notna() & rows.arm.isin(ARMS)].sort_values(
                 "arm", key=lambda arms: arms.map(list(ARMS).index))
             if set(BLOCKS) <= set(rows.arm):
-                found.append((profile, rows, runs))
-    found.sort(key=lambda panel: (panel[1].dataset.iloc[0], COMMITTED.index(panel[0])))
-    groups = []
-    for profile, rows, runs in found:
-        first, least, most = rows.iloc[0], rows.n.min(), rows.n.max()
-        epochs = runs[runs.backbone == first.backbone].epochs.iloc[0]
-        seeds = f"{least} to {most}" if least < most else most
-        title = f"{name(first.backbone)} on {name(first.dataset)}\n{profile}: {epochs} epochs"
-        groups.append((f"{title}, {seeds} seeds", rows.assign(block=rows.arm.map(ARMS))))
+                epochs = runs[runs.backbone == cell["backbone"]].epochs.iloc[0]
+                seeds = " to ".join(map(str, sorted({rows.n.min(), rows.n.max()})))
+                title = (f"{name(cell['backbone'])} on {name(cell['dataset'])}\n"
+                         f"{profile}: {epochs} epochs, {seeds} seeds")
+                groups.append((title, rows.assign(block=rows.arm.map(ARMS))))
+    groups.sort(key=lambda group: group[1].dataset.iloc[0])     # then in the order of the profiles
     return per_cell(groups, lambda axis, rows: gain_panel(axis, rows, "block"), height=1.9)
