@@ -1,20 +1,11 @@
 """How things are called in tables and plots, and how numbers are written."""
 import math
 
+from ..blocks import BLOCKS
+
+# of networks and data sets; blocks have a title in their own table
 NAMES = {
-    "none": "plain", "se": "SE", "ca": "channel part", "sa": "spatial part", "cbam": "CBAM",
-    "hybrid": "SE→CBAM hybrid", "layerscale": "LayerScale (control)",
-    "shuffled": "shuffled SE (control)", "frozen": "frozen SE (control)",
-    "none wider": "a wider plain network", "ser": "SER",
-    "sec": "SEC", "se_sa": "SE_SA", "sec_sa": "SEC_SA", "new": "NEW", "nab": "NAB",
-    "bam": "BAM", "scse": "scSE", "eca": "ECA", "simam": "SimAM", "ge": "Gather-Excite",
-    "cbam_avg": "CBAM without maximum", "hybrid_p0": "hybrid, as in the project",
-    "hybrid_sum": "hybrid, summed", "hybrid_par": "hybrid, side by side",
-    "aa": "Attention-augmented", "sk": "Selective Kernel",
-    "replica_cbam_p2": "CBAM with its bottleneck lost (replica)",
-    "replica_cbam_p2_intended": "CBAM with a ReLU too many (replica)",
-    "replica_aa_p1": "Attention-augmented, mixed up (replica)",
-    "coord": "Coordinate", "triplet": "Triplet", "gc": "Global Context", "srm": "SRM",
+    "none wider": "a wider plain network",
     "resnet18": "ResNet-18", "squeezenet": "SqueezeNet", "vgg16": "VGG-16", "vgg19": "VGG-19",
     "resnet50": "ResNet-50", "resnet50_slim": "slim ResNet-50", "alexnet": "AlexNet",
     "cnn3": "CNN of three layers", "mobilenetv2": "MobileNetV2", "shapetex": "ShapeTex",
@@ -29,7 +20,8 @@ def name(key: str) -> str:
         return NAMES[key]
     block, _, rest = key.partition(" ")
     block, is_open, _ = block.partition("(gate_init=open)")
-    return " ".join([NAMES.get(block, block) + (", gates open" if is_open else ""), rest]).strip()
+    title = (BLOCKS[block].title if block in BLOCKS else "") or NAMES.get(block, block)
+    return " ".join([title + (", gates open" if is_open else ""), rest]).strip()
 
 
 USUAL = ("strong", "swift", "brisk")        # the recipes that profiles use throughout

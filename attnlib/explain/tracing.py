@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from ..analysis.words import name as said
-from ..blocks import BLOCKS, channel, combined, controls, newer, spatial
+from ..blocks import BLOCKS, FILES
 from ..networks.build import resolve
 
 B, C, H, W = 3, 512, 11, 17
@@ -53,7 +53,7 @@ def trace(name: str) -> list[Node]:
     block, x = make(C, **options).eval(), torch.randn(B, C, H, W)
     recorder = Recorder(x, block)
     with ExitStack() as stack, torch.no_grad():
-        for module in (channel, spatial, combined, controls, newer):
+        for module in FILES.values():
             for function in AS_WRITTEN.keys() & vars(module).keys():
                 stack.enter_context(patch.object(module, function, AS_WRITTEN[function]))
         for part in list(block.modules())[1:]:

@@ -5,20 +5,16 @@ A diagram is drawn from the block's trace, so that it cannot drift from the sour
 flowchart, which GitHub and JupyterLab show as a picture. Tinted boxes have parameters; ``→`` is the
 shape of a step's result where none of what it reads has the same.
 
-In the equations of cards.csv x is one map [C, H, W], a its channels' means, m their maxima, σ the
+In the equations x is one map [C, H, W], a its channels' means, m their maxima, σ the
 sigmoid, K a convolution, and a product runs over the sizes that one side lacks."""
-import csv
 import inspect
 import re
-from itertools import groupby
-from pathlib import Path
 
-from .. import blocks
 from ..analysis.words import name as said
+from ..blocks import BLOCKS, source
 from ..explain.tracing import shape_text, trace
 from .style import look
 
-CARDS = list(csv.DictReader(Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="")))
 LINKS = {r"doi:([\w./-]*\w)": r"[doi:\1](https://doi.org/\1)",
          r"arXiv:(\d{4}\.\d{4,5})": r"[arXiv:\1](https://arxiv.org/abs/\1)",
          r"(?<!/)github\.com/([\w-]+/[\w-]+)": r"[github.com/\1](https://github.com/\1)",
@@ -29,21 +25,21 @@ LEARNED = ("conv", "block", "parameter")
 
 def all_cards() -> str:
     """Markdown: every block, shelf by shelf."""
-    parts = []
-    for shelf, own in groupby(CARDS, lambda card: card["shelf"]):
+    parts, shelves = [], list(dict.fromkeys(row.shelf for row in BLOCKS.values() if row.shelf))
+    for shelf in shelves:
         parts.append(f"## {shelf[0].upper()}{shelf[1:]}")
-        parts += [card_text(card["block"], card["equation"]) for card in own]
+        parts += [card_text(name) for name, row in BLOCKS.items() if row.shelf == shelf]
     return "\n\n".join(parts)
 
 
-def card_text(name: str, equation: str) -> str:
+def card_text(name: str) -> str:
     """Markdown: heading, equation, docstring with its papers as links, diagram, folded source."""
-    text = inspect.getdoc(blocks.BLOCKS[name].make)
+    text = inspect.getdoc(BLOCKS[name].make)
     for pattern, link in LINKS.items():
         text = re.sub(pattern, link, text)
-    return (f"### {said(name)} · `{name}`\n\n$$ {equation} $$\n\n{text}\n\n"
+    return (f"### {said(name)} · `{name}`\n\n$$ {BLOCKS[name].equation} $$\n\n{text}\n\n"
             f"```mermaid\n{flowchart(name)}\n```\n\n"
-            f"<details><summary>Source</summary>\n\n```python\n{blocks.source(name)}\n```\n\n"
+            f"<details><summary>Source</summary>\n\n```python\n{source(name)}\n```\n\n"
             "</details>")
 
 

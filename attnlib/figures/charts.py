@@ -7,6 +7,7 @@ from ..analysis import calibration, costs, curves
 from ..analysis.factors import crossed
 from ..analysis.words import name
 from ..bench import speed
+from ..blocks import BLOCKS
 from . import style
 from .style import short
 
@@ -102,7 +103,7 @@ def inference_time() -> plt.Figure:
     groups = []
     for row in (row for body in speed.stored()[:1] for row in speed.rows(body, "inference")):
         times = pd.DataFrame(row["ms_per_image"]["64"]).T
-        times = times.loc[sorted(times.index, key=list(style.LOOKS).index)].rename_axis("arm")
+        times = times.loc[sorted(times.index, key=list(BLOCKS).index)].rename_axis("arm")
         groups.append((f"{short(row['backbone'])}, width {row['width']:g}", times.reset_index()))
     return style.per_cell(groups, draw, height=1.6)
 

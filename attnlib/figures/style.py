@@ -9,37 +9,17 @@ from textwrap import fill
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
-import numpy as np
 import seaborn as sns
-from matplotlib.colors import to_hex, to_rgb
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image, PngImagePlugin
 
 from ..analysis.stats import CELL
 from ..analysis.words import name, place
+from ..blocks import BLOCKS, Row
 from ..names import parse
 from ..settings import figures_dir
 from .alttext import describe
 
-# A hue for each family; its blocks, each with its marker, have shades of it.
-FAMILIES = {
-    "no attention": ("#555555", {"none": "o", "none wider": "d"}),
-    "channels, from the mean": ("#0072B2", {"se": "s", "eca": "h", "ser": "<", "sec": ">",
-                                            "ge": "p"}),
-    "channels, from more": ("#56B4E9", {"ca": "^", "srm": "8", "gc": "H"}),
-    "places": ("#E69F00", {"sa": "v", "coord": "<", "triplet": "^", "simam": "p"}),
-    "channels and places": ("#D55E00", {"cbam": "D", "cbam_avg": "d", "bam": "s", "scse": "h"}),
-    "SE with CBAM": ("#009E73", {"hybrid": "^", "hybrid_p0": "v", "hybrid_sum": "o",
-                                 "hybrid_par": "d"}),
-    "SE with places": ("#B8A200", {"se_sa": "s", "sec_sa": "D", "new": "*", "nab": "8"}),
-    "in place of a convolution": ("#7A52A3", {"aa": "P", "sk": "H"}),
-    "newer, by line and group": ("#117733", {"ela": "<", "ema": "h", "mca": "^", "scsa": "P"}),
-    "newer, otherwise": ("#44AA99", {"fca": "s", "mlca": "p", "mhsa": "*"}),
-    "control: a rescaling alone": ("#CC79A7", {"layerscale": "X"}),
-    "control: the wrong image": ("#882255", {"shuffled": "*"}),
-    "control: nothing learnt": ("#996633", {"frozen": "s"}),
-}
-SHADES = (0, -0.5, 0.45, -0.75, 0.25)           # the part of the way to white, or to black below 0
 FILLS = {"block": "bottom", "post_add": "top", "head": "left", "head_post": "right"}
 GREY, MARGIN = "#888888", "#ebebeb"
 PAGE = 6.0                                      # inches
@@ -66,14 +46,13 @@ class Look(NamedTuple):
     marker: str
 
 
-LOOKS = {block: Look(to_hex((1 - abs(part)) * np.array(to_rgb(hue)) + max(part, 0)).upper(), marker)
-         for hue, markers in FAMILIES.values()
-         for part, (block, marker) in zip(SHADES, markers.items(), strict=False)}
+WIDER = "none wider"                            # an arm without a block of its own
 
 
 def look(arm: str) -> Look:
     """The look of an arm: that of its block, whatever the options and the place."""
-    return LOOKS.get(arm) or LOOKS.get(parse(arm.split(" ")[0])[0], Look("#333333", "o"))
+    row = BLOCKS.get(parse(arm.split(" ")[0])[0]) or Row(None, "")
+    return Look("#2A2A2A", "d") if arm == WIDER else Look(row.colour, row.marker)
 
 
 def mark(arm: str) -> dict:
@@ -81,7 +60,7 @@ def mark(arm: str) -> dict:
     another place, hollow with other options."""
     block, _, site = arm.partition(" ")
     fill = "none" if "(" in block else "full"
-    if site and arm not in LOOKS:
+    if site and arm != WIDER:
         fill = FILLS.get(site.partition("@")[0], "none")
     return {"marker": look(arm).marker, "color": look(arm).colour, "fillstyle": fill,
             "linestyle": "none"}
