@@ -58,7 +58,7 @@ def test_both_loops_start_from_the_same_weights_and_the_plain_one_learns(data):
 
 
 def test_a_quick_bench_is_stored_and_read(monkeypatch, out):
-    row = bench.BenchRow("training", "training", 1, NET | {"arms": ("none", "se")})
+    row = bench.BenchRow("training", 1, NET | {"arms": ("none", "se")})
     monkeypatch.setattr(bench, "quick_plan", lambda: [row])
     assert main(["bench", "--quick", "--minutes", "0.001"]) == 0
     path = out / "results" / "bench" / "quick.json"
@@ -119,8 +119,7 @@ def test_a_row_that_fails_leaves_the_others(monkeypatch):
     def full(data, seconds):
         raise RuntimeError("out of memory")
     monkeypatch.setitem(bench.KINDS, "matrix", full)
-    plan = [bench.BenchRow("matrix", "matrix", 0, {}), bench.BenchRow("pipeline", "pipeline", 1, {
-        "batches": 1})]
+    plan = [bench.BenchRow("matrix", 0), bench.BenchRow("pipeline", 1, {"batches": 1})]
     body = store.read_sealed(bench.run_bench(plan, 0.001, "here"))
     assert body["rows"]["matrix"]["failed"] == "RuntimeError"
 
@@ -128,7 +127,7 @@ def test_a_row_that_fails_leaves_the_others(monkeypatch):
 def test_a_short_bench_keeps_what_was_measured_for_longer(monkeypatch):
     def measured(value):
         monkeypatch.setitem(bench.KINDS, "matrix", lambda data, seconds: {"value": value})
-        row = bench.BenchRow("matrix", "matrix", 0, {})
+        row = bench.BenchRow("matrix", 0)
         path = bench.run_bench([row], 0.001, "here", again=value == 3)
         return path, store.read_sealed(path)
 
@@ -153,7 +152,8 @@ def test_what_accuracy_costs_is_read_from_records_of_one_core():
         stored(run, correct(60 + seed), env=cpu, seconds=seconds - 60 * seed)
     gpu = dataclasses.replace(run, seed=5)
     stored(gpu, correct(90), seconds=1.0, env=cpu | {"precision": "bfloat16"})
-    row, = budget.budget_table().to_dict("records")
+    table = budget.budget_table()
+    row, = table.to_dict("records")
     assert (row["seeds"], row["accuracy"], row["minutes"]) == (2, pytest.approx(60.5), 9)
-    assert row["front"] and "9.0" in budget.budget_markdown()
-    assert budget.budget_figure().axes[0].get_xscale() == "log"
+    assert row["front"] and "9.0" in budget.budget_markdown(table)
+    assert budget.budget_figure(table).axes[0].get_xscale() == "log"

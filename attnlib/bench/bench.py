@@ -6,6 +6,7 @@ import re
 import tempfile
 import time
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,28 +25,29 @@ SAME = ("device", "cores", "threads", "precision", "channels_last", "torch", "py
 
 
 class BenchRow(NamedTuple):
-    """One row of the plan: its name in the file, what measures it, its share of the time, and what
-    the measuring function takes."""
+    """One row of the plan: its name in the file, which begins with what measures it, its share of
+    the time, and what the measuring function takes."""
     name: str
-    kind: str
-    share: float
-    options: dict
+    share: float = 1.0
+    options: dict = {}
+
+    @property
+    def kind(self) -> str:
+        return self.name.partition("-")[0]
 
 
 def plan(widths=(0.25,), networks=NETWORKS, arms=ARMS, notebook: str = "") -> list[BenchRow]:
     """The headline first: what is cut short has measured that."""
-    rows = [BenchRow("matrix", "matrix", 0, {})]
-    for width in widths:
-        for backbone in networks:
-            net = {"backbone": backbone, "width": width * networks[backbone], "arms": arms}
-            rows += [BenchRow(f"{kind}-{backbone}-w{net['width']:g}", kind, share, net)
-                     for kind, share in (("training", 10), ("inference", 3), ("memory", 1.5))]
-    rows += [BenchRow("pipeline", "pipeline", 1.5, {}), BenchRow("road", "road", 1, {}),
-             BenchRow("agreement", "agreement", 8, {"backbone": next(iter(networks))}),
-             BenchRow("claimed", "claimed", 3, {}), BenchRow("import", "import", 1, {}),
-             BenchRow("records", "records", 1, {})]
+    rows = [BenchRow("matrix", 0)]
+    for width, backbone in product(widths, networks):
+        net = {"backbone": backbone, "width": width * networks[backbone], "arms": arms}
+        rows += [BenchRow(f"{kind}-{backbone}-w{net['width']:g}", share, net)
+                 for kind, share in (("training", 10), ("inference", 3), ("memory", 1.5))]
+    rows += [BenchRow("pipeline", 1.5), BenchRow("road"),
+             BenchRow("agreement", 8, {"backbone": next(iter(networks))}),
+             BenchRow("claimed", 3), BenchRow("import"), BenchRow("records")]
     if notebook:
-        rows.append(BenchRow("notebook", "notebook", 1, {"name": notebook}))
+        rows.append(BenchRow("notebook", options={"name": notebook}))
     return rows
 
 
@@ -91,7 +93,7 @@ def run_bench(rows: list[BenchRow], minutes: float, name: str = "", again: bool 
 
 def earlier(path: Path, env: dict, data: str) -> dict:
     """The rows that are stored of the same machine, versions, threads, precision and images."""
-    body = store.read_sealed(path) if path.is_file() else None
+    body = store.read_sealed(path)
     fits = body and body["data"] == data and all(body["env"].get(k) == env.get(k) for k in SAME)
     return body["rows"] if fits else {}
 

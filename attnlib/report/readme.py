@@ -113,9 +113,10 @@ def bench_results() -> str:
 
 def budget_results() -> str:
     """What accuracy costs in core minutes: the figure and its table."""
-    plots.save(budget.budget_figure(), "budget", "readme")
+    table = budget.budget_table()
+    plots.save(budget.budget_figure(table), "budget", "readme")
     return ("![Test accuracy of plain networks on CIFAR-10 against core minutes]"
-            "(../figures/readme/budget.png)\n\n" + budget.budget_markdown())
+            "(../figures/readme/budget.png)\n\n" + budget.budget_markdown(table))
 
 
 def overview_picture() -> None:
