@@ -64,8 +64,8 @@ def run_bench(rows: list[BenchRow], minutes: float, name: str = "", again: bool 
     """Measure the rows within about so many minutes and return the file. The time left is shared
     out again after every row, and a row's own least work is done even where it takes longer.
 
-    A row goes into what is stored of this machine; one that was measured for longer stays, but with
-    ``again``. Rows of another torch, Python, precision or data set are dropped."""
+    A row goes into what is stored of this machine; a good one that was measured for clearly longer
+    stays, but with ``again``. Rows of another torch, Python, precision or data set are dropped."""
     env, data = bench_surroundings(), images()
     path = bench_dir() / f"{name or slug(env)}.json"
     body = {"schema": store.SCHEMA, "env": env, "minutes": minutes, "id": path.stem,
@@ -81,7 +81,9 @@ def run_bench(rows: list[BenchRow], minutes: float, name: str = "", again: bool 
             result = {"failed": type(error).__name__}
         seconds = round(time.monotonic() - started, 1)
         result = {"kind": row.kind, "seconds": seconds, "load": env["load"]} | result
-        kept = not again and outlasts(body["rows"].get(row.name), result)
+        old = body["rows"].get(row.name, {"failed": "never measured"})
+        kept = not again and "failed" not in old and (
+            "failed" in result or old["seconds"] > 1.25 * seconds)
         if not kept:
             body["rows"][row.name] = result
         store.write_sealed(path, rounded(body))
@@ -96,13 +98,6 @@ def earlier(path: Path, env: dict, data: str) -> dict:
     body = store.read_sealed(path)
     fits = body and body["data"] == data and all(body["env"].get(k) == env.get(k) for k in SAME)
     return body["rows"] if fits else {}
-
-
-def outlasts(old: dict | None, new: dict) -> bool:
-    """A good row that was measured for clearly longer is the better one."""
-    if not old or "failed" in old:
-        return False
-    return "failed" in new or old["seconds"] > 1.25 * new["seconds"]
 
 
 def rounded(body: dict) -> dict:
@@ -133,8 +128,7 @@ def images() -> Dataset:
 
 
 def notebook(data: Dataset, seconds: float, name: str) -> dict:
-    """Wall seconds of a notebook whose records are there: it reads and draws, and trains nothing.
-    """
+    """Wall seconds of a notebook that only reads its records and draws."""
     from ..report import notebooks as books
     book, = books.chosen_books([name])
     with tempfile.TemporaryDirectory() as folder:

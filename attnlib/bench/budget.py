@@ -42,8 +42,7 @@ def budget_markdown(table) -> str:
 
 
 def budget_figure(table) -> plt.Figure:
-    """Test accuracy on CIFAR-10 against core minutes on a logarithmic axis; the line is the front.
-    """
+    """Test accuracy on CIFAR-10 against core minutes, logarithmic; the line is the front."""
     def draw(axis, rows):
         best = rows[rows.front].sort_values("minutes")
         axis.plot(best.minutes, best.accuracy, color="#cccccc", linewidth=4, zorder=0)
