@@ -6,6 +6,7 @@ import time
 import warnings
 
 import faults
+import helpers
 import pytest
 from faults import flip, newest_epoch, temporaries, truncate
 from helpers import comparable, compute_on_cpu, same_tensors, stop_after, tiny, weights
@@ -174,7 +175,7 @@ def test_a_limit_on_the_size_of_files(out, tmp_path, count, unharmed):
     stop_after(RUN, 1)
     before = newest_epoch(RUN)
     limit = store.list_files(checkpoints_dir("own", RUN.id), store.CHECKPOINT)[0].stat().st_size
-    args = ["train", "--profile", "own", *faults.as_options(RUN)]
+    args = ["train", "--profile", "own", *helpers.as_options(RUN)]
     assert faults.in_child(limited_command, str(out), args, resource.RLIMIT_FSIZE, limit // 2,
                            said=tmp_path / "said") == 2
     said = (tmp_path / "said").read_text().splitlines()
@@ -229,7 +230,7 @@ def test_read_only_results_are_read_and_nothing_is_trained(count, request):
     code = ("import sys; from attnlib.__main__ import main; "
             "assert main(['runs', 'list', '--profile', 'own']) == 0; "
             "sys.exit(main(['train', *sys.argv[1:]]))")
-    read = faults.python(code, *faults.as_options(tiny(seed=1)),
+    read = faults.python(code, *helpers.as_options(tiny(seed=1)),
                          wrap=request.getfixturevalue("read_only"))
     assert done.id in read.stdout and "left where it is" in read.stderr and torn.exists(), read
     assert read.returncode == 2 and "epoch 1/" not in read.stdout
