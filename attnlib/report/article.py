@@ -126,9 +126,8 @@ def provenance(df):
     for key in ("device", "precision", "threads", "torch", "python", "os"):
         rows[key] = {r["env"][key] for r in found}
     for r in found:
-        own = r.get("resolved", r["run"])
-        key = f"train / validation / test images, {own.get('dataset', 'shapetex')}"
-        sizes = (own.get("n_train"), own.get("n_val"), r["test"].get("n"))
+        key = f"train / validation / test images, {r['resolved']['dataset']}"
+        sizes = r["resolved"].get("n_train"), r["resolved"].get("n_val"), r["test"]["n"]
         rows.setdefault(key, set()).add(" / ".join("all" if n is None else f"{n:,}" for n in sizes))
     return pd.DataFrame([{"what": what, "of the records": ", ".join(map(str, sorted(values)))}
                          for what, values in rows.items()])
