@@ -14,7 +14,7 @@ from .experiments import predict as predicting
 from .experiments import verify as verifying
 from .experiments.studies import COMMITTED, PROFILES, STUDIES
 from .names import choose
-from .settings import data_dir, out_dir, shown
+from .settings import data_dir, out_dir, runs_dir, shown
 from .training import store, trainer
 from .training.environment import environment, machine
 from .training.recipes import RECIPES
@@ -22,17 +22,16 @@ from .training.run import NUMBERS, Run
 
 FIELDS = ("dataset", "backbone", "attention", "placement", "recipe", "start",
           *NUMBERS)     # options of train
+SAID = {"placement": "default: the block's own place",
+        "start": "a finished run without attention, to go on from its weights; default: none",
+        "recipe": f"{', '.join(RECIPES)}; default: {Run.recipe}"}
 FEW_STEPS = 500                             # below it a network has hardly begun to learn
 
 
 def default_of(name: str) -> str:
     """What a field of `Run` is where no option says otherwise."""
-    if name == "placement":
-        return "default: the block's own place"
-    if name == "start":
-        return "a finished run without attention, to go on from its weights; default: none"
-    if name == "recipe":
-        return f"{', '.join(RECIPES)}; default: {Run.recipe}"
+    if name in SAID:
+        return SAID[name]
     own, recipe = getattr(Run, name), getattr(RECIPES[Run.recipe], name, None)
     if own is not None:
         return f"default: {own}"
@@ -138,12 +137,13 @@ def evaluate(args) -> None:
     if args.gradcam:
         from .figures.predicted import draw_evaluation as draw
     found = predicting.evaluate(args.run, args.split, draw)
-    against = ""
+    accuracy, against = 100 * found["accuracy"], ""
     if found["recorded"] is not None:
-        against = (f"; the record says {100 * found['recorded']:.2f} %, a difference of "
-                   f"{100 * (found['accuracy'] - found['recorded']):+.2f} points")
-    print(f"{found['id']}: {args.split} accuracy {100 * found['accuracy']:.2f} % on {found['n']} "
-          f"images, NLL {found['nll']:.4f}{against}")
+        recorded = 100 * found["recorded"]
+        against = (f"; the record says {recorded:.2f} %, a difference of "
+                   f"{accuracy - recorded:+.2f} points")
+    print(f"{found['id']}: {args.split} accuracy {accuracy:.2f} % on {found['n']} images, NLL "
+          f"{found['nll']:.4f}{against}")
     wide = max(map(len, found["per_class"]))
     for name, share in found["per_class"].items():
         print(f"  {name:{wide}}  {100 * share:5.1f} %")
@@ -212,10 +212,7 @@ def runs(args) -> int:
         if args.what == "list":
             list_runs(profile)
         elif args.what == "check":
-            good, found = repair.check(profile)
-            advice = " (`python -m attnlib runs repair --dry-run` says how)" if found else ""
-            print(f"{profile}: {good} good records, {found} things to see to{advice}")
-            bad += found
+            bad += repair.check(profile)[1]
         else:
             counts = repair.repair(profile, args.dry_run)
             done = [f"{counts[kind]} {repair.FIXES[kind][0]}" for kind in counts]
@@ -232,7 +229,7 @@ def list_runs(profile: str) -> None:
         print(rows[columns].to_string(index=False, float_format="%.1f"))
     for run_id in rows.id[rows.status == "stale"]:
         print(f"stale: {run_id}: {reading.outdated(reading.find_record(run_id, profile))}")
-    if kept := repair.kept_aside(profile):
+    if kept := sum(path.suffix in (".corrupt", ".failed") for path in runs_dir(profile).glob("*")):
         print(f"{profile}: {kept} files set aside (*.corrupt, *.failed)")
 
 
@@ -265,9 +262,7 @@ def notebooks(args) -> int:
 
 
 def verify(args) -> int:
-    profiles = [p for p in COMMITTED if store.all_records(p)]
-    if args.profile:
-        profiles = [known(args.profile)]
+    profiles = [known(args.profile)] if args.profile else list(filter(store.all_records, COMMITTED))
     if not profiles:
         raise LookupError(f"no record of profile {', '.join(COMMITTED)} is here; --profile names "
                           "another")
@@ -279,13 +274,11 @@ def bench(args) -> None:
     minutes = args.minutes or (1 if args.quick else 9)
     if minutes <= 0:
         raise ValueError(f"--minutes {minutes:g} should be above 0")
-    if args.quick:
-        benches.run_bench(benches.quick_plan(), minutes, "quick", again=True)
-        return
     widths = (0.25, 1) if args.full else (0.25,)
     if machine().device == "cuda":
         widths = (1, 0.25)
-    benches.run_bench(benches.plan(widths, notebook=args.notebook), minutes, again=args.again)
+    rows = benches.quick_plan() if args.quick else benches.plan(widths, notebook=args.notebook)
+    benches.run_bench(rows, minutes, "quick" * args.quick, again=args.quick or args.again)
 
 
 def readme(args) -> None:

@@ -1,6 +1,8 @@
 """Runs small enough for tests, and child processes that tests may kill."""
 import multiprocessing
 import os
+import re
+import shlex
 import time
 import types
 
@@ -10,7 +12,7 @@ import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
-from attnlib.settings import checkpoints_dir
+from attnlib.settings import REPO, checkpoints_dir
 from attnlib.training import environment, store
 from attnlib.training import trainer as train_module
 from attnlib.training.environment import Machine
@@ -27,6 +29,12 @@ TINY = {"backbone": "squeezenet", "width": 0.125, "epochs": 2, "n_train": 32, "n
 def tiny(**own) -> Run:
     """A run of two epochs of two steps on ShapeTex: a third of a second."""
     return Run(**{**TINY, **own})
+
+
+def as_options(run: Run) -> list[str]:
+    """The command line of a run."""
+    return [word for key, value in run.as_dict().items()
+            for word in (f"--{key.replace('_', '-')}", str(value))]
 
 
 def put_record(run: Run, profile: str, **own) -> dict:
@@ -88,6 +96,32 @@ def stop_after(run: Run, epochs: int, before: int = 0) -> None:
             monotonic=lambda: next(ticks), perf_counter=time.perf_counter))
         with pytest.raises(TimeUp, match=f"{run.id}: stopped after epoch {before + epochs}, all"):
             train(run, deadline=epochs - 0.5)
+
+
+def page(name: str) -> str:
+    return (REPO / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def code_blocks(text: str, language: str, section: str = "") -> list[str]:
+    """The blocks of code of a page, or of its section of that title."""
+    if section:
+        text = re.search(rf"\n## {section}\n(.*?)(?=\n## |\Z)", text, re.DOTALL)[1]
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def shell_commands(text: str, section: str = "") -> list[list[str]]:
+    """The words of each line of its shell blocks, without comments, continued lines joined."""
+    lines = "\n".join(code_blocks(text, "bash", section)).replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def attnlib_commands(text: str, section: str = "") -> list[list[str]]:
+    """The arguments of its commands of attnlib."""
+    return [words[3:] for words in shell_commands(text, section) if words[1:3] == ["-m", "attnlib"]]
+
+
+def last_line(capsys) -> str:
+    return capsys.readouterr().out.strip().splitlines()[-1]
 
 
 def wait_until(true, seconds: float = 90) -> None:

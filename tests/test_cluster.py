@@ -1,7 +1,5 @@
 """A dask cluster of real processes on 127.0.0.1, and docs/cluster.md, command by command."""
 import os
-import re
-import shlex
 import signal
 import socket
 import subprocess
@@ -9,9 +7,10 @@ import sys
 import threading
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
-from helpers import comparable, same_tensors, tiny, wait_until, weights
+from helpers import code_blocks, page, same_tensors, shell_commands, tiny, wait_until, weights
 
 from attnlib.__main__ import main
 from attnlib.experiments.grid import run_grid
@@ -68,6 +67,14 @@ def worker(start, address, name, **own):
                   "--memory-limit", "0", "--no-nanny", "--no-dashboard"], name, **own)
 
 
+def kills(process, tmp_path) -> threading.Thread:
+    """Kills a process once worker a has finished an epoch."""
+    def kill():
+        wait_until(lambda: list((tmp_path / "a" / "out").rglob("ckpt-*.pt")))
+        process.kill()
+    return threading.Thread(target=kill)
+
+
 def test_two_workers_that_share_nothing_one_killed(start, address, tmp_path, capsys, monkeypatch):
     """Every run is there once, as one process makes it; no data set needs to be here."""
     monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path / "ours"))
@@ -83,10 +90,7 @@ def test_two_workers_that_share_nothing_one_killed(start, address, tmp_path, cap
     data = {"ATTNLIB_DATA": str(tmp_path / "theirs")}
     pair = {name: worker(start, address, name, **data) for name in ("a", "b")}
 
-    def kill_one():
-        wait_until(lambda: list((tmp_path / "a" / "out").rglob("ckpt-*.pt")))
-        pair["a"].kill()
-    killer = threading.Thread(target=kill_one)
+    killer = kills(pair["a"], tmp_path)
     with cluster.cluster(address) as executor:
         wait_until(lambda: len(executor.client.nthreads()) == 2)
         killer.start()
@@ -102,7 +106,7 @@ def test_two_workers_that_share_nothing_one_killed(start, address, tmp_path, cap
     for run in runs:
         ours, theirs = (store.read_record(store.record_path(profile, run.id))
                         for profile in ("own", "smoke"))
-        assert comparable(theirs) | {"env": 0} == comparable(ours) | {"env": 0}
+        assert helpers.comparable(theirs) | {"env": 0} == helpers.comparable(ours) | {"env": 0}
         assert theirs["env"]["threads"] == 1
         assert same_tensors(weights(run, "smoke"), weights(run, "own"))
 
@@ -113,10 +117,7 @@ def test_a_scheduler_that_dies_fails_no_run(start, address, tmp_path, capsys, mo
     worker(start, address, "a")
     runs = [tiny(seed=seed, epochs=500) for seed in range(2)]
 
-    def kill():
-        wait_until(lambda: list((tmp_path / "a" / "out").rglob("ckpt-*.pt")))
-        dies.kill()
-    threading.Thread(target=kill).start()
+    kills(dies, tmp_path).start()
     with cluster.cluster(address) as executor:
         df = run_grid(runs, "smoke", executor=executor)
     assert list(df.status) == ["missing"] * 2
@@ -153,39 +154,22 @@ def test_a_bad_address_is_one_line(address, words, capsys, monkeypatch):
 
 # --- The page ---
 
-PAGE = (REPO / "docs" / "cluster.md").read_text(encoding="utf-8")
 
-
-def section(title: str, language: str) -> list[str]:
-    text, = re.findall(rf"\n## {title}\n(.*?)(?=\n## |\Z)", PAGE, re.DOTALL)
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-
-
-def run_section(title: str, start, address, folder="here", before=()):
-    """Its commands in turn, in one folder; a scheduler and workers go on beside the rest."""
-    port = address.rpartition(":")[2]
-    for line in [line for block in section(title, "bash") for line in block.splitlines()]:
-        line = line.replace("HOST", "127.0.0.1").replace("8786", port)
-        words = shlex.split(line.replace(".venv/bin/", BIN), comments=True)
+@pytest.mark.parametrize("title", ["This machine", "Several machines", "TLS"])
+def test_the_commands_of_the_page(title, start, address, tmp_path):
+    """In turn, in one folder; a scheduler and workers go on beside the rest."""
+    text = page("cluster").replace("HOST", "127.0.0.1").replace(
+        "8786", address.rpartition(":")[2]).replace(".venv/bin/", BIN)
+    (tmp_path / "here").mkdir()
+    for config in code_blocks(text, "yaml", title):
+        (tmp_path / "here" / "tls.yaml").write_text(config)
+    for words in shell_commands(text, title):
         own = {}
         while "=" in words[0]:
             name, _, own[name] = words.pop(0).partition("=")
-        process = start(words, folder, **own)
-        if words[0] != f"{BIN}dask":
-            assert process.wait(240) == 0, line
-
-
-def trained(folder: Path) -> int:
-    return len(list((folder / "out" / "results" / "runs" / "smoke").glob("*.json")))
-
-
-@pytest.mark.parametrize("title", ["This machine", "Several machines", "TLS"])
-def test_the_commands(title, start, address, tmp_path):
-    (tmp_path / "here").mkdir()
-    for text in section(title, "yaml"):
-        (tmp_path / "here" / "tls.yaml").write_text(text)
-    run_section(title, start, address)
-    assert trained(tmp_path / "here") == 2
+        process = start(words, "here", **own)
+        assert words[0] == f"{BIN}dask" or process.wait(240) == 0, words
+    assert len(list((tmp_path / "here/out/results/runs/smoke").glob("*.json"))) == 2
     if title == "TLS":                                       # whoever has no certificate stays out
         with pytest.raises(OSError):
             distributed.Client(address, timeout=3)

@@ -35,19 +35,14 @@ PIP = "import sys; open({log!r}, 'a').write('pip ' + ' '.join(sys.argv[1:]) + ch
 @pytest.fixture
 def machine(tmp_path):
     """A folder with a faked google.colab, git and pip, each of which logs its calls."""
-    stubs, log = tmp_path / "stubs", tmp_path / "log"
-    (stubs / "google" / "colab").mkdir(parents=True)
-    (stubs / "google" / "__init__.py").touch()
-    (stubs / "google" / "colab" / "__init__.py").touch()
-    (stubs / "google" / "colab" / "drive.py").write_text(
-        f"def mount(where): open({str(log)!r}, 'a').write('mount ' + where + chr(10))")
-    (stubs / "pip").mkdir()
-    (stubs / "pip" / "__init__.py").touch()
-    (stubs / "pip" / "__main__.py").write_text(PIP.format(log=str(log)))
-    (tmp_path / "bin").mkdir()
-    git = tmp_path / "bin" / "git"
-    git.write_text(GIT.format(log=log, repo=REPO))
-    git.chmod(0o755)
+    log = str(tmp_path / "log")
+    for name, text in {
+            "stubs/google/__init__.py": "", "stubs/google/colab/__init__.py": "",
+            "stubs/pip/__init__.py": "", "stubs/pip/__main__.py": PIP.format(log=log),
+            "bin/git": GIT.format(log=log, repo=REPO)}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "bin" / "git").chmod(0o755)
     return tmp_path
 
 
@@ -67,12 +62,9 @@ def run_cell(machine, colab=True, address="https://example.org/a.git", times=1,
     return done, log.read_text().splitlines() if log.exists() else []
 
 
-def test_all_notebooks_begin_with_the_same_cell():
-    assert len(CELLS) == 7 and len(set(CELLS.values())) == 1
-    assert "%autoreload 2" in CELLS["01_data"]
-
-
 def test_on_colab_it_fetches_reports_and_may_be_run_again_and_elsewhere_it_is_silent(machine):
+    assert len(CELLS) == 7 and len(set(CELLS.values())) == 1, "all notebooks begin with this cell"
+    assert "%autoreload 2" in CELLS["01_data"]
     done, calls = run_cell(machine, colab=False)
     assert (done.returncode, done.stdout, done.stderr, calls) == (0, "", "", [])
     assert "set REPOSITORY above" in run_cell(machine, address="", after="")[0].stdout
@@ -133,15 +125,10 @@ def test_published_notebooks_know_where_they_come_from(monkeypatch):
 # --- What it says ---
 
 
-def fake_drive(monkeypatch, mount):
-    google = types.ModuleType("google.colab")
-    google.drive = types.SimpleNamespace(mount=mount)
-    monkeypatch.setitem(sys.modules, "google.colab", google)
-
-
 def test_on_drive_results_begin_with_the_records_of_the_repository(monkeypatch, tmp_path):
-    mounted = []
-    fake_drive(monkeypatch, mounted.append)
+    mounted, google = [], types.ModuleType("google.colab")
+    google.drive = types.SimpleNamespace(mount=mounted.append)
+    monkeypatch.setitem(sys.modules, "google.colab", google)
     monkeypatch.setattr(colab, "DRIVE", str(tmp_path))
     mine = tmp_path / "MyDrive/attnlib/results/runs/pilot/mine.json"
     mine.parent.mkdir(parents=True)

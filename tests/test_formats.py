@@ -2,7 +2,6 @@
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import setuptools
 import torch
-from helpers import noisy_cifar10, tiny
+from helpers import as_options, attnlib_commands, code_blocks, noisy_cifar10, page, tiny
 
 from attnlib.__main__ import main
 from attnlib.blocks import ATTENTION
@@ -23,27 +22,18 @@ from attnlib.training.trainer import train
 
 RUN = "cifar10-resnet18-cbam-s0-d2d94fc3"
 INDEX = json.loads((REPO / "results" / "weights" / "index.json").read_text())["weights"]
-MISSING = "the extra [{}] is not installed"
 
 
-def page(name: str, language: str) -> list[str]:
-    text = (REPO / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-
-
-def commands(name: str) -> list[list[str]]:
-    """The arguments of the page's commands of attnlib."""
-    lines = "\n".join(page(name, "bash")).splitlines()
-    return [words[3:] for words in (shlex.split(line, comments=True) for line in lines)
-            if words[1:3] == ["-m", "attnlib"]]
+def needs(extra: str, *modules: str) -> list:
+    return [pytest.importorskip(name, reason=f"the extra [{extra}] is not installed")
+            for name in modules]
 
 
 def test_the_commands_of_export(out, tmp_path, monkeypatch, capsys):
     noisy_cifar10(tmp_path, 600)
     monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
-    pytest.importorskip("onnxruntime", reason=MISSING.format("onnx"))
-    pytest.importorskip("onnxscript", reason=MISSING.format("onnx"))
-    argvs = commands("export")
+    needs("onnx", "onnxruntime", "onnxscript")
+    argvs = attnlib_commands(page("export"))
     assert [argv[-1] for argv in argvs] == [RUN, "torchscript", "onnx", "--int8"]
     for argv in [argvs[0], argvs[1], argvs[3]]:                         # the last has the third
         assert main(argv) == 0
@@ -54,8 +44,8 @@ def test_the_commands_of_export(out, tmp_path, monkeypatch, capsys):
              for file in (out / "results" / "weights").iterdir()}
     assert sizes.keys() == {".safetensors", ".ts", ".onnx", ".int8.onnx"}
     assert sizes[".int8.onnx"] < sizes[".onnx"] / 3 and sizes[".safetensors"] < sizes[".onnx"] / 1.9
-    path = out / "results" / "weights" / f"{RUN}.onnx"
     import onnx
+    path = out / "results" / "weights" / f"{RUN}.onnx"
     model = onnx.load(path)
     assert [o.version for o in model.opset_import if not o.domain] == [formats.OPSET]
     assert str(REPO) not in str(model), "a path of this machine"
@@ -85,8 +75,7 @@ def test_torchscript_of_a_run_of_ones_own_and_a_file_that_says_something_else(tm
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ATTENTION if name != "none"])
 def test_every_block_goes_to_onnx(name, tmp_path):
-    pytest.importorskip("onnxruntime", reason=MISSING.format("onnx"))
-    pytest.importorskip("onnxscript", reason=MISSING.format("onnx"))
+    needs("onnx", "onnxruntime", "onnxscript")
     run = tiny(epochs=1, attention=name, backbone="resnet18")
     train(run)
     assert formats.export_as(run, "onnx", tmp_path / "block.onnx")[1] <= formats.TOLERANCE[".onnx"]
@@ -95,7 +84,7 @@ def test_every_block_goes_to_onnx(name, tmp_path):
 @pytest.mark.filterwarnings("ignore")                  # tracing warns where a size is read
 @pytest.mark.parametrize("name", ATTENTION)
 def test_every_block_goes_to_onnx_through_torchscript_for_any_batch(name, tmp_path):
-    ort = pytest.importorskip("onnxruntime", reason=MISSING.format("onnx"))
+    ort, = needs("onnx", "onnxruntime")
     block, path = ATTENTION[name].make(16).eval(), tmp_path / "block.onnx"
     torch.onnx.export(block, (torch.randn(2, 16, 12, 12),), path, dynamo=False, input_names=["x"],
                       dynamic_axes={"x": {0: "n"}})
@@ -108,51 +97,37 @@ def test_every_block_goes_to_onnx_through_torchscript_for_any_batch(name, tmp_pa
 # --- Published files ---
 
 
-def test_every_published_file_has_its_card(monkeypatch):
-    monkeypatch.setenv("ATTNLIB_OUT", str(REPO))
-    for row in INDEX:
-        record = store.read_record(store.record_path("real", row["id"]))
-        card = (REPO / "results" / "weights" / f"{row['id']}.md").read_text(encoding="utf-8")
-        assert card == published.model_card(row, record) and "$" not in card
-        assert f"{100 * row['accuracy']:.2f} % of 10,000" in card and row["sha256"] in card
-
-
-def test_torch_hub_has_an_entry_for_each(monkeypatch, capsys):
+def test_torch_hub_has_an_entry_for_each_and_the_code_of_the_cards_works(monkeypatch, capsys):
     monkeypatch.chdir(REPO)
-    code, = page("export", "python")
-    exec(code, {})
-    assert capsys.readouterr().out.startswith("['airplane', 'automobile'")
+    for name, says in (("export", "['airplane', 'automobile'"),
+                       ("shapetex", "(1000, 32, 32, 3) ('striped disc', ")):
+        code, = code_blocks(page(name), "python")
+        exec(code, {})
+        assert capsys.readouterr().out.startswith(says)
     for row in INDEX:
         model = torch.hub.load(".", published.entry_name(row["id"]), source="local")
         assert model.id == row["id"] and not model.training
 
 
-def test_the_code_of_the_data_set_card(capsys):
-    code, = page("shapetex", "python")
-    exec(code, {})
-    assert capsys.readouterr().out.startswith("(1000, 32, 32, 3) ('striped disc', ")
-
-
 # --- TensorBoard ---
 
 
-def scalars(folder: Path) -> dict[str, list]:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    events = EventAccumulator(str(folder)).Reload()
-    return {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
-
-
 def test_the_commands_of_tensorboard(out, tmp_path, monkeypatch, capsys):
-    pytest.importorskip("tensorboard", reason=MISSING.format("tensorboard"))
+    needs("tensorboard", "tensorboard")
     real = out / "results" / "runs" / "real"
     real.mkdir(parents=True)
     for row in sorted(INDEX, key=lambda row: row["id"] != RUN)[:2]:
         name = f"{row['id']}.json"
         (real / name).write_bytes((REPO / "results" / "runs" / "real" / name).read_bytes())
-    for argv in commands("tensorboard"):
+    for argv in attnlib_commands(page("tensorboard")):
         assert main(argv) == 0
     assert re.findall(r"(\d) runs: tensorboard --logdir results/tensorboard",
                       capsys.readouterr().out) == ["2", "1", "1"]
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def scalars(folder: Path) -> dict[str, list]:
+        events = EventAccumulator(str(folder)).Reload()
+        return {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
     own, = (out / "results" / "tensorboard" / "own").iterdir()
     assert len(scalars(own)["loss/train"]) == 2
     record = store.read_record(real / f"{RUN}.json")
@@ -190,11 +165,8 @@ def test_installed_it_has_the_command_attnlib(tmp_path):
     run(bin_ / "python", "-m", "pip", "install", "-q", "--no-deps", str(wheel))
     here = [path for path in sys.path if path.endswith("site-packages")]
     (site / "here.pth").write_text("\n".join(here))
-    said = run(bin_ / "attnlib", "train", "--backbone", "squeezenet", "--width", "0.125",
-               "--epochs", "1", "--n-train", "32", "--n-val", "20", "--n-test", "20",
-               "--batch-size", "16")
-    assert "test accuracy" in said
+    assert "test accuracy" in run(bin_ / "attnlib", "train", *as_options(tiny(epochs=1)))
     assert len(list((tmp_path / "results" / "runs" / "own").glob("*.json"))) == 1
-    code = "from attnlib.experiments.published import TEMPLATE as t; print(t, t.is_file())"
-    assert run(bin_ / "python", "-c", code).startswith(str(site)) and "True" in run(
-        bin_ / "python", "-c", code)
+    said = run(bin_ / "python", "-c",
+               "from attnlib.experiments.published import TEMPLATE as t; print(t, t.is_file())")
+    assert said.startswith(str(site)) and "True" in said

@@ -1,7 +1,7 @@
 """Studies and the grid: what is planned, what is trained, and what is told about it."""
 
 import pytest
-from helpers import put_record, tiny
+from helpers import last_line, put_record, tiny
 
 from attnlib.blocks import ATTENTION
 from attnlib.data.datasets import DATASETS
@@ -19,10 +19,6 @@ from attnlib.training.trainer import train
 
 PLANNED = [(name, profile) for name, row in STUDIES.items()
            for profile in PROFILES if ("small" if profile == "smoke" else profile) in row.plans]
-
-
-def last_line(capsys) -> str:
-    return capsys.readouterr().out.strip().splitlines()[-1]
 
 
 # --- The plans ---
@@ -44,6 +40,8 @@ def test_any_prefix_of_a_study_is_balanced():
                         and (run.dataset, run.backbone) == (plan.dataset, plan.backbone)]
                 assert set(plan.arms) <= set(arms)
         assert [run.attention for run in runs[:len(rows[0].arms)]] == list(rows[0].arms)
+    real = [plan for row in STUDIES.values() for plan in row.plans.get("real", ())]
+    assert {*ATTENTION} <= {parse(arm)[0] for plan in real for arm in plan.arms}, "a block alone"
 
 
 def test_smoke_is_two_arms_a_plan_and_one_seed_of_easy_images():
@@ -55,32 +53,20 @@ def test_smoke_is_two_arms_a_plan_and_one_seed_of_easy_images():
 
 @pytest.mark.parametrize("profile", [p for p, row in PROFILES.items() if row.budget])
 def test_the_estimated_cost_is_within_the_budget(profile):
-    runs = {run.id: run for name in STUDIES for run in study(name, profile)}
-    seconds = {}                                     # a seed costs what another costs
-    for run in runs.values():
-        kind = (run.dataset, run.backbone, run.attention, run.placement)
-        if kind not in seconds:
-            seconds[kind] = estimate_seconds(run)
-    minutes = sum(seconds[r.dataset, r.backbone, r.attention, r.placement]
-                  for r in runs.values()) / 60
-    assert 0 < minutes <= PROFILES[profile].budget
+    runs = {run for name in STUDIES for run in study(name, profile)}
+    assert 0 < sum(map(estimate_seconds, runs)) / 60 <= PROFILES[profile].budget
 
 
-def test_fewer_seeds_on_request(monkeypatch):
+def test_fewer_seeds_on_request_and_what_is_asked_wrongly(monkeypatch):
+    for asked, known in ((("everything", "small"), STUDIES), (("hybrid", "tiny"), PROFILES)):
+        with pytest.raises(ValueError) as error:
+            study(*asked)
+        assert all(name in str(error.value) for name in known)
     monkeypatch.setenv("ATTNLIB_SEEDS", "2")
     assert {run.seed for run in study("hybrid", "small")} == {0, 1}
     monkeypatch.setenv("ATTNLIB_SEEDS", "few")
     with pytest.raises(ValueError, match="ATTNLIB_SEEDS=few should be a number"):
         study("hybrid", "small")
-
-
-def test_an_unknown_study_or_profile_lists_the_known_ones():
-    with pytest.raises(ValueError) as error:
-        study("everything", "small")
-    assert all(name in str(error.value) for name in STUDIES)
-    with pytest.raises(ValueError) as error:
-        study("hybrid", "tiny")
-    assert all(name in str(error.value) for name in PROFILES)
 
 
 # --- Which profile ---
@@ -134,16 +120,13 @@ def test_only_what_is_missing_is_trained(capsys):
     assert again.equals(df)
 
 
-def test_a_bad_data_file_skips_its_runs_and_records_nothing(capsys, monkeypatch, tmp_path):
+def test_a_bad_data_file_or_no_time_leaves_runs_missing(capsys, monkeypatch, tmp_path):
     """It is the file that failed: once it is mended, the runs are still to do."""
     monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
     (tmp_path / "fashionmnist.npz").write_bytes(b"torn")
     df = run_grid([tiny(dataset="fashionmnist"), tiny(epochs=1)], "smoke")
     assert "fashionmnist.npz is no readable npz file" in capsys.readouterr().out
     assert list(df.status) == ["missing", "done"]
-
-
-def test_a_time_budget_of_nothing_trains_nothing(capsys):
     df = run_grid([tiny(), tiny(seed=1)], "smoke", time_budget=0)
     said = capsys.readouterr().out
     assert "time up: 2 runs were not begun" in said and "run 1 of 2" not in said
@@ -170,10 +153,8 @@ def test_records_of_an_older_version_are_listed_as_stale_and_not_mixed(monkeypat
     monkeypatch.setitem(ATTENTION, "se", ATTENTION["se"]._replace(version=2))
     df = collect(profile="smoke").set_index("id")
     assert df.status[old] == "stale" and df.status[tiny().id] == "done"
-    new = tiny(attention="se")
-    assert new.id != old
     monkeypatch.setenv("ATTNLIB_TRAIN", "0")
-    assert list(run_grid([new], "smoke").status) == ["missing"]
+    assert list(run_grid([tiny(attention="se")], "smoke").status) == ["missing"]
 
 
 # --- The tables together ---
@@ -183,14 +164,8 @@ def test_a_try_is_one_line_and_a_table(capsys):
     rows = grid.try_it("eca", "smoke")
     assert capsys.readouterr().out.startswith("training eca, 3 seeds, about ")
     assert list(rows.columns) == ["arm", "accuracy", "sd", "seeds", "params", "seconds", "yours"]
-    assert rows[rows.yours == "←"].arm.tolist() == ["eca"]
-    assert rows[rows.yours == "←"].seeds.item() == 3 and rows.sd.notna().any()
+    assert rows[rows.yours == "←"][["arm", "seeds"]].values.tolist() == [["eca", 3]]
+    assert rows.sd.notna().any()
     assert set(rows.arm) == {"eca", *(run.attention for run in study("hybrid", "smoke"))}
     grid.try_it("eca", "smoke")
     assert capsys.readouterr().out == "", "nothing is trained twice"
-
-
-def test_every_block_has_its_runs():
-    """A new one wants a place in the study of relatives."""
-    real = [plan for row in STUDIES.values() for plan in row.plans.get("real", ())]
-    assert {*ATTENTION} <= {parse(arm)[0] for plan in real for arm in plan.arms}

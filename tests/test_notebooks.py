@@ -1,7 +1,7 @@
 """Running, publishing, checking and rendering, on made-up notebooks of a few cells."""
-import base64
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -14,9 +14,8 @@ from attnlib.report import notebooks
 from attnlib.report import page as report
 
 PARAMETERS = 'profile: str = "auto"  # help\nsteps: int = 1\nwidths: list = [1]'
-RED_DOT = base64.b64encode(base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5Er"
-    "kJggg==")).decode()
+RED_DOT = ("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5"
+           "ErkJggg==")
 
 
 @pytest.fixture
@@ -27,12 +26,10 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "REPO", repo)
     monkeypatch.setenv("ATTNLIB_OUT", str(repo))
     monkeypatch.delenv("ATTNLIB_PROFILE", raising=False)
-    monkeypatch.delenv("ATTNLIB_TRAIN", raising=False)
     return repo
 
 
-def make(*sources: str):
-    return notebook(*sources, parameters=PARAMETERS)
+make = partial(notebook, parameters=PARAMETERS)
 
 
 def executed(*sources: str):
@@ -51,7 +48,7 @@ def store(home: Path, name: str, nb) -> Path:
 
 
 def text_of(path: Path) -> str:
-    return "".join(text for _, _, text in notebooks.outputs(nbformat.read(path, as_version=4)))
+    return "".join(text for _, _, text in notebooks.outputs(notebooks.read_notebook(path)))
 
 
 def names_in(folder: Path) -> list[str]:
@@ -83,14 +80,14 @@ def test_run_succeeds_and_fails_by_notebook(home, capfd, monkeypatch):
     assert "1 of 2 notebooks done, 1 failed" in said and "never" not in said
     assert names_in(out) == ["01_good.ipynb", "02_bad.failed.ipynb"]
     assert f"{home} True notebooks" in text_of(out / "01_good.ipynb")
-    assert "ATTNLIB_OUT" in os.environ and os.environ["ATTNLIB_OUT"] == "."
+    assert os.environ["ATTNLIB_OUT"] == "."
     assert (good.read_bytes(), bad.read_bytes()) == before
     assert names_in(home / "notebooks") == ["01_good.ipynb", "02_bad.ipynb"]
 
     store(home, "02_bad", make("print('mended')"))
     assert notebooks.run_books(["02"], profile="smoke") == 0
     assert names_in(out) == ["01_good.html", "01_good.ipynb", "02_bad.ipynb", "report.html"]
-    injected = nbformat.read(out / "02_bad.ipynb", as_version=4).cells[2].source
+    injected = notebooks.read_notebook(out / "02_bad.ipynb").cells[2].source
     assert 'profile = "smoke"' in injected and "steps" not in injected
 
 
@@ -98,6 +95,7 @@ def test_run_succeeds_and_fails_by_notebook(home, capfd, monkeypatch):
     (dict(parameters={"stepz": 1}), "'stepz'; valid: profile, steps, widths"),
     (dict(parameters={"steps": 1.5}), "steps is like 1"),
     (dict(seeds=0), "seeds=0 should be at least 1"),
+    (dict(jobs="two"), "'two' should be auto or a number above 0"),
     (dict(profile="smokey"), "unknown profile 'smokey'; valid: smoke, small"),
     (dict(names=["09_x"]), "unknown notebook '09_x'; valid: 01_a"),
     (dict(names=["../01_a"]), "unknown notebook"),
@@ -110,7 +108,7 @@ def test_what_does_not_fit_is_refused_before_anything_runs(home, monkeypatch, ca
     assert "\n" not in str(error.value)
 
 
-def test_publish_reads_records_strips_and_keeps_the_old_one_on_failure(home, capsys):
+def test_publish_reads_records_strips_and_keeps_the_old_one_on_failure(home, capsys, monkeypatch):
     good = store(home, "01_good", make(
         "import os\nprint('profile: small (why)')\nprint('train', os.environ['ATTNLIB_TRAIN'], "
         "os.environ['ATTNLIB_PROFILE'])"))
@@ -137,16 +135,12 @@ def test_publish_reads_records_strips_and_keeps_the_old_one_on_failure(home, cap
     assert notebooks.check_books(["01"]) == 0
     assert "ATTNLIB_TRAIN" not in os.environ
 
-
-def test_publish_does_not_write_over_what_was_edited_meanwhile(home, monkeypatch):
-    book = store(home, "01_a", executed("print(1)"))
-
-    def execute(path, parameters, folder, **environment):
+    def edit(path, parameters, folder, **environment):
         path.write_text(path.read_text() + "\n")
         return path
-    monkeypatch.setattr(notebooks, "execute", execute)
+    monkeypatch.setattr(notebooks, "execute", edit)
     with pytest.raises(notebooks.Failed, match="edited meanwhile"):
-        notebooks.publish_one(book)
+        notebooks.publish_one(good)
 
 
 SPOILT = {      # what check says -> a notebook of which it says so
@@ -164,13 +158,21 @@ SPOILT = {      # what check says -> a notebook of which it says so
     "kernel is not python3": lambda nb, cell: nb.metadata.kernelspec.update(name="my-venv")}
 
 
-def test_check_finds(home, capsys):
+def test_check_finds_what_is_spoilt_and_is_content_with_a_good_one(home, capsys):
     for says, spoil in SPOILT.items():
         nb = executed("print(1)")
         spoil(nb, nb.cells[-1])
         store(home, "01_a", nb)
         assert notebooks.check_books() == 1
         assert re.search(f"01_a: .*(?:{says})", capsys.readouterr().out), says
+    nb = executed("lambda: 1  # default class\n%matplotlib inline", "print(1)\n!ls")
+    nb.cells[-1].outputs += [new_output("stream", text=t) for t in (
+        "results/runs/real/x.json", "https://a.org/tmp/x", "https://a.org/home/x", "</root>",
+        "a/tmp/b", "data:image/png;base64,AA+/tmp/AA")] + [
+        new_output("display_data", data={"image/png": "AA/tmp/AA"})]
+    store(home, "01_a", nb)
+    assert notebooks.check_books() == 0
+    assert "1 notebooks, 0 problems" in capsys.readouterr().out
 
 
 def test_check_finds_paths_of_a_machine(home, monkeypatch):
@@ -185,17 +187,6 @@ def test_check_finds_paths_of_a_machine(home, monkeypatch):
             nb.cells[-1].outputs = [shown]
             found, = notebooks.problems(nb, 1)
             assert "shows a path of a machine" in found
-
-
-def test_check_is_content_with_a_good_one(home, capsys):
-    nb = executed("lambda: 1  # default class\n%matplotlib inline", "print(1)\n!ls")
-    nb.cells[-1].outputs += [new_output("stream", text=t) for t in (
-        "results/runs/real/x.json", "https://a.org/tmp/x", "https://a.org/home/x", "</root>",
-        "a/tmp/b", "data:image/png;base64,AA+/tmp/AA")] + [
-        new_output("display_data", data={"image/png": "AA/tmp/AA"})]
-    store(home, "01_a", nb)
-    assert notebooks.check_books() == 0
-    assert "1 notebooks, 0 problems" in capsys.readouterr().out
 
 
 def test_reports_pages_need_nothing_else(home):

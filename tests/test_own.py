@@ -18,10 +18,11 @@ from attnlib.data import datasets as data_module
 from attnlib.data import own
 from attnlib.data.arrays import DataBad, DataMissing
 from attnlib.data.datasets import DATASETS, identity, load_dataset
+from attnlib.experiments.formats import export_as
 from attnlib.experiments.planning import estimate_seconds
 from attnlib.experiments.predict import predict
 from attnlib.experiments.reading import find_record
-from attnlib.experiments.weights import export, load_model
+from attnlib.experiments.weights import load_model
 from attnlib.names import parse
 from attnlib.settings import REPO
 from attnlib.training import run as run_module
@@ -190,7 +191,7 @@ def test_a_picture_to_predict_gets_the_levels_of_the_set(here):
     run = tiny(dataset="folder:deep", **FEW)
     train(run)
     Image.fromarray(np.minimum(deep, 1000)).save(here / "dark.png")
-    for model in (load_model(run), load_model(export(run, here / "own.safetensors"))):
+    for model in (load_model(run), load_model(export_as(run, output=here / "own.safetensors")[0])):
         (_, image, *_), = predict(model, ["dark.png"])
         assert image.max() == round(1000 * 255 / 4095)
 

@@ -35,10 +35,9 @@ def test_the_probabilities_are_the_networks_own(tmp_path, capsys):
     train(run)
     data, model = data_of(run), load_model(run)
     images = data.images["test"][:6]
-    x = torch.from_numpy(images / 255.0)
-    x = ((x - torch.tensor(data.mean)) / torch.tensor(data.std)).permute(0, 3, 1, 2).float()
+    x = torch.from_numpy((images / 255 - np.array(data.mean)) / np.array(data.std)).float()
     with torch.no_grad():
-        expected = model(x).softmax(1).numpy()
+        expected = model(x.permute(0, 3, 1, 2)).softmax(1).numpy()
     assert np.allclose(probabilities(model, images), expected, atol=1e-5)
     paths = [str(tmp_path / f"{k}.png") for k in range(6)]
     for image, path in zip(images, paths, strict=True):
@@ -49,7 +48,8 @@ def test_the_probabilities_are_the_networks_own(tmp_path, capsys):
     assert said == [data.classes[k] for k in expected.argmax(1)]
 
 
-def test_bad_files_are_named_in_one_go_and_the_good_ones_predicted(photo, tmp_path, capsys):
+def test_bad_files_are_named_in_one_go_and_what_is_asked_wrongly_is_one_line(photo, tmp_path,
+                                                                             capsys):
     (tmp_path / "notes.txt").write_text("no picture")
     assert main(["predict", CBAM, "notes.txt", photo, "missing.png"]) == 1
     shown = capsys.readouterr()
@@ -57,9 +57,7 @@ def test_bad_files_are_named_in_one_go_and_the_good_ones_predicted(photo, tmp_pa
     assert "notes.txt: it is not a picture" in shown.err
     assert "missing.png: it cannot be read: No such file" in shown.err
     assert main(["predict", CBAM, "missing.png", "--gradcam"]) == 1
-
-
-def test_what_is_asked_wrongly_is_one_line(photo, capsys):
+    capsys.readouterr()
     assert main(["predict", "no-such-run", photo]) == 2
     assert CBAM in capsys.readouterr().err                # it lists what there is
     assert main(["predict", CBAM, photo, "--top", "0"]) == 2

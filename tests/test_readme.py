@@ -1,13 +1,12 @@
 """The README does what it says: its commands run, its code runs, its links lead somewhere."""
 import functools
 import re
-import shlex
 
 import helpers
 import pytest
 import torch
 import torchvision
-from helpers import TINY, noisy_cifar10
+from helpers import TINY, attnlib_commands, code_blocks, noisy_cifar10, page, shell_commands
 
 import attnlib
 from attnlib.__main__ import main, parser
@@ -17,28 +16,8 @@ from attnlib.settings import REPO
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
 TEXTS = {path: path.read_text(encoding="utf-8") for path in PAGES}
 TEXT = TEXTS[PAGES[0]]
-MODULE = ".venv/bin/python -m attnlib "
 ELSEWHERE = (".venv/bin/python -m pip install -c constraints.txt -e ", ".venv/bin/dask ",
              ".venv/bin/tensorboard ", "openssl req ", "DASK_CONFIG=")      # run in test_cluster …
-
-
-def page(name: str) -> str:
-    return TEXTS[REPO / "docs" / f"{name}.md"]
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-
-
-def commands(text: str) -> list[str]:
-    """The lines of a text's shell blocks, without comments, continued lines joined."""
-    lines = "\n".join(blocks(text, "bash")).replace("\\\n", " ").splitlines()
-    return [" ".join(shlex.split(line, comments=True)) for line in lines if line.strip()]
-
-
-def attnlib_commands(text: str) -> list[list[str]]:
-    lines = "\n".join(blocks(text, "bash")).replace("\\\n", " ").splitlines()
-    return [shlex.split(line, comments=True)[3:] for line in lines if line.startswith(MODULE)]
 
 
 def test_every_command_is_one_that_there_is():
@@ -50,7 +29,8 @@ def test_every_command_is_one_that_there_is():
     targets = set(re.findall(r"^([a-z]+):", (REPO / "Makefile").read_text(), re.MULTILINE))
     asked = re.findall(r"`make ([a-z]+)", every)
     assert len(set(asked)) > 5 and set(asked) <= targets
-    assert [c for c in commands(every) if not c.startswith((MODULE, *ELSEWHERE))] == []
+    others = (" ".join(words) for words in shell_commands(every) if words[1:3] != ["-m", "attnlib"])
+    assert [line for line in others if not line.startswith(ELSEWHERE)] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
@@ -88,7 +68,7 @@ def photo(tmp_path, monkeypatch):
 
 
 def test_the_commands_for_pictures_work_right_after_cloning(photo, out, tmp_path, capsys):
-    argvs = attnlib_commands(page("own-data").split("\n## Pictures to predict\n")[1])
+    argvs = attnlib_commands(page("own-data"), "Pictures to predict")
     assert [argv[0] for argv in argvs] == ["predict", "evaluate", "export", "predict"]
     for argv in argvs:
         assert main(argv) == 0
@@ -99,7 +79,7 @@ def test_the_commands_for_pictures_work_right_after_cloning(photo, out, tmp_path
 
 
 def test_the_code_for_pictures_works(photo, capsys):
-    code, = blocks(page("own-data").split("\n## Pictures to predict\n")[1], "python")
+    code, = code_blocks(page("own-data"), "python", "Pictures to predict")
     exec(code, {})
     shares = re.findall(r"'\w+': ([\d.]+)", capsys.readouterr().out)
     assert len(shares) == 10 and sum(map(float, shares)) == pytest.approx(1, abs=0.01)
@@ -111,7 +91,7 @@ def test_the_code_for_pictures_works(photo, capsys):
 def test_the_recipe_for_your_own_network(monkeypatch):
     monkeypatch.setattr(torchvision.models, "resnet50", functools.partial(
         lambda make, weights: make(weights=None), torchvision.models.resnet50))   # no download
-    codes, names = blocks(page("own-network"), "python"), {}
+    codes, names = code_blocks(page("own-network"), "python"), {}
     assert len(codes) == 4
     for code in codes:
         exec(code, names)
@@ -134,10 +114,8 @@ def test_the_recipe_for_your_own_network(monkeypatch):
 @pytest.fixture
 def tables():
     """The tables of names, put back afterwards."""
-    from attnlib.blocks import ATTENTION
-    from attnlib.experiments.studies import STUDIES
-    from attnlib.networks import BACKBONES
-    before = [(table, dict(table)) for table in (ATTENTION, BACKBONES, STUDIES)]
+    before = [(table, dict(table)) for table in (attnlib.ATTENTION, attnlib.BACKBONES,
+                                                 attnlib.STUDIES)]
     yield
     for table, rows in before:
         table.clear()
@@ -148,7 +126,7 @@ def test_how_to_add_a_block_a_backbone_and_a_study(tables, monkeypatch, capsys):
     sizes = {k: v for k, v in TINY.items() if k not in ("backbone", "epochs")} | {"epochs": 1}
     monkeypatch.setitem(PROFILES, "small", PROFILES["small"]._replace(fields=sizes))
     names = {}
-    for code in blocks(page("extending"), "python"):
+    for code in code_blocks(page("extending"), "python"):
         exec(code, names)
     text = capsys.readouterr().out
     assert "trained 9, found 0" in text and "Does one gate for everything help?" in text

@@ -1,6 +1,5 @@
 """``runs list | check | repair``: everything is said, what can be mended is, nothing is deleted."""
 import json
-import os
 
 import pytest
 from helpers import tiny
@@ -35,9 +34,8 @@ def messy(out):
 
 def everything(out) -> dict:
     """Every file below a folder and its bytes; locks are no content."""
-    return {os.path.join(folder, name): open(os.path.join(folder, name), "rb").read()
-            for folder, _, names in os.walk(out) for name in names
-            if name != store.LOCK}
+    return {str(path): path.read_bytes() for path in out.rglob("*")
+            if path.is_file() and path.name != store.LOCK}
 
 
 def test_a_dry_run_and_check_say_everything_and_change_nothing(out, messy, capsys):

@@ -7,7 +7,7 @@ import sys
 
 import nbformat
 import pytest
-from helpers import TINY, notebook, photo, tiny
+from helpers import as_options, notebook, photo, tiny
 
 from attnlib import files, settings
 from attnlib.__main__ import main
@@ -18,8 +18,7 @@ from attnlib.training import store
 CBAM = "cifar10-resnet18-cbam-s0"           # its weights come with the repository
 BYTES = os.fsdecode(b"caf\xe9.jpg")         # Latin-1 on a machine of UTF-8
 CJK = "写真" * 40 + ".jpg"                   # 80 characters, 240 bytes: no room for an ending more
-OPTIONS = [word for key, value in TINY.items() for word in (f"--{key.replace('_', '-')}",
-                                                            str(value))]
+OPTIONS = as_options(tiny())
 
 
 def python(*args: str, cwd=REPO, redirect: str = "", **env: str):
@@ -99,16 +98,10 @@ def test_a_file_of_an_odd_name_that_cannot_be_used_is_named(tmp_path, monkeypatc
     assert main(["export", CBAM, "--output", "長" * 100 + ".safetensors"]) == 2
     said = capsys.readouterr().err
     assert "長長長" in said and "File name too long. Give a shorter name" in said
-
-
-@pytest.mark.parametrize("kind", ["folder", "npz"])
-def test_data_whose_name_is_not_utf8_are_refused_before_the_start(tmp_path, monkeypatch, capsys,
-                                                                  kind):
-    """Their run could not be recorded."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / BYTES).mkdir()
-    assert main(["train", "--dataset", f"{kind}:{BYTES}", *OPTIONS]) == 2
-    assert r"caf\udce9.jpg' is not UTF-8" in capsys.readouterr().err
+    (tmp_path / BYTES).mkdir()                          # as data: their run could not be recorded
+    for kind in ("folder", "npz"):
+        assert main(["train", "--dataset", f"{kind}:{BYTES}", *OPTIONS]) == 2
+        assert r"caf\udce9.jpg' is not UTF-8" in capsys.readouterr().err
 
 
 def test_a_name_is_cut_by_bytes_and_in_whole_characters(tmp_path):
@@ -121,32 +114,30 @@ def test_a_name_is_cut_by_bytes_and_in_whole_characters(tmp_path):
 # --- Values that cannot be, found before the start ---
 
 
-@pytest.mark.parametrize(("option", "value", "words"), [
-    ("--seed", "1700000000000", "seed=1700000000000 should be a whole number at least 0 and below"),
-    ("--width", "nan", "width=nan should be a number above 0 and below 32"),
-    ("--batch-size", "9000000000000", "batch_size=9000000000000 should be a whole number above")])
-def test_a_number_out_of_range(capsys, option, value, words):
-    assert main(["train", option, value]) == 2
+@pytest.mark.parametrize(("options", "variables", "words"), [
+    (["--seed", "1700000000000"], {},
+     "seed=1700000000000 should be a whole number at least 0 and below"),
+    (["--width", "nan"], {}, "width=nan should be a number above 0 and below 32"),
+    (["--batch-size", "9000000000000"], {},
+     "batch_size=9000000000000 should be a whole number above"),
+    (OPTIONS, {"ATTNLIB_OUT": "~nobody-of-that-name/x"}, "ATTNLIB_OUT=~nobody-of-that-name/x: "
+     "there is no home folder ~nobody-of-that-name; write it out\n"),
+    (OPTIONS, {"ATTNLIB_DATA": "~/x"},
+     "ATTNLIB_DATA=~/x: there is no home folder ~; write it out\n")])
+def test_a_number_out_of_range_or_a_home_that_is_none(capsys, monkeypatch, options, variables,
+                                                      words):
+    for name, value in ({"HOME": "/no/such/home"} | variables).items():
+        monkeypatch.setenv(name, value)
+    assert main(["train", *options]) == 2
     shown = capsys.readouterr()
     assert shown.err.startswith(f"error: {words}") and shown.err.count("\n") == 1
     assert not shown.out
-
-
-@pytest.mark.parametrize(("variable", "place"), [("ATTNLIB_OUT", "~nobody-of-that-name/x"),
-                                                 ("ATTNLIB_DATA", "~/x")])
-def test_a_home_that_is_none(capsys, monkeypatch, variable, place):
-    monkeypatch.setenv("HOME", "/no/such/home")
-    monkeypatch.setenv(variable, place)
-    assert main(["train", *OPTIONS]) == 2
-    home = place.split("/")[0]
-    assert capsys.readouterr().err == (
-        f"error: {variable}={place}: there is no home folder {home}; write it out\n")
 
 
 def test_help_comes_at_once():
     """It lists the commands, and PyTorch is not loaded for that."""
     code = ("import sys; from attnlib.__main__ import main\n"
             "try: main(['--help'])\nfinally: print('torch' in sys.modules)")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO)
-    assert done.returncode == 0 and done.stdout.endswith("False\n"), done
-    assert all(f"\n    {name} " in done.stdout for name in ("train", "study", "predict", "runs"))
+    done = python("-c", code)
+    assert done.returncode == 0 and done.stdout.endswith(b"False\n"), done
+    assert all(b"\n    %b " % name in done.stdout for name in (b"train", b"study", b"runs"))

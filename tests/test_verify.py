@@ -17,8 +17,12 @@ def change(run, **own) -> dict:
     return record
 
 
-def test_a_run_trained_again_gives_its_record_and_leaves_nothing(out, capsys):
-    record = train(tiny(), "own")
+@pytest.fixture
+def record():
+    return train(tiny())
+
+
+def test_a_run_trained_again_gives_its_record_and_leaves_nothing(record, capsys):
     before = sorted(p.name for p in runs_dir("own").iterdir())
     found = verify.train_again(record)
     assert (found.points, found.loss, found.allowed) == (0, 0, verify.SAME) and found.good
@@ -26,16 +30,18 @@ def test_a_run_trained_again_gives_its_record_and_leaves_nothing(out, capsys):
     assert not runs_dir(verify.ASIDE).exists()
     assert main(["verify", "--profile", "own", "--minutes", "0.01"]) == 0
     assert "good" in capsys.readouterr().out
+    assert verify.verify("own", 0) == 0 and "no record trained again" in capsys.readouterr().out
 
 
-def test_a_score_that_does_not_come_out_again_is_bad(capsys):
-    record = train(tiny(), "own")
+def test_a_score_that_does_not_come_out_again_is_bad(record, capsys):
     test = record["test"] | {"accuracy": record["test"]["accuracy"] + 0.1}
     found = verify.train_again(change(tiny(), test=test))
     assert found.points == pytest.approx(-10) and not found.good
     assert verify.verify("own", 0.01) == 2                  # the predictions, and the training
     said = capsys.readouterr().out
     assert "BAD" in said and "the predictions give" in said
+    diverges = tiny(lr=1e11)
+    assert not verify.train_again(record | {"run": diverges.as_dict(), "id": diverges.id}).good
 
 
 def test_a_record_of_another_machine_may_differ_as_seeds_do():
@@ -46,22 +52,10 @@ def test_a_record_of_another_machine_may_differ_as_seeds_do():
     assert found.allowed == pytest.approx(max(1, 4 * 2 ** 0.5 * sd))
 
 
-def test_without_minutes_nothing_is_trained_and_other_devices_seconds_are_not_believed(capsys):
-    record = train(tiny(), "own")
-    assert verify.verify("own", 0) == 0 and "no record trained again" in capsys.readouterr().out
+def test_other_devices_seconds_are_not_believed(record):
     there = record["env"] | {"device": "a GPU", "together": 16}
     guess = verify.seconds_again(record | {"env": there, "seconds": 1e-9})
     assert verify.seconds_again(record) == record["seconds"] and guess > 1e-3
-
-
-def test_a_torn_record_and_one_that_diverges_are_told(capsys):
-    record = train(tiny(), "own")
-    assert verify.check("own")[1] == 0
-    path = store.record_path("own", tiny().id)
-    path.write_bytes(path.read_bytes()[:-9])
-    assert verify.check("own")[1] == 1
-    other = record | {"run": tiny(lr=1e11).as_dict(), "id": tiny(lr=1e11).id}
-    assert not verify.train_again(other).good
 
 
 def test_the_sample_is_spread_and_within_its_minutes():
@@ -71,16 +65,13 @@ def test_the_sample_is_spread_and_within_its_minutes():
             change(tiny(seed=seed, attention=block), seconds=60.0)
     three = verify.sample("own", 3)
     assert len(three) == 3 and len({r["run"].get("attention", "none") for r in three}) == 3
-    assert len(verify.sample("own", 0.1)) == 1 and len(verify.sample("own", 99)) == 6
-    assert {r["id"] for r in verify.sample("own", 1, 5)} != set()
+    assert [len(verify.sample("own", minutes)) for minutes in (0.1, 1, 99)] == [1, 1, 6]
     change(tiny(), env=three[0]["env"] | {"device": "another"})
     assert verify.sample("own", 99)[-1]["id"] == tiny().id, "other machines come last"
 
 
-def test_an_interrupted_check_goes_on(monkeypatch):
-    record = train(tiny(), "own")
-    steps = []
-    save = store.save_checkpoint
+def test_an_interrupted_check_goes_on(record, monkeypatch):
+    steps, save = [], store.save_checkpoint
 
     def stop_once(folder, name, state):
         save(folder, name, state)

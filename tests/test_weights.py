@@ -15,6 +15,7 @@ from attnlib.blocks import ATTENTION
 from attnlib.data.datasets import load_dataset
 from attnlib.experiments import published
 from attnlib.experiments import weights as files
+from attnlib.experiments.formats import export_as
 from attnlib.experiments.predict import probabilities
 from attnlib.experiments.weights import load_model
 from attnlib.settings import REPO, checkpoints_dir, data_dir
@@ -58,7 +59,7 @@ def changed(path, name: str, edit):
 
 
 def test_a_weight_file_gives_the_network_back(trained):
-    path = files.export(trained)
+    path, _ = export_as(trained)
     assert path == files.weights_dir() / f"{trained.id}.safetensors"
     model, full = load_model(path), weights(trained)
     for name, tensor in model.state_dict().items():
@@ -68,11 +69,11 @@ def test_a_weight_file_gives_the_network_back(trained):
     assert (model.id, model.size, model.channels) == (trained.id, 32, 3) and not model.training
     assert len(model.classes) == 10 and len(model.mean) == len(model.std) == 3
     before = path.read_bytes()
-    assert files.export(trained).read_bytes() == before
+    assert export_as(trained)[0].read_bytes() == before
 
 
 def test_it_stands_in_for_weights_that_are_gone(trained, tmp_path):
-    kept = files.export(trained, tmp_path / "given away.safetensors")
+    kept, _ = export_as(trained, output=tmp_path / "given away.safetensors")
     shutil.rmtree(checkpoints_dir("own", trained.id))
     with pytest.raises(LookupError, match=f"train {trained.id} --weights"):
         load_model(trained)
@@ -83,8 +84,13 @@ def test_it_stands_in_for_weights_that_are_gone(trained, tmp_path):
     assert trained.id in files.usable()
 
 
-def test_what_was_changed_is_refused(trained, tmp_path):
-    path = files.export(trained, tmp_path / "w.safetensors")
+class Bomb:
+    def __reduce__(self):
+        return pytest.fail, ("a weight file was executed",)
+
+
+def test_what_was_changed_or_is_of_another_version_is_refused(trained, tmp_path, monkeypatch):
+    path, _ = export_as(trained, output=tmp_path / "w.safetensors")
     name = next(iter(weights(trained)))
     for edit in (lambda x: x + 1, lambda x: x.reshape(-1), lambda x: x.float()):
         with pytest.raises(ValueError, match="SHA-256"):
@@ -102,13 +108,6 @@ def test_what_was_changed_is_refused(trained, tmp_path):
             load_model(tmp_path / bad)
 
 
-class Bomb:
-    def __reduce__(self):
-        return pytest.fail, ("a weight file was executed",)
-
-
-def test_one_of_another_version_says_what_changed(trained, tmp_path, monkeypatch):
-    path = files.export(trained, tmp_path / "w.safetensors")
     monkeypatch.setitem(ATTENTION, "cbam", ATTENTION["cbam"]._replace(version=7))
     with pytest.raises(ValueError, match="attention cbam: version 1, now 7"):
         load_model(path)
@@ -117,26 +116,25 @@ def test_one_of_another_version_says_what_changed(trained, tmp_path, monkeypatch
 # --- Those that come with the repository ---
 
 
-def test_the_committed_files_are_those_of_the_index():
-    assert len(INDEX["weights"]) == 4
+def test_the_committed_files_are_those_of_the_index_and_their_cards_say_what_the_records_say(
+        monkeypatch):
+    monkeypatch.setenv("ATTNLIB_OUT", str(REPO))
     assert {p.name for p in COMMITTED.iterdir()} == {
         "README.md", "index.json", *(row["file"] for row in INDEX["weights"]),
         *(f"{row['id']}.md" for row in INDEX["weights"])}
+    assert published.MARKS.search((COMMITTED / "README.md").read_text())[0] == (
+        f"<!-- weights -->\n{published.card_table(INDEX['weights'])}<!-- /weights -->")
+    assert [run.id for run in published.published()] == [row["id"] for row in INDEX["weights"]]
     for row in INDEX["weights"]:
         raw = (COMMITTED / row["file"]).read_bytes()
         assert hashlib.sha256(raw).hexdigest() == row["sha256"] and len(raw) == row["bytes"]
         published.check_publishable(row)
         assert load_model(row["id"])(torch.zeros(1, 3, 32, 32)).isfinite().all()
-
-
-def test_their_card_is_what_the_records_say(monkeypatch):
-    monkeypatch.setenv("ATTNLIB_OUT", str(REPO))
-    assert published.MARKS.search((COMMITTED / "README.md").read_text())[0] == (
-        f"<!-- weights -->\n{published.card_table(INDEX['weights'])}<!-- /weights -->")
-    assert [run.id for run in published.published()] == [row["id"] for row in INDEX["weights"]]
-    for row in INDEX["weights"]:
         record = store.read_record(store.record_path(published.PROFILE, row["id"]))
         assert row["recorded"] == record["test"]["accuracy"]
+        card = (COMMITTED / f"{row['id']}.md").read_text(encoding="utf-8")
+        assert card == published.model_card(row, record) and "$" not in card
+        assert f"{100 * row['accuracy']:.2f} % of 10,000" in card and row["sha256"] in card
 
 
 @pytest.mark.skipif(not (data_dir() / "cifar10.npz").is_file(), reason="CIFAR-10 is not here")
@@ -151,19 +149,18 @@ def test_they_say_what_the_records_say(monkeypatch):
 # --- A short form that is the published network's, whatever else is there ---
 
 
-@pytest.mark.parametrize("own", ["a record", "a record and its exported file"])
-def test_the_published_network_wins_over_runs_of_your_own(own, arm="cbam"):
+@pytest.mark.parametrize("exported", [False, True])
+def test_the_published_network_wins_over_runs_of_your_own(exported):
     """As the README has it: one run of your own later the same words still name the same file."""
-    wanted, = (row["id"] for row in INDEX["weights"] if f"-{arm}-" in row["id"])
-    runs = [Run(dataset="cifar10", attention=arm, epochs=epochs) for epochs in (1, 2)]
+    wanted, = (row["id"] for row in INDEX["weights"] if "-cbam-" in row["id"])
+    runs = [Run(dataset="cifar10", attention="cbam", epochs=epochs) for epochs in (1, 2)]
+    files.weights_dir().mkdir(parents=True)
     for run, profile in zip(runs, ("own", "pilot"), strict=True):
         put_record(run, profile)
-        assert run.id.startswith(f"cifar10-resnet18-{arm}-s0-") and run.id != wanted
-        if own != "a record":
-            files.weights_dir().mkdir(parents=True, exist_ok=True)
-            shutil.copy(files.weight_files()[wanted],
-                        files.weights_dir() / f"{run.id}.safetensors")
-    assert load_model(f"cifar10-resnet18-{arm}-s0").id == wanted
+        assert run.id.startswith("cifar10-resnet18-cbam-s0-") and run.id != wanted
+        if exported:
+            shutil.copy(files.weight_files()[wanted], files.weights_dir() / f"{run.id}.safetensors")
+    assert load_model("cifar10-resnet18-cbam-s0").id == wanted
     assert files.full_id(runs[0].id[:-2]) == runs[0].id, "a longer beginning is your own run's"
     with pytest.raises(LookupError, match="the beginning of . ids.*cifar10-resnet18-hybrid"):
         files.full_id("cifar10-resnet18")

@@ -6,7 +6,7 @@ from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 
 import pytest
 import torch
-from helpers import tiny
+from helpers import last_line, tiny
 
 from attnlib import files
 from attnlib.experiments import grid, workers
@@ -15,10 +15,6 @@ from attnlib.training import store
 from attnlib.training.environment import Machine
 from attnlib.training.run import Run
 from attnlib.training.trainer import train
-
-
-def last_line(capsys) -> str:
-    return capsys.readouterr().out.strip().splitlines()[-1]
 
 
 def three() -> list[Run]:
@@ -88,51 +84,45 @@ def test_any_executor_carries_the_runs(capsys):
     assert df.nll[0] == alone["test"]["nll"]
 
 
-class Breaks(ThreadPoolExecutor):
-    """Breaks when it is given its n-th run, so many times."""
+@pytest.mark.parametrize(("breaks", "status", "tells"), [
+    ([2], "done", "trained 3, found 0"),
+    ([1] * workers.TRIES, "missing", "trained 0, found 0, missing 3")])
+def test_a_broken_executor_means_to_plan_again_and_in_the_end_to_give_up(capsys, monkeypatch,
+                                                                         breaks, status, tells):
+    """It breaks when it is given its n-th run, time after time."""
+    given, left, submit = [], list(breaks), ThreadPoolExecutor.submit
 
-    def __init__(self, at: int, times: int):
-        super().__init__(1)
-        self.at, self.times, self.given = at, times, 0
-
-    def submit(self, *args, **options):
-        self.given += 1
-        if self.times and self.given == self.at:
-            self.times, self.given = self.times - 1, 0
+    def may_break(*args):
+        given.append(1)
+        if left and len(given) == left[0]:
+            given.clear()
+            left.pop(0)
             raise BrokenExecutor("a worker died")
-        return super().submit(*args, **options)
-
-
-@pytest.mark.parametrize(("at", "times", "status", "breaks"), [
-    (2, 1, "done", 1), (1, 100, "missing", workers.TRIES)])
-def test_a_broken_executor_means_to_plan_again_and_in_the_end_to_give_up(capsys, at, times, status,
-                                                                         breaks):
-    with Breaks(at, times) as executor:
+        return submit(*args)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", may_break)
+    with ThreadPoolExecutor(1) as executor:
         df = run_grid(three(), "smoke", executor=executor)
-    assert set(df.status) == {status}
-    lines = capsys.readouterr().out.splitlines()
-    assert sum("the executor broke; going on" in line for line in lines) == breaks
-    assert lines[-1] == ("trained 3, found 0" if status == "done" else
-                         "trained 0, found 0, missing 3")
+    said = capsys.readouterr().out
+    assert set(df.status) == {status} and said.splitlines()[-1] == tells
+    assert said.count("the executor broke; going on") == len(breaks)
 
 
 class KilledWorker(Exception):
     """What an executor may say of a task that killed its workers."""
 
 
-class Poisoned(ThreadPoolExecutor):
+def test_an_executors_own_exception_fails_that_run_alone(capsys, monkeypatch):
     """Like dask's: one task ends in an exception of its own, the others are done."""
+    submit = ThreadPoolExecutor.submit
 
-    def submit(self, call, fields, *args):
-        if fields.get("seed") == 1:
-            future = Future()
-            future.set_exception(KilledWorker("it died 4 times"))
-            return future
-        return super().submit(call, fields, *args)
-
-
-def test_an_executors_own_exception_fails_that_run_alone(capsys):
-    with Poisoned(1) as executor:
+    def poisoned(self, call, fields, *args):
+        if fields.get("seed") != 1:
+            return submit(self, call, fields, *args)
+        future = Future()
+        future.set_exception(KilledWorker("it died 4 times"))
+        return future
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", poisoned)
+    with ThreadPoolExecutor(1) as executor:
         df = run_grid(three(), "smoke", executor=executor)
     assert list(df.status) == ["done", "failed", "done"]
     record = store.read_record(store.record_path("smoke", tiny(seed=1, epochs=1).id))

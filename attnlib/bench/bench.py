@@ -6,6 +6,7 @@ import re
 import tempfile
 import time
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,28 +25,29 @@ SAME = ("device", "cores", "threads", "precision", "channels_last", "torch", "py
 
 
 class BenchRow(NamedTuple):
-    """One row of the plan: its name in the file, what measures it, its share of the time, and what
-    the measuring function takes."""
+    """One row of the plan: its name in the file, which begins with what measures it, its share of
+    the time, and what the measuring function takes."""
     name: str
-    kind: str
-    share: float
-    options: dict
+    share: float = 1.0
+    options: dict = {}
+
+    @property
+    def kind(self) -> str:
+        return self.name.partition("-")[0]
 
 
 def plan(widths=(0.25,), networks=NETWORKS, arms=ARMS, notebook: str = "") -> list[BenchRow]:
     """The headline first: what is cut short has measured that."""
-    rows = [BenchRow("matrix", "matrix", 0, {})]
-    for width in widths:
-        for backbone in networks:
-            net = {"backbone": backbone, "width": width * networks[backbone], "arms": arms}
-            rows += [BenchRow(f"{kind}-{backbone}-w{net['width']:g}", kind, share, net)
-                     for kind, share in (("training", 10), ("inference", 3), ("memory", 1.5))]
-    rows += [BenchRow("pipeline", "pipeline", 1.5, {}), BenchRow("road", "road", 1, {}),
-             BenchRow("agreement", "agreement", 8, {"backbone": next(iter(networks))}),
-             BenchRow("claimed", "claimed", 3, {}), BenchRow("import", "import", 1, {}),
-             BenchRow("records", "records", 1, {})]
+    rows = [BenchRow("matrix", 0)]
+    for width, backbone in product(widths, networks):
+        net = {"backbone": backbone, "width": width * networks[backbone], "arms": arms}
+        rows += [BenchRow(f"{kind}-{backbone}-w{net['width']:g}", share, net)
+                 for kind, share in (("training", 10), ("inference", 3), ("memory", 1.5))]
+    rows += [BenchRow("pipeline", 1.5), BenchRow("road"),
+             BenchRow("agreement", 8, {"backbone": next(iter(networks))}),
+             BenchRow("claimed", 3), BenchRow("import"), BenchRow("records")]
     if notebook:
-        rows.append(BenchRow("notebook", "notebook", 1, {"name": notebook}))
+        rows.append(BenchRow("notebook", options={"name": notebook}))
     return rows
 
 
@@ -62,8 +64,8 @@ def run_bench(rows: list[BenchRow], minutes: float, name: str = "", again: bool 
     """Measure the rows within about so many minutes and return the file. The time left is shared
     out again after every row, and a row's own least work is done even where it takes longer.
 
-    A row goes into what is stored of this machine; one that was measured for longer stays, but with
-    ``again``. Rows of another torch, Python, precision or data set are dropped."""
+    A row goes into what is stored of this machine; a good one that was measured for clearly longer
+    stays, but with ``again``. Rows of another torch, Python, precision or data set are dropped."""
     env, data = bench_surroundings(), images()
     path = bench_dir() / f"{name or slug(env)}.json"
     body = {"schema": store.SCHEMA, "env": env, "minutes": minutes, "id": path.stem,
@@ -79,7 +81,9 @@ def run_bench(rows: list[BenchRow], minutes: float, name: str = "", again: bool 
             result = {"failed": type(error).__name__}
         seconds = round(time.monotonic() - started, 1)
         result = {"kind": row.kind, "seconds": seconds, "load": env["load"]} | result
-        kept = not again and outlasts(body["rows"].get(row.name), result)
+        old = body["rows"].get(row.name, {"failed": "never measured"})
+        kept = not again and "failed" not in old and (
+            "failed" in result or old["seconds"] > 1.25 * seconds)
         if not kept:
             body["rows"][row.name] = result
         store.write_sealed(path, rounded(body))
@@ -91,16 +95,9 @@ def run_bench(rows: list[BenchRow], minutes: float, name: str = "", again: bool 
 
 def earlier(path: Path, env: dict, data: str) -> dict:
     """The rows that are stored of the same machine, versions, threads, precision and images."""
-    body = store.read_sealed(path) if path.is_file() else None
+    body = store.read_sealed(path)
     fits = body and body["data"] == data and all(body["env"].get(k) == env.get(k) for k in SAME)
     return body["rows"] if fits else {}
-
-
-def outlasts(old: dict | None, new: dict) -> bool:
-    """A good row that was measured for clearly longer is the better one."""
-    if not old or "failed" in old:
-        return False
-    return "failed" in new or old["seconds"] > 1.25 * new["seconds"]
 
 
 def rounded(body: dict) -> dict:
@@ -131,8 +128,7 @@ def images() -> Dataset:
 
 
 def notebook(data: Dataset, seconds: float, name: str) -> dict:
-    """Wall seconds of a notebook whose records are there: it reads and draws, and trains nothing.
-    """
+    """Wall seconds of a notebook that only reads its records and draws."""
     from ..report import notebooks as books
     book, = books.chosen_books([name])
     with tempfile.TemporaryDirectory() as folder:

@@ -13,33 +13,26 @@ from ..training import store
 from .speed import KINDS, kind_of
 
 
-def budget_table(profiles=("pilot", "real")) -> pd.DataFrame:
-    """One row a profile, data set, network and recipe without attention: its seeds trained from
-    scratch on one CPU core each, their mean test accuracy in %, the ``minutes`` of the quickest
+def budget_table() -> pd.DataFrame:
+    """One row a profile, data set, network and recipe without attention: its ``seeds`` trained from
+    scratch on one CPU core each, their mean test ``accuracy`` in %, the ``minutes`` of the quickest
     run, which other work on the machine slowed least, and whether no other on that data set is as
     accurate for less (``front``)."""
-    rows = []
-    for profile in profiles:
-        df = collect(profile=profile)
-        df = df[(df.status == "done") & (df.arm == "none")]
-        there = [store.read_record(store.record_path(profile, run_id)) for run_id in df.id]
-        on_a_core = [kind_of(r) != KINDS[2] and r["env"]["threads"] == 1
-                     and "start" not in r["run"] for r in there]
-        df = df.loc[np.array(on_a_core, bool)]
-        for key, runs in df.groupby([*CELL, "width", "epochs"]):
-            rows.append({"profile": profile} | dict(zip(
-                (*CELL, "width", "epochs"), key, strict=True)) | {
-                    "seeds": len(runs), "accuracy": runs.accuracy.mean(),
-                    "minutes": runs.seconds.min() / 60})
-    table = pd.DataFrame(rows)
-    for _, cell in table.groupby("dataset") if len(table) else ():
-        table.loc[cell.index, "front"] = np.array(front(cell.accuracy, cell.minutes))
+    df = pd.concat([collect(profile=profile) for profile in ("pilot", "real")])
+    df = df[(df.status == "done") & (df.arm == "none")]
+    records = [store.read_record(store.record_path(r.profile, r.id)) for r in df.itertuples()]
+    df = df[np.array([kind_of(r) != KINDS[2] and r["env"]["threads"] == 1
+                      and "start" not in r["run"] for r in records], bool)]
+    table = df.groupby(["profile", *CELL, "width", "epochs"], as_index=False).agg(
+        seeds=("seed", "count"), accuracy=("accuracy", "mean"), minutes=("seconds", "min"))
+    table = table.assign(minutes=table.minutes / 60, front=False)
+    for _, cell in table.groupby("dataset"):
+        table.loc[cell.index, "front"] = front(cell.accuracy, cell.minutes)
     return table
 
 
-def budget_markdown() -> str:
+def budget_markdown(table) -> str:
     """The table as Markdown, the front marked."""
-    table = budget_table()
     return pd.DataFrame([{
         "data set": name(r.dataset), "network": f"{name(r.backbone)}, width {r.width:g}",
         "profile, recipe": f"`{r.profile}`, `{r.recipe}`, {r.epochs} epochs", "seeds": r.seeds,
@@ -48,10 +41,10 @@ def budget_markdown() -> str:
         for r in table.itertuples()]).to_markdown(index=False, disable_numparse=True)
 
 
-def budget_figure(dataset: str = "cifar10") -> plt.Figure:
-    """Test accuracy against core minutes on a logarithmic axis; the line is the front."""
+def budget_figure(table) -> plt.Figure:
+    """Test accuracy on CIFAR-10 against core minutes, logarithmic; the line is the front."""
     def draw(axis, rows):
-        best = rows[rows.front.astype(bool)].sort_values("minutes")
+        best = rows[rows.front].sort_values("minutes")
         axis.plot(best.minutes, best.accuracy, color="#cccccc", linewidth=4, zorder=0)
         axis.scatter(rows.minutes, rows.accuracy, color="#333333", s=18)
         for r in rows.itertuples():
@@ -63,6 +56,5 @@ def budget_figure(dataset: str = "cifar10") -> plt.Figure:
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_formatter(NullFormatter())
-    table = budget_table()
-    rows = table[table.dataset == dataset] if len(table) else table
-    return style.per_cell([(name(dataset), rows)] if len(rows) else [], draw, style.PAGE, 3.2)
+    rows = table[table.dataset == "cifar10"]
+    return style.per_cell([(name("cifar10"), rows)] if len(rows) else [], draw, style.PAGE, 3.2)

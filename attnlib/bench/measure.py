@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..settings import REPO, out_dir
+from ..training import environment
 
 
 def bench_dir() -> Path:
@@ -58,7 +59,7 @@ def ratio(top, bottom) -> dict[str, float]:
     return spread([a / b for a, b in zip(top, bottom, strict=True)])
 
 
-def matrix_rate(device: str, dtype: torch.dtype, sizes=(512, 1024, 2048)) -> float:
+def matrix_rate(device: str, dtype: torch.dtype, sizes) -> float:
     """The machine's matrix products in FLOP/s: 2 n³ over the median time of an n×n product, the
     best of several n. What training could reach if it did nothing but multiply large matrices."""
     rates = []
@@ -89,5 +90,4 @@ def peak_bytes(device: str) -> int:
             line = next(line for line in file if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     except (OSError, StopIteration):
-        from ..training.environment import peak_memory
-        return peak_memory()
+        return environment.peak_memory()

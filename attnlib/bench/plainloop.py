@@ -74,8 +74,7 @@ class PlainLoop:
         started, total = time.perf_counter(), 0.0
         for step, (x, y) in enumerate(self.batches):
             x, y = x.to(self.device), y.to(self.device)
-            set_lr(self.optimizer, self.how,
-                   (epoch + step / len(self.batches)) / self.how.epochs)
+            set_lr(self.optimizer, self.how, (epoch + step / len(self.batches)) / self.how.epochs)
             loss = F.cross_entropy(self.model(x), y, label_smoothing=self.how.label_smoothing)
             self.optimizer.zero_grad()
             loss.backward()

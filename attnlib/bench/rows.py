@@ -2,6 +2,7 @@
 within about so many seconds."""
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -78,7 +79,7 @@ def eval_times(arms, x, seconds: float, backbone: str, width: float) -> dict[str
         with torch.inference_mode(), torch.autocast(how.device, how.autocast,
                                                     enabled=how.autocast is not None):
             model(x)
-    took = in_turns({arm: lambda m=model: call(m) for arm, model in models.items()}, seconds,
+    took = in_turns({arm: partial(call, model) for arm, model in models.items()}, seconds,
                     how.device, least=10, warm=5)
     return {arm: [1e3 * t / len(x) for t in times] for arm, times in took.items()}
 
@@ -133,9 +134,9 @@ def matrix(data: Dataset, seconds: float, sizes=()) -> dict:
     """FLOP/s of large matrix products, in training's precision and in float32."""
     how = machine()
     sizes = sizes or ((512, 1024, 2048) if how.device == "cpu" else (2048, 4096, 8192))
-    return {"flops_per_second": {str(dtype).removeprefix("torch."): matrix_rate(how.device, dtype,
-                                                                                sizes)
-                                 for dtype in {how.autocast or torch.float32, torch.float32}}}
+    return {"flops_per_second": {
+        str(dtype).removeprefix("torch."): matrix_rate(how.device, dtype, sizes)
+        for dtype in {how.autocast or torch.float32, torch.float32}}}
 
 
 # --- Importing, reading ---

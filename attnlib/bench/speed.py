@@ -9,7 +9,7 @@ import pandas as pd
 from ..analysis.stats import mean_effect
 from ..analysis.words import interval, name
 from ..blocks import ATTENTION
-from ..figures import plots
+from ..figures import style
 from ..training import store
 from .measure import bench_dir, ratio, spread
 
@@ -125,14 +125,6 @@ def road_table(body: dict):
 
 
 KINDS = ("cpu", "cpu with bfloat16", "cuda")
-TARGETS = {         # for each kind of machine; 0: none
-    "training rate ÷ the plain loop's": ("at least", (0, 2, 3)),
-    "input pipeline ÷ the plain one": ("at least", (5, 5, 0)),
-    "SE's step ÷ plain network's": ("at most", (1.15, 1.15, 1.1)),
-    "CBAM's step ÷ plain network's": ("at most", (1.25, 1.25, 1.25)),
-    "the hybrid's step ÷ plain network's": ("at most", (0, 0, 1.25)),
-    "`import attnlib` beyond torch, s": ("at most", (0.5, 0.5, 0.5)),
-    "a notebook whose records are there, s": ("at most", (15, 15, 15))}
 
 
 def kind_of(body: dict) -> str:
@@ -142,35 +134,31 @@ def kind_of(body: dict) -> str:
     return KINDS[2] if body["env"]["channels_last"] else KINDS[1]
 
 
-def readings(body: dict) -> dict[str, list[float]]:
-    """Everything that has a target or no table of its own -> what was measured of it."""
-    found = steps_table(body).to_dict("records")
-    step = {arm: [r["step"]["median"] for r in found if r["attention"] == arm] for arm in ATTENTION}
-    out = {
-        "training rate ÷ the plain loop's": [r["faster"]["median"] for r in found if r["faster"]],
-        "input pipeline ÷ the plain one": [
-            ratio(r["images_per_second"]["ours"], r["images_per_second"]["plain"])["median"]
-            for r in rows(body, "pipeline")],
-        "SE's step ÷ plain network's": step["se"],
-        "CBAM's step ÷ plain network's": step["cbam"],
-        "the hybrid's step ÷ plain network's": step["hybrid"],
-        "`import attnlib` beyond torch, s": [
-            spread(r["seconds_beyond_torch"]["bare"])["median"] for r in rows(body, "import")],
-        "a notebook whose records are there, s": [
-            r["wall_seconds"] for r in rows(body, "notebook")]}
-    for r in rows(body, "records"):
-        for n, cost in r["records"].items():
-            out[f"from {int(n):,} records to the abstract, s"] = [cost["seconds"]]
-            out[f"its peak memory with {int(n):,}, MiB"] = [cost["peak_bytes"] / 2**20]
-    return out
+def step_of(arm: str):
+    return lambda body, steps: [r["step"]["median"] for r in steps if r["attention"] == arm]
+
+
+READINGS = {    # what -> (its targets for KINDS, 0: none; what a benchmark and its steps say of it)
+    "training rate ÷ the plain loop's": ("at least", (0, 2, 3), lambda body, steps: [
+        r["faster"]["median"] for r in steps if r["faster"]]),
+    "input pipeline ÷ the plain one": ("at least", (5, 5, 0), lambda body, steps: [
+        ratio(r["images_per_second"]["ours"], r["images_per_second"]["plain"])["median"]
+        for r in rows(body, "pipeline")]),
+    "SE's step ÷ plain network's": ("at most", (1.15, 1.15, 1.1), step_of("se")),
+    "CBAM's step ÷ plain network's": ("at most", (1.25, 1.25, 1.25), step_of("cbam")),
+    "the hybrid's step ÷ plain network's": ("at most", (0, 0, 1.25), step_of("hybrid")),
+    "`import attnlib` beyond torch, s": ("at most", (0.5, 0.5, 0.5), lambda body, steps: [
+        spread(r["seconds_beyond_torch"]["bare"])["median"] for r in rows(body, "import")]),
+    "a notebook whose records are there, s": ("at most", (15, 15, 15), lambda body, steps: [
+        r["wall_seconds"] for r in rows(body, "notebook")])}
 
 
 def targets_table(body: dict):
-    """Every reading, its target on this kind of machine, and of how many it is met."""
-    out = []
-    for what, found in readings(body).items():
-        word, bounds = TARGETS.get(what, ("", (0, 0, 0)))
-        bound = bounds[KINDS.index(kind_of(body))]
+    """Every reading, its target on this kind of machine, and of how many it is met; what reading
+    records costs; and the paired difference of the two loops' accuracies over seeds."""
+    out, steps = [], steps_table(body).to_dict("records")
+    for what, (word, bounds, measured) in READINGS.items():
+        found, bound = measured(body, steps), bounds[KINDS.index(kind_of(body))]
         row = {"what": what, "measured": "", "target": "", "met": ""}
         if found:
             row["measured"] = " to ".join(dict.fromkeys(map(digits3, (min(found), max(found)))))
@@ -178,15 +166,18 @@ def targets_table(body: dict):
             met = [x >= bound if word == "at least" else x <= bound for x in found]
             row |= {"target": f"{word} {bound:g}", "met": f"{sum(met)} of {len(met)}"}
         out.append(row)
-    return pd.DataFrame(out + [agreement_row(r) for r in rows(body, "agreement")])
-
-
-def agreement_row(r: dict) -> dict:
-    """The paired difference of the two loops' accuracies over seeds."""
-    gap = mean_effect(100 * np.subtract(r["accuracy"]["ours"], r["accuracy"]["plain"]))
-    return {"what": f"accuracy − the plain loop's, points, {gap.n} seeds",
-            "measured": interval(gap.mean, gap.low, gap.high), "target": "0 in the interval",
-            "met": f"{int(gap.low <= 0 <= gap.high)} of 1"}
+    for r in rows(body, "records"):
+        for n, cost in r["records"].items():
+            out += [{"what": f"from {int(n):,} records to the abstract, s",
+                     "measured": digits3(cost["seconds"])},
+                    {"what": f"its peak memory with {int(n):,}, MiB",
+                     "measured": digits3(cost["peak_bytes"] / 2**20)}]
+    for r in rows(body, "agreement"):
+        gap = mean_effect(100 * np.subtract(r["accuracy"]["ours"], r["accuracy"]["plain"]))
+        out.append({"what": f"accuracy − the plain loop's, points, {gap.n} seeds",
+                    "measured": interval(gap.mean, gap.low, gap.high),
+                    "target": "0 in the interval", "met": f"{int(gap.low <= 0 <= gap.high)} of 1"})
+    return pd.DataFrame(out).fillna("")
 
 
 def benches_markdown() -> str:
@@ -213,30 +204,20 @@ def benches_markdown() -> str:
 
 
 def figure(bodies: list[dict] | None = None) -> plt.Figure:
-    """Left: how many times as fast as the plain loop each network trains. Right: how many times
-    none's step each block takes. Points are medians of the ratios repeat by repeat, bars their
-    quartiles; a row of panels a machine."""
-    bodies = [b for b in (bodies or stored()) if rows(b, "training")]
-    image, axes = plt.subplots(len(bodies), 2, layout="constrained", squeeze=False,
-                               figsize=(plots.PAGE, 1 + 3.4 * len(bodies)))
-    for (left, right), body in zip(axes, bodies, strict=True):
-        found = steps_table(body)
-        dots(left, found[found.faster.notna()], "faster")
-        dots(right, found[found.attention != "none"], "step")
-        left.set(xlabel="training rate ÷ plain loop's", title=body["env"]["device"])
-        right.set(xlabel="training step ÷ plain network's", title="what attention costs")
-    return image
+    """How many times as fast as the plain loop each network trains, and how many times none's step
+    each block takes: medians of the ratios repeat by repeat with their quartiles; two panels a
+    machine."""
+    panels = []
+    for body in bodies or stored():
+        found = steps_table(body).to_dict("records")
+        for what, says in (("faster", "training rate ÷ plain loop's"),
+                           ("step", "training step ÷ plain network's")):
+            shown = [{"network": network_of(r), "arm": r["attention"], "says": says} | r[what]
+                     for r in found if r[what] and (what, r["attention"]) != ("step", "none")]
+            panels += [(body["env"]["device"], pd.DataFrame(shown))] if shown else []
 
-
-def dots(axis, found, what: str) -> None:
-    """Medians and quartiles of one column from top to bottom; 1 is a line, and in the picture."""
-    axis.axvline(1, color="#888888", linewidth=1)
-    for y, r in enumerate(found.to_dict("records")):
-        s, look = r[what], plots.look(r["attention"])
-        axis.errorbar(s["median"], y, xerr=[[s["median"] - s["low"]], [s["high"] - s["median"]]],
-                      fmt=look.marker, color=look.colour, capsize=3)
-    labels = [f"{name(r.backbone)} {r.width:g}, {plots.short(r.attention)}"
-              for r in found.itertuples()]
-    axis.set_yticks(range(len(found)), labels)
-    axis.invert_yaxis()
-    axis.grid(axis="y", visible=False)
+    def draw(axis, found):
+        style.reference(axis, 1, vertical=True)
+        style.interval_bars(axis, found, "median", "network")
+        axis.set_xlabel(found.says.iloc[0])
+    return style.stacked(panels, draw, "network", NOTHING)

@@ -67,8 +67,8 @@ class DaskExecutor(Executor):
 
 
 def train_there(fields: dict, profile: str, end: float | None) -> tuple[tuple, dict[str, bytes]]:
-    """On a worker: `attempt`'s answer, and name -> bytes of the files that it stored. A record of
-    an earlier failure that lies there is no reason not to try."""
+    """On a worker: `attempt`'s answer, and name -> bytes of the files that it stored. One that
+    failed there earlier is tried again."""
     try:
         run = Run(**fields)                             # your own files are read for their identity
     except (DataMissing, DataBad) as error:

@@ -14,7 +14,7 @@ from torch import nn
 
 from ..training.run import Run, canonical_json
 from ..training.trainer import data_of
-from .weights import assembled, export, find, load_model, weights_dir
+from .weights import assembled, find, load_model, weights_dir, write_weights
 
 SUFFIX = {"safetensors": ".safetensors", "onnx": ".onnx", "torchscript": ".ts"}
 OPSET = 18                      # ONNX's operators of December 2022: onnxruntime 1.14 and later
@@ -38,9 +38,10 @@ class Deployed(nn.Module):
 
 def export_as(run_or_id, form: str = "safetensors",
               output: str | Path | None = None) -> tuple[Path, float]:
-    """Write a trained run in a format of SUFFIX; returns the file and by how much at most the
-    probabilities of what is loaded from it differ from the network's, on random images.
-    ``ValueError`` beyond TOLERANCE (the file is removed) or for another ending of ``output``."""
+    """Write a trained run in a format of SUFFIX, as ``results/weights/<id>.<ending>`` or
+    ``output``; returns the file and by how much at most the probabilities of what is loaded from it
+    differ from the network's, on random images. Raises as `find` does, and ``ValueError`` beyond
+    TOLERANCE (the file is removed) or for another ending of ``output``."""
     header, state = find(run_or_id)
     path = Path(output) if output else weights_dir() / f"{header['id']}{SUFFIX[form]}"
     if path.suffix != SUFFIX[form]:
@@ -50,9 +51,12 @@ def export_as(run_or_id, form: str = "safetensors",
     images = torch.rand(16, model.net.channels, model.net.size, model.net.size,
                         generator=torch.Generator().manual_seed(0))
     if form == "safetensors":
-        export(run_or_id, path)
+        write_weights(path, header, state)
+    elif form == "torchscript":
+        traced = torch.jit.trace(model, images[:2])
+        torch.jit.save(traced, path, _extra_files={"attnlib": canonical_json(header)})
     else:
-        write_file(path, model, images[:2], canonical_json(header))
+        write_onnx(path, model, images[:2], canonical_json(header))
     with torch.no_grad():
         expected = model(images).numpy()
     off = float(np.abs(load_file(path)(images.numpy()) - expected).max())
@@ -63,20 +67,17 @@ def export_as(run_or_id, form: str = "safetensors",
     return path, off
 
 
-def write_file(path: Path, model: Deployed, images: torch.Tensor, header: str) -> None:
-    """Write the file that the name's ending asks for; two images show the tracers the way."""
-    if path.suffix == ".ts":
-        torch.jit.save(torch.jit.trace(model, images), path, _extra_files={"attnlib": header})
-    else:
-        import onnxscript  # noqa: F401        torch's exporter needs it, and says so late
-        program = torch.onnx.export(
-            model, (images,), dynamo=True, opset_version=OPSET, verbose=False,
-            dynamic_shapes=({0: torch.export.Dim("n")},), input_names=["image"],
-            output_names=["probabilities"])
-        for node in program.model.graph:                # the exporter's stack traces, paths and all
-            node.metadata_props.clear()
-        program.model.metadata_props["attnlib"] = header
-        program.save(path)
+def write_onnx(path: Path, model: Deployed, images: torch.Tensor, header: str) -> None:
+    """Write an ONNX file; the images show the exporter the way."""
+    import onnxscript  # noqa: F401        torch's exporter needs it, and says so late
+    program = torch.onnx.export(
+        model, (images,), dynamo=True, opset_version=OPSET, verbose=False,
+        dynamic_shapes=({0: torch.export.Dim("n")},), input_names=["image"],
+        output_names=["probabilities"])
+    for node in program.model.graph:                # the exporter's stack traces, paths and all
+        node.metadata_props.clear()
+    program.model.metadata_props["attnlib"] = header
+    program.save(path)
 
 
 def load_file(path: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -32,9 +32,8 @@ def run_grid(runs: list[Run], profile: str = "auto", *, executor: Executor | Non
     an epoch's end. A run that failed stays so until ``runs repair`` plans it again.
 
     ``executor``: any ``concurrent.futures.Executor``; without one the runs go through this process,
-    or through ``jobs`` processes, by default ATTNLIB_JOBS (``auto``: one a core on a CPU, one a GPU
-    where there are several). Where a worker dies, what has no record is planned again; a run that
-    took three workers with it is recorded as failed."""
+    or through ``jobs`` (see `jobs_for`). Where a worker dies, what has no record is planned again;
+    a run that took three workers with it is recorded as failed."""
     profile = resolve_profile(profile)
     end = None if time_budget is None else time.time() + time_budget
     runs = list({run.id: run for run in runs}.values())
@@ -137,8 +136,8 @@ def try_it(attention: str, profile: str = "auto", backbone: str | None = None,
     if any(rows.status[:seeds] != "done"):
         print(said.getvalue(), end="")              # why not
     rows["yours"] = ["←"] * seeds + [""] * len(stored)
-    out = rows.groupby(["yours", "arm", "params"], sort=False, dropna=False).agg(
+    out = rows.groupby("arm", sort=False).agg(
         accuracy=("accuracy", "mean"), sd=("accuracy", "std"), seeds=("accuracy", "count"),
-        seconds=("seconds", "mean")).round({"accuracy": 1, "sd": 1, "seconds": 0}).reset_index()
-    out = out.sort_values("accuracy", ascending=False, ignore_index=True)
-    return out[["arm", "accuracy", "sd", "seeds", "params", "seconds", "yours"]]
+        params=("params", "first"), seconds=("seconds", "mean"), yours=("yours", "first"))
+    out = out.round({"accuracy": 1, "sd": 1, "seconds": 0}).reset_index()
+    return out.sort_values("accuracy", ascending=False, ignore_index=True)

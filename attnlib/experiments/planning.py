@@ -108,29 +108,24 @@ def speed_here(profile: str) -> float:
     return 1.0
 
 
-def minutes_here(runs: list[Run], speed: float) -> int:
-    """About how long training some runs takes here, one process a core or a GPU; ``speed`` from
-    `speed_here`."""
-    processes = cores() if machine().device == "cpu" else max(1, len(gpus()))
-    return math.ceil(speed * sum(map(estimate_seconds, runs)) / 60 / processes)
-
-
 def plan_table(name: str, profile: str = "auto"):
     """One row for each network and data set of a study, in the order of training: its arms, runs,
-    how many of them have no record yet, and about how many minutes those take here. A DataFrame."""
+    how many of them have no record yet, and about how many minutes those take here, one process a
+    core or a GPU. A DataFrame."""
     import pandas as pd
     profile = resolve_profile(profile, name)
-    seen, rows, lacking = set(), [], []
+    processes = cores() if machine().device == "cpu" else max(1, len(gpus()))
+    seen, rows, speed = set(), [], 0.0
     for plan in sorted(plans(name, profile), key=lambda plan: plan.turn):
         runs = {run_of(plan, profile, arm, seed) for seed in plan.seed_list for arm in plan.arms}
-        new = runs - seen
-        seen |= new
-        if new:
-            lacking.append(unfinished(new, profile))
+        if new := runs - seen:
+            missing = unfinished(new, profile)
+            if missing and not speed:
+                speed = speed_here(profile)
+            minutes = math.ceil(speed * sum(map(estimate_seconds, missing)) / 60 / processes)
             own = " ".join(f"{key}={value}" for key, value in plan.own.items())
             rows.append((plan.turn, plan.dataset, plan.backbone, " ".join(plan.arms), own,
-                         plan.seeds, len(new), len(lacking[-1])))
-    speed = speed_here(profile) if any(lacking) else 1.0
-    columns = ("turn", "data set", "network", "arms", "with", "seeds", "runs", "missing")
-    return pd.DataFrame(rows, columns=columns).assign(
-        minutes=[minutes_here(missing, speed) for missing in lacking])
+                         plan.seeds, len(new), len(missing), minutes))
+        seen |= runs
+    return pd.DataFrame(rows, columns=("turn", "data set", "network", "arms", "with", "seeds",
+                                       "runs", "missing", "minutes"))

@@ -8,9 +8,10 @@ from ..files import sha256_of, write_atomic
 from ..settings import REPO
 from ..training import store
 from ..training.run import Run
+from .formats import export_as
 from .planning import study
 from .predict import evaluate
-from .weights import export, weights_dir
+from .weights import weights_dir
 
 PROFILE = "real"
 SEEDS = {"none": 0, "se": 4, "cbam": 0, "hybrid": 0}     # of its headline's ResNet-18 on CIFAR-10
@@ -36,12 +37,11 @@ def publish() -> list[Path]:
     float16 moves an accuracy by more than TOLERANCE or a file is too large for the repository."""
     files, rows = [], []
     for run in published():
-        files.append(export(run))
+        files.append(export_as(run)[0])
         found = evaluate(files[-1])
         rows.append({"id": run.id, "file": files[-1].name, "bytes": files[-1].stat().st_size,
-                     "sha256": sha256_of(files[-1]), "n": found["n"],
-                     "accuracy": found["accuracy"], "nll": found["nll"],
-                     "recorded": found["recorded"]})
+                     "sha256": sha256_of(files[-1])}
+                    | {key: found[key] for key in ("n", "accuracy", "nll", "recorded")})
         check_publishable(rows[-1])
         record = store.read_record(store.record_path(PROFILE, run.id))
         write_atomic(files[-1].with_suffix(".md"), model_card(rows[-1], record).encode())

@@ -120,13 +120,11 @@ def frame(rows):
 def histories(df):
     """One row an epoch for the finished runs of a `collect` table: the learning curves."""
     import pandas as pd
+    own = ["id", "profile", "dataset", "backbone", "recipe", "attention", "arm", "seed"]
     rows = []
-    for row in df[df.status.isin(("done", "diverged"))].itertuples():
-        record = store.read_record(store.record_path(row.profile, row.id))
-        rows += [{"id": row.id, "profile": row.profile, "dataset": row.dataset,
-                  "backbone": row.backbone, "recipe": row.recipe, "attention": row.attention,
-                  "arm": row.arm, "seed": row.seed, "epoch": k, **epoch}
-                 for k, epoch in enumerate(record["history"], 1)]
+    for row in df.loc[df.status.isin(("done", "diverged")), own].to_dict("records"):
+        record = store.read_record(store.record_path(row["profile"], row["id"]))
+        rows += [row | {"epoch": k} | epoch for k, epoch in enumerate(record["history"], 1)]
     return pd.DataFrame(rows)
 
 

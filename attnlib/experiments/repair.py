@@ -77,6 +77,8 @@ def check(profile: str) -> tuple[int, int]:
             print(f"{shown(finding.path)}: {finding.says}")
         good += path.exists() and ("corrupt", path) not in [f[:2] for f in found]
         bad += len(found)
+    advice = " (`python -m attnlib runs repair --dry-run` says how)" if bad else ""
+    print(f"{profile}: {good} good records, {bad} things to see to{advice}", flush=True)
     return good, bad
 
 
@@ -97,8 +99,3 @@ def repair(profile: str, dry_run: bool = False) -> Counter:
         except store.Busy as error:
             print(f"left alone: {error}")
     return counts
-
-
-def kept_aside(profile: str) -> int:
-    """How many files were set aside in a profile's folder of records."""
-    return sum(path.suffix in (".corrupt", ".failed") for path in runs_dir(profile).glob("*"))

@@ -45,8 +45,7 @@ class Outcome(NamedTuple):
 
 def verify(profile: str, minutes: float = 10.0, seed: int = 0) -> int:
     """Both checks of a profile, a line a run; how many things are wrong."""
-    good, bad = check(profile)
-    print(f"{profile}: {good} good records, {bad} things to see to", flush=True)
+    _, bad = check(profile)
     records = sample(profile, minutes, seed) if minutes > 0 else []
     if not records:
         print(f"{profile}: no record trained again")
@@ -65,23 +64,22 @@ def sample(profile: str, minutes: float, seed: int = 0) -> list[dict]:
     """Finished, current records that together trained for about ``minutes``, or the quickest: those
     of this kind of machine first, and of every data set, network and block one before a second of
     any; otherwise in an order drawn from ``seed``."""
-    here, turns, order = surroundings(), Counter(), {}
+    here, turns, order = surroundings(), Counter(), []
     records = [r for r in store.all_records(profile) if r["status"] == "done" and not outdated(r)]
-    away = {r["id"]: not same_kind(r["env"], here) for r in records}
-    records.sort(key=lambda r: (away[r["id"]], derive("verify", seed, r["id"])))
-    for record in records:
+    for record in sorted(records, key=lambda r: (not same_kind(r["env"], here),
+                                                 derive("verify", seed, r["id"]))):
         run = Run(**record["run"])
         kind = run.dataset, run.backbone, run.attention
-        order[record["id"]] = away[record["id"]], turns[kind]
+        order.append((not same_kind(record["env"], here), turns[kind], len(order), record))
         turns[kind] += 1
     chosen, left = [], 60 * minutes
-    for record in sorted(records, key=lambda r: order[r["id"]]):
+    for *_, record in sorted(order):
         if (seconds := seconds_again(record)) <= left:
             chosen.append(record)
             left -= seconds
     if chosen or not records:
         return chosen
-    return [min(records, key=lambda r: (away[r["id"]], seconds_again(r)))]
+    return [min(records, key=lambda r: (not same_kind(r["env"], here), seconds_again(r)))]
 
 
 def seconds_again(record: dict) -> float:

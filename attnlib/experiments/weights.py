@@ -45,8 +45,7 @@ def shipped() -> list[str]:
 
 
 def recorded(profile: str | None = None) -> dict[str, list[str]]:
-    """Id -> profiles with a record of that name, ``own`` first; of one profile where it is named.
-    """
+    """Id -> profiles with such a record, ``own`` first; of one profile where it is named."""
     out = defaultdict(list)
     for name in [profile] if profile else ["own", *PROFILES]:
         for path in runs_dir(name).glob("*.json"):
@@ -96,7 +95,9 @@ def find(run_or_id, profile: str | None = None) -> tuple[dict, dict]:
         record = store.read_record(store.record_path(name, run_id))
         state = record and store.load_checkpoint(checkpoints_dir(name, run_id), store.WEIGHTS)
         if state:
-            return header_of(record), state["model"]
+            about_it = ("id", "run", "versions", "profile", "classes", "test")
+            facts = record.get("data") or about(Run(**record["run"])).facts()
+            return {key: record[key] for key in about_it} | {"data": facts}, state["model"]
     if run_id in weight_files():
         return read(weight_files()[run_id])
     raise LookupError(f"the weights of {run_id} are not on this machine (they are not in git); "
@@ -110,12 +111,6 @@ def load_model(run_or_id, profile: str | None = None) -> nn.Module:
     return assembled(*find(run_or_id, profile))
 
 
-def header_of(record: dict) -> dict:
-    """What a weight file says of itself, from the run's record."""
-    return {key: record[key] for key in ("id", "run", "versions", "profile", "classes", "test")
-            } | {"data": record.get("data") or about(Run(**record["run"])).facts()}
-
-
 def assembled(header: dict, state: dict) -> nn.Module:
     """`load_model`'s network from what `find` found."""
     row = DataRow("", **header["data"])
@@ -127,19 +122,13 @@ def assembled(header: dict, state: dict) -> nn.Module:
     return model.eval()
 
 
-def export(run_or_id, output: str | Path | None = None) -> Path:
-    """Write the weight file of a trained run: ``results/weights/<id>.safetensors``, or ``output``.
-    Raises as `find` does, and ``ValueError`` where ``output`` has another ending."""
+def write_weights(path: Path, header: dict, state: dict) -> None:
+    """Write the weight file of what `find` found."""
     from safetensors.torch import save  # here: a bare GPU machine trains without it
-    header, state = find(run_or_id)
-    path = Path(output) if output else weights_dir() / f"{header['id']}{ENDING}"
-    if path.suffix != ENDING:
-        raise ValueError(f"--output {path.name}: a weight file's name ends in {ENDING}")
     text = canonical_json(header | {"schema": SCHEMA})
     tensors = {name: halved(tensor).contiguous() for name, tensor in state.items()}
     sealed = f'{{"body":{text},"sha256":"{digest(text, tensors)}"}}'
     write_atomic(path, save(tensors, {"attnlib": sealed}))
-    return path
 
 
 def halved(x: torch.Tensor) -> torch.Tensor:

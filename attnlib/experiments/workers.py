@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
+from itertools import groupby
 from multiprocessing import connection, get_context, parent_process
 
 import torch
@@ -18,6 +19,7 @@ from ..training.run import Run, versions
 from ..training.together import alike, fits, train_together
 from ..training.trainer import TimeUp, train
 
+OUTCOMES = {DataMissing: "no data", DataBad: "no data", store.Busy: "busy", TimeUp: "time up"}
 TRIES = 3               # so often may an executor break, or a run kill its worker
 DEADLY = (f"its worker process died {TRIES} times, often for want of memory; use a smaller "
           "--batch-size, --width or fewer JOBS")
@@ -38,12 +40,8 @@ def attempt(fields: dict, profile: str, end: float | None = None) -> tuple[str, 
     try:
         train(run, profile, deadline=deadline)
         return "trained", ""
-    except (DataMissing, DataBad) as error:
-        return "no data", str(error)
-    except store.Busy as error:
-        return "busy", str(error)
-    except TimeUp as stop:
-        return "time up", str(stop)
+    except tuple(OUTCOMES) as error:
+        return OUTCOMES[type(error)], str(error)
     except (RuntimeError, MemoryError, ValueError) as error:
         return "failed", record_failure(run, profile, error)
 
@@ -67,12 +65,9 @@ def attempt_together(runs: list[Run], profile: str, end: float | None):
 def bundles(runs: list[Run], most: int) -> list[list[Run]]:
     """The runs in their order, those in a row that may go together in one list of ``most``."""
     out = []
-    for run in runs:
-        last = out[-1] if out else ()
-        if 0 < len(last) < most and alike(last[0]) == alike(run) and fits(last[0]) and fits(run):
-            out[-1].append(run)
-        else:
-            out.append([run])
+    for _, group in groupby(runs, lambda run: alike(run) if fits(run) else run.id):
+        group = list(group)
+        out += [group[k:k + most] for k in range(0, len(group), most)]
     return out
 
 

@@ -4,18 +4,9 @@ import math
 import numpy as np
 import pandas as pd
 
-from ..analysis import claims
+from ..analysis import claims, stats
 from ..analysis.curves import order_interval
 from ..analysis.inference import Effect
-from ..analysis.stats import (
-    CELL,
-    NOTHING,
-    all_seeds,
-    cell_runs,
-    compared,
-    pairing,
-    verdict,
-)
 from ..bench.speed import largest_first, rows
 from ..experiments.planning import study
 from ..experiments.reading import collect
@@ -32,7 +23,7 @@ def focus_effect(claim, cell) -> Effect:
     for found in comparisons(cell[cell.arm.isin((claim.arm, claim.base))], base=claim.base):
         if claim.metric in found.gain:
             return found.gain[claim.metric]
-    return NOTHING
+    return stats.NOTHING
 
 
 def at_its_size(claim) -> tuple[Effect, str]:
@@ -48,11 +39,10 @@ def at_its_size(claim) -> tuple[Effect, str]:
                 return (Effect(float(np.median(over)), *order_interval(over), len(over)),
                         f"{h}×{w}×{c} pixels, batch {row['batch']}, width {row['width']:g}, on "
                         f"{body['env']['device']}, in turns at a load of {row['load'][0]:g}")
-    return NOTHING, ""
+    return stats.NOTHING, ""
 
 
-MEASURED = claims.MEASURED | {"entropy": focus_effect, "lift": focus_effect,
-                              "latency": at_its_size}
+MEASURED = claims.MEASURED | {"entropy": focus_effect, "lift": focus_effect, "latency": at_its_size}
 
 
 def full_audit(profile: str | None = None, *projects: str):
@@ -75,10 +65,10 @@ def controls_table(profile: str):
     interval that holds for all blocks of a network against one control together."""
     df, bases = collect("controls", profile), ("none", *CONTROLS, "none wider")
     done, out = df[df.status == "done"], []
-    for _, cell in cell_runs(done).groupby(CELL, sort=False):
+    for _, cell in stats.cell_runs(done).groupby(stats.CELL, sort=False):
         for base in bases:
             out += [difference(cell, arm, base, effect)
-                    for arm, effect in compared(cell, base=base).items()
+                    for arm, effect in stats.compared(cell, base=base).items()
                     if arm in set(done.arm) - {*bases} and not math.isnan(effect.mean)]
     return pd.DataFrame(out)
 
@@ -87,21 +77,21 @@ def open_table(profile: str):
     """One row a block whose gates start open: its difference to the same block whose gates start
     half open, by the study ``controls``."""
     df, out = collect("controls", profile), []
-    for _, cell in all_seeds(df[df.status == "done"]).groupby(CELL, sort=False):
+    for _, cell in stats.all_seeds(df[df.status == "done"]).groupby(stats.CELL, sort=False):
         for arm in cell.arm.unique():
             base, two = arm.partition("(")[0], cell[cell.arm.isin((arm, arm.partition("(")[0]))]
             if "gate_init=open" in arm and base in set(two.arm):
-                out.append(difference(cell, arm, base, compared(two, base=base)[arm]))
+                out.append(difference(cell, arm, base, stats.compared(two, base=base)[arm]))
     return pd.DataFrame(out)
 
 
 def difference(cell, arm: str, base: str, effect: Effect) -> dict:
     """A row: what ``arm`` has over ``base`` in a cell, and in training accuracy."""
     first, fitted = cell.iloc[0], cell.groupby("arm").train_accuracy.mean()
-    return {key: first[key] for key in (*CELL, "profile")} | {
+    return {key: first[key] for key in (*stats.CELL, "profile")} | {
         "arm": arm, "over": base, "n": effect.n, "difference": effect.mean, "low": effect.low,
         "high": effect.high, "train": fitted[arm] - fitted[base],
-        "verdict": verdict(effect, margin_of(first.profile))}
+        "verdict": stats.verdict(effect, margin_of(first.profile))}
 
 
 # --- Limits and provenance ---
@@ -123,7 +113,7 @@ def provenance(df):
              for row in df[df.status == "done"].itertuples()]
     if not found:
         return pd.DataFrame()
-    (r, pairs, _), plain = pairing(df), ((df.arm == "none") & (df.status == "done")).sum()
+    (r, pairs, _), plain = stats.pairing(df), ((df.arm == "none") & (df.status == "done")).sum()
     chance = df.accuracy < df.dataset.map(lambda dataset: 1.5 if dataset == "cifar100" else 15.0)
     rows = {"finished runs": [len(found)],
             "runs that diverged, failed, stayed near chance": [" / ".join(map(str, (
@@ -136,10 +126,8 @@ def provenance(df):
     for key in ("device", "precision", "threads", "torch", "python", "os"):
         rows[key] = {r["env"][key] for r in found}
     for r in found:
-        own = r.get("resolved", r["run"])
-        key = f"train / validation / test images, {own.get('dataset', 'shapetex')}"
-        sizes = (own.get("n_train"), own.get("n_val"), r["test"].get("n"))
-        rows.setdefault(key, set()).add(
-            " / ".join("all" if n is None else f"{n:,}" for n in sizes))
+        key = f"train / validation / test images, {r['resolved']['dataset']}"
+        sizes = r["resolved"].get("n_train"), r["resolved"].get("n_val"), r["test"]["n"]
+        rows.setdefault(key, set()).add(" / ".join("all" if n is None else f"{n:,}" for n in sizes))
     return pd.DataFrame([{"what": what, "of the records": ", ".join(map(str, sorted(values)))}
                          for what, values in rows.items()])

@@ -24,6 +24,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from .. import settings
+from ..experiments.grid import jobs_for
 from ..experiments.studies import PROFILES
 from ..files import write_atomic
 from ..names import choose, coerce, literal
@@ -37,18 +38,12 @@ class Failed(RuntimeError):
     """A notebook did not get through; the message is one line for people."""
 
 
-def executed_dir() -> Path:
-    return settings.out_dir() / "results" / "executed"
-
-
 def chosen_books(names=None) -> list[Path]:
     """The stored notebooks of these names (``03_se`` or ``03``), in order; without names all.
     ``ValueError`` lists the valid names."""
     found = notebooks_in(notebooks_dir())
-    for name in names or ():
-        if not any(name in (p.stem, p.stem[:2]) for p in found):
-            choose("notebook", name, [p.stem for p in found])
-    return [p for p in found if not names or {p.stem, p.stem[:2]} & set(names)]
+    known = {p.stem: p for p in found} | {p.stem[:2]: p for p in found}
+    return sorted({choose("notebook", name, known) for name in names}) if names else found
 
 
 # --- Parameters ---
@@ -127,11 +122,10 @@ def execute(book: Path, parameters: dict, folder: Path, **environment: str) -> P
     done, failed = folder / book.name, folder / f"{book.stem}.failed.ipynb"
     with TemporaryDirectory() as place:                     # papermill writes cell by cell
         output = Path(place) / book.name
+        paths = (str(path).replace("{", "{{").replace("}", "}}") for path in (book, output))
         try:
-            papermill.execute_notebook(
-                str(book).replace("{", "{{").replace("}", "}}"),        # papermill formats paths
-                str(output).replace("{", "{{").replace("}", "}}"), parameters,
-                engine_name="attnlib", kernel_name="python3", language="python",
+            papermill.execute_notebook(                     # which formats paths
+                *paths, parameters, engine_name="attnlib", kernel_name="python3", language="python",
                 progress_bar=False, environment=kernel_environment(**environment))
         except BaseException as error:
             if output.exists():
@@ -142,10 +136,6 @@ def execute(book: Path, parameters: dict, folder: Path, **environment: str) -> P
         write_atomic(done, output.read_bytes())
     failed.unlink(missing_ok=True)
     return done
-
-
-def written(nb) -> bytes:
-    return (nbformat.writes(nb).rstrip("\n") + "\n").encode()
 
 
 def reason(error: Exception) -> str:
@@ -180,18 +170,16 @@ def each(books: list[Path], work) -> int:
 def run_books(names=None, profile: str = "auto", seeds: int | None = None,
         parameters: dict | None = None, jobs: str = "1") -> int:
     """Execute notebooks into ``results/executed/`` and render them there; returns the exit code.
-    ``seeds``: no more than this many an arm; ``jobs``: training processes side by side, a number or
-    ``auto`` (one a core on a CPU). ``ValueError`` for an unknown name, profile or
-    parameter, or a value of another kind, before anything is executed."""
-    given, folder = dict(parameters or {}), executed_dir()
+    ``seeds``: no more than this many an arm; ``jobs``: see `grid.jobs_for`. ``ValueError`` for an
+    unknown name, profile or parameter, or a value of another kind, before anything is executed."""
+    given, folder = dict(parameters or {}), settings.out_dir() / "results" / "executed"
     if profile != "auto":
         given.setdefault("profile", profile)
     asked = given.get("profile", os.environ.get("ATTNLIB_PROFILE", "auto"))
     choose("profile", asked, (*PROFILES, "auto", "best"))
     books = chosen_books(names)
     plan = {book: fitted(given, parameters_of(read_notebook(book)), book.stem) for book in books}
-    if jobs != "auto" and not (str(jobs).isdecimal() and int(jobs)):
-        raise ValueError(f"jobs={jobs!r} should be auto or a number above 0")
+    jobs_for([], jobs)                          # raises where it is neither auto nor a number
     if seeds is not None and seeds < 1:
         raise ValueError(f"seeds={seeds} should be at least 1")
     limits = {"ATTNLIB_JOBS": str(jobs)} | ({"ATTNLIB_SEEDS": str(seeds)} if seeds else {})
@@ -205,9 +193,8 @@ def run_books(names=None, profile: str = "auto", seeds: int | None = None,
 
 
 def publish_books(names=None) -> int:
-    """Execute the stored notebooks from the records alone and replace them, then render the
-    report. One that fails, or that `check_books` objects to, stays as it was. The exit code.
-    """
+    """Execute the stored notebooks from the records alone and replace them, then render the report.
+    One that fails, or that `check_books` objects to, stays as it was. The exit code."""
     code = each(chosen_books(names), publish_one)
     if code <= 1:
         print(f"report: {settings.shown(report())}", flush=True)
@@ -216,9 +203,10 @@ def publish_books(names=None) -> int:
 
 def publish_one(book: Path) -> None:
     before = book.read_bytes()
-    done = execute(book, {}, executed_dir() / "publish", ATTNLIB_TRAIN="0", ATTNLIB_PROFILE="best")
+    done = execute(book, {}, settings.out_dir() / "results" / "executed" / "publish",
+                   ATTNLIB_TRAIN="0", ATTNLIB_PROFILE="best")
     nb = with_outputs_marked(addressed(read_notebook(done), book.stem))
-    text = written(nb)
+    text = (nbformat.writes(nb).rstrip("\n") + "\n").encode()
     found = problems(nb, len(text))
     if book.read_bytes() != before:
         found.append("it was edited meanwhile")

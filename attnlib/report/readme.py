@@ -23,13 +23,12 @@ from .article import full_audit
 from .show import as_markdown, claims_table, gains_markdown, short_answer
 
 
-def update(root: Path | None = None) -> list[Path]:
+def update() -> list[Path]:
     """Rewrite each ``<!-- name --> … <!-- /name -->`` block of PAGES, and the README's pictures.
     Raises ``ValueError`` where a mark is missing."""
-    root = root or REPO
     plots.use_style()
     for page, marks in PAGES.items():
-        path = root / page
+        path = REPO / page
         text = path.read_text(encoding="utf-8")
         for name, make in marks.items():
             pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
@@ -40,12 +39,7 @@ def update(root: Path | None = None) -> list[Path]:
         files.write_atomic(path, text.encode())
     overview_picture()
     plots.save(summary(), "summary", "readme")
-    return [root / page for page in PAGES]
-
-
-def results() -> str:
-    """The headline study from its best profile, as a table."""
-    return gains_markdown(collect("headline", resolve_profile("best", "headline")))
+    return [REPO / page for page in PAGES]
 
 
 def profile_costs() -> str:
@@ -57,12 +51,12 @@ def profile_costs() -> str:
         for profile, row in PROFILES.items()]))
 
 
-def study_costs(profiles: tuple[str, ...] = ("small", "pilot", "real", "full")):
+def study_costs() -> str:
     """Every study, its question, and what each profile trains for it, if no other study has trained
     it yet."""
-    return pd.DataFrame([{"study": f"`{name}`", "question": row.question} | {
-        f"`{profile}`": training_of(study(name, profile), profile) for profile in profiles}
-        for name, row in STUDIES.items()])
+    return as_markdown(pd.DataFrame([{"study": f"`{name}`", "question": row.question} | {
+        f"`{profile}`": training_of(study(name, profile), profile)
+        for profile in PROFILES if profile != "smoke"} for name, row in STUDIES.items()]))
 
 
 def training_of(runs, profile: str) -> str:
@@ -113,9 +107,10 @@ def bench_results() -> str:
 
 def budget_results() -> str:
     """What accuracy costs in core minutes: the figure and its table."""
-    plots.save(budget.budget_figure(), "budget", "readme")
+    table = budget.budget_table()
+    plots.save(budget.budget_figure(table), "budget", "readme")
     return ("![Test accuracy of plain networks on CIFAR-10 against core minutes]"
-            "(../figures/readme/budget.png)\n\n" + budget.budget_markdown())
+            "(../figures/readme/budget.png)\n\n" + budget.budget_markdown(table))
 
 
 def overview_picture() -> None:
@@ -140,8 +135,9 @@ def overview_picture() -> None:
 
 
 PAGES = {
-    "README.md": {"answer": short_answer, "results": results, "costs": profile_costs},
-    "docs/studies.md": {"costs": profile_costs, "studies": lambda: as_markdown(study_costs())},
+    "README.md": {"answer": short_answer, "costs": profile_costs, "results": lambda: gains_markdown(
+        collect("headline", resolve_profile("best", "headline")))},
+    "docs/studies.md": {"costs": profile_costs, "studies": study_costs},
     "docs/blocks.md": {"blocks": blocks, "networks": lambda: as_markdown(networks_table()),
                        "cards": cards.all_cards},
     "docs/own-network.md": {"finetune": lambda: gains_markdown(collect("finetune", "real"))},

@@ -4,17 +4,8 @@ import math
 import pandas as pd
 from IPython.display import Markdown
 
-from ..analysis import claims
+from ..analysis import claims, stats
 from ..analysis.inference import MOST_SEEDS
-from ..analysis.stats import (
-    CELL,
-    MIN_SEEDS,
-    STILL_RISING,
-    arms_table,
-    behind,
-    each_cell,
-    in_cell,
-)
 from ..analysis.words import interval, name, place, plural, plus_minus
 from ..bench import speed
 from ..experiments.planning import plan_table, resolve_profile
@@ -62,9 +53,9 @@ def as_markdown(df) -> str:
     if not len(df):
         return NOTHING
     out, columns = {}, list(df.columns)
-    if set(CELL) <= set(columns):
+    if set(stats.CELL) <= set(columns):
         out["where"] = [place(row) for row in df.itertuples()]
-        columns = [column for column in columns if column not in CELL]
+        columns = [column for column in columns if column not in stats.CELL]
     while columns:
         column, ends = columns.pop(0), []
         while columns and columns[0].rpartition("_")[2] in ("low", "high", "sd"):
@@ -102,10 +93,10 @@ def formatted(value: float, form: str) -> str:
 
 def accuracy_table(df):
     """The columns of `arms_table` that a reader looks for first, with parameters and MACs."""
-    arms = arms_table(df).rename(columns={"mean": "score"})
-    costs = df.groupby([*CELL, "arm"], sort=False)[["params", "macs"]].first().astype(float)
-    arms = arms.join(costs, on=[*CELL, "arm"])
-    return arms[[*CELL, "arm", "n", "score", "sd", "gain", "low", "high", "train"]].assign(
+    arms = stats.arms_table(df).rename(columns={"mean": "score"})
+    costs = df.groupby([*stats.CELL, "arm"], sort=False)[["params", "macs"]].first().astype(float)
+    arms = arms.join(costs, on=[*stats.CELL, "arm"])
+    return arms[[*stats.CELL, "arm", "n", "score", "sd", "gain", "low", "high", "train"]].assign(
         verdict=[verdict_of(row) for row in arms.itertuples()], parameters=arms.params,
         M_MACs=arms.macs / 1e6)
 
@@ -121,26 +112,23 @@ def gain_of(row) -> str:
     return f"{name(row.arm)} {interval(row.gain, row.low, row.high)}"
 
 
-def sentence(row) -> str:
-    """A row of `arms_table` in words: ``CBAM +0.3 [−0.2, +0.8] points over 8 seeds, equivalent
-    (training −0.1)``. A block that is worse by no more than it is behind in training has not fitted
-    as far."""
-    train = "" if math.isnan(row.train) else f" (training {signed(row.train)})"
-    return f"{gain_of(row)} points over {plural(row.n, 'seed')}, {verdict_of(row)}{train}"
-
-
 def placed(row) -> str:
-    return f"{sentence(row)}, {place(row)}"
+    """A row of `arms_table` in words: ``CBAM +0.3 [−0.2, +0.8] points over 8 seeds, equivalent
+    (training −0.1), ResNet-18 on CIFAR-10``."""
+    train = "" if math.isnan(row.train) else f" (training {signed(row.train)})"
+    return (f"{gain_of(row)} points over {plural(row.n, 'seed')}, {verdict_of(row)}{train}, "
+            f"{place(row)}")
 
 
 def verdict_of(row) -> str:
-    """The verdict, and of a worse one that is behind in training as well that it is."""
-    return row.verdict + (" (had not fitted as far)" if behind(row) else "")
+    """The verdict; a block that is worse by no more than it is behind in training has not fitted
+    as far."""
+    return row.verdict + (" (had not fitted as far)" if stats.behind(row) else "")
 
 
 def counted_verdicts(tested) -> str:
     """``11 worse (7 of them had not fitted as far), 2 equivalent``, of rows of `arms_table`."""
-    late = sum(behind(row) for row in tested.itertuples())
+    late = sum(stats.behind(row) for row in tested.itertuples())
     note = f" ({late} of them had not fitted as far)" if late else ""
     return ", ".join(f"{n} {word}{note if word == 'worse' else ''}"
                      for word, n in tested.verdict.value_counts().items())
@@ -153,10 +141,15 @@ def answer(study_name: str, profile: str = "auto") -> Markdown:
 
 
 def gains_markdown(df) -> str:
-    """`accuracy_table` of the networks that have finished runs, and the rule of its intervals."""
+    """`accuracy_table` of the networks that have finished runs, and how its intervals are found;
+    02_baselines says what the verdicts mean."""
     arms = accuracy_table(df)
-    begun = arms[arms.groupby(CELL).n.transform("sum") > 0] if len(arms) else arms
-    return as_markdown(begun) + (f"\n\n{rule(df)}" if begun.low.notna().any() else "")
+    begun = arms[arms.groupby(stats.CELL).n.transform("sum") > 0] if len(arms) else arms
+    if begun.low.isna().all():
+        return as_markdown(begun)
+    return (f"{as_markdown(begun)}\n\nIntervals at 95 % for all blocks of a network and data set "
+            "together (Dunnett); *equivalent*: within "
+            f"±{margin_of(df.profile.iloc[0]):g} points. ±: standard deviation over seeds.")
 
 
 def short_answer(profile: str | None = None) -> str:
@@ -164,17 +157,17 @@ def short_answer(profile: str | None = None) -> str:
     with the most seeds, with open gates too; what the others say, and what ``pilot`` would have."""
     profile = profile or resolve_profile("best", "headline")
     runs = collect("headline", profile)
-    arms = arms_table(runs)
+    arms = stats.arms_table(runs)
     tested = arms[arms.low.notna() & (arms.family == "blocks")]
     if not len(tested):
-        return f"No block has {MIN_SEEDS} finished seeds in profile `{profile}` yet."
-    early, out = arms_table(collect("hybrid", "pilot")), []
+        return f"No block has {stats.MIN_SEEDS} finished seeds in profile `{profile}` yet."
+    early, out = stats.arms_table(collect("hybrid", "pilot")), []
     for dataset, rows in tested.groupby("dataset", sort=False):
         claim = "; ".join(map(placed, rows[rows.verdict == "better"].itertuples()))
         plain = arms[(arms.arm == "none") & (arms.dataset == dataset) & (arms.n > 0)]
         networks = " and ".join(f"{name(r.backbone)} ({r.n} seeds, {plus_minus(r.mean, r.sd)} %)"
                                 for r in plain.itertuples())
-        most = in_cell(rows, rows.loc[rows.n.idxmax()])
+        most = stats.in_cell(rows, rows.loc[rows.n.idxmax()])
         said = "; ".join(f"{gain_of(row)}, {verdict_of(row)}" for row in most.itertuples()
                          if row.arm in SHORT)
         text = (f"**On {name(dataset)}: "
@@ -204,13 +197,6 @@ def costs_of(runs) -> str:
             out.append(f"{times} ({name(key[0])})")
     return ("**What it costs:** a training step, in those of the plain network: "
             f"{'; '.join(out)}; measured by `make bench`.") if out else ""
-
-
-def rule(df) -> str:
-    """How the intervals of a table are found; 02_baselines says what the verdicts mean."""
-    margin = margin_of(df.profile.iloc[0])
-    return ("Intervals at 95 % for all blocks of a network and data set together (Dunnett); "
-            f"*equivalent*: within ±{margin:g} points. ±: standard deviation over seeds.")
 
 
 # --- The claims ---
@@ -258,7 +244,7 @@ def claims_headline(audit) -> str:
 def abstract(df, audit) -> Markdown:
     """What was trained, what the blocks gained, what became of the claims (`claims.audit`): from
     one `collect` table, of one profile."""
-    arms = arms_table(df)
+    arms = stats.arms_table(df)
     cells = arms[(arms.arm == "none") & (arms.n > 0)]
     if not len(cells):
         return Markdown(f"{NOTHING} {claims_headline(audit)}")
@@ -279,12 +265,12 @@ def advice(arms):
     advice follows; else the blocks that are better."""
     tested = arms[arms.low.notna() & (arms.family == "blocks")]
     rows = []
-    for key, cell in each_cell(tested):
-        learns = not cell.rise.iloc[0] <= STILL_RISING          # NaN: not known to have learned
+    for key, cell in stats.each_cell(tested):
+        learns = not cell.rise.iloc[0] <= stats.STILL_RISING       # NaN: not known to have learned
         better = cell[cell.verdict == "better"].sort_values("gain", ascending=False)
         undecided = int((cell.verdict == "undecided").sum())
         words = "; ".join(map(gain_of, better.itertuples())) or (
             f"not known: {undecided} undecided" if undecided else "no block")
-        words = "" if learns else words
-        rows.append(key | {"still learns": learns, "to be used, where its cost fits": words})
+        rows.append(key | {"still learns": learns,
+                           "to be used, where its cost fits": "" if learns else words})
     return pd.DataFrame(rows)

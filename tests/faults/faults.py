@@ -226,11 +226,5 @@ def may_mount() -> bool:
     return False
 
 
-def as_options(run: Run) -> list[str]:
-    """The command line of a run."""
-    return [word for key, value in run.as_dict().items()
-            for word in (f"--{key.replace('_', '-')}", str(value))]
-
-
 def to_json(value) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

@@ -1,11 +1,15 @@
 """Harmed files, full and read-only disks, wrong clocks, odd paths: found, said, mended."""
+import hashlib
 import json
 import os
 import shutil
+import signal
 import time
 import warnings
+from pathlib import Path
 
 import faults
+import helpers
 import pytest
 from faults import flip, newest_epoch, temporaries, truncate
 from helpers import comparable, compute_on_cpu, same_tensors, stop_after, tiny, weights
@@ -104,7 +108,6 @@ def test_a_record_with_a_flipped_bit_is_set_aside_and_run_again(pick, moments, c
 
 def forged(**changes) -> bytes:
     """A record with the right digest and the wrong content."""
-    import hashlib
     body = {"schema": store.SCHEMA, "id": RUN.id, "run": RUN.as_dict(), "status": "done",
             "history": []} | changes
     text = canonical_json({k: v for k, v in body.items() if v is not ...})
@@ -174,7 +177,7 @@ def test_a_limit_on_the_size_of_files(out, tmp_path, count, unharmed):
     stop_after(RUN, 1)
     before = newest_epoch(RUN)
     limit = store.list_files(checkpoints_dir("own", RUN.id), store.CHECKPOINT)[0].stat().st_size
-    args = ["train", "--profile", "own", *faults.as_options(RUN)]
+    args = ["train", "--profile", "own", *helpers.as_options(RUN)]
     assert faults.in_child(limited_command, str(out), args, resource.RLIMIT_FSIZE, limit // 2,
                            said=tmp_path / "said") == 2
     said = (tmp_path / "said").read_text().splitlines()
@@ -191,7 +194,6 @@ def test_a_limit_on_the_size_of_files(out, tmp_path, count, unharmed):
 def limited_command(out: str, args: list[str], which: int, limit: int) -> None:
     """``python -m attnlib ARGS`` in this process, under a limit of its own."""
     import resource
-    import signal
     os.environ["ATTNLIB_OUT"] = out
     compute_on_cpu()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -229,7 +231,7 @@ def test_read_only_results_are_read_and_nothing_is_trained(count, request):
     code = ("import sys; from attnlib.__main__ import main; "
             "assert main(['runs', 'list', '--profile', 'own']) == 0; "
             "sys.exit(main(['train', *sys.argv[1:]]))")
-    read = faults.python(code, *faults.as_options(tiny(seed=1)),
+    read = faults.python(code, *helpers.as_options(tiny(seed=1)),
                          wrap=request.getfixturevalue("read_only"))
     assert done.id in read.stdout and "left where it is" in read.stderr and torn.exists(), read
     assert read.returncode == 2 and "epoch 1/" not in read.stdout
@@ -241,20 +243,19 @@ def test_read_only_results_are_read_and_nothing_is_trained(count, request):
 
 
 @pytest.mark.fault(11)
-def test_times_of_files_and_clocks_have_no_effect(moments, count, unharmed, monkeypatch):
+def test_times_of_files_and_clocks_have_no_effect(out, moments, count, unharmed, monkeypatch):
     stop_after(RUN, 2)
     now = moments.choice([0.0, 4e9])
     monkeypatch.setattr(time, "time", lambda: now)
     monkeypatch.setattr(time, "time_ns", lambda: int(now))
-    for folder, _, names in os.walk(os.environ["ATTNLIB_OUT"]):
-        for name in names:
-            when = moments.choice([0, 3_976_000_000])             # 1970, 2096
-            os.utime(os.path.join(folder, name), (when, when))
+
+    def set_times(*times):
+        for path in filter(Path.is_file, out.rglob("*")):
+            os.utime(path, (moments.choice(times),) * 2)
             count(times_changed=1)
+    set_times(0, 3_976_000_000)                                   # 1970, 2096
     assert newest_epoch(RUN) == 2 and ends_like(unharmed)
-    for folder, _, names in os.walk(os.environ["ATTNLIB_OUT"]):
-        for name in names:
-            os.utime(os.path.join(folder, name), (0, 0))
+    set_times(0)
     assert check("own") == (1, 0) and list(run_grid([RUN], "own").status) == ["done"]
 
 

@@ -136,8 +136,7 @@ def test_a_notebook_that_is_stopped_leaves_no_orphan_and_loses_at_most_an_epoch(
     process = subprocess.Popen([sys.executable, "-c", COMMAND, str(home)], cwd=REPO, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
-        kernel = next(int(line.split()[1]) for line in process.stdout
-                      if line.startswith("kernel"))
+        kernel = next(int(line.split()[1]) for line in process.stdout if line.startswith("kernel"))
         # of one process, the first run alone
         runs = [tiny(epochs=400, seed=seed) for seed in range(int(os.environ["FAULT_JOBS"]))]
         wait_until(lambda: all(newest_epoch(run, "smoke") for run in runs))
