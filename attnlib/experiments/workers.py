@@ -161,14 +161,8 @@ def in_processes(todo: list[Run], profile: str, end: float | None, jobs: int):
 
 
 def start(started: dict):
-    """Start a worker, with the next GPU if there are any, and return the pipe to it. Importing
-    PyTorch takes seconds, so without a GPU workers are forked from a process that did it once."""
-    devices = gpus()
-    if devices or sys.platform != "linux":
-        context = get_context("spawn")
-    else:
-        context = get_context("forkserver")
-        context.set_forkserver_preload(["torch.utils.flop_counter", __name__])
+    """Start a worker, with the next GPU if there are any, and return the pipe to it."""
+    devices, context = gpus(), process_context()
     device = {"CUDA_VISIBLE_DEVICES": devices[len(started) % len(devices)]} if devices else {}
     pipe, theirs = context.Pipe()
     started[pipe] = context.Process(
@@ -178,11 +172,25 @@ def start(started: dict):
     return pipe
 
 
-def serve(pipe, environment: dict) -> None:
-    """A worker: do what comes through the pipe, until it is killed or its parent is gone."""
+def process_context():
+    """How processes start. Importing PyTorch takes seconds, so without a GPU, which cannot be
+    shared so, they are forked from one that did it; they begin with `settle`."""
+    if gpus() or sys.platform != "linux":
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", __name__])       # optimisers want the former
+    return context
+
+
+def settle(environment: dict) -> None:
     os.environ.clear()                      # a forked one has what its server was started with
     os.environ.update(environment)
     torch.set_num_threads(1)
+
+
+def serve(pipe, environment: dict) -> None:
+    """A worker: do what comes through the pipe, until it is killed or its parent is gone."""
+    settle(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)            # Ctrl-C is the parent's to take
     threading.Thread(target=end_with_parent, daemon=True).start()
     while True:

@@ -12,10 +12,10 @@ The file's arrays, for the stage in ``stages`` (of older files the first) and th
 - ``sanity_<method>`` [levels, 16]: see `sanity`
 - ``label``, ``prediction`` and ``confidence`` [n]; ``version``
 - ``gate_map_…``, ``swap_…`` and ``probe_…``: see `interventions` and `probes`"""
+import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from scipy.special import softmax
 from ..experiments.grid import jobs_for
 from ..experiments.planning import status_of, study
 from ..experiments.weights import load_model
+from ..experiments.workers import process_context, settle
 from ..training import store
 from ..training.environment import machine
 from ..training.run import Run
@@ -36,6 +37,7 @@ from .sanity import randomised
 
 VERSION = 3
 IMAGES, PICTURES = 500, 16    # measured, and kept as maps
+SEEDS = 3                     # enough for an interval; each takes half as long as its training
 ROAD_IMAGES, GATES = 150, 6    # imputed again and again; whose gates are kept
 MEASURED = ("grad_cam", "centre")           # methods; the second knows nothing of the image
 SANITY = ("grad_cam", "eigen_cam", "input_gradient")
@@ -102,15 +104,16 @@ def worth(model, run: Run, x: torch.Tensor, labels, probs, maps: dict) -> dict[s
 
 
 def focus_study(name: str, profile: str) -> None:
-    """`focus` for every finished run of a study whose weights are here, in as many processes as
-    ATTNLIB_JOBS says; says what it does."""
-    runs = [run for run in study(name, profile) if status_of(run, profile) == "done"]
+    """`focus` for a study's finished runs of the first SEEDS seeds whose weights are here, in as
+    many processes as ATTNLIB_JOBS says; says what it does."""
+    runs = [run for run in study(name, profile)
+            if run.seed < SEEDS and status_of(run, profile) == "done"]
     unseen = [run for run in runs if not arrays_of(store.finished_record(profile, run.id))]
     jobs = jobs_for(unseen) if machine().device == "cpu" else 1
     made, started, waiting = 0, time.monotonic(), {}
     with ExitStack() as stack:
         if jobs > 1:
-            pool = ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,))
+            pool = ProcessPoolExecutor(jobs, process_context(), settle, (dict(os.environ),))
             stack.callback(pool.shutdown, cancel_futures=True)
             waiting = {run.id: pool.submit(focus, run, profile) for run in unseen}
         for k, run in enumerate(unseen, 1):

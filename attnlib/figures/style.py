@@ -221,6 +221,8 @@ def save(figure: plt.Figure, stem: str, profile: str) -> Shown:
     return the picture to be shown."""
     folder, alt = figures_dir(profile), describe(figure)
     folder.mkdir(parents=True, exist_ok=True)
+    figure.draw_without_rendering()         # laid out once, not for each file
+    figure.set_layout_engine("none")
     (folder / f"{stem}.png").write_bytes(png(figure, plt.rcParams["savefig.dpi"], alt, 256))
     figure.savefig(folder / f"{stem}.svg", metadata={"Date": None, "Description": alt})
     plt.close(figure)                       # shown once, as the cell's value
