@@ -260,7 +260,7 @@ def test_impossible_options_are_named(key, value, names):
 def test_the_blocks_import_torch_alone():
     text = "".join(file.read_text("utf-8") for file in Path(blocks.__file__).parent.glob("*.py"))
     assert set(re.findall(r"^(?:import|from) (\.\.|[a-z]+)?", text, re.M)) == {
-        "torch", "math", "typing", "collections", "ast", "inspect", ""}
+        "torch", "math", "typing", "collections", "ast", "csv", "inspect", "pathlib", ""}
 
 
 # --- Starts: as built alone, and as build_model seeds them ---
