@@ -29,7 +29,7 @@ COMMANDS = {        # what it does, and its arguments as argparse takes them
         "--cluster": dict(metavar="ADDRESS", help="train on a dask cluster: tcp://host:8786, or "
                           "local:N for N workers on this machine"),
         "--plan": flag("only say what would be trained")} | STRICT),
-    "focus": ("store the class activation maps of a study's runs", STUDY),
+    "focus": ("store the class activation maps of a study's first three seeds", STUDY),
     "evaluate": ("score a trained run's weights on a split again", MODEL | {
         "--split": dict(default="test", help="test (default), val or train")} | LOOKS),
     "predict": ("the classes that a trained network sees in picture files", MODEL | {

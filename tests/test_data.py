@@ -130,3 +130,9 @@ def test_constants_of_the_real_sets_are_those_of_their_training_files(name):
     mean, std = measured(data.images["train"], data.images["val"])
     assert DATASETS[name].mean == pytest.approx(mean, abs=6e-4)
     assert DATASETS[name].std == pytest.approx(std, abs=6e-4)
+
+
+def test_only_the_splits_that_are_named_are_made():
+    data = load_dataset("shapetex", sizes={"test": 3})
+    assert list(data.images) == ["test"] and len(data.labels["test"]) == 3
+    assert data.images["test"].tobytes() == make_shapetex(3, "test").images.tobytes()

@@ -41,8 +41,8 @@ def read_rows(path: Path) -> dict[str, Row]:
     for cells in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
         given = {key: cell for key, cell in cells.items() if cell}
         name, (file, kind) = given.pop("block"), given.pop("class").split(".")
-        version = int(given.pop("version"))
-        rows[name] = Row(getattr(FILES[file], kind), version=version, **given)
+        given["version"] = int(given.get("version", 1))
+        rows[name] = Row(getattr(FILES[file], kind), **given)
     return rows
 
 

@@ -129,7 +129,7 @@ def load_own(name: str, base: str, options: dict, folder: Path) -> Dataset:
                    levels=json.loads(str(raw["levels"])) if base == "folder" else None)
 
 
-def load_shapetex(name: str, options: dict, sizes: dict[str, int]) -> Dataset:
+def load_shapetex(name: str, options: dict, sizes: dict[str, int | None]) -> Dataset:
     row, styles = DATASETS["shapetex"], tuple(f"style {k}" for k in range(10))
     classes = styles if options.get("label") == "bg" else shapetex.CLASS_NAMES
     data = Dataset(name, classes, row.mean, row.std, {}, {})

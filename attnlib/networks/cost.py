@@ -31,7 +31,7 @@ def attention_blocks(model: nn.Module) -> dict[str, nn.Module]:
 def cost(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
     """``params``, ``attention_params``, ``macs`` (multiply-accumulates of one [C, H, W] image's
     forward pass: convolutions and matrix products; FLOPs are twice that) and ``sites`` (filled
-    slots)."""
+    slots). Weights play no part: a network on the meta device will do."""
     other = copy.deepcopy(model).to_empty(device="cpu").eval()          # from the meta device, too
     with torch.device("cpu"), torch.no_grad(), Flops() as counter:
         other(torch.zeros(1, *image_shape))
