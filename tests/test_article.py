@@ -57,9 +57,9 @@ def test_blocks_are_set_against_controls_and_open_gates_against_closed():
     opened = article.open_table("small").set_index("over")
     assert set(opened.profile) == {"small"} and set(opened.index) == {"hybrid"}
     assert opened.difference.to_list() == pytest.approx([3])
-    table = article.controls_table("small").set_index(["arm", "over"])
+    table = article.over_table("controls", "small").set_index(["arm", "over"])
     assert set(table.profile) == {"small"} and set(table.verdict["cbam"]) == {"equivalent"}
-    assert set(table.loc["cbam"].index) == {"none", "layerscale", "shuffled"}
+    assert set(table.loc["cbam"].index) == {"layerscale", "shuffled"}
 
 
 def test_all_variants_were_tried_at_the_same_rates():
@@ -98,7 +98,7 @@ def test_positions_are_the_gains():
 def test_without_records_every_table_is_empty(audit):
     df = article.chosen_runs(CHOSEN)
     assert show.abstract(df, audit).data.startswith(show.NOTHING)
-    for table in (article.controls_table("pilot"), article.open_table("pilot"),
+    for table in (article.over_table("controls", "pilot"), article.open_table("pilot"),
                   article.provenance(df)):
         assert show.as_markdown(table) == show.NOTHING
     plt.close(plots.positions(df))

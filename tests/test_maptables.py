@@ -79,7 +79,8 @@ def test_every_figure_is_drawn(df):
         assert least_text_on_a_phone(figure) >= 7, f
         plt.close(figure)
     titles = [a.get_title() for a in figure.axes]                          # of `failures`
-    assert all("lift" in t for t in titles[:4]) and all("sure" in t for t in titles[4:])
+    assert [t.partition(",")[0] for t in titles] == ["plain", "SE"] * 2    # one of each arm
+    assert all("lift" in t for t in titles[:2]) and all("sure" in t for t in titles[2:])
     assert len(maps.cam_sheet(df, rows=2).axes) == 2 * 4                   # image, mask, two arms
     plt.close("all")
 

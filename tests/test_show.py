@@ -41,7 +41,7 @@ def test_an_answer_is_the_table_of_what_has_begun_and_its_rule():
     gain = words.interval(row.gain, row.low, row.high)
     assert found["SE"] == ["3", "65.03 ± 1.05", gain, "+0.00", "better"]
     assert found["CBAM"] == ["1", "59.00", "−2.00", "+0.00", "too few seeds"]
-    assert said.endswith("within ±1 points. ±: standard deviation over seeds.")
+    assert "within ±1 points. ±: standard deviation over seeds. *Training*" in said
     assert show.gains_markdown(frame(none=[math.nan], se=[math.nan])) == show.NOTHING
 
 
@@ -96,4 +96,4 @@ def test_what_a_notebook_prints_first():
     planned = len(study("hybrid", "smoke"))
     said = show.status_line("hybrid", "smoke")
     assert said.startswith("profile: smoke (tests")
-    assert f"records: 0 found, {planned} missing; about 1 min" in said
+    assert f"study hybrid: 0 records found, {planned} missing; about 1 min" in said

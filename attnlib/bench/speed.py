@@ -210,7 +210,7 @@ def figure(bodies: list[dict] | None = None) -> plt.Figure:
     panels = []
     for body in bodies or stored():
         found = steps_table(body).to_dict("records")
-        for what, says in (("faster", "training rate ÷ plain loop's"),
+        for what, says in (("faster", "training rate ÷ usual loop's"),
                            ("step", "training step ÷ plain network's")):
             shown = [{"network": network_of(r), "arm": r["attention"], "says": says} | r[what]
                      for r in found if r[what] and (what, r["attention"]) != ("step", "none")]

@@ -17,7 +17,7 @@ from .pictures import Tile, map_rows, overlays, sheet
 from .style import short
 
 NO_MAPS = "no stored maps"
-COLUMNS, FAILURES = 6, 4            # images across: under many maps; with long titles
+COLUMNS, FAILURES = 6, 5            # images across: under many maps; with long titles
 
 
 def looked_at(df, key: str = ""):
@@ -69,9 +69,9 @@ def methods_sheet(df) -> plt.Figure:
 
 
 def failures(df) -> plt.Figure:
-    """Among the stored pictures of the first cell, all arms and seeds: above, right answers whose
-    maps lie worst on the object; below, the surest wrong answers. Without masks the least sharp
-    maps of right answers stand above."""
+    """Among the stored pictures of the first cell, all seeds, one of each arm: above, the right
+    answer whose map lies worst on the object; below, the surest wrong answer. Without masks the
+    least sharp map of a right answer stands above."""
     if not (here := with_images(df, PICTURES)):
         return style.note(f"{NO_MAPS}, or the images are not here")
     df, found, images, _, classes, masks = here
@@ -83,13 +83,16 @@ def failures(df) -> plt.Figure:
         for k, image in enumerate(images):
             hit = bool(a["prediction"][k] == a["label"][k])
             worth, sure = float(a[f"{measure}_{stage}"][k]), float(a["confidence"][k])
-            title = (f"{short(row.arm)}, seed {row.seed}\nsays {classes[a['prediction'][k]]}\n"
-                     + (f"{measure} {worth:.2f}" if hit else f"{sure:.0%} sure"))
+            title = f"{short(row.arm)}, seed {row.seed}\n" + (
+                f"{classes[a['label'][k]]}\n{measure} {worth:.2f}" if hit else
+                f"{classes[a['label'][k]]}: says\n{classes[a['prediction'][k]]}, {sure:.0%} sure")
             if np.isfinite(worth):
                 cases[hit][sign * worth if hit else -sure, k, row.arm, row.seed] = Tile(
                     image, a[f"map_grad_cam_{stage}"][k], masks[k], title)
-    return sheet([[own[order] for order in sorted(own)[:FAILURES]]
-                  for own in cases.values() if own], most=style.PAGE / FAILURES)
+    first = [{order[2]: own[order] for order in sorted(own, reverse=True)}      # of each arm
+             for own in cases.values() if own]
+    return sheet([[own[arm] for arm in df.arm.unique() if arm in own][:FAILURES] for own in first],
+                 most=style.PAGE / FAILURES)
 
 
 def metrics(df) -> plt.Figure:

@@ -3,21 +3,22 @@ what notebooks use of `style` and `pictures`."""
 import matplotlib.pyplot as plt
 import seaborn as sns
 
-from ..analysis.stats import CELL, arms_table
+from ..analysis.stats import CELL, all_seeds, arms_table
 from . import style
 from .pictures import class_sheet, overlays, pictures
-from .style import PAGE, look, save, short, use_style
+from .style import PAGE, by_cell, look, save, short, use_style
 
-__all__ = ["PAGE", "accuracy", "class_sheet", "curves", "gain", "look", "overlays", "pictures",
+__all__ = ["PAGE", "accuracy", "by_cell", "class_sheet", "curves", "gain", "look", "overlays", "pictures",
            "positions", "save", "short", "use_style"]
 
 
 def accuracy(df) -> plt.Figure:
-    """Test accuracy of every arm: each seed a dot, mean and ± 1 sd above them; one panel a data set
-    and network."""
+    """Test accuracy of every arm, from all seeds that its profile has: each a dot, mean and ± 1 sd
+    above them; one panel a data set and network."""
     def draw(axis, rows):
         style.seed_dots(axis, rows, "accuracy")
         axis.set_xlabel("test accuracy, %")
+    df = all_seeds(df)
     return style.stacked(style.by_cell(df[df.status == "done"]), draw)
 
 

@@ -28,7 +28,7 @@ def activation_maps(model, images: np.ndarray, classes) -> np.ndarray:
 def save_sheet(figure: plt.Figure, folder: str, name: str) -> Path:
     """Write a figure to ``results/<folder>/<name>.png``."""
     path = out_dir() / "results" / folder / f"{name}.png"
-    write_atomic(path, png(figure, 240, colours=256))
+    write_atomic(path, png(figure, 240))
     plt.close(figure)
     return path
 

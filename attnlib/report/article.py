@@ -60,16 +60,16 @@ def chosen_runs(chosen: dict[str, str]):
     return pd.concat(parts, ignore_index=True).drop_duplicates("id", ignore_index=True)
 
 
-def controls_table(profile: str):
-    """One row a block and control of the study ``controls``: the block over that control, with an
-    interval that holds for all blocks of a network against one control together."""
-    df, bases = collect("controls", profile), ("none", *CONTROLS, "none wider")
+def over_table(study_name: str, profile: str, bases=(*CONTROLS, "none wider")):
+    """One row a block and base of a study: the block over that base, by default a control, with an
+    interval that holds for all blocks of a network against one base together."""
+    df = collect(study_name, profile)
     done, out = df[df.status == "done"], []
     for _, cell in stats.cell_runs(done).groupby(stats.CELL, sort=False):
         for base in bases:
             out += [difference(cell, arm, base, effect)
                     for arm, effect in stats.compared(cell, base=base).items()
-                    if arm in set(done.arm) - {*bases} and not math.isnan(effect.mean)]
+                    if arm in set(done.arm) - {*bases, "none"} and not math.isnan(effect.mean)]
     return pd.DataFrame(out)
 
 

@@ -8,6 +8,7 @@ from ..analysis import claims, stats
 from ..analysis.inference import MOST_SEEDS
 from ..analysis.words import interval, name, place, plural, plus_minus
 from ..bench import speed
+from ..experiments.grid import may_train
 from ..experiments.planning import plan_table, resolve_profile
 from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, margin_of
@@ -16,7 +17,7 @@ NOTHING = "Nothing of this kind among the finished runs."
 TITLES = {
     "arm": "block", "n": "seeds", "gain": "gain over the plain network, points [95 % interval]",
     "mean": "mean [95 % interval]", "train": "training, points", "score": "test accuracy, %",
-    "welch": "Welch's verdict, alone", "tau": "τ, points", "i2": "I², %",
+    "alone": "Welch's interval, alone", "tau": "τ, points", "i2": "I², %",
     "buys": "buys, points [95 % interval]", "difference": "difference, points [95 % interval]",
     "moves": "moves a gain by at most, points", "surplus": "confidence − accuracy, points",
     "nll": "test loss, nats", "nll_gain": "− plain network's [95 % interval], nats",
@@ -24,19 +25,21 @@ TITLES = {
 FORMATS = {                 # of the others: ``+.2f`` with an interval, else ``.1f``, whole ones 0f
     "nll": ".3f", "nll_gain": "+.3f", "moves": ".2f", "sd": ".2f", "i2": ".0f", "score": ".2f",
     "sd of a difference": ".2f", "sampling error": ".2f", "p": ".3f", "accuracy": ".1f",
-    "tau": ".2f", "train": "+.2f", "surplus": "+.1f"}
+    "sd over seeds": ".2f", "lowest": ".2f", "highest": ".2f", "tau": ".2f", "train": "+.2f", "surplus": "+.1f"}
 NAMED = ("arm", "base", "dataset", "backbone", "over")      # columns of names
 SHORT = ("se", "cbam", "hybrid", "eca", "cbam(gate_init=open)", "hybrid(gate_init=open)")
 
 
 def status_line(study_name: str, profile: str) -> str:
-    """What a notebook prints first: profile, records found and missing, minutes to train."""
+    """What a notebook prints before a study: profile, records found and missing, minutes to train.
+    """
     profile = resolve_profile(profile, study_name)
     runs, missing, minutes = plan_table(study_name, profile)[["runs", "missing", "minutes"]].sum()
-    cost = (f"; about {minutes} min to train on this machine, and less than one for the Try it "
-            "cell") if missing else ""
+    cost = f"about {minutes} min to train on this machine" if may_train() else (
+        "training is off (ATTNLIB_TRAIN=0)")
     return (f"profile: {profile} ({PROFILES[profile].says})\n"
-            f"records: {runs - missing} found, {missing} missing{cost}")
+            f"study {study_name}: {runs - missing} records found, {missing} missing"
+            + f"; {cost}" * bool(missing))
 
 
 # --- Tables ---
@@ -141,15 +144,17 @@ def answer(study_name: str, profile: str = "auto") -> Markdown:
 
 
 def gains_markdown(df) -> str:
-    """`accuracy_table` of the networks that have finished runs, and how its intervals are found;
+    """`accuracy_table` of the networks that have finished runs, and how to read its columns;
     02_baselines says what the verdicts mean."""
     arms = accuracy_table(df)
     begun = arms[arms.groupby(stats.CELL).n.transform("sum") > 0] if len(arms) else arms
     if begun.low.isna().all():
         return as_markdown(begun)
     return (f"{as_markdown(begun)}\n\nIntervals at 95 % for all blocks of a network and data set "
-            "together (Dunnett); *equivalent*: within "
-            f"±{margin_of(df.profile.iloc[0]):g} points. ±: standard deviation over seeds.")
+            "together (Dunnett's); *equivalent*: within "
+            f"±{margin_of(df.profile.iloc[0]):g} points. ±: standard deviation over seeds. "
+            "*Training*: the gain in training accuracy; a block that is worse and as far behind "
+            "there *had not fitted as far*.")
 
 
 def short_answer(profile: str | None = None) -> str:
@@ -180,10 +185,18 @@ def short_answer(profile: str | None = None) -> str:
                      f"{signed(rest.gain.min())} to {signed(rest.gain.max())}.")
         before = early[(early.dataset == dataset) & early.low.notna()]
         if len(before) and profile != "pilot":
-            text += (" A shorter training on fewer images, with another recipe (`pilot`), said "
-                     f"{gain_of(before.loc[before.gain.idxmin()])}.")
+            low = before.loc[before.gain.idxmin()]
+            text += (" A shorter training on fewer images, with another recipe (`pilot`, "
+                     f"{name(low.backbone)}), said "
+                     + ", and ".join(map(gain_of, opened(before, low).itertuples())) + ".")
         out.append(text)
     return "\n\n".join(filter(None, [*out, costs_of(runs)]))
+
+
+def opened(arms, row):
+    """A row of `arms_table`, and the same block with open gates in its cell, if it is there."""
+    cell = stats.in_cell(arms, row)
+    return cell[cell.arm.isin((row.arm, f"{row.arm}(gate_init=open)"))].sort_values("gain")
 
 
 def costs_of(runs) -> str:
@@ -195,8 +208,10 @@ def costs_of(runs) -> str:
         if found:
             times = ", ".join(f"{step:.2f} with {name(arm)}" for arm, step in found.items())
             out.append(f"{times} ({name(key[0])})")
+    env = (speed.largest_first() or [{}])[0].get("env", {})
     return ("**What it costs:** a training step, in those of the plain network: "
-            f"{'; '.join(out)}; measured by `make bench`.") if out else ""
+            f"{'; '.join(out)}; measured by `make bench` on {env['device']} in "
+            f"{env['precision']}.") if out else ""
 
 
 # --- The claims ---
@@ -218,8 +233,9 @@ def claims_table(audit):
             "": r.number, "claim": f"“{r.quote}” ({r.source}, {r.read}): {r.says}"
                                    + ", metric ours" * r.ours,
             "claimed": "" if math.isnan(r.claimed) else formatted(r.claimed, ".10g") + f" {r.unit}",
-            "measured [95 % interval]": "" if math.isnan(r.estimate) else measured,
-            "seeds": r.n or "",
+            "measured [95 % interval]": "" if math.isnan(r.estimate) else (
+                measured + " %" * (r.unit == "%")),
+            "seeds": f"{r.n} repeats" if r.metric == "latency" and r.n else r.n or "",
             "measured on": ", ".join(filter(None, (
                 f"`{r.profile}`" * bool(r.profile), r.recipe, r.scope))),
             "verdict": r.verdict + (": the training is too short" if r.short else why)
