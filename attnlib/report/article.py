@@ -75,8 +75,8 @@ def over_table(study_name: str, profile: str, bases=(*CONTROLS, "none wider")):
 
 def open_table(profile: str):
     """One row a block whose gates start open: its difference to the same block whose gates start
-    half open, by the study ``controls``."""
-    df, out = collect("controls", profile), []
+    half open, by the study ``hybrid``."""
+    df, out = collect("hybrid", profile), []
     for _, cell in stats.all_seeds(df[df.status == "done"]).groupby(stats.CELL, sort=False):
         for arm in cell.arm.unique():
             base, two = arm.partition("(")[0], cell[cell.arm.isin((arm, arm.partition("(")[0]))]
