@@ -9,7 +9,7 @@ from pathlib import Path as _Path
 from attnlib.experiments.published import entry_name as _entry_name
 from attnlib.experiments.weights import load_model as _load_model
 
-dependencies = ["torch", "numpy", "filelock", "PIL"]
+dependencies = ["torch", "numpy", "filelock", "safetensors"]
 _FOLDER = _Path(__file__).resolve().parent / "results" / "weights"
 
 

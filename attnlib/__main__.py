@@ -120,8 +120,7 @@ def open_output() -> None:
 
 
 def parser(with_train: bool = True) -> argparse.ArgumentParser:
-    """The parser. ``with_train``: with the options of ``train``, whose defaults take PyTorch's
-    seconds to know."""
+    """The parser. ``with_train``: with the options of ``train``, whose defaults need PyTorch."""
     top = argparse.ArgumentParser(prog="python -m attnlib", description="Train, look and report.")
     commands = top.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for command, (says, options) in COMMANDS.items():

@@ -101,7 +101,7 @@ def studies_of(args) -> list[str]:
 def study(args) -> None:
     profile, names, left = planning.resolve_profile(args.profile), studies_of(args), None
     end = time.monotonic() + (args.time_budget or 0)
-    print(f"profile: {profile} ({PROFILES[profile].says})", flush=True)
+    print(f"profile: {profile} ({choose('profile', profile, PROFILES).says})", flush=True)
     for name in names:
         rows = planning.plan_table(name, profile)
         if len(rows):
@@ -203,7 +203,7 @@ def runs(args) -> int:
         return 0
     profiles = [known(args.profile)] if args.profile else ["own", *PROFILES]
     if args.what == "tensorboard":
-        write_tensorboard([reading.find_record(weights.full_id(name), args.profile)
+        write_tensorboard([reading.find_record(weights.full_id(name, args.profile), args.profile)
                            for name in args.ids] or
                           [record for name in profiles for record in store.all_records(name)])
         return 0
@@ -271,7 +271,7 @@ def verify(args) -> int:
 
 def bench(args) -> None:
     from .bench import bench as benches
-    minutes = args.minutes or (1 if args.quick else 9)
+    minutes = (1 if args.quick else 9) if args.minutes is None else args.minutes
     if minutes <= 0:
         raise ValueError(f"--minutes {minutes:g} should be above 0")
     widths = (0.25, 1) if args.full else (0.25,)

@@ -1,8 +1,7 @@
 """Files that are there whole or not at all, what becomes of bad ones, and locks.
 
 A file is written under a temporary name in its own folder, flushed to the disk and renamed. What
-does not match its SHA-256 is set aside as ``*.corrupt`` with a warning, never deleted, never read.
-"""
+does not match its SHA-256 is set aside as ``*.corrupt`` with a warning, never deleted or read."""
 import contextlib
 import errno
 import hashlib

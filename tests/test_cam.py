@@ -95,6 +95,14 @@ def test_what_cannot_have_maps_is_refused_elsewhere_too():
         cam.grad_cam(network("none", "vgg16"), images(1), [0], -1)
 
 
+def test_a_picture_of_one_light_grey_has_a_map():
+    """Normalised it could be light from 0 to 1."""
+    model = network("none")
+    model.mean, model.std = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+    grey = np.full((1, 32, 32, 3), 160, np.uint8)
+    assert activation_maps(model, grey, [0]).shape == (1, 8, 8)
+
+
 def state(model) -> list:
     return ([(n, m.training, len(m._forward_hooks), "forward" in vars(m))
              for n, m in model.named_modules()],

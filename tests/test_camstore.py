@@ -2,8 +2,10 @@
 import numpy as np
 import pytest
 import torch
+from helpers import put_record
 
 import attnlib
+from attnlib.data.arrays import DataBad, DataMissing
 from attnlib.explain import cam, camstore, focus, probes, sanity
 from attnlib.explain.cam import MAPS, inputs, pass_of
 from attnlib.training import store
@@ -24,7 +26,7 @@ def test_focus_stores_what_it_saw_beside_the_record_and_makes_an_older_file_agai
     df = attnlib.collect(profile="own")
     assert camstore.stored_maps(df) == {}
     assert camstore.focus(run, "own") and not camstore.focus(run, "own")
-    again = store.read_record(path)
+    again = store.read_record("own", run.id)
     assert again["test"] == record["test"] and set(again["arrays"]) == {"predictions", "cam"}
     assert path.with_suffix(".cam.npz").stat().st_size < 200_000
 
@@ -52,9 +54,28 @@ def test_focus_without_a_record_or_weights_says_what_to_do():
         camstore.focus(attnlib.Run(attention="ca", **FIELDS), "own")
 
 
+def test_of_a_study_what_cannot_be_measured_is_left_out_and_a_mistake_of_ours_is_raised(
+        monkeypatch, capsys):
+    runs = attnlib.study("hybrid", "small")[:3]
+    for run in runs:
+        put_record(run, "small")
+    wrong = iter([LookupError("no weights"), DataMissing("no data there"), DataBad("torn")])
+
+    def fails(run, profile):
+        raise next(wrong)
+    monkeypatch.setattr(camstore, "focus", fails)
+    camstore.focus_study("hybrid", "small")
+    assert capsys.readouterr().out.splitlines() == [
+        f"skipped {runs[1].id}: no data there", f"skipped {runs[2].id}: torn",
+        "class activation maps: made 0, found 0, 1 without weights"]
+    wrong = iter([KeyError("a name that we misspelt")])
+    with pytest.raises(KeyError):
+        camstore.focus_study("hybrid", "small")
+
+
 def test_setting_the_layers_back_goes_from_the_top_down():
     run = attnlib.Run(attention="se", seed=3, **FIELDS)
-    model = sanity.model_of(run, sanity.data_of(run)).eval()
+    model = sanity.network(run, sanity.about(run)).eval()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     seen = []
     for level, broken in sanity.cascade(model, run):

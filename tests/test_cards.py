@@ -7,7 +7,7 @@ from torch import nn
 from attnlib.analysis import costs
 from attnlib.blocks import ATTENTION
 from attnlib.explain.tracing import trace
-from attnlib.figures import cards, plots
+from attnlib.figures import cards, style
 from attnlib.networks import BACKBONES
 from attnlib.networks import build as models
 
@@ -78,11 +78,11 @@ def test_a_diagram_says_what_a_block_does():
 
 
 def test_no_two_blocks_look_alike():
-    looks = [plots.look(name) for name in [*ATTENTION, "none wider"]]
+    looks = [style.look(name) for name in [*ATTENTION, "none wider"]]
     assert len({look.colour for look in looks}) == len(looks)
-    assert {n: plots.look(n).colour for n in ("none", "se", "cbam", "hybrid")} == {
+    assert {n: style.look(n).colour for n in ("none", "se", "cbam", "hybrid")} == {
         "none": "#555555", "se": "#0072B2", "cbam": "#D55E00", "hybrid": "#009E73"}
-    assert plots.look("se(reduction=4)") == plots.look("se")
+    assert style.look("se(reduction=4)") == style.look("se")
 
 
 # --- The tables of costs ---

@@ -13,7 +13,6 @@ from helpers import put_record
 
 from attnlib.analysis import claims
 from attnlib.analysis.claims import CLAIMS, KINDS, METRICS
-from attnlib.analysis.costs import cost_of
 from attnlib.analysis.inference import Effect, seeds_needed, t_half_width
 from attnlib.analysis.projects import PROJECTS, projects_table, read_table
 from attnlib.bench.measure import bench_dir
@@ -21,7 +20,7 @@ from attnlib.data.datasets import DATASETS
 from attnlib.experiments.studies import STUDIES, plans, run_of
 from attnlib.explain import camstore
 from attnlib.networks.build import build_model, canonical_attention
-from attnlib.networks.cost import attention_blocks
+from attnlib.networks.cost import attention_blocks, cost_of
 from attnlib.report import article, notebooks, show
 from attnlib.training import store
 from attnlib.training.recipes import RECIPES

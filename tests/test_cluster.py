@@ -15,7 +15,7 @@ from helpers import code_blocks, page, same_tensors, shell_commands, tiny, wait_
 from attnlib.__main__ import main
 from attnlib.experiments.grid import run_grid
 from attnlib.experiments.repair import check
-from attnlib.settings import REPO, runs_dir
+from attnlib.settings import REPO, checkpoints_dir, runs_dir
 from attnlib.training import store
 
 distributed = pytest.importorskip("distributed", reason="the extra [cluster] is not installed")
@@ -104,7 +104,7 @@ def test_two_workers_that_share_nothing_one_killed(start, address, tmp_path, cap
     assert len(list(runs_dir("smoke").iterdir())) == 12
     run_grid(runs, "own")
     for run in runs:
-        ours, theirs = (store.read_record(store.record_path(profile, run.id))
+        ours, theirs = (store.read_record(profile, run.id)
                         for profile in ("own", "smoke"))
         assert helpers.comparable(theirs) | {"env": 0} == helpers.comparable(ours) | {"env": 0}
         assert theirs["env"]["threads"] == 1
@@ -137,7 +137,9 @@ def test_what_does_not_fit_is_refused():
     for files in bad:
         assert cluster.keep(run.id, "smoke", files)
     assert not runs_dir("smoke").exists()
+    store.save_checkpoint(checkpoints_dir("smoke", run.id), "final", {})    # its record was lost
     assert cluster.keep(run.id, "smoke", good) == ""
+    assert [p.name for p in checkpoints_dir("smoke", run.id).iterdir()] == [final]
     assert (runs_dir("smoke") / npz).read_bytes() == good[npz]
 
 

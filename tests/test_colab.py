@@ -104,6 +104,9 @@ def test_the_address_is_the_remotes_or_the_cited_one(tmp_path, monkeypatch, remo
     if remote:
         subprocess.run(["git", "remote", "add", "origin", remote], cwd=tmp_path, check=True)
     assert colab.address() == found
+    (tmp_path / "CITATION.cff").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))                   # and no git
+    assert colab.address() == ""
 
 
 def test_published_notebooks_know_where_they_come_from(monkeypatch):

@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 import setuptools
 import torch
-from helpers import as_options, attnlib_commands, code_blocks, noisy_cifar10, page, tiny
+from helpers import (
+    as_options,
+    attnlib_commands,
+    code_blocks,
+    noisy_cifar10,
+    page,
+    put_record,
+    tiny,
+)
 
 from attnlib.__main__ import main
 from attnlib.blocks import ATTENTION
@@ -119,10 +127,13 @@ def test_the_commands_of_tensorboard(out, tmp_path, monkeypatch, capsys):
     for row in sorted(INDEX, key=lambda row: row["id"] != RUN)[:2]:
         name = f"{row['id']}.json"
         (real / name).write_bytes((REPO / "results" / "runs" / "real" / name).read_bytes())
+    store.write_record("real", put_record(tiny(), "real") | {"run": {"attention": "of elsewhere"}})
+    put_record(tiny(epochs=1), "own")                           # another that begins alike
+    assert main(["runs", "tensorboard", tiny().id[:-8], "--profile", "real"]) == 0
     for argv in attnlib_commands(page("tensorboard")):
         assert main(argv) == 0
     assert re.findall(r"(\d) runs: tensorboard --logdir results/tensorboard",
-                      capsys.readouterr().out) == ["2", "1", "1"]
+                      capsys.readouterr().out) == ["1", "3", "1", "1"]
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     def scalars(folder: Path) -> dict[str, list]:
@@ -130,7 +141,7 @@ def test_the_commands_of_tensorboard(out, tmp_path, monkeypatch, capsys):
         return {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
     own, = (out / "results" / "tensorboard" / "own").iterdir()
     assert len(scalars(own)["loss/train"]) == 2
-    record = store.read_record(real / f"{RUN}.json")
+    record = store.read_record("real", RUN)
     found = scalars(out / "results" / "tensorboard" / "real" / RUN)     # written twice: there once
     assert [(e.step, round(e.value, 5)) for e in found["accuracy/val"]] == [
         (k, round(row["val_accuracy"], 5)) for k, row in enumerate(record["history"], 1)]

@@ -147,6 +147,16 @@ def test_collect_of_a_study_is_exactly_its_plan():
     assert list(collect(profile="own").columns) == list(df.columns), "of nothing, too"
 
 
+def test_records_of_what_is_not_here_tell_nothing_of_the_speed():
+    env = {"device": planning.environment()["device"]}
+    put_record(tiny(), "smoke", env=env, seconds=3 * estimate_seconds(tiny()))
+    for seed, own in enumerate(({"attention": "of another session"},
+                                {"dataset": "npz(content=x0):gone.npz"}), 1):
+        record = put_record(tiny(seed=seed), "smoke", env=env, seconds=1.0)
+        store.write_record("smoke", record | {"run": own})
+    assert planning.speed_here("smoke") == pytest.approx(3)
+
+
 def test_records_of_an_older_version_are_listed_as_stale_and_not_mixed(monkeypatch, capsys):
     put_record(tiny(), "smoke")
     old = put_record(tiny(attention="se"), "smoke")["id"]

@@ -1,6 +1,9 @@
 """Tables and figures of what networks look at, from made-up and from measured maps."""
+from unittest.mock import Mock
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import least_text_on_a_phone, put_record
 
@@ -83,6 +86,16 @@ def test_every_figure_is_drawn(df):
     assert all("lift" in t for t in titles[:2]) and all("sure" in t for t in titles[2:])
     assert len(maps.cam_sheet(df, rows=2).axes) == 2 * 4                   # image, mask, two arms
     plt.close("all")
+
+
+def test_a_sheet_is_of_one_data_set_and_of_its_first_seed(df, monkeypatch):
+    mine = df.assign(dataset="cifar10", seed=df.seed + 3)
+    both = pd.concat([df.assign(dataset="cifar100"), mine])
+    asked = Mock(return_value=None)
+    monkeypatch.setattr(maps, "with_images", asked)
+    plt.close(maps.cam_sheet(both, "cifar10"))
+    chosen = asked.call_args.args[0]
+    assert {*chosen.dataset} == {"cifar10"} and {*chosen.seed} == {3}
 
 
 def test_without_maps_tables_are_empty_and_figures_say_so(out):

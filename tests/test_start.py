@@ -7,8 +7,9 @@ from attnlib.data.arrays import DataMissing
 from attnlib.experiments.planning import study
 from attnlib.experiments.weights import load_model, shipped
 from attnlib.experiments.workers import attempt
+from attnlib.networks.attended import FromIdentity
 from attnlib.training.start import load_start
-from attnlib.training.trainer import Trainer, data_of, model_of, train
+from attnlib.training.trainer import Trainer, about, data_of, network, train
 
 
 @pytest.fixture
@@ -32,12 +33,20 @@ def test_the_blocks_learn_and_the_record_says_where_it_began(parent):
     run = tiny(epochs=2, attention="cbam", start=parent.id, recipe="finetune")
     record = train(run)
     assert record["status"] == "done" and record["run"]["start"] == parent.id
-    assert record["start_sha256"] == load_start(model_of(run, data_of(run)), parent.id)
+    assert record["start_sha256"] == load_start(network(run, about(run)), parent.id)
     model = load_model(run)
     openings = [float(v) for k, v in model.state_dict().items() if k.endswith("added_attention.t")]
     assert openings and all(openings), "t left its zero"
     assert not torch.equal(model.state_dict()["classifier.weight"],
                            load_model(parent).state_dict()["classifier.weight"])
+
+
+def test_where_nothing_is_normed_its_gates_start_open():
+    run = tiny(backbone="squeezenet(norm=False)", attention="ca", start="a-run")
+    blocks = [m.block for m in network(run, about(run)).modules() if isinstance(m, FromIdentity)]
+    for block in blocks:
+        assert block.gate(torch.zeros(1, block.mlp[0].in_channels, 2, 2)).mean() > 0.7
+    assert len(blocks) > 1
 
 
 def test_interrupted_it_ends_the_same(parent):

@@ -134,6 +134,14 @@ def test_a_number_out_of_range_or_a_home_that_is_none(capsys, monkeypatch, optio
     assert not shown.out
 
 
+@pytest.mark.parametrize(("argv", "words"), [
+    (["study", "se", "--profile", "own"], "unknown profile 'own'; valid: smoke, small"),
+    (["bench", "--minutes", "0"], "--minutes 0 should be above 0")])
+def test_what_a_command_does_not_take_is_one_line(capsys, argv, words):
+    assert main(argv) == 2
+    assert capsys.readouterr().err.startswith(f"error: {words}")
+
+
 def test_help_comes_at_once():
     """It lists the commands, and PyTorch is not loaded for that."""
     code = ("import sys; from attnlib.__main__ import main\n"

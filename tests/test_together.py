@@ -4,7 +4,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from helpers import same_tensors, stop_after, tiny, train_module, weights
+from helpers import put_record, same_tensors, stop_after, tiny, train_module, weights
 
 from attnlib.experiments import workers
 from attnlib.networks.build import build_model
@@ -39,10 +39,10 @@ def test_its_step_is_the_optimizers_own(recipe):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("recipe", ["swift", "strong+cutmix"])
-def test_side_by_side_is_one_after_the_other(recipe):
-    """Two steps an epoch: rounding has not grown yet."""
-    runs = [tiny(recipe=recipe, attention=a, seed=seed, lr=0.001)
+@pytest.mark.parametrize(("recipe", "images"), [("swift", 32), ("strong+cutmix", 32), ("swift", 8)])
+def test_side_by_side_is_one_after_the_other(recipe, images):
+    """Two steps an epoch, or one of less than a batch: rounding has not grown yet."""
+    runs = [tiny(recipe=recipe, n_train=images, attention=a, seed=seed, lr=0.001)
             for a in ("none", "cbam") for seed in (0, 1)]
     train_together(runs, "smoke")
     for run in runs:
@@ -103,6 +103,13 @@ def test_a_run_whose_last_epoch_was_saved_trains_no_more():
     train_together([whole, other], "own")
     assert len(store.finished_record("own", whole.id)["history"]) == 2
     assert same_tensors(weights(whole, "smoke"), weights(whole, "own"))
+
+
+def test_what_time_stops_was_begun(monkeypatch):
+    monkeypatch.setattr(workers, "train_together", Mock(side_effect=TimeUp("all saved")))
+    put_record(tiny(), "smoke")
+    assert [said for _, said in workers.attempt_together([tiny(), tiny(seed=1)], "smoke", None)] \
+        == [("trained", ""), ("time up", "")]
 
 
 def test_where_they_do_not_go_together_they_go_alone(monkeypatch):

@@ -28,7 +28,7 @@ def epochs_saved(run: Run) -> list[str]:
 def test_a_finished_run_leaves_its_record_predictions_and_weights():
     run = tiny(attention="cbam")
     record = train(run)
-    assert record == store.read_record(store.record_path("own", run.id))
+    assert record == store.read_record("own", run.id)
     assert record["status"] == "done" and record["id"] == run.id
     assert Run(**record["run"]) == run and record["resolved"] == run.resolved()
     assert [set(row) for row in record["history"]] == 2 * [
@@ -95,7 +95,7 @@ def test_what_cannot_be_trained_says_why_before(monkeypatch):
     record = {"id": tiny().id, "run": tiny().as_dict(), "profile": "own", "status": "diverged"}
     with pytest.raises(ValueError, match="diverged"):
         train_weights(record)
-    assert store.read_record(store.record_path("own", tiny().id)) is None
+    assert store.read_record("own", tiny().id) is None
 
 
 @pytest.mark.parametrize(("attention", "backbone"), [("bam", "squeezenet"), ("srm", "squeezenet"),
@@ -113,7 +113,7 @@ def test_out_of_time_it_saves_and_later_goes_on(capsys):
     with pytest.raises(TimeUp, match="stopped after epoch 1, all saved"):
         train(run, deadline=0.0)                    # however late, a start trains an epoch
     assert epochs_saved(run) == ["1"]
-    assert store.read_record(store.record_path("own", run.id)) is None
+    assert store.read_record("own", run.id) is None
     record = train(run, deadline=0.0)               # and so the last one ends the run
     assert "going on after epoch 1" in capsys.readouterr().out
     assert comparable(record) == comparable(unharmed)
@@ -130,6 +130,9 @@ def test_weights_that_break_in_an_epochs_last_step_are_recorded_as_diverged(monk
     record = train(tiny(epochs=1))
     assert record["status"] == "diverged" and record["test"] is None
     assert record["history"][0]["loss"] == 2.0 and "val_nll" not in record["history"][0]
+    with pytest.raises(ValueError, match="diverged this time"):         # where it once did not
+        train_weights(record | {"status": "done"})
+    assert not store.list_files(checkpoints_dir("own", record["id"]), store.WEIGHTS)
 
 
 def test_scores_by_hand():

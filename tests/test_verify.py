@@ -12,7 +12,7 @@ from attnlib.training.trainer import train
 
 def change(run, **own) -> dict:
     """Write a run's record anew, sealed, with other content."""
-    record = store.read_record(store.record_path("own", run.id)) | own
+    record = store.read_record("own", run.id) | own
     store.write_record("own", record)
     return record
 
@@ -68,6 +68,9 @@ def test_the_sample_is_spread_and_within_its_minutes():
     assert [len(verify.sample("own", minutes)) for minutes in (0.1, 1, 99)] == [1, 1, 6]
     change(tiny(), env=three[0]["env"] | {"device": "another"})
     assert verify.sample("own", 99)[-1]["id"] == tiny().id, "other machines come last"
+    store.write_record("own", change(tiny()) | {"run": {"attention": "of another session"}})
+    with pytest.warns(UserWarning, match="left out"):
+        assert len(verify.sample("own", 99)) == 5
 
 
 def test_an_interrupted_check_goes_on(record, monkeypatch):

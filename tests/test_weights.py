@@ -130,7 +130,7 @@ def test_the_committed_files_are_those_of_the_index_and_their_cards_say_what_the
         assert hashlib.sha256(raw).hexdigest() == row["sha256"] and len(raw) == row["bytes"]
         published.check_publishable(row)
         assert load_model(row["id"])(torch.zeros(1, 3, 32, 32)).isfinite().all()
-        record = store.read_record(store.record_path(published.PROFILE, row["id"]))
+        record = store.read_record(published.PROFILE, row["id"])
         assert row["recorded"] == record["test"]["accuracy"]
         card = (COMMITTED / f"{row['id']}.md").read_text(encoding="utf-8")
         assert card == published.model_card(row, record) and "$" not in card
@@ -150,7 +150,7 @@ def test_they_say_what_the_records_say(monkeypatch):
 
 
 @pytest.mark.parametrize("exported", [False, True])
-def test_the_published_network_wins_over_runs_of_your_own(exported):
+def test_the_published_network_wins_over_runs_of_your_own(exported, monkeypatch, tmp_path):
     """As the README has it: one run of your own later the same words still name the same file."""
     wanted, = (row["id"] for row in INDEX["weights"] if "-cbam-" in row["id"])
     runs = [Run(dataset="cifar10", attention="cbam", epochs=epochs) for epochs in (1, 2)]
@@ -163,4 +163,7 @@ def test_the_published_network_wins_over_runs_of_your_own(exported):
     assert load_model("cifar10-resnet18-cbam-s0").id == wanted
     assert files.full_id(runs[0].id[:-2]) == runs[0].id, "a longer beginning is your own run's"
     with pytest.raises(LookupError, match="the beginning of . ids.*cifar10-resnet18-hybrid"):
+        files.full_id("cifar10-resnet18")
+    monkeypatch.setattr(files, "REPO", tmp_path)                # installed without its repository
+    with pytest.raises(LookupError, match="the beginning of 2 ids"):
         files.full_id("cifar10-resnet18")

@@ -3,6 +3,7 @@ import os
 import pickle
 import time
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -71,6 +72,15 @@ def test_workers_are_processes_with_a_gpu_each_and_end_with_the_grid(monkeypatch
             os.kill(pid, 0)
 
 
+def test_a_new_worker_gets_the_gpu_of_a_dead_one(monkeypatch):
+    monkeypatch.setattr(workers, "gpus", lambda: ["7", "9"])
+    started = {k: SimpleNamespace(name=name, is_alive=lambda alive=alive: alive)
+               for k, (name, alive) in enumerate([("7", True), ("9", False)])}
+    process = started[workers.start(started)]
+    process.kill()
+    assert process.name == "9"
+
+
 # --- A lent executor ---
 
 
@@ -125,7 +135,7 @@ def test_an_executors_own_exception_fails_that_run_alone(capsys, monkeypatch):
     with ThreadPoolExecutor(1) as executor:
         df = run_grid(three(), "smoke", executor=executor)
     assert list(df.status) == ["done", "failed", "done"]
-    record = store.read_record(store.record_path("smoke", tiny(seed=1, epochs=1).id))
+    record = store.read_record("smoke", tiny(seed=1, epochs=1).id)
     assert record["error"] == "KilledWorker: it died 4 times"
     assert "failed 1" in last_line(capsys)
 

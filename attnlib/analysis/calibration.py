@@ -12,7 +12,7 @@ BINS = 15           # equal-width bins of the confidence, as is usual since Guo 
 def predictions(row) -> dict | None:
     """``prediction``, ``confidence`` and ``label`` [N] of a finished run of a `collect` table; None
     where they are not stored here."""
-    record = store.read_record(store.record_path(row.profile, row.id))
+    record = store.read_record(row.profile, row.id)
     return record and store.read_arrays(row.profile, row.id, record["arrays"].get("predictions"))
 
 

@@ -23,10 +23,10 @@ from ..experiments.planning import FOR_READING, resolve_profile, study
 from ..experiments.reading import histories, table_of
 from ..experiments.studies import COMMITTED, PROFILES, margin_of
 from ..names import parse
+from ..networks.cost import cost_of
 from ..training.recipes import RECIPES
 from ..training.trainer import about
 from . import curves, stats
-from .costs import cost_of
 from .inference import Effect, seeds_needed
 from .projects import read_table
 from .stats import NOTHING

@@ -1,14 +1,12 @@
 """What blocks and networks cost, and which blocks are on the front of accuracy against cost: where
 no other is at least as accurate for at most the cost."""
 import math
-from functools import cache
 
 import numpy as np
 import pandas as pd
 
 from ..networks import BACKBONES
-from ..networks.build import build_model
-from ..networks.cost import cost
+from ..networks.cost import cost_of
 from .stats import CELL, all_seeds, each_cell, mean_effect
 
 # column -> (what it is, unit, scale)
@@ -40,15 +38,6 @@ def front(accuracy, costs) -> list[bool]:
     points = list(zip(accuracy, costs, strict=True))
     return [not math.isnan(c) and not any(
         (b >= a and d <= c) and (b > a or d < c) for b, d in points) for a, c in points]
-
-
-@cache
-def cost_of(backbone: str, attention: str = "none", placement: str | None = None,
-            channels: int = 3, size: int = 32) -> dict:
-    """`networks.cost` of a full-width network for ten classes."""
-    network = build_model(backbone, attention, in_channels=channels, image_size=size,
-                          placement=placement)
-    return cost(network, (channels, size, size))
 
 
 def cost_table(backbone: str, arms: list[str]):

@@ -1,5 +1,4 @@
-"""What learning curves say: how fast a network gets to a level fixed in advance, and what choosing
-the epoch buys.
+"""What learning curves say: how fast a level set in advance is reached, what choosing epochs buys.
 
 A run that never reaches the level is *censored*: it took longer than the schedule lasts, and is not
 left out. Runs with ``track_test`` recorded the test accuracy of every epoch, to measure the bias of

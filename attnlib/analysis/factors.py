@@ -3,8 +3,7 @@
 With A(arm, recipe) the mean test accuracy over seeds: the recipe buys A(none, r) − A(none, base),
 a block A(arm, r) − A(none, r) under each recipe r, and their interaction is the block's gain under
 r less its gain under the base: ``plain``, or the profile's own recipe where that was not run. Block
-gains are those of `arms_table`; the others, between recipes of unequal noise, have Welch's
-interval."""
+gains are those of `arms_table`; the others, between recipes of unequal noise, are Welch's."""
 import pandas as pd
 
 from ..experiments.studies import margin_of

@@ -64,8 +64,7 @@ def dunnett_limit(counts: tuple[int, ...], base: int) -> float:
 
 def dunnett(arms: list, base) -> list[Effect]:
     """Every arm − base (arrays of runs, two or more each) with simultaneous intervals: the chance
-    that any of them misses its true difference is 5 %. p is adjusted alike, the variance pooled
-    over all groups."""
+    that any of them misses its true difference is 5 %. p is adjusted alike, the variance pooled."""
     base, *arms = groups = [np.asarray(x, float) for x in (base, *arms)]
     counts, n = tuple(map(len, arms)), len(base)
     freedom, out = n - 1 + sum(counts) - len(arms), []
@@ -130,8 +129,7 @@ def power_of(n: int, sd_diff: float, delta: float, arms: int = 1) -> float:
 
 def power_of_equivalence(n: int, sd_diff: float, margin: float, arms: int = 1) -> float:
     """The probability that the interval of one of ``arms`` arms of n seeds lies within ± margin
-    where nothing differs: E[(2Φ((margin·√n − limit·s) / sd_diff) − 1)₊] over the pooled s, by its
-    quantiles."""
+    where nothing differs: E[(2Φ((margin·√n − limit·s) / sd_diff) − 1)₊] over the pooled s."""
     if not sd_diff:
         return 1.0
     freedom = (arms + 1) * (n - 1)
@@ -142,8 +140,7 @@ def power_of_equivalence(n: int, sd_diff: float, margin: float, arms: int = 1) -
 
 def seeds_needed(sd_diff: float, delta: float, arms: int = 1, power=power_of) -> int:
     """The fewest seeds an arm with a power of 80 %: to find the difference ``delta``, or by
-    `power_of_equivalence` to call none of it equivalent at that margin. ``MOST_SEEDS`` stands for
-    that or more."""
+    `power_of_equivalence` to call none of it equivalent at that margin. At most ``MOST_SEEDS``."""
     if not (sd_diff >= 0 and delta):
         raise ValueError(f"sd_diff={sd_diff} should be 0 or more, delta={delta} not 0")
     return 2 + bisect_left(range(2, MOST_SEEDS), True,

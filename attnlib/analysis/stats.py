@@ -115,38 +115,36 @@ def verdict(effect: Effect, margin: float) -> str:
     return "better" if effect.low > 0 else "worse"
 
 
-ARMS = ["attention", "arm", "family", "n", "planned", "mean", "sd", "gain", "low", "high", "p",
-        "verdict", "train", "welch_low", "welch_high", "welch", "sd_diff", "margin", "rise",
-        "profile"]
+ARMS = ["attention", "arm", "family", "n", "mean", "sd", "gain", "low", "high", "p", "verdict",
+        "train", "welch_low", "welch_high", "sd_diff", "margin", "rise", "profile"]
 
 
 def arms_table(df):
     """One row a cell and arm of a `collect` table, from all seeds that its profile has, so that a
     comparison is the same in every study's table: ``n``, ``mean``, ``sd`` of the finished runs'
     test accuracy, %; ``gain`` over ``none`` with its simultaneous interval ``low`` to ``high`` and
-    adjusted ``p``; ``verdict`` of that interval at the profile's ``margin``; ``welch``: of Welch's,
-    each block taken alone; ``train``: the last epoch's training accuracy less that of ``none``,
-    points; ``sd_diff`` of a difference of two runs; ``rise`` of the plain network's validation
-    accuracy over the last two epochs, points."""
+    adjusted ``p``; ``verdict`` of that interval at the profile's ``margin``; ``welch_low`` to
+    ``welch_high``: Welch's, each block taken alone; ``train``: the last epoch's training accuracy
+    less that of ``none``, points; ``sd_diff`` of a difference of two runs; ``rise`` of the plain
+    network's validation accuracy over the last two epochs, points."""
     rows = []
     for key, cell in each_cell(cell_runs(df)):
         done, profile = cell[cell.status == "done"], cell.profile.iloc[0]
         gains, plain = compared(done), done[done.arm == "none"]
         margin = margin_of(profile)
-        for arm, planned in cell.groupby("arm", sort=False):
+        for arm, own in cell.groupby("arm", sort=False):
             runs, gain, check, train = done[done.arm == arm], NOTHING, NOTHING, math.nan
             if arm != "none":
                 gain = gains.get(arm, NOTHING)
                 check = contrast([runs.accuracy.dropna(), plain.accuracy.dropna()], [1, -1])
                 train = runs.train_accuracy.mean() - plain.train_accuracy.mean()
             rows.append(key | {
-                "attention": planned.attention.iloc[0], "arm": arm, "family": family_of(arm),
-                "n": len(runs), "planned": len(planned), "mean": runs.accuracy.mean(),
-                "sd": runs.accuracy.std(ddof=1), "gain": gain.mean, "low": gain.low,
-                "high": gain.high, "p": gain.p, "verdict": verdict(gain, margin), "train": train,
-                "welch_low": check.low, "welch_high": check.high, "welch": verdict(check, margin),
-                "sd_diff": gain.sd, "margin": margin, "rise": plain.rise.mean(),
-                "profile": profile})
+                "attention": own.attention.iloc[0], "arm": arm, "family": family_of(arm),
+                "n": len(runs), "mean": runs.accuracy.mean(), "sd": runs.accuracy.std(ddof=1),
+                "gain": gain.mean, "low": gain.low, "high": gain.high, "p": gain.p,
+                "verdict": verdict(gain, margin), "train": train, "welch_low": check.low,
+                "welch_high": check.high, "sd_diff": gain.sd, "margin": margin,
+                "rise": plain.rise.mean(), "profile": profile})
     return own_arms(pd.DataFrame(rows, columns=[*CELL, *ARMS]), df)
 
 

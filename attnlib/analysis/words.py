@@ -28,8 +28,7 @@ USUAL = ("strong", "swift", "brisk")        # the recipes that profiles use thro
 
 
 def place(row) -> str:
-    """The cell that a row stands in: network on data set, and the recipe where it is not a usual
-    one."""
+    """The cell that a row stands in: network on data set, and the recipe unless it is usual."""
     own = "" if row.recipe in USUAL else f", recipe `{row.recipe}`"
     return f"{name(row.backbone)} on {name(row.dataset)}{own}"
 
@@ -38,11 +37,11 @@ def plural(n: int, noun: str) -> str:
     return f"{n} {noun}" + ("" if n == 1 else "s")
 
 
-def plus_minus(mean: float, sd: float, digits: int = 2) -> str:
+def plus_minus(mean: float, sd: float) -> str:
     """``61.02 ± 1.21``; without the sd where there is none."""
     if math.isnan(mean):
         return "–"
-    return f"{mean:.{digits}f}" + ("" if math.isnan(sd) else f" ± {sd:.{digits}f}")
+    return f"{mean:.2f}" + ("" if math.isnan(sd) else f" ± {sd:.2f}")
 
 
 def interval(mean: float, low: float, high: float, digits: int = 2) -> str:

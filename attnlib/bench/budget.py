@@ -20,7 +20,7 @@ def budget_table() -> pd.DataFrame:
     accurate for less (``front``)."""
     df = pd.concat([collect(profile=profile) for profile in ("pilot", "real")])
     df = df[(df.status == "done") & (df.arm == "none")]
-    records = [store.read_record(store.record_path(r.profile, r.id)) for r in df.itertuples()]
+    records = [store.read_record(r.profile, r.id) for r in df.itertuples()]
     df = df[np.array([kind_of(r) != KINDS[2] and r["env"]["threads"] == 1
                       and "start" not in r["run"] for r in records], bool)]
     table = df.groupby(["profile", *CELL, "width", "epochs"], as_index=False).agg(

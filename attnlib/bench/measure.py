@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from ..settings import REPO, out_dir
-from ..training import environment
 
 
 def bench_dir() -> Path:
@@ -78,16 +77,3 @@ def fresh(code: str, **inputs) -> list[float]:
     if done.returncode:
         raise RuntimeError((done.stderr.strip().splitlines() or ["a measuring process died"])[-1])
     return [float(word) for word in done.stdout.splitlines()[-1].split()]
-
-
-def peak_bytes(device: str) -> int:
-    """The most memory so far: CUDA's own count there, else what this process held resident (with
-    Python and torch themselves)."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    try:                                    # getrusage would carry the parent's peak over
-        with open("/proc/self/status") as file:
-            line = next(line for line in file if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    except (OSError, StopIteration):
-        return environment.peak_memory()

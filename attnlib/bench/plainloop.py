@@ -19,7 +19,7 @@ from ..names import derive
 from ..training.environment import machine
 from ..training.optim import make_optimizer, set_lr
 from ..training.run import Run
-from ..training.trainer import model_of
+from ..training.trainer import network
 from .measure import wait_for
 
 WORKERS = 2
@@ -63,7 +63,7 @@ class PlainLoop:
 
     def __init__(self, run: Run, data: Dataset):
         self.run, self.how, self.data, self.device = run, run.how, data, machine().device
-        self.model = model_of(run, data).to(self.device)
+        self.model = network(run, data.row).to(self.device)
         self.optimizer = make_optimizer(self.model, self.how)
         self.batches = loader(run, data)
 

@@ -2,7 +2,7 @@
 import numpy as np
 import torch
 
-from ..data.batches import Batches
+from ..data.batches import as_input
 from ..explain.cam import enlarged
 from ..explain.road import NOISE, PERCENTILES, impute, kept_pixels, ranks, road, surprise
 from ..networks.build import build_model
@@ -17,9 +17,8 @@ def road_speed(data, seconds: float, backbone: str = "resnet18", width: float = 
     with the network's answers; all percentiles, both orders. ``difference``: of filled images."""
     from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined  # optional
     device = machine().device
-    parts = Batches(*data.split("test", images), data.mean, data.std)
-    x, classes = next(parts.ordered(images))
-    x, n = x.contiguous(), len(x)
+    pictures, classes = data.split("test", images)
+    x, n = as_input(pictures, data).contiguous(), len(pictures)
     maps = enlarged(np.random.default_rng(0).random((n, 8, 8)), tuple(x.shape[2:]))
     maps = maps + 1e-4 * np.random.default_rng(1).random(maps.shape, np.float32)
     model = build_model(backbone, "se", width=width, in_channels=x.shape[1],
@@ -38,7 +37,7 @@ def road_speed(data, seconds: float, backbone: str = "resnet18", width: float = 
         off = surprise(light)
         return [impute(light, known, off) for known in holes]
     took = in_turns({"ours": ours, "theirs": theirs,
-                     "ours_whole": lambda: road(model, on_device, maps, classes.numpy()),
+                     "ours_whole": lambda: road(model, on_device, maps, classes),
                      "theirs_whole": lambda: ROADCombined(list(PERCENTILES))(
                          on_device, maps, targets, model)}, seconds, device, most=9)
     gap = max(np.abs(mine - torch.stack(other).numpy()).max()

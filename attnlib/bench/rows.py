@@ -12,10 +12,10 @@ from ..data.datasets import DATASETS, Dataset
 from ..networks.build import build_model
 from ..settings import REPO, runs_dir
 from ..training import store
-from ..training.environment import machine
+from ..training.environment import machine, peak_memory
 from ..training.run import Run, canonical_json, versions
 from ..training.trainer import Trainer
-from .measure import fresh, in_turns, matrix_rate, peak_bytes, spread
+from .measure import fresh, in_turns, matrix_rate, spread
 from .plainloop import PlainLoop, loader
 from .road import road_speed
 
@@ -95,10 +95,10 @@ def inference(data: Dataset, seconds: float, backbone: str, width: float, arms,
 
 
 def claimed(data: Dataset, seconds: float, arms=("none", "cbam head_post", "se", "cbam"),
-            shape=(1, 28, 28), batch: int = 64, width: float = 1.0) -> dict:
+            batch: int = 64, width: float = 1.0) -> dict:
     """As `inference`, at the size at which the Fashion-MNIST report states its times; of one thread
     on a CPU: on a busy machine no thread then waits for another."""
-    threads = torch.get_num_threads()
+    threads, shape = torch.get_num_threads(), (1, 28, 28)
     torch.set_num_threads(1)
     took = eval_times(arms, torch.randn(batch, *shape), seconds, "resnet18", width)
     torch.set_num_threads(threads)
@@ -110,8 +110,7 @@ PEAK = "from attnlib.bench.rows import few_steps\nprint(few_steps(**given))"
 
 
 def memory(data: Dataset, seconds: float, backbone: str, width: float, arms) -> dict:
-    """Peak bytes of three training steps, each in a process of its own: our arms, and the plain
-    loop with none."""
+    """Peak bytes of three training steps, each in its own process: our arms, and the plain loop."""
     fixed = {"backbone": backbone, "width": width}
     peak = {f"{loop} {arm}": int(fresh(PEAK, loop=loop, attention=arm, **fixed)[0])
             for loop, arm in [*(("ours", arm) for arm in arms), ("plain", "none")]}
@@ -127,7 +126,7 @@ def few_steps(loop: str, steps: int = 3, **fields) -> int:
     data = Dataset("cifar10", tuple("0123456789"), row.mean, row.std, dict.fromkeys(parts, x),
                    dict.fromkeys(parts, np.arange(n) % 10))
     LOOPS[loop](Run("cifar10", n_train=n, n_val=10, n_test=10, **fields), data).epoch(0)
-    return peak_bytes(machine().device)
+    return peak_memory(machine().device)
 
 
 def matrix(data: Dataset, seconds: float, sizes=()) -> dict:
@@ -154,14 +153,14 @@ print(bare - started, time.perf_counter() - started)
 ABSTRACT = """
 import os, tempfile, time
 from attnlib.bench.rows import synthetic_records
-from attnlib.bench.measure import peak_bytes
 from attnlib.experiments.reading import collect
 from attnlib.report import article, show
+from attnlib.training.environment import peak_memory
 with tempfile.TemporaryDirectory() as os.environ["ATTNLIB_OUT"]:
     synthetic_records(given["n"])
     started = time.perf_counter()
     show.abstract(collect(profile="real"), article.full_audit("real"))
-    print(time.perf_counter() - started, peak_bytes("cpu"))
+    print(time.perf_counter() - started, peak_memory("cpu"))
 """
 
 
@@ -182,7 +181,7 @@ def records(data: Dataset, seconds: float, counts=(1000, 10_000)) -> dict:
 def synthetic_records(n: int) -> None:
     """So many records of profile ``real``: a committed one under other blocks and seeds."""
     first = sorted((REPO / "results" / "runs" / "real").glob("*.json"))[0]
-    like, rng, folder = store.read_record(first), np.random.default_rng(0), runs_dir("real")
+    like, rng, folder = store.read_sealed(first), np.random.default_rng(0), runs_dir("real")
     folder.mkdir(parents=True)
     arms = ("none", "se", "cbam", "hybrid", "ca", "sa", "eca", "layerscale", "frozen", "shuffled")
     for k in range(n):
@@ -197,12 +196,12 @@ def synthetic_records(n: int) -> None:
 # --- Do both loops learn the same? ---
 
 
-def agreement(data: Dataset, seconds: float, backbone: str, width: float = 0.125,
-              n_train: int = 2000, n_test: int = 2000, epochs: int = 4, most: int = 6) -> dict:
+def agreement(data: Dataset, seconds: float, backbone: str, n_train: int = 2000,
+              n_test: int = 2000, epochs: int = 4) -> dict:
     """Test accuracy, 0..1, of both loops after the same epochs, seed by seed: three seeds, and up
-    to ``most`` while there is time."""
-    found, began = {loop: [] for loop in LOOPS}, time.monotonic()
-    for seed in range(most):
+    to six while there is time."""
+    found, began, width = {loop: [] for loop in LOOPS}, time.monotonic(), 0.125
+    for seed in range(6):
         if seed >= 3 and (time.monotonic() - began) * (seed + 1) / seed > seconds:
             break
         run = Run(data.name, backbone, seed=seed, width=width, epochs=epochs,

@@ -205,8 +205,7 @@ def benches_markdown() -> str:
 
 def figure(bodies: list[dict] | None = None) -> plt.Figure:
     """How many times as fast as the plain loop each network trains, and how many times none's step
-    each block takes: medians of the ratios repeat by repeat with their quartiles; two panels a
-    machine."""
+    each block takes: medians and quartiles of the ratios repeat by repeat; two panels a machine."""
     panels = []
     for body in bodies or stored():
         found = steps_table(body).to_dict("records")

@@ -93,6 +93,21 @@ class Batches:
             yield self.normalise(x[:, inner, inner]), y
 
 
+def normalised(images: np.ndarray, like, device="cpu"):
+    """Images uint8 [N, H, W, C] as batches float32 [B, C, H, W], with the ``mean`` and ``std`` of
+    ``like``: a trained network, a data set, its row. ``ValueError`` for any other type."""
+    if images.dtype != np.uint8:
+        raise ValueError(f"pictures should be uint8 from 0 to 255, [N, H, W, C]; got {images.dtype}"
+                         ": give (255 * light).round().astype(np.uint8)")
+    nothing = np.zeros(len(images), np.int64)
+    return (x for x, _ in Batches(images, nothing, like.mean, like.std, device=device).ordered())
+
+
+def as_input(images: np.ndarray, like) -> torch.Tensor:
+    """`normalised` images as one tensor."""
+    return torch.cat(list(normalised(images, like)))
+
+
 def shrunk(x: torch.Tensor, side: int) -> torch.Tensor:
     """Images [B, C, H, W] at ``side`` pixels, bilinear, each source pixel weighed (antialiased)."""
     return F.interpolate(x, (side, side), mode="bilinear", antialias=True).contiguous(

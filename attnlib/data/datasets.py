@@ -71,8 +71,7 @@ class Dataset:
 
 def canonical_dataset(name: str, data_dir: str | Path | None = None) -> str:
     """One spelling for one data set: options sorted, defaults left out. Your own files are read
-    once, for what is in them is part of the name: ``folder:photos`` -> ``folder(content=…):photos``
-    """
+    once, as their content is part of the name: ``folder:photos`` -> ``folder(content=…):photos``"""
     base, given = parse(name)
     if base in OWN:
         return canonical(base, given, Path(data_dir or default_data_dir()))

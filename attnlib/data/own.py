@@ -106,8 +106,7 @@ def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
 
 
 def read_folder(options: dict, folder: Path) -> dict[str, np.ndarray]:
-    """The arrays of a folder, from the cache, or decoded and cached. Notes are printed each time.
-    """
+    """The arrays of a folder, from the cache, or decoded and cached. Notes are always printed."""
     options = OWN["folder"].options | options
     size, channels, content = (options[key] for key in ("size", "channels", "content"))
     cache = folder / "own" / f"{content}-{size}-{channels}-v{OWN['folder'].version}.npz"
@@ -163,8 +162,7 @@ def decode(root: Path, size: int, channels: int | None, content: str) -> dict[st
     arrays = {"class_names": classes, "notes": np.array(notes, str),
               "levels": np.array(json.dumps(levels))}
     for name in SPLITS:
-        arrays |= {f"{name}_images": images[split == name],
-                   f"{name}_labels": labels[split == name]}
+        arrays |= {f"{name}_images": images[split == name], f"{name}_labels": labels[split == name]}
     return arrays
 
 

@@ -52,11 +52,11 @@ def splits(found: dict) -> pd.DataFrame:
     return pd.DataFrame(rows).round(1)
 
 
-def write_examples(place: str, n: int = 120) -> None:
+def write_examples(place: str) -> None:
     """ShapeTex as a user's own files below ``place``: ``photos/<class>/<number>.png`` of 60×48
     pixels, and ``mine.npz`` as MedMNIST has it, grey and 28×28, with labels [N, 1]."""
     from PIL import Image  # here: nothing else writes pictures
-    parts = {split: make_shapetex(n, split=split) for split in SPLITS}
+    parts = {split: make_shapetex(120, split=split) for split in SPLITS}
     for k, (x, label) in enumerate(zip(parts["train"].images, parts["train"].labels, strict=True)):
         folder = Path(place, "photos", CLASS_NAMES[label])
         folder.mkdir(parents=True, exist_ok=True)

@@ -75,10 +75,10 @@ def train_there(fields: dict, profile: str, end: float | None) -> tuple[tuple, d
         return ("no data", str(error)), {}
     path = store.record_path(profile, run.id)
     with ONE:
-        if store.read_record(path) and not store.finished_record(profile, run.id):
+        if store.read_record(profile, run.id) and not store.finished_record(profile, run.id):
             path.unlink()
         answer = attempt(fields, profile, end)
-    record = store.read_record(path)
+    record = store.read_record(profile, run.id)
     if record is None:
         return answer, {}
     weights = store.list_files(checkpoints_dir(profile, run.id), store.WEIGHTS)[:1]
@@ -87,8 +87,8 @@ def train_there(fields: dict, profile: str, end: float | None) -> tuple[tuple, d
 
 
 def bring(ours: Future, run_id: str, profile: str, theirs) -> None:
-    """Store what came back from a worker and pass its answer on; what may not be stored leaves the
-    run missing."""
+    """Store what came back from a worker and pass its answer on; refused files leave a run missing.
+    """
     if not ours.set_running_or_notify_cancel():
         return
     try:
@@ -118,6 +118,8 @@ def keep(run_id: str, profile: str, files: dict[str, bytes]) -> str:
     for file, digest in stated.items():
         if hashlib.sha256(files[file]).hexdigest() != digest:
             return f"{file} is not under its SHA-256"
+    for old in store.list_files(checkpoints_dir(profile, run_id), store.WEIGHTS):
+        old.unlink()
     for file in [*stated, name]:                        # the record last: then the run is finished
         folder = checkpoints_dir(profile, run_id) if file.endswith(".pt") else runs_dir(profile)
         write_atomic(folder / file, files[file])

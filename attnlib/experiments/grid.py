@@ -83,8 +83,7 @@ def with_data(runs: list[Run]) -> list[Run]:
 
 def train_missing(todo: list[Run], profile: str, end: float | None, executor: Executor | None,
                   jobs: int | str | None):
-    """Yield (run, (outcome, words)) as runs end: in this process, in others, or where an executor
-    has them done."""
+    """Yield (run, (outcome, words)) as runs end: in this process, in others, or by an executor."""
     jobs = jobs_for(todo, jobs)
     if executor:
         yield from workers.through(executor, todo, profile, end)

@@ -1,13 +1,13 @@
 """What to train: the runs of a study, the profile that is meant, and about how long they take."""
 import math
 import os
-from functools import cache
+from contextlib import suppress
 from statistics import median
 
+from ..data.arrays import DataMissing
 from ..data.batches import side_at
 from ..names import choose
-from ..networks.build import build_model
-from ..networks.cost import cost
+from ..networks.cost import cost_of
 from ..settings import data_dir
 from ..training import store
 from ..training.environment import environment, machine
@@ -51,8 +51,7 @@ def real_is_here() -> bool:
 
 
 def best_profile(name: str) -> str:
-    """The first of READ_FIRST whose headline arms have n ≥ 3; failing that the smallest that has
-    the study."""
+    """The first of READ_FIRST whose headline arms have n ≥ 3, else the smallest with the study."""
     planned = [profile for profile in READ_FIRST if plans(name, profile)]
     for profile in planned[:-1]:
         first = plans(name, profile)[0]
@@ -65,7 +64,7 @@ def best_profile(name: str) -> str:
 
 def status_of(run: Run, profile: str) -> str:
     """``done``, ``diverged`` or ``failed``; "" without a good record."""
-    record = store.read_record(store.record_path(profile, run.id))
+    record = store.read_record(profile, run.id)
     return record["status"] if record else ""
 
 
@@ -81,18 +80,12 @@ def estimate_seconds(run: Run, device: str | None = None) -> float:
     cuda = (device or machine().device) == "cuda"
     fixed, per_mac = (2e-5, 4e-14) if cuda else (3e-4, 5e-11)
     row, how = about(run), run.how
-    macs = macs_of(run.backbone, run.attention, run.placement, run.width, row.channels, row.size)
+    macs = cost_of(run.backbone, run.attention, run.placement or None, row.channels, row.size,
+                   run.width)["macs"]
     extra = 1.0 + 0.2 * (run.attention != "none")
     sizes = sum((side_at(epoch, how.epochs, row.size, how.grow_from) / row.size) ** 2
                 for epoch in range(how.epochs))              # epochs at full size
     return sizes * (run.n_train or row.train) * extra * (fixed + per_mac * macs)
-
-
-@cache
-def macs_of(backbone, attention, placement, width, channels, size) -> int:
-    model = build_model(backbone, attention, in_channels=channels, image_size=size, width=width,
-                        placement=placement or None)
-    return cost(model, (channels, size, size))["macs"]
 
 
 def speed_here(profile: str) -> float:
@@ -100,9 +93,11 @@ def speed_here(profile: str) -> float:
     finished runs of the profile, else of the first other one that has any; else 1."""
     device = environment()["device"]
     for name in (profile, *READ_FIRST):
-        factors = [record["seconds"] / estimate_seconds(Run(**record["run"]))
-                   for record in store.all_records(name)
-                   if record["env"]["device"] == device and record["status"] == "done"]
+        factors = []
+        for record in store.all_records(name):
+            if record["env"]["device"] == device and record["status"] == "done":
+                with suppress(ValueError, TypeError, DataMissing):      # what it names is not here
+                    factors.append(record["seconds"] / estimate_seconds(Run(**record["run"])))
         if factors:
             return median(factors)
     return 1.0

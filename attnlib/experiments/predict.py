@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.batches import Batches
+from ..data.batches import normalised
 from ..data.pictures import attempts
 from ..networks.insert import untouched
 from ..training import store
@@ -16,17 +16,6 @@ from ..training.trainer import data_of
 from .weights import assembled, find
 
 
-def normalised(model, images: np.ndarray, device="cpu"):
-    """Images uint8 [N, H, W, C] as batches float32 [B, C, H, W], the way the network was trained.
-    ``ValueError`` for any other type."""
-    if images.dtype != np.uint8:
-        raise ValueError(f"pictures should be uint8 from 0 to 255, [N, H, W, C]; got {images.dtype}"
-                         ": give (255 * light).round().astype(np.uint8)")
-    nothing = np.zeros(len(images), np.int64)
-    batches = Batches(images, nothing, model.mean, model.std, device=device)
-    return (x for x, _ in batches.ordered())
-
-
 @torch.no_grad()
 def probabilities(model, images: np.ndarray) -> np.ndarray:
     """Class probabilities float32 [N, classes] of images uint8 [N, H, W, C], computed where the
@@ -34,7 +23,7 @@ def probabilities(model, images: np.ndarray) -> np.ndarray:
     like = next(model.parameters())
     with untouched(model):
         return np.concatenate([model(x.to(like)).float().softmax(1).cpu().numpy()
-                               for x in normalised(model, images, like.device)])
+                               for x in normalised(images, model, like.device)])
 
 
 def predict(model, paths) -> list[tuple]:
@@ -71,7 +60,7 @@ def recorded_accuracy(header: dict, split: str) -> float | None:
     """What the record says of a split: the test accuracy, or the kept epoch's on validation."""
     if split == "test":
         return header["test"]["accuracy"]
-    record = store.read_record(store.record_path(header["profile"], header["id"]))
+    record = store.read_record(header["profile"], header["id"])
     if split != "val" or not record:
         return None
     kept = record.get("selected_epoch", len(record["history"]))

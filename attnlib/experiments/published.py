@@ -43,7 +43,7 @@ def publish() -> list[Path]:
                      "sha256": sha256_of(files[-1])}
                     | {key: found[key] for key in ("n", "accuracy", "nll", "recorded")})
         check_publishable(rows[-1])
-        record = store.read_record(store.record_path(PROFILE, run.id))
+        record = store.read_record(PROFILE, run.id)
         write_atomic(files[-1].with_suffix(".md"), model_card(rows[-1], record).encode())
     index = {"tolerance_points": TOLERANCE, "weights": rows}
     write_atomic(weights_dir() / "index.json", (json.dumps(index, indent=1) + "\n").encode())
@@ -66,7 +66,7 @@ def card_table(rows: list[dict]) -> str:
     """The card's table in Markdown, from the index's rows and the records of their runs."""
     lines = [COLUMNS, (":--", ":--", *("--:",) * 4)]
     for row in rows:
-        record = store.read_record(store.record_path(PROFILE, row["id"]))
+        record = store.read_record(PROFILE, row["id"])
         lines.append((f"`{row['file']}`", Run(**record["run"]).attention,
                       f"{record['model']['params']:,}", f"{row['bytes'] / 1e6:.2f}",
                       f"{100 * row['accuracy']:.2f}", f"{100 * row['recorded']:.2f}"))

@@ -72,11 +72,8 @@ def row_of(record: dict) -> dict:
             "val_accuracy": 100 * kept.get("val_accuracy", math.nan),
             "train_accuracy": 100 * history[-1].get("train_accuracy", math.nan),
             "rise": ends[-1] - ends[0] if len(ends) == 3 else math.nan,
-            **{key: model.get(key) for key in ("params", "attention_params", "macs", "sites")},
-            "seconds": record.get("seconds", math.nan),
-            "together": (record.get("env") or {}).get("together", 1),
-            "images_per_second": record.get("images_per_second", math.nan),
-            "peak_memory": record.get("peak_memory", math.nan)}
+            **{key: model.get(key) for key in ("params", "attention_params", "macs")},
+            "seconds": record.get("seconds", math.nan)}
 
 
 def seedless(record: dict) -> tuple:
@@ -85,8 +82,7 @@ def seedless(record: dict) -> tuple:
 
 @cache
 def shared(fields: tuple) -> tuple[Run, dict]:
-    """What runs have in common that differ in their seed alone: one of them, and that much of
-    their rows."""
+    """What runs share that differ in their seed alone: one of them, and so much of their rows."""
     run = Run(**dict(fields))
     return run, {"dataset": run.dataset, "backbone": run.backbone, "attention": run.attention,
                  "placement": run.placement, "arm": arm_of(run), "width": run.width,
@@ -123,7 +119,7 @@ def histories(df):
     own = ["id", "profile", "dataset", "backbone", "recipe", "attention", "arm", "seed"]
     rows = []
     for row in df.loc[df.status.isin(("done", "diverged")), own].to_dict("records"):
-        record = store.read_record(store.record_path(row["profile"], row["id"]))
+        record = store.read_record(row["profile"], row["id"])
         rows += [row | {"epoch": k} | epoch for k, epoch in enumerate(record["history"], 1)]
     return pd.DataFrame(rows)
 
@@ -132,7 +128,7 @@ def find_record(run_or_id, profile: str | None = None) -> dict:
     """The record of a run or id, from the named profile or from any; ``LookupError`` if none."""
     run_id = run_or_id.id if isinstance(run_or_id, Run) else str(run_or_id)
     for name in [profile] if profile else ["own", *PROFILES]:
-        record = store.read_record(store.record_path(name, run_id)) if plain(run_id) else None
+        record = store.read_record(name, run_id) if plain(run_id) else None
         if record:
             return record
     raise LookupError(f"no record {run_id!r}; `python -m attnlib runs list` names those there are")

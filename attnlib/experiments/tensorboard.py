@@ -1,4 +1,5 @@
 """TensorBoard's event files, from the histories of records."""
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -18,8 +19,8 @@ def write_events(record: dict) -> Path:
     run's fields and its test scores are its row among TensorBoard's HPARAMS."""
     folder = out_dir() / "results" / "tensorboard" / part(record["profile"]) / part(record["id"])
     shutil.rmtree(folder, ignore_errors=True)
-    fields = {name: value for name, value in vars(Run(**record["run"])).items()
-              if isinstance(value, (str, int, float))}
+    fields = {field.name: field.default for field in dataclasses.fields(Run)} | record["run"]
+    fields = {name: value for name, value in fields.items() if isinstance(value, (str, int, float))}
     scores = {f"test/{name}": value for name, value in (record.get("test") or {}).items()}
     with SummaryWriter(str(folder)) as writer:
         passed = 0.0

@@ -19,7 +19,7 @@ from ..training.environment import surroundings
 from ..training.run import Run
 from ..training.trainer import train
 from .planning import estimate_seconds
-from .reading import outdated
+from .reading import collect
 from .repair import check
 
 ASIDE = "verify"    # the profile that what is trained again goes to, until it is compared
@@ -64,8 +64,9 @@ def sample(profile: str, minutes: float, seed: int = 0) -> list[dict]:
     """Finished, current records that together trained for about ``minutes``, or the quickest: those
     of this kind of machine first, and of every data set, network and block one before a second of
     any; otherwise in an order drawn from ``seed``."""
-    here, turns, order = surroundings(), Counter(), []
-    records = [r for r in store.all_records(profile) if r["status"] == "done" and not outdated(r)]
+    here, turns, order, rows = surroundings(), Counter(), [], collect(profile=profile)
+    current = set(rows.id[rows.status == "done"])
+    records = [record for record in store.all_records(profile) if record["id"] in current]
     for record in sorted(records, key=lambda r: (not same_kind(r["env"], here),
                                                  derive("verify", seed, r["id"]))):
         run = Run(**record["run"])

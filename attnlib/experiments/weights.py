@@ -39,9 +39,10 @@ def weight_files() -> dict[str, Path]:
 
 
 def shipped() -> list[str]:
-    """The ids of the networks that come with the repository."""
-    index = json.loads((REPO / "results" / "weights" / "index.json").read_bytes())
-    return [row["id"] for row in index["weights"]]
+    """The ids of the networks that come with the repository; none where it is not here."""
+    index = REPO / "results" / "weights" / "index.json"
+    rows = json.loads(index.read_bytes())["weights"] if index.is_file() else []
+    return [row["id"] for row in rows]
 
 
 def recorded(profile: str | None = None) -> dict[str, list[str]]:
@@ -68,7 +69,7 @@ def full_id(name: str, profile: str | None = None) -> str:
     if name in ids:
         return name
     fitting = sorted(i for i in ids if plain(name) and i.startswith(name))
-    ours = [i for i in fitting if i in shipped()]
+    ours = sorted({*fitting} & {*shipped()})
     for sure in (fitting, ours):
         if len(sure) == 1:
             return sure[0]
@@ -92,7 +93,7 @@ def find(run_or_id, profile: str | None = None) -> tuple[dict, dict]:
         return read(Path(run_or_id))
     run_id = full_id(run_or_id.id if isinstance(run_or_id, Run) else str(run_or_id), profile)
     for name in recorded(profile).get(run_id, ()):
-        record = store.read_record(store.record_path(name, run_id))
+        record = store.read_record(name, run_id)
         state = record and store.load_checkpoint(checkpoints_dir(name, run_id), store.WEIGHTS)
         if state:
             about_it = ("id", "run", "versions", "profile", "classes", "test")

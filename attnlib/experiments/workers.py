@@ -35,7 +35,7 @@ def attempt(fields: dict, profile: str, end: float | None = None) -> tuple[str, 
     deadline = None if end is None else time.monotonic() + end - time.time()
     if deadline is not None and time.monotonic() > deadline:
         return "not begun", ""
-    if store.read_record(store.record_path(profile, run.id)):
+    if store.read_record(profile, run.id):
         return "there", ""
     try:
         train(run, profile, deadline=deadline)
@@ -47,19 +47,21 @@ def attempt(fields: dict, profile: str, end: float | None = None) -> tuple[str, 
 
 
 def attempt_together(runs: list[Run], profile: str, end: float | None):
-    """Yield (run, `attempt`'s answer) for runs that one GPU trains at once; one by one where that
-    does not go."""
-    deadline = None if end is None else time.monotonic() + end - time.time()
+    """Yield (run, `attempt`'s answer) for runs that one GPU trains at once, or else one by one."""
+    deadline, late = None if end is None else time.monotonic() + end - time.time(), False
     if len(runs) > 1 and (deadline is None or time.monotonic() < deadline):
         try:
             train_together(runs, profile, deadline=deadline)
         except TimeUp as stop:
             print(stop, flush=True)
+            late = True
         except (RuntimeError, MemoryError, ValueError, DataMissing) as error:
             print(f"{len(runs)} runs do not go together, so one by one: {error}", flush=True)
     for run in runs:
-        done = len(runs) > 1 and store.read_record(store.record_path(profile, run.id))
-        yield run, ("trained", "") if done else attempt(run.as_dict(), profile, end)
+        if len(runs) > 1 and store.read_record(profile, run.id):
+            yield run, ("trained", "")
+        else:
+            yield run, ("time up", "") if late else attempt(run.as_dict(), profile, end)
 
 
 def bundles(runs: list[Run], most: int) -> list[list[Run]]:
@@ -88,7 +90,7 @@ def record_failure(run: Run, profile: str, error: Exception) -> str:
 
 def unfinished(runs: list[Run], profile: str) -> list[Run]:
     """The runs without a good record: planned from what is stored, never from what was started."""
-    return [run for run in runs if store.read_record(store.record_path(profile, run.id)) is None]
+    return [run for run in runs if store.read_record(profile, run.id) is None]
 
 
 def through(executor: Executor, todo: list[Run], profile: str, end: float | None):
@@ -161,12 +163,13 @@ def in_processes(todo: list[Run], profile: str, end: float | None, jobs: int):
 
 
 def start(started: dict):
-    """Start a worker, with the next GPU if there are any, and return the pipe to it."""
-    devices, context = gpus(), process_context()
-    device = {"CUDA_VISIBLE_DEVICES": devices[len(started) % len(devices)]} if devices else {}
+    """Start a worker, on the GPU that has the fewest and by its name, and return the pipe to it."""
+    living, context = Counter(p.name for p in started.values() if p.is_alive()), process_context()
+    device = min(gpus(), key=lambda name: living[name], default=None)
+    own = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
     pipe, theirs = context.Pipe()
     started[pipe] = context.Process(
-        target=serve, args=(theirs, dict(os.environ) | device), daemon=True)
+        target=serve, args=(theirs, dict(os.environ) | own), name=device, daemon=True)
     started[pipe].start()
     theirs.close()                          # else its death would not be noticed
     return pipe

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..data.batches import Batches
+from ..data.batches import as_input
 from ..names import derive
 from ..networks.insert import untouched
 from ..training.run import Run
@@ -75,8 +75,7 @@ def pass_of(model: nn.Module, x: torch.Tensor, classes, stage: int = -1, at_inpu
             ) -> Pass:
     """One forward and one backward pass for the logit of each image's class in ``classes`` [N],
     down to the stage, or ``at_input`` to the images. ``ValueError`` for classes that are not one an
-    image, and for a stage that does not exist or has too few cells. The network is left as it was.
-    """
+    image, and a stage that does not exist or has too few cells. The network is left as it was."""
     seen, parts = [], []
 
     def keep(module, args, y):
@@ -91,8 +90,7 @@ def pass_of(model: nn.Module, x: torch.Tensor, classes, stage: int = -1, at_inpu
         named = ", ".join(f"{k} ({sizes[k][0]}×{sizes[k][1]})" for k in valid if k < 0)
         raise ValueError(f"stage {stage} has no map of at least {LEAST}×{LEAST} cells here; "
                          f"valid: {named or 'none'}")
-    with (untouched(model), torch.enable_grad(),
-          model.stages[stage].register_forward_hook(keep)):
+    with (untouched(model), torch.enable_grad(), model.stages[stage].register_forward_hook(keep)):
         for part, own in zip(x.split(BATCH), classes.split(BATCH), strict=True):
             images = fitting(model, part).requires_grad_(at_input)
             logits, y = model(images), seen.pop()
@@ -204,5 +202,4 @@ def inputs(run: Run, n: int):
     """The first ``n`` test images of a run's data, as uint8, normalised, and their labels."""
     data = data_of(run)
     images, labels = data.split("test", min(n, len(data.labels["test"])))
-    x, _ = next(Batches(images, labels, data.mean, data.std).ordered(len(images)))
-    return images, x, labels
+    return images, as_input(images, data), labels

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
+from ..data.arrays import DataBad, DataMissing
 from ..experiments.grid import jobs_for
 from ..experiments.planning import status_of, study
 from ..experiments.weights import load_model
@@ -45,9 +46,8 @@ SANITY = ("grad_cam", "eigen_cam", "input_gradient")
 
 def focus(run: Run, profile: str) -> bool:
     """Measure a finished run and store what was seen; the record then holds the file's SHA-256.
-    False where it was there already. ``LookupError`` where the run has no record or its weights are
-    not here."""
-    record = store.read_record(store.record_path(profile, run.id))
+    False where it was there already. ``LookupError`` where its record or weights are not here."""
+    record = store.read_record(profile, run.id)
     if record is None:
         raise LookupError(f"{run.id} has no finished record in profile {profile!r}")
     if record["status"] != "done" or arrays_of(record):
@@ -110,7 +110,7 @@ def focus_study(name: str, profile: str) -> None:
             if run.seed < SEEDS and status_of(run, profile) == "done"]
     unseen = [run for run in runs if not arrays_of(store.finished_record(profile, run.id))]
     jobs = jobs_for(unseen) if machine().device == "cpu" else 1
-    made, started, waiting = 0, time.monotonic(), {}
+    made, without, started, waiting = 0, 0, time.monotonic(), {}
     with ExitStack() as stack:
         if jobs > 1:
             pool = ProcessPoolExecutor(jobs, process_context(), settle, (dict(os.environ),))
@@ -119,19 +119,25 @@ def focus_study(name: str, profile: str) -> None:
         for k, run in enumerate(unseen, 1):
             try:
                 waiting[run.id].result() if waiting else focus(run, profile)
+            except (KeyError, IndexError):                      # a mistake of ours
+                raise
             except LookupError:
+                without += 1
+                continue
+            except (DataMissing, DataBad) as error:
+                print(f"skipped {run.id}: {error}", flush=True)
                 continue
             made += 1
             each = (time.monotonic() - started) / made
             print(f"{run.id}: {k} of {len(unseen)}, at most {each * (len(unseen) - k):.0f} s left",
                   flush=True)
-    without = f", {len(unseen) - made} without weights" if made < len(unseen) else ""
-    print(f"class activation maps: made {made}, found {len(runs) - len(unseen)}{without}",
+    lacking = f", {without} without weights" if without else ""
+    print(f"class activation maps: made {made}, found {len(runs) - len(unseen)}{lacking}",
           flush=True)
 
 
 def stored_maps(df) -> dict[str, dict]:
     """id -> what was seen of the finished runs of a `collect` table, by this version."""
-    found = {row.id: arrays_of(store.read_record(store.record_path(row.profile, row.id)))
+    found = {row.id: arrays_of(store.read_record(row.profile, row.id))
              for row in df[df.status == "done"].itertuples()}
     return {run_id: arrays for run_id, arrays in found.items() if arrays}

@@ -109,8 +109,7 @@ def average_drop(model, x: torch.Tensor, maps: np.ndarray, classes, p: np.ndarra
 
 def measures(maps: np.ndarray, mask: np.ndarray | None = None,
              distractors: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Name -> [N]: how sharp the maps are, and with masks of the object and of the distractors,
-    where they lie."""
+    """Name -> [N]: how sharp the maps are, and where on object and distractors, with masks."""
     out = {"entropy": entropy(maps), "gini": gini(maps)}
     if mask is not None:
         out |= {"pointing": pointing(maps, mask), "lift": lift(maps, mask),

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ..data.batches import Batches
+from ..data.batches import as_input
 from ..data.datasets import DATASETS, SHAPETEX_OPTIONS
 from ..data.shapetex import INTERVENTIONS, ShapeTex, make_shapetex
 from ..names import parse
@@ -17,6 +17,7 @@ from ..training.run import Run
 from .cam import focus_stage, logits_of, make, pass_of
 from .focus import energy, finite_mean
 
+SHAPETEX = DATASETS["shapetex"]              # its row
 IMAGES, SPLIT_IMAGES = 300, 1000
 SPLITS = ("test", "flip", "uniform")         # of the background's style: see shapetex.SPLITS
 GROUPS = ("aligned", "conflicting")          # the style is that of the class; it is another's
@@ -30,25 +31,19 @@ COLUMNS = ("accuracy", "object", "object_area", "distractors")
 shapetex_images = lru_cache(64)(make_shapetex)          # a millisecond each, the same for every run
 
 
-def shapetex_input(images: np.ndarray) -> torch.Tensor:
-    row, labels = DATASETS["shapetex"], np.zeros(len(images), np.int64)
-    return next(Batches(images, labels, row.mean, row.std).ordered(len(images)))[0]
-
-
 def answers(model, images: np.ndarray) -> np.ndarray:
     """The classes [N] that a network gives ShapeTex's images."""
-    return logits_of(model, shapetex_input(images)).argmax(1).cpu().numpy()
+    return logits_of(model, as_input(images, SHAPETEX)).argmax(1).cpu().numpy()
 
 
 def looks(model, data: ShapeTex, stage: int) -> tuple[np.ndarray, np.ndarray]:
     """The predicted classes [N], and Grad-CAM's maps [N, h, w] of a stage for the true ones."""
-    found = pass_of(model, shapetex_input(data.images), data.labels, stage)
+    found = pass_of(model, as_input(data.images, SHAPETEX), data.labels, stage)
     return found.logits.argmax(1), make("grad_cam", found)
 
 
 def groups(model, options: dict) -> np.ndarray:
-    """Accuracy in % of each of GROUPS, pooled over SPLITS: given the group, their images are drawn
-    alike."""
+    """Accuracy in % of each of GROUPS, over all SPLITS: given the group, images are drawn alike."""
     drawn = [shapetex_images(SPLIT_IMAGES, **options | {"split": split}) for split in SPLITS]
     conflicting = np.concatenate([data.background != data.labels for data in drawn]).astype(int)
     hit = np.concatenate([answers(model, data.images) == data.labels for data in drawn])
@@ -63,7 +58,7 @@ def measure_probes(model: torch.nn.Module, run: Run, n: int = IMAGES) -> dict[st
     if base != "shapetex":
         return {}
     plain = SHAPETEX_OPTIONS | own | {"split": "test"}
-    stage = focus_stage(model, shapetex_input(shapetex_images(n, **plain).images))
+    stage = focus_stage(model, as_input(shapetex_images(n, **plain).images, SHAPETEX))
     rows = []
     for changes in PROBES.values():
         data = shapetex_images(n, **plain | changes)

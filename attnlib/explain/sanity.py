@@ -12,14 +12,14 @@ from torch import nn
 
 from ..names import derive
 from ..training.run import Run
-from ..training.trainer import data_of, model_of
+from ..training.trainer import about, network
 from .cam import make, pass_of
 from .focus import divisor
 
 
 def cascade(model: nn.Module, run: Run):
     """Yield (level, network with that level and all above it in another seed's initial state)."""
-    fresh = model_of(replace(run, seed=derive("sanity", run.seed) % 2**31), data_of(run))
+    fresh = network(replace(run, seed=derive("sanity", run.seed) % 2**31), about(run))
     fresh.to(next(model.parameters()))
     model = copy.deepcopy(model)
     levels = [("classifier", "neck", "head", "head_post"),

@@ -38,8 +38,7 @@ def run_table(df, method: str = "grad_cam") -> pd.DataFrame:
 
 
 def map_verdicts(df) -> pd.DataFrame:
-    """Whether each block looks better than ``none``, see `sharper`, and what it does to accuracy,
-    in points."""
+    """Whether each block looks better than ``none``, see `sharper`, and its gain, points."""
     found, rows = sharper.comparisons(df), []
     accuracy = arms_table(df).set_index([*CELL, "arm"]) if found else None
     for c in found:

@@ -28,8 +28,7 @@ def factor_lines(df) -> plt.Figure:
 
 
 def epochs(df) -> plt.Figure:
-    """Epochs to each level relative to ``none``, with 95 % intervals; an arrow where most runs
-    never got there."""
+    """Epochs to each level relative to ``none``, with 95 % intervals; an arrow: most never do."""
     def draw(axis, rows):
         top = 1.1 * max(1.5, rows.ratio[np.isfinite(rows.ratio)].max())
         level = [f"{100 * level:.0f} %" for level in rows.level]

@@ -11,7 +11,7 @@ from ..explain.interventions import MODES, observed, swap_rows
 from ..explain.probes import group_row, probe_rows
 from ..explain.tables import unpacked
 from ..training.run import Run
-from ..training.trainer import data_of, model_of
+from ..training.trainer import about, network
 from . import style
 from .maps import COLUMNS, with_images
 from .pictures import map_rows
@@ -60,7 +60,7 @@ def gate_histograms(attention: str, profile: str) -> plt.Figure:
     ShapeTex images: one row a gate, darker where more values lie."""
     width = PROFILES[profile].fields.get("width", 1)
     run = Run("shapetex", attention=attention, width=width, n_train=10, n_val=10, n_test=64)
-    found = observed(model_of(run, data_of(run)), inputs(run, 64)[1])[1]
+    found = observed(network(run, about(run)), inputs(run, 64)[1])[1]
     shares = np.stack([np.histogram(g.numpy(), 50, (0, 1))[0] / g.numel() for g in found.values()])
     sites = [site.split(".attention") for site in found]
     labels = [f"stage {int(place.split('.')[1]) + 1} block {int(place.split('.')[2]) + 1}, "
@@ -81,8 +81,7 @@ def gate_histograms(attention: str, profile: str) -> plt.Figure:
 
 
 def swap_lost(df) -> plt.Figure:
-    """Points of accuracy lost with gates replaced: one panel a replacement, one line a scope, each
-    seed a dot."""
+    """Accuracy lost with gates replaced: a panel a replacement, a line a scope, a dot a seed."""
     heading, cell = first_cell(df, swap_rows)
 
     def draw(axis, rows):

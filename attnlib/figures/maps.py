@@ -37,7 +37,7 @@ def with_images(df, n: int, key: str = ""):
         return None
     row = df.iloc[0]
     try:
-        data = data_of(Run(**store.read_record(store.record_path(row.profile, row.id))["run"]))
+        data = data_of(Run(**store.read_record(row.profile, row.id)["run"]))
     except DataMissing:
         return None
     masks = data.extras["test"]["mask"][:n] if "test" in data.extras else [None] * n
@@ -47,8 +47,8 @@ def with_images(df, n: int, key: str = ""):
 def cam_sheet(df, dataset: str = "", rows: int = 4) -> plt.Figure:
     """Grad-CAM of every arm (first seed) on the same first test images, object masks outlined on
     ShapeTex; of the first cell, or the first on one data set."""
-    chosen = df[df.dataset.str.startswith(dataset) & (df.seed == df.seed.min())]
-    if not (here := with_images(chosen, rows)):
+    df = df[df.dataset == dataset] if dataset else df
+    if not (here := with_images(df[df.seed == df.seed.min()], rows)):
         return style.note(f"{NO_MAPS} of {dataset}, or its images are not here")
     df, found, images, labels, classes, masks = here
     arrays = {r.arm: found[r.id] for r in df.itertuples()}
@@ -137,8 +137,7 @@ def sanity(df) -> plt.Figure:
 
     def draw(axis, df):
         for method, colour in zip(SANITY, ("#222222", "#999999", "#CC3311"), strict=True):
-            y = np.array([np.nanmean(found[i][f"sanity_{method}"].astype(float), 1)
-                          for i in df.id])
+            y = np.array([np.nanmean(found[i][f"sanity_{method}"].astype(float), 1) for i in df.id])
             y = np.hstack([np.ones((len(y), 1)), y])                # the trained network: itself
             axis.plot(y.mean(0), marker="o", color=colour, label=MAPS[method][0])
             axis.fill_between(range(y.shape[1]), y.min(0), y.max(0), color=colour, alpha=0.12,

@@ -6,10 +6,10 @@ import seaborn as sns
 from ..analysis.stats import CELL, all_seeds, arms_table
 from . import style
 from .pictures import class_sheet, overlays, pictures
-from .style import PAGE, by_cell, look, save, short, use_style
+from .style import by_cell, save, short, use_style
 
-__all__ = ["PAGE", "accuracy", "by_cell", "class_sheet", "curves", "gain", "look", "overlays", "pictures",
-           "positions", "save", "short", "use_style"]
+__all__ = ["accuracy", "by_cell", "class_sheet", "curves", "gain", "overlays", "pictures",
+           "positions", "save", "use_style"]
 
 
 def accuracy(df) -> plt.Figure:

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 
+from ..data.batches import as_input
 from ..data.pictures import read_picture
-from ..experiments.predict import normalised
-from ..explain.cam import grad_cam
+from ..explain.cam import make, pass_of
 from ..files import write_atomic
 from ..settings import out_dir, shortened
 from .pictures import Tile, sheet
@@ -21,8 +20,7 @@ SHOWN = 8                       # pictures of either kind in an evaluation's she
 
 def activation_maps(model, images: np.ndarray, classes) -> np.ndarray:
     """Raw Grad-CAM maps [N, h, w] for those classes, at the last stage but one."""
-    x = torch.cat(list(normalised(model, images)))
-    return grad_cam(model, x, classes, -2)
+    return make("grad_cam", pass_of(model, as_input(images, model), classes, -2))
 
 
 def save_sheet(figure: plt.Figure, folder: str, name: str) -> Path:

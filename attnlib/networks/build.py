@@ -86,8 +86,7 @@ def canonical_backbone(name: str) -> str:
 
 def canonical_attention(name: str, backbone: str) -> str:
     """Likewise for a block in a network, whose own start of a gate is left out, too. Its options
-    are tried on one of 64 channels, so that impossible ones are refused before there is a run of
-    that name."""
+    are tried on one of 64 channels, so that impossible ones are refused before a run has them."""
     make, options = resolve("attention", name, BLOCKS)
     if options:
         with torch.device("meta"):

@@ -1,10 +1,13 @@
 """What a network costs, counted."""
 import copy
+from functools import cache
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from .build import build_model
 
 
 class Flops(TorchDispatchMode):
@@ -38,6 +41,15 @@ def cost(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
     blocks = attention_blocks(model).values()
     return {"params": count(model), "attention_params": sum(map(count, blocks)),
             "macs": counter.total // 2, "sites": len(blocks)}
+
+
+@cache
+def cost_of(backbone: str, attention: str = "none", placement: str | None = None,
+            channels: int = 3, size: int = 32, width: float = 1.0) -> dict[str, int]:
+    """`cost` of a network of `build_model`, for ten classes."""
+    model = build_model(backbone, attention, in_channels=channels, image_size=size, width=width,
+                        placement=placement)
+    return cost(model, (channels, size, size))
 
 
 def count(module: nn.Module) -> int:

@@ -8,8 +8,7 @@ from .slots import ConvNormReLU, Net, Slot, chain, mark_replaceable, scaled
 
 
 def shortcut(before: int, channels: int, stride: int, project: bool = False) -> nn.Module:
-    """The identity where shapes allow it (and no ``project`` forbids it), else a 1×1 projection
-    with its norm."""
+    """The identity where shapes and ``project`` allow it, else a 1×1 projection with its norm."""
     if stride == 1 and before == channels and not project:
         return nn.Identity()
     return nn.Sequential(nn.Conv2d(before, channels, 1, stride, bias=False),

@@ -50,8 +50,7 @@ class HeConv2d(nn.Conv2d):
 
 class ConvNormReLU(nn.Module):
     """relu(BN(slot(conv x))), a padded convolution of odd size; without ``norm`` relu(slot(conv x))
-    with a bias. ``placements`` name the slot; ``replaceable`` lets a block take the convolution's
-    place."""
+    with a bias. ``placements`` name the slot; ``replaceable``: a block may be the convolution."""
 
     def __init__(self, before: int, channels: int, size: int = 3, stride: int = 1, *,
                  groups: int = 1, placements: tuple[str, ...] = (), stage: int = 0,

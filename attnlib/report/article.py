@@ -109,7 +109,7 @@ def tuning_table():
 def provenance(df):
     """Hardware, versions, seeds, compute and splits of the finished runs of a table, and what
     became of the others."""
-    found = [store.read_record(store.record_path(row.profile, row.id))
+    found = [store.read_record(row.profile, row.id)
              for row in df[df.status == "done"].itertuples()]
     if not found:
         return pd.DataFrame()

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import invalidate_caches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -75,9 +76,13 @@ def address() -> str:
     """``https://host/owner/name`` of this project: the git remote ``origin``, else what
     CITATION.cff says; "" where there is neither. Nothing of a password in a remote is kept."""
     git = ["git", "-C", str(REPO), "remote", "get-url", "origin"]
-    remote = subprocess.run(git, capture_output=True, text=True).stdout.strip()
-    cited = re.search(r'^repository-code: *"?([^"\s]+)', (REPO / "CITATION.cff").read_text(), re.M)
-    for text in (remote, cited[1] if cited else ""):
+    texts = []
+    with suppress(OSError):                                     # no git
+        texts.append(subprocess.run(git, capture_output=True, text=True).stdout.strip())
+    with suppress(OSError):
+        cited = (REPO / "CITATION.cff").read_text()
+        texts += re.findall(r'^repository-code: *"?([^"\s]+)', cited, re.MULTILINE)
+    for text in texts:
         if found := re.fullmatch(REMOTE, text):
             return f"https://{found[1]}/{found[2]}"
     return ""

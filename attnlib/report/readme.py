@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .. import files
-from ..analysis.costs import cost_of, networks_table
+from ..analysis.costs import networks_table
 from ..bench import budget, speed
 from ..blocks import ATTENTION
 from ..experiments.planning import estimate_seconds, resolve_profile, study
@@ -17,6 +17,7 @@ from ..experiments.studies import PROFILES, STUDIES, plans
 from ..explain.camstore import PICTURES, stored_maps
 from ..figures import cards, plots
 from ..figures.summary import summary
+from ..networks.cost import cost_of
 from ..settings import REPO
 from ..training.trainer import data_of
 from .article import full_audit
@@ -52,8 +53,7 @@ def profile_costs() -> str:
 
 
 def study_costs() -> str:
-    """Every study, its question, and what each profile trains for it, if no other study has trained
-    it yet."""
+    """Every study, its question, and what each profile trains for it, taken by itself."""
     return as_markdown(pd.DataFrame([{"study": f"`{name}`", "question": row.question} | {
         f"`{profile}`": training_of(study(name, profile), profile)
         for profile in PROFILES if profile != "smoke"} for name, row in STUDIES.items()]))

@@ -83,11 +83,14 @@ def cpu_name() -> str:
         return f"{platform.processor() or 'CPU'}, {capability}"
 
 
-def peak_memory() -> int:
-    """Bytes: the device's peak with CUDA, the process's on a CPU (it includes Python's own)."""
-    if machine().device == "cuda":
+def peak_memory(device: str) -> int:
+    """Bytes: with CUDA the device's peak since the newest `Trainer` was made; on a CPU the most
+    that this process held so far, with Python and torch themselves."""
+    if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    with contextlib.suppress(ImportError):                           # there is none on Windows
+    with contextlib.suppress(OSError, StopIteration), open("/proc/self/status") as file:
+        return 1024 * int(next(line for line in file if line.startswith("VmHWM")).split()[1])
+    with contextlib.suppress(ImportError):          # elsewhere; of Windows nothing is known
         import resource
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return used if platform.system() == "Darwin" else used * 1024

@@ -1,6 +1,5 @@
 """Optimisers, learning rates, what the validation split decides, and averaged weights. Rates and
-decisions follow from the recipe and the history alone, so that resuming needs no state of theirs.
-"""
+decisions follow from the recipe and the history alone, so resuming needs no state of theirs."""
 import math
 from dataclasses import replace
 

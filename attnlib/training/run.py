@@ -23,8 +23,7 @@ class Run:
     run are equal. ``ValueError`` lists the valid names. ``start``: the id of a finished run without
     attention whose weights this one goes on from; its block is added to the residual branches by
     `add_attention` with ``zero_init``, so that at first nothing changes. ``track_test`` records the
-    test accuracy of every epoch, for the study of selection bias alone; it changes no result and no
-    id."""
+    test accuracy of every epoch, to study selection bias; it changes neither a result nor an id."""
     dataset: str = "shapetex"
     backbone: str = "resnet18"
     attention: str = "none"
@@ -71,8 +70,7 @@ class Run:
 
     def resolved(self) -> dict:
         """What makes two runs the same: canonical names, the recipe's values, row versions; every
-        field that stands at its default is left out, so that a field added later renames nothing.
-        """
+        field that stands at its default is left out, so a field added later renames nothing."""
         out = {name: getattr(self, name) for name in
                ("backbone", "attention", "placement", "seed", "width", "n_train", "n_val", "n_test",
                 "start")}

@@ -1,7 +1,6 @@
 """Records and checkpoints: atomic, checksummed, locked.
 
-A record carries the SHA-256 of its body, a checkpoint carries its own in its name: one rename
-commits both."""
+A record carries its body's SHA-256, a checkpoint its own in its name: one rename commits both."""
 import contextlib
 import hashlib
 import io
@@ -47,11 +46,11 @@ def sealed(text: bytes) -> bytes:
     return b'{"body":%b,"sha256":"%b"}\n' % (text, hashlib.sha256(text).hexdigest().encode())
 
 
-def read_record(path: Path) -> dict | None:
+def read_record(profile: str, run_id: str) -> dict | None:
     """The body of a run's record, or None where it is missing or was set aside as corrupt. A file
     that has not changed is read once a process, so what comes back is not to be changed."""
     try:
-        return read_once(*stamped(path))
+        return read_once(*stamped(record_path(profile, run_id)))
     except FileNotFoundError:
         return None
 
@@ -91,7 +90,7 @@ def read_sealed(path: Path, fits=lambda body: True) -> dict | None:
 
 def finished_record(profile: str, run_id: str) -> dict | None:
     """A record that training would not change: done or diverged, not failed."""
-    record = read_record(record_path(profile, run_id))
+    record = read_record(profile, run_id)
     return record if record and record["status"] != "failed" else None
 
 
@@ -145,12 +144,16 @@ def read_arrays(profile: str, name: str, digest: str | None) -> dict | None:
 
 def save_checkpoint(folder: Path, stem: str, state: dict) -> None:
     """Store ``state`` (dicts, lists, numbers, strings, tensors) as ``<stem>-<sha256>.pt`` and drop
-    all but the newest two epochs' files."""
+    all but the newest two epochs' files; of ``final`` weights all others."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
-    write_atomic(folder / f"{stem}-{digest}.pt", buffer.getvalue())
-    for path in list_files(folder, CHECKPOINT)[2:]:
+    new = folder / f"{stem}-{digest}.pt"
+    write_atomic(new, buffer.getvalue())
+    old = list_files(folder, CHECKPOINT)[2:]
+    if stem == "final":
+        old += [path for path in list_files(folder, WEIGHTS) if path != new]
+    for path in old:
         path.unlink(missing_ok=True)
 
 

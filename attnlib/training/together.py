@@ -24,9 +24,8 @@ SAVE_AFTER = 60             # seconds: epochs are so short here that not each is
 
 
 def fits(run: Run) -> bool:
-    """Whether a step of this run can be captured: nothing in it may depend on a number that
-    changes from step to step in Python (Adam's count, a loss scale, the average's decay, dropout).
-    """
+    """Whether a step of this run can be captured: nothing in it may depend on a number that changes
+    from step to step in Python (Adam's count, a loss scale, the average's decay, dropout)."""
     how = run.how
     return how.optimizer in ("sgd", "heavyball") and not how.ema and \
         machine().autocast is not torch.float16 and not drops(run.backbone)
@@ -64,7 +63,7 @@ class Lane:
         zero = torch.zeros((), device=device)
         values = batches.plan(epoch) | {
             "rates": torch.tensor(rates, device=device), "loss": zero, "right": zero.clone(),
-            "at": torch.arange(how.batch_size, device=device),
+            "at": torch.arange(min(how.batch_size, len(batches.labels)), device=device),
             "step": torch.zeros(1, dtype=torch.long, device=device)}
         for name, value in values.items():
             self.held.setdefault(name, value).copy_(value)

@@ -14,8 +14,8 @@ from ..data.arrays import DataRow
 from ..data.augment import AUGMENTATIONS
 from ..data.batches import Batches, side_at
 from ..data.datasets import DATASETS, Dataset, load_dataset
-from ..names import derive, parse
-from ..networks.build import build_model
+from ..names import derive, form, parse
+from ..networks.build import build_model, gate_start
 from ..networks.cost import cost
 from ..networks.insert import add_attention
 from ..settings import checkpoints_dir, data_dir
@@ -48,10 +48,6 @@ def about(run: Run) -> DataRow:
     return DATASETS.get(parse(run.dataset)[0]) or data_of(run).row
 
 
-def model_of(run: Run, data: Dataset) -> nn.Module:
-    return network(run, data.row)
-
-
 def network(run: Run, row: DataRow) -> nn.Module:
     """The untrained network of a run, for data of that kind, on the CPU."""
     block, place = ("none", None) if run.start else (run.attention, run.placement or None)
@@ -59,7 +55,9 @@ def network(run: Run, row: DataRow) -> nn.Module:
                         image_size=row.size, width=run.width, placement=place, seed=run.seed)
     if run.start:
         example = torch.zeros(1, row.channels, row.size, row.size)
-        add_attention(model, run.attention, zero_init=True, seed=run.seed, example=example)
+        name, options = parse(run.attention)
+        block = form(name, options | gate_start(run.attention, run.backbone))
+        add_attention(model, block, zero_init=True, seed=run.seed, example=example)
     return model
 
 
@@ -88,6 +86,8 @@ class Trainer:
         """``like``: a trainer on the same data and recipe, whose images are shared."""
         self.run, self.how, self.machine = run, run.how, machine()
         device = self.machine.device
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         self.row = row = data.row
         self.classes = list(data.classes)
         self.model = network(run, row)
@@ -251,7 +251,8 @@ def train_weights(record: dict) -> float:
     with store.lock(record["profile"], run.id), determinism():
         trainer = Trainer(run, data_of(run))
         trainer.resume(folder)
-        fit(trainer, folder)
+        if fit(trainer, folder) != "done":
+            raise ValueError(f"{run.id} diverged this time: no weights are stored")
         store.save_checkpoint(folder, "final", {"model": trainer.judged.state_dict()})
         store.drop_checkpoints(record["profile"], run.id)
         return 100 * (trainer.score("test")["accuracy"] - record["test"]["accuracy"])
@@ -267,7 +268,7 @@ def conclude(trainer: Trainer, profile: str, status: str, together: int = 1) -> 
             "model": trainer.cost, "classes": trainer.classes, **trainer.started,
             "data": trainer.row.facts(), "history": trainer.history, "test": None, "arrays": {},
             "seconds": seconds, "images_per_second": seen / max(seconds, 1e-9),
-            "peak_memory": peak_memory() // together}
+            "peak_memory": peak_memory(trainer.machine.device) // together}
     if status == "done":
         probs, labels = trainer.predict("test"), trainer.batches["test"].labels
         body["test"] = scores(probs, labels)

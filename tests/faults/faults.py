@@ -50,7 +50,7 @@ FAULTS = {
 
 
 def record_of(run: Run, profile: str = "own") -> dict | None:
-    return store.read_record(store.record_path(profile, run.id))
+    return store.read_record(profile, run.id)
 
 
 def newest_epoch(run: Run, profile: str = "own") -> int:
