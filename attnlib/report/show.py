@@ -25,7 +25,8 @@ TITLES = {
 FORMATS = {                 # of the others: ``+.2f`` with an interval, else ``.1f``, whole ones 0f
     "nll": ".3f", "nll_gain": "+.3f", "moves": ".2f", "sd": ".2f", "i2": ".0f", "score": ".2f",
     "sd of a difference": ".2f", "sampling error": ".2f", "p": ".3f", "accuracy": ".1f",
-    "sd over seeds": ".2f", "lowest": ".2f", "highest": ".2f", "tau": ".2f", "train": "+.2f", "surplus": "+.1f"}
+    "sd over seeds": ".2f", "lowest": ".2f", "highest": ".2f", "tau": ".2f", "train": "+.2f",
+    "surplus": "+.1f"}
 NAMED = ("arm", "base", "dataset", "backbone", "over")      # columns of names
 SHORT = ("se", "cbam", "hybrid", "eca", "cbam(gate_init=open)", "hybrid(gate_init=open)")
 
