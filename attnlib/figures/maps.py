@@ -85,7 +85,7 @@ def failures(df) -> plt.Figure:
             worth, sure = float(a[f"{measure}_{stage}"][k]), float(a["confidence"][k])
             title = f"{short(row.arm)}, seed {row.seed}\n" + (
                 f"{classes[a['label'][k]]}\n{measure} {worth:.2f}" if hit else
-                f"{classes[a['label'][k]]}: says\n{classes[a['prediction'][k]]}, {sure:.0%} sure")
+                f"{classes[a['label'][k]]}\n→ {classes[a['prediction'][k]]}\n{sure:.0%} sure")
             if np.isfinite(worth):
                 cases[hit][sign * worth if hit else -sure, k, row.arm, row.seed] = Tile(
                     image, a[f"map_grad_cam_{stage}"][k], masks[k], title)

@@ -59,9 +59,8 @@ def mark(arm: str) -> dict:
     """Keywords of an arm's marker, without a line: full for a block as it comes, half full in
     another place, hollow with other options."""
     block, _, site = arm.partition(" ")
-    fill = "none" if "(" in block else "full"
-    if site and arm != WIDER:
-        fill = FILLS.get(site.partition("@")[0], "none")
+    fill = FILLS.get(site.partition("@")[0], "none") if site and arm != WIDER else (
+        "none" if "(" in block else "full")
     return {"marker": look(arm).marker, "color": look(arm).colour, "fillstyle": fill,
             "linestyle": "none"}
 
@@ -232,11 +231,13 @@ def save(figure: plt.Figure, stem: str, profile: str) -> Shown:
 def png(figure: plt.Figure, dpi: float, alt: str = "") -> bytes:
     """The figure as a PNG of 256 colours, a third of the size, with its description."""
     drawn, out, info = io.BytesIO(), io.BytesIO(), PngImagePlugin.PngInfo()
+    info.add_itxt("Description", alt)
     figure.savefig(drawn, dpi=dpi, bbox_inches="tight", metadata={"Software": None})
-    if alt:
-        info.add_itxt("Description", alt)
     whole = Image.open(drawn).convert("RGB")
     # k-means, on a ninth of the pixels: the median cut alone loses the colours of small objects
     few = whole.resize((whole.width // 3, whole.height // 3), 0).quantize(256, kmeans=1)
-    whole.quantize(palette=few, dither=0).save(out, "PNG", optimize=True, pnginfo=info)
+    few = whole.quantize(palette=few, dither=0)
+    colours, page = few.getpalette(), 3 * few.getpixel((0, 0))
+    few.putpalette(colours[:page] + [255] * 3 + colours[page + 3:])     # the page stays white
+    few.save(out, "PNG", optimize=True, pnginfo=info)
     return out.getvalue()

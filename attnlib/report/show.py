@@ -32,8 +32,7 @@ SHORT = ("se", "cbam", "hybrid", "eca", "cbam(gate_init=open)", "hybrid(gate_ini
 
 
 def status_line(study_name: str, profile: str) -> str:
-    """What a notebook prints before a study: profile, records found and missing, minutes to train.
-    """
+    """What a notebook prints before a study: profile, records found and missing, minutes."""
     profile = resolve_profile(profile, study_name)
     runs, missing, minutes = plan_table(study_name, profile)[["runs", "missing", "minutes"]].sum()
     cost = f"about {minutes} min to train on this machine" if may_train() else (
@@ -167,7 +166,8 @@ def short_answer(profile: str | None = None) -> str:
     tested = arms[arms.low.notna() & (arms.family == "blocks")]
     if not len(tested):
         return f"No block has {stats.MIN_SEEDS} finished seeds in profile `{profile}` yet."
-    early, out = stats.arms_table(collect("hybrid", "pilot")), []
+    early = pd.concat([collect(study, "pilot") for study in ("hybrid", "schedule")])
+    early, out = stats.arms_table(early.drop_duplicates("id")), []
     for dataset, rows in tested.groupby("dataset", sort=False):
         claim = "; ".join(map(placed, rows[rows.verdict == "better"].itertuples()))
         plain = arms[(arms.arm == "none") & (arms.dataset == dataset) & (arms.n > 0)]
@@ -187,17 +187,11 @@ def short_answer(profile: str | None = None) -> str:
         before = early[(early.dataset == dataset) & early.low.notna()]
         if len(before) and profile != "pilot":
             low = before.loc[before.gain.idxmin()]
+            both = before[before.arm.isin((low.arm, f"{low.arm}(gate_init=open)"))]
             text += (" A shorter training on fewer images, with another recipe (`pilot`, "
-                     f"{name(low.backbone)}), said "
-                     + ", and ".join(map(gain_of, opened(before, low).itertuples())) + ".")
+                     f"{name(low.backbone)}), said {', '.join(map(gain_of, both.itertuples()))}.")
         out.append(text)
     return "\n\n".join(filter(None, [*out, costs_of(runs)]))
-
-
-def opened(arms, row):
-    """A row of `arms_table`, and the same block with open gates in its cell, if it is there."""
-    cell = stats.in_cell(arms, row)
-    return cell[cell.arm.isin((row.arm, f"{row.arm}(gate_init=open)"))].sort_values("gain")
 
 
 def costs_of(runs) -> str:
