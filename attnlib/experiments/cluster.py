@@ -87,8 +87,7 @@ def train_there(fields: dict, profile: str, end: float | None) -> tuple[tuple, d
 
 
 def bring(ours: Future, run_id: str, profile: str, theirs) -> None:
-    """Store what came back from a worker and pass its answer on; refused files leave a run missing.
-    """
+    """Store what came back from a worker and pass its answer on; of refused files nothing stays."""
     if not ours.set_running_or_notify_cancel():
         return
     try:
@@ -118,9 +117,10 @@ def keep(run_id: str, profile: str, files: dict[str, bytes]) -> str:
     for file, digest in stated.items():
         if hashlib.sha256(files[file]).hexdigest() != digest:
             return f"{file} is not under its SHA-256"
-    for old in store.list_files(checkpoints_dir(profile, run_id), store.WEIGHTS):
-        old.unlink()
     for file in [*stated, name]:                        # the record last: then the run is finished
         folder = checkpoints_dir(profile, run_id) if file.endswith(".pt") else runs_dir(profile)
         write_atomic(folder / file, files[file])
+    for old in store.list_files(checkpoints_dir(profile, run_id), store.WEIGHTS):
+        if old.name not in stated:                      # only now: a full disk loses nothing
+            old.unlink()
     return ""
