@@ -1,11 +1,13 @@
 """The report's tables and its abstract, from records made for the purpose."""
 import time
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from helpers import correct, stored
+from matplotlib.collections import PathCollection
 from test_stats import frame
 
 from attnlib.analysis import claims, stats
@@ -49,6 +51,18 @@ def test_abstract_counts_the_verdicts_and_names_the_ends(hybrid, audit):
     assert (f"highest: CBAM {low} points over 3 seeds, worse (training +0.00), ResNet-18 on CIFAR-1"
             f"0; SE {high} points over 3 seeds, better (training +0.00), ResNet-18 on CIF") in said
     assert show.claims_headline(audit) in said
+
+
+def test_the_figure_of_accuracy_has_a_dot_for_every_seed_that_the_profile_has(hybrid):
+    plain = study("hybrid", "pilot")[0]
+    stored(replace(plain, seed=77), correct(70), history=LEARNED)       # no study plans it
+    axis = plots.accuracy(collect("hybrid", "pilot")).axes[0]
+    marks = np.concatenate([dots.get_offsets() for dots in axis.collections
+                            if isinstance(dots, PathCollection)])       # no error bars
+    dots = {label.get_text(): sorted(marks[abs(marks[:, 1] - at) < 0.5, 0])
+            for at, label in zip(axis.get_yticks(), axis.get_yticklabels(), strict=True)}
+    assert dots["plain"] == pytest.approx([60, 61, 62, 70])
+    assert dots["CBAM"] == pytest.approx([55, 56, 57])
 
 
 def test_blocks_are_set_against_controls_and_open_gates_against_closed():

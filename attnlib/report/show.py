@@ -13,6 +13,7 @@ from ..experiments.planning import plan_table, resolve_profile
 from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, margin_of
 
+NO_BREAK = "\N{NO-BREAK SPACE}"        # keeps an interval on one line of a narrow column
 NOTHING = "Nothing of this kind among the finished runs."
 TITLES = {
     "arm": "block", "n": "seeds", "gain": "gain over the plain network, points [95 % interval]",
@@ -84,7 +85,7 @@ def column_cells(df, column: str, ends: list[str]) -> list[str]:
         return [f"over {MOST_SEEDS:,}" if value >= MOST_SEEDS else text
                 for value, text in zip(values, texts[0], strict=True)]
     joined = {0: "{}", 1: "{} ± {}", 2: "{} [{}, {}]"}[len(ends)]
-    return [joined.format(*row).replace(" ± –", "").replace(" [–, –]", "")
+    return [joined.format(*row).replace(" ± –", "").replace(" [–, –]", "").replace(" ", NO_BREAK)
             for row in zip(*texts, strict=True)]
 
 
