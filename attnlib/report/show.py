@@ -29,6 +29,8 @@ FORMATS = {                 # of the others: ``+.2f`` with an interval, else ``.
     "sd over seeds": ".2f", "lowest": ".2f", "highest": ".2f", "tau": ".2f", "train": "+.2f",
     "surplus": "+.1f"}
 NAMED = ("arm", "base", "dataset", "backbone", "over")      # columns of names
+ADVICE = {"better": "use it where its cost fits", "equivalent": "no reason to",
+          "worse": "not here", "undecided": "not known"}
 SHORT = ("se", "cbam", "hybrid", "eca", "cbam(gate_init=open)", "hybrid(gate_init=open)")
 
 
@@ -272,17 +274,13 @@ def abstract(df, audit) -> Markdown:
 
 
 def advice(arms):
-    """One row a network with tested blocks (rows of `arms_table`): whether it ``still learns``, its
-    validation accuracy rising by more than STILL_RISING points over the last two epochs, so that no
-    advice follows; else the blocks that are better."""
-    tested = arms[arms.low.notna() & (arms.family == "blocks")]
-    rows = []
+    """One row a network with tested blocks (rows of `arms_table`): which to use, by their verdicts.
+    Where it ``still learns``, its validation accuracy rising by more than STILL_RISING points over
+    the last two epochs, no advice follows."""
+    tested, rows = arms[arms.low.notna() & (arms.family == "blocks")], []
     for key, cell in stats.each_cell(tested):
         learns = not cell.rise.iloc[0] <= stats.STILL_RISING       # NaN: not known to have learned
-        better = cell[cell.verdict == "better"].sort_values("gain", ascending=False)
-        undecided = int((cell.verdict == "undecided").sum())
-        words = "; ".join(map(gain_of, better.itertuples())) or (
-            f"not known: {undecided} undecided" if undecided else "no block")
-        rows.append(key | {"still learns": learns,
-                           "to be used, where its cost fits": "" if learns else words})
+        rows.append(key | {"still learns": learns} | {
+            words: "; ".join(map(name, cell.arm[cell.verdict == verdict])) * (not learns)
+            for verdict, words in ADVICE.items()})
     return pd.DataFrame(rows)
