@@ -20,6 +20,7 @@ setup: $(STAMP) ## make the virtual environment and install the tested versions,
 $(STAMP): requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' || \
 	  { echo "$(PYTHON) is older than 3.11.4: make PYTHON=python3.12 …"; exit 1; }
+	@echo "installing PyTorch and the rest, about 6 GB: this takes some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install -q --upgrade pip
 	$(if $(TORCH_INDEX),$(PY) -m pip install -q torch torchvision --index-url $(TORCH_INDEX))

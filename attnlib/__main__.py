@@ -74,7 +74,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 is success. A wrong name or missing file is one line on stderr and 2."""
     open_output()
     argv = sys.argv[1:] if argv is None else argv
-    args = parser(with_train=argv[:1] == ["train"]).parse_args(argv)
+    args, extra = parser(argv[:1] == ["train"]).parse_known_args(argv or ["--help"])
+    if extra:
+        args.own.error(f"unrecognized arguments: {' '.join(extra)}")     # lists the command's own
     if getattr(args, "deterministic", False):
         os.environ["ATTNLIB_DETERMINISTIC"] = "1"        # worker processes and kernels inherit it
     from . import commands  # not before: `--help` is quick, and PyTorch reads the environment
@@ -125,6 +127,7 @@ def parser(with_train: bool = True) -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for command, (says, options) in COMMANDS.items():
         own = commands.add_parser(command, help=says, description=says)
+        own.set_defaults(own=own)
         for name, how in options.items():
             own.add_argument(*name.split(), **how)
     if with_train:

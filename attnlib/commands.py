@@ -7,13 +7,15 @@ import shutil
 import sys
 import time
 
+from .blocks import ATTENTION
 from .data.arrays import SPLITS
-from .data.datasets import load_dataset
+from .data.datasets import DATASETS, load_dataset
 from .experiments import formats, grid, planning, published, reading, repair, weights
 from .experiments import predict as predicting
 from .experiments import verify as verifying
 from .experiments.studies import COMMITTED, PROFILES, STUDIES
 from .names import choose
+from .networks import BACKBONES
 from .settings import data_dir, out_dir, runs_dir, shown
 from .training import store, trainer
 from .training.environment import environment, machine
@@ -23,8 +25,10 @@ from .training.run import NUMBERS, Run
 FIELDS = ("dataset", "backbone", "attention", "placement", "recipe", "start",
           *NUMBERS)     # options of train
 SAID = {"placement": "default: the block's own place",
-        "start": "a finished run without attention, to go on from its weights; default: none",
-        "recipe": f"{', '.join(RECIPES)}; default: {Run.recipe}"}
+        "start": "a finished run without attention, to go on from its weights; default: none"} | {
+    field: f"{', '.join(names)}; default: {getattr(Run, field)}" for field, names in {
+        "dataset": [*DATASETS, "folder:PATH", "npz:PATH"], "backbone": BACKBONES,
+        "attention": ATTENTION, "recipe": RECIPES}.items()}
 FEW_STEPS = 500                             # below it a network has hardly begun to learn
 
 
@@ -69,15 +73,14 @@ def train(args) -> int:
 def write_tensorboard(records: list[dict]) -> None:
     from .experiments.tensorboard import write_events
     folders = [write_events(record) for record in records]
-    top = shown(out_dir() / "results" / "tensorboard")
-    print(f"{len(folders)} runs: tensorboard --logdir {top}")
+    print(f"{len(folders)} runs: tensorboard --logdir {shown(out_dir() / 'results/tensorboard')}")
 
 
 def print_forecast(run: Run) -> None:
     """What training a run will be, before it starts: data, device, about how long."""
     data, env = trainer.data_of(run), environment()
     row = data.row
-    counts = {split: getattr(run, f"n_{split}") or len(y) for split, y in data.labels.items()}
+    counts = {s: len(data.split(s, getattr(run, f"n_{s}"))[1]) for s in data.labels}
     print(f"{run.dataset}: {', '.join(f'{n:,} {split}' for split, n in counts.items())} images of "
           f"{len(data.classes)} classes, {row.size}×{row.size}×{row.channels}; epochs: "
           f"{run.how.epochs}, on {env['device']} in {env['precision']}, about "
@@ -225,7 +228,7 @@ def list_runs(profile: str) -> None:
     """A table of the records, and for each that is stale what has changed since."""
     rows = reading.collect(profile=profile)
     if len(rows):
-        columns = ["profile", "id", "status", "accuracy", "seconds"]
+        columns = ["profile", "id", "recipe", "epochs", "status", "accuracy", "seconds"]
         print(rows[columns].to_string(index=False, float_format="%.1f"))
     for run_id in rows.id[rows.status == "stale"]:
         print(f"stale: {run_id}: {reading.outdated(reading.find_record(run_id, profile))}")

@@ -419,6 +419,23 @@ def test_a_second_block_at_one_place_is_refused():
     assert len(attention_blocks(model)) == 2
 
 
+@pytest.mark.parametrize("network", [torchvision.models.resnet18, torchvision.models.resnet50])
+def test_a_cell_that_runs_twice_is_refused_and_adds_nothing(network):
+    with torch.device("meta"):
+        model = network()
+    model = attnlib.add_attention(model.to_empty(device="cpu"), "se", zero_init=True)
+    before = list(attention_blocks(model))
+    with pytest.raises(ValueError, match="FromIdentity added already: take a fresh model"):
+        attnlib.add_attention(model, "cbam")
+    assert list(attention_blocks(model)) == before
+
+
+@pytest.mark.parametrize("model", ["resnet18", torchvision.models.resnet18])
+def test_what_is_no_network_is_named(model):
+    with pytest.raises(ValueError, match="an nn.Module; this is .*resnet18"):
+        attnlib.add_attention(model, "se")
+
+
 def test_an_example_stands_in_for_colour_images_of_64_pixels():
     grey = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU())
     with pytest.raises(ValueError, match=r"the dry run on \[1, 3, 64, 64\] failed.*example="):

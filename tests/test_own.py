@@ -274,9 +274,12 @@ def test_bad_pictures_empty_folders_and_dangling_links_are_named_together(here):
     ("folder:nowhere", "no data at 'nowhere'"), ("npz(size=32):x", "valid: content"),
     ("folder(size=20):x", "size=20 should be 28 to 224"),
     ("folder(channels=2):x", "channels=2 should be 1 or 3"), ("npz:.", "folder:"),
-    ("photos", "folder:PATH, npz:PATH"),
+    ("fotos", "folder:PATH, npz:PATH"), ("photos", "did you mean folder:photos?"),
+    ("set.npz", "did you mean npz:set.npz?"),
     ("cifar10:x", "unknown option of data set 'cifar10': 'path'")])
 def test_a_name_that_cannot_be_says_what_can(here, name, words):
+    (here / "photos").mkdir()
+    (here / "set.npz").touch()
     with pytest.raises((ValueError, DataMissing)) as error:
         Run(dataset=name)
     assert words in str(error.value)

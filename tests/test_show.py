@@ -80,14 +80,19 @@ def test_advice_says_of_every_tested_block_what_its_verdict_says():
 def test_the_short_answer_says_what_is_better_or_that_nothing_is(monkeypatch):
     noise = [0.1, -0.1, 0.2, -0.2, 0.0, 0.1, -0.1, 0.0]
     same = frame(none=[60 + k for k in noise], se=[60 - k for k in noise])
-    for df, says in ((same, "**On CIFAR-10: no block is shown to raise the test accuracy.** The "
-                            "plain networks are ResNet-18 (8 seeds, 60.00 ± 0.13 %)."),
+    for df, says in ((same, "**On CIFAR-10: no block is shown to raise the test accuracy.** Plain "
+                            "networks: ResNet-18 (8 seeds, 60.00 ± 0.13 %)."),
                      (frame(none=[60 + k for k in noise], se=[63 - k for k in noise]),
                       "**On CIFAR-10: SE +3.00 [")):
         monkeypatch.setattr(show, "collect", lambda study, profile, df=df: df)
         said = show.short_answer("pilot")
         assert said.startswith(says) and "In ResNet-18, in points: SE " in said
     assert "points over 8 seeds, better" in said and "no block" not in said
+    fashion = same.assign(dataset="fashionmnist", id=same.id + "f")
+    monkeypatch.setattr(show, "collect", lambda study, profile: same.assign(
+        profile="real") if study == "headline" else fashion)
+    assert ("**On Fashion-MNIST** only a short training on fewer images is finished (`pilot`, "
+            "ResNet-18): SE ") in show.short_answer("real")
     monkeypatch.setattr(show, "collect", lambda study, profile: same[same.seed < 2])
     assert show.short_answer("pilot") == "No block has 3 finished seeds in profile `pilot` yet."
 

@@ -44,7 +44,7 @@ def plus_minus(mean: float, sd: float) -> str:
     return f"{mean:.2f}" + ("" if math.isnan(sd) else f" ± {sd:.2f}")
 
 
-def interval(mean: float, low: float, high: float, digits: int = 2) -> str:
+def interval(mean: float, low: float = math.nan, high: float = math.nan, digits: int = 2) -> str:
     """``+0.81 [−0.22, +1.84]``; without an interval where there are too few seeds."""
     if math.isnan(mean):
         return "–"

@@ -4,6 +4,7 @@ A file is ``<data dir>/<name>.npz`` in MedMNIST's layout (train_images, train_la
 test_labels, optional val_* and class_names); failing that, torchvision's own files; failing that,
 those are downloaded."""
 import json
+import os
 from collections import ChainMap
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -72,6 +73,9 @@ class Dataset:
 def canonical_dataset(name: str, data_dir: str | Path | None = None) -> str:
     """One spelling for one data set: options sorted, defaults left out. Your own files are read
     once, as their content is part of the name: ``folder:photos`` -> ``folder(content=…):photos``"""
+    kind = "folder" if os.path.isdir(name) else "npz" if os.path.isfile(name) else ""
+    if kind and name not in DATASETS:
+        raise ValueError(f"{name!r} is a path: did you mean {kind}:{name}?")
     base, given = parse(name)
     if base in OWN:
         return canonical(base, given, Path(data_dir or default_data_dir()))
@@ -156,7 +160,7 @@ def from_torchvision(name: str, row: DataRow, folder: Path, may_fetch: bool) -> 
         return read()
     try:
         if not may_fetch or name not in SOURCES:
-            raise OSError("no source is known" if may_fetch else "download=False")
+            raise OSError("no source is known" if may_fetch else "it is switched off here")
         download(name, folder)
         return read()
     except (RuntimeError, OSError) as error:

@@ -38,11 +38,9 @@ def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
     ``best`` (for reading) -> the study's best profile whose headline has three seeds finished."""
     asked = profile if profile != "auto" else os.environ.get("ATTNLIB_PROFILE", "auto")
     choose("profile", asked, ("auto", *PROFILES, FOR_READING, "own"))
-    if asked == FOR_READING:
-        return best_profile(name or "hybrid")
-    if asked != "auto":
-        return asked
-    return "pilot" if machine().device == "cuda" and real_is_here() else "small"
+    if asked == "auto":
+        return "pilot" if machine().device == "cuda" and real_is_here() else "small"
+    return best_profile(name or "hybrid") if asked == FOR_READING else asked
 
 
 def real_is_here() -> bool:
@@ -64,8 +62,7 @@ def best_profile(name: str) -> str:
 
 def status_of(run: Run, profile: str) -> str:
     """``done``, ``diverged`` or ``failed``; "" without a good record."""
-    record = store.read_record(profile, run.id)
-    return record["status"] if record else ""
+    return (store.read_record(profile, run.id) or {"status": ""})["status"]
 
 
 def embedded(profile: str = "auto") -> str:

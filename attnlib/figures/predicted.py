@@ -35,11 +35,10 @@ def draw_photo(model, path: str, image: np.ndarray, probs: np.ndarray) -> Path:
     """The photo, what the network is shown of it, and its activation map over the photo, in
     ``results/predict``; its name is the photo's, with six digits of the photo's path."""
     photo = read_picture(path, SEEN, model.channels)
-    likely = " · ".join(f"{model.classes[c]} {100 * probs[c]:.0f} %"
-                        for c in np.argsort(-probs)[:3])
+    likely = "\n".join(f"{model.classes[c]} {100 * probs[c]:.0f} %" for c in (-probs).argsort()[:2])
     found = activation_maps(model, image[None], [probs.argmax()])[0]
-    figure = sheet([[Tile(photo, title="the picture, cut to a square"),
-                     Tile(image, title="what the network is shown"),
+    figure = sheet([[Tile(photo, title="the picture,\ncut to a square"),
+                     Tile(image, title="what the network\nis shown"),
                      Tile(photo, found, title=likely)]], most=3)
     digits = hashlib.sha256(os.fsencode(path)).hexdigest()[:6]
     return save_sheet(figure, "predict", f"{shortened(Path(path).stem, 100)}-{digits}-{model.id}")

@@ -27,7 +27,7 @@ def summary() -> plt.Figure:
         for cell, rows in each_cell(arms_table(runs)):
             rows = rows[rows.low.notna() & rows.arm.isin(ARMS)].sort_values(
                 "arm", key=lambda arms: arms.map(list(ARMS).index))
-            if set(BLOCKS) <= set(rows.arm):
+            if {"se", "cbam"} <= set(rows.arm):
                 epochs = runs[runs.backbone == cell["backbone"]].epochs.iloc[0]
                 seeds = " to ".join(map(str, sorted({rows.n.min(), rows.n.max()})))
                 title = (f"{name(cell['backbone'])} on {name(cell['dataset'])}\n"

@@ -52,6 +52,8 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
     Raises ``ValueError``, with the model as it was, for unknown names; where nothing matches; for
     an M that never runs, whose output is not [B, C, H, W] or changes C, that has a block already or
     that its network does not just call; and for a model that is compiled, scripted or traced."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"add_attention changes a network, an nn.Module; this is {model!r}")
     if hasattr(model, "_orig_mod") or isinstance(model, torch.jit.ScriptModule):
         raise ValueError("the model is compiled, and what is compiled does not see a new block: "
                          "add_attention(model) first, then compile, script or trace it")
@@ -181,7 +183,7 @@ def own_places(modules: dict, replacing: bool) -> list[str]:
     for name, module in modules.items():
         if RESIDUAL & classes(module):
             ends = [end for end, child in module.named_children() if not SHORTCUT.search(end)
-                    and re.search("Conv|Norm", type(child).__name__)][-1:]
+                    and re.search("Conv|Norm", type(getattr(child, "host", child)).__name__)][-1:]
             if replacing:
                 ends = ["conv2"] if is_plain(getattr(module, "conv2", None)) else []
             places += [f"{name}.{end}" for end in ends]

@@ -98,8 +98,7 @@ def difference(cell, arm: str, base: str, effect: Effect) -> dict:
 
 
 def tuning_table():
-    """The validation accuracy of every variant of the headline at every rate that the study
-    ``rates`` tried."""
+    """Validation accuracy of the headline's variants at each rate that study ``rates`` tried."""
     df = collect("rates", "real")
     df = df.assign(rate=[f"at rate {run.how.lr:g}, %" for run in study("rates", "real")])
     return df[df.status == "done"].pivot(index="arm", columns="rate",

@@ -110,10 +110,6 @@ def accuracy_table(df):
 # --- Sentences ---
 
 
-def signed(value: float) -> str:
-    return interval(value, math.nan, math.nan)
-
-
 def gain_of(row) -> str:
     return f"{name(row.arm)} {interval(row.gain, row.low, row.high)}"
 
@@ -121,14 +117,13 @@ def gain_of(row) -> str:
 def placed(row) -> str:
     """A row of `arms_table` in words: ``CBAM +0.3 [−0.2, +0.8] points over 8 seeds, equivalent
     (training −0.1), ResNet-18 on CIFAR-10``."""
-    train = "" if math.isnan(row.train) else f" (training {signed(row.train)})"
+    train = "" if math.isnan(row.train) else f" (training {interval(row.train)})"
     return (f"{gain_of(row)} points over {plural(row.n, 'seed')}, {verdict_of(row)}{train}, "
             f"{place(row)}")
 
 
 def verdict_of(row) -> str:
-    """The verdict; a block that is worse by no more than it is behind in training has not fitted
-    as far."""
+    """The verdict, and whether a block that is worse is as far behind in training."""
     return row.verdict + (" (had not fitted as far)" if stats.behind(row) else "")
 
 
@@ -170,7 +165,7 @@ def short_answer(profile: str | None = None) -> str:
     if not len(tested):
         return f"No block has {stats.MIN_SEEDS} finished seeds in profile `{profile}` yet."
     early = pd.concat([collect(study, "pilot") for study in ("hybrid", "schedule")])
-    early, out = stats.arms_table(early.drop_duplicates("id")), []
+    early, out = stats.arms_table(early.drop_duplicates("id")).dropna(subset="low"), []
     for dataset, rows in tested.groupby("dataset", sort=False):
         claim = "; ".join(map(placed, rows[rows.verdict == "better"].itertuples()))
         plain = arms[(arms.arm == "none") & (arms.dataset == dataset) & (arms.n > 0)]
@@ -180,26 +175,29 @@ def short_answer(profile: str | None = None) -> str:
         said = "; ".join(f"{gain_of(row)}, {verdict_of(row)}" for row in most.itertuples()
                          if row.arm in SHORT)
         text = (f"**On {name(dataset)}: "
-                f"{claim or 'no block is shown to raise the test accuracy'}.** The plain "
-                f"networks are {networks}. In {name(most.backbone.iloc[0])}, in points: {said}.")
+                f"{claim or 'no block is shown to raise the test accuracy'}.** Plain "
+                f"networks: {networks}. In {name(most.backbone.iloc[0])}, in points: {said}.")
         if len(more := most[~most.arm.isin(SHORT)]):
             text += f" Others: {counted_verdicts(more)}."
         for network, rest in rows[rows.backbone != most.backbone.iloc[0]].groupby("backbone"):
             text += (f" In {name(network)}: {counted_verdicts(rest)}, gains from "
-                     f"{signed(rest.gain.min())} to {signed(rest.gain.max())}.")
-        before = early[(early.dataset == dataset) & early.low.notna()]
+                     f"{interval(rest.gain.min())} to {interval(rest.gain.max())}.")
+        before = early[early.dataset == dataset]
         if len(before) and profile != "pilot":
             low = before.loc[before.gain.idxmin()]
             both = before[before.arm.isin((low.arm, f"{low.arm}(gate_init=open)"))]
             text += (" A shorter training on fewer images, with another recipe (`pilot`, "
                      f"{name(low.backbone)}), said {', '.join(map(gain_of, both.itertuples()))}.")
         out.append(text)
+    for dataset, rows in early[~early.dataset.isin(tested.dataset)].groupby("dataset"):
+        said = "; ".join(f"{gain_of(row)}, {verdict_of(row)}" for row in rows.itertuples())
+        out.append(f"**On {name(dataset)}** only a short training on fewer images is finished "
+                   f"(`pilot`, {name(rows.backbone.iloc[0])}): {said}.")
     return "\n\n".join(filter(None, [*out, costs_of(runs)]))
 
 
 def costs_of(runs) -> str:
-    """How much longer a block makes a step of the networks of some runs, by the stored benchmark.
-    """
+    """How much longer blocks make a step of some runs' networks, by the stored benchmark."""
     steps, out = speed.steps(), []
     for key, _ in runs.groupby(["backbone", "width"], sort=False):
         found = {arm: steps[*key, arm] for arm in SHORT if (*key, arm) in steps}
