@@ -77,6 +77,14 @@ def medmnist(n=(40, 10, 20), size=28, channels=1, classes=3) -> dict:
     return arrays
 
 
+def test_too_many_images_are_named_before_anything_is_promised(here, capsys):
+    put_pictures(here / "photos", ONE)
+    assert main("train --dataset folder:photos --n-train 1000 --epochs 1".split()) == 2
+    shown = capsys.readouterr()
+    assert "n_train=1000: " in shown.err and "has 1 to 22 train images" in shown.err
+    assert "about" not in shown.out
+
+
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (64, 3)])
 def test_a_medmnist_file_is_trained_on_at_the_first_attempt(here, size, channels):
     arrays = medmnist(size=size, channels=channels)

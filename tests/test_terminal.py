@@ -153,12 +153,6 @@ def test_an_option_that_is_none_is_named_beside_the_commands_own(capsys, argv, w
     assert said.endswith(f"error: unrecognized arguments: {wrong}\n")
 
 
-def test_train_names_too_many_images_before_it_promises_anything(capsys):
-    assert main(["train", "--n-train", "30000", "--epochs", "1"]) == 2
-    shown = capsys.readouterr()
-    assert "n_train=30000: shapetex has 1 to 20000 train images" in shown.err and not shown.out
-
-
 def test_help_comes_at_once():
     """It lists the commands, and PyTorch is not loaded for that."""
     code = ("import sys; from attnlib.__main__ import main\n"
