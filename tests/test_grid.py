@@ -9,7 +9,7 @@ from attnlib.experiments import grid, planning, studies
 from attnlib.experiments.grid import run_grid
 from attnlib.experiments.planning import best_profile, estimate_seconds, resolve_profile, study
 from attnlib.experiments.reading import collect
-from attnlib.experiments.studies import PROFILES, STUDIES
+from attnlib.experiments.studies import PROFILES, STUDIES, plans
 from attnlib.names import parse
 from attnlib.networks import BACKBONES
 from attnlib.training import store
@@ -100,6 +100,13 @@ def test_best_is_the_first_whose_headline_arms_have_three_seeds(capsys):
     for status, best in (("failed", "pilot"), ("diverged", "pilot"), ("done", "full")):
         finish("full", range(3), status=status)          # results, and only one is evidence
         assert best_profile("hybrid") == best, status
+
+
+def test_only_baselines_is_shown_for_plain_networks_alone():
+    """A profile is chosen by its first plan, so the first plan of any other study has blocks."""
+    assert {name for name in STUDIES for profile in PROFILES
+            if plans(name, profile)[:1] and plans(name, profile)[0].arms == ("none",)
+            } == {"baselines"}
 
 
 # --- Running ---
