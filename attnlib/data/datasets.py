@@ -73,9 +73,9 @@ class Dataset:
 def canonical_dataset(name: str, data_dir: str | Path | None = None) -> str:
     """One spelling for one data set: options sorted, defaults left out. Your own files are read
     once, as their content is part of the name: ``folder:photos`` -> ``folder(content=…):photos``"""
-    kind = "folder" if os.path.isdir(name) else "npz" if os.path.isfile(name) else ""
-    if kind and name not in DATASETS:
-        raise ValueError(f"{name!r} is a path: did you mean {kind}:{name}?")
+    for kind, is_there in (("folder", os.path.isdir), ("npz", os.path.isfile)):
+        if is_there(str(name)) and name not in DATASETS:
+            raise ValueError(f"{name!r} is a path: did you mean {kind}:{name}?")
     base, given = parse(name)
     if base in OWN:
         return canonical(base, given, Path(data_dir or default_data_dir()))

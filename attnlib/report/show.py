@@ -142,10 +142,10 @@ def answer(study_name: str, profile: str = "auto") -> Markdown:
 
 
 def gains_markdown(df) -> str:
-    """`accuracy_table` of the networks that have finished runs, and how to read its columns;
-    02_baselines says what the verdicts mean."""
+    """`accuracy_table` of what has finished runs, and how to read its columns; 02_baselines says
+    what the verdicts mean."""
     arms = accuracy_table(df)
-    begun = arms[arms.groupby(stats.CELL).n.transform("sum") > 0] if len(arms) else arms
+    begun = arms[arms.n > 0] if len(arms) else arms
     if begun.low.isna().all():
         return as_markdown(begun)
     return (f"{as_markdown(begun)}\n\nIntervals at 95 % for all blocks of a network and data set "
