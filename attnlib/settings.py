@@ -26,6 +26,14 @@ def written_out(variable: str, given: str, cwd: str) -> Path:
     return Path(os.path.expanduser(given)).resolve()
 
 
+def above_zero(variable: str, default: int) -> int:
+    """The number above 0 that an environment variable gives."""
+    given = os.environ.get(variable) or str(default)
+    if not (given.isdecimal() and int(given)):
+        raise ValueError(f"{variable}={given} should be a number above 0")
+    return int(given)
+
+
 def data_dir() -> Path:
     """The folder of the data files; it need not exist."""
     return folder("ATTNLIB_DATA", REPO / "data")

@@ -21,7 +21,7 @@ from attnlib.training.trainer import TimeUp, train
 
 CPU = Machine("cpu", None, True)
 COMPUTING = (train_module, environment)            # where the machine is asked for, in training
-CLOCKS = ("seconds", "images_per_second", "peak_memory", "profile")
+CLOCKS = ("seconds", "peak_memory", "profile")
 TINY = {"backbone": "squeezenet", "width": 0.125, "epochs": 2, "n_train": 32, "n_val": 20,
         "n_test": 20, "batch_size": 16}
 

@@ -19,7 +19,7 @@ from attnlib.training.run import Run
 FIELDS = {"width": 0.25, "n_train": 10_000, "n_val": 2_000}
 
 
-def put(arm: str, accuracies, right=0.5, arrays=None, tests=()) -> None:
+def put(arm: str, accuracies, right=0.5, arrays=None, tests=(), **own) -> None:
     """Records of profile own: a list of validation accuracies a seed; the test score ``right``, and
     of every epoch ``tests``."""
     for seed, curve in enumerate(accuracies):
@@ -30,7 +30,7 @@ def put(arm: str, accuracies, right=0.5, arrays=None, tests=()) -> None:
         found = {"predictions": store.write_arrays("own", run.id, arrays)} if arrays else {}
         put_record(run, "own", history=history, classes=["cat", "dog"], arrays=found,
                    test={"accuracy": right + seed / 100, "nll": 1.0, "n": 10},
-                   model={"params": 100, "macs": 1000}, seconds=1.0)
+                   model={"params": 100, "macs": 1000}, seconds=1.0, **own)
 
 
 def runs():
@@ -83,6 +83,7 @@ def test_selection_bias_from_records():
     put("none", [[0.2, 0.4, 0.6]] * 3, tests=[0.3, 0.7, 0.6])
     put("se", [[0.2, 0.6, 0.5]] * 3, tests=[0.3, 0.7, 0.6])
     put("sa", [[0.2, 0.4, 0.6]] * 3)                             # recorded no test curve
+    put("eca", [[0.2, 0.4]] * 3, tests=[0.3, 0.7], status="diverged")
     found = curves.selection_table(runs())
     assert set(found.arm) == {"none", "se"} and len(found) == 6
     for arm, scores in (("none", [60, 60, 70]), ("se", [60, 70, 70])):

@@ -1,4 +1,6 @@
 """A dask cluster of real processes on 127.0.0.1, and docs/cluster.md, command by command."""
+import hashlib
+import json
 import os
 import signal
 import socket
@@ -17,6 +19,7 @@ from attnlib.experiments.grid import run_grid
 from attnlib.experiments.repair import check
 from attnlib.settings import REPO, checkpoints_dir, runs_dir
 from attnlib.training import store
+from attnlib.training.run import canonical_json
 
 distributed = pytest.importorskip("distributed", reason="the extra [cluster] is not installed")
 from attnlib.experiments import cluster  # noqa: E402
@@ -130,8 +133,12 @@ def test_what_does_not_fit_is_refused():
     npz, record = f"{run.id}.npz", f"{run.id}.json"
     final = next(name for name in good if name.endswith(".pt"))
     torn = {name: good[name][:-1] + b"?" for name in good}
-    bad = [{}, foreign, good | {record: torn[record]}, good | {npz: torn[npz]},
-           good | {final: torn[final]}, good | {"../../elsewhere.npz": b""},
+    body = json.loads(good[record])["body"]
+    astray = f"{run.id}.x/../../../../elsewhere.npz"
+    body["arrays"]["x/../../../../elsewhere"] = hashlib.sha256(b"").hexdigest()
+    bad = [{}, foreign, good | {record: store.sealed(canonical_json(body).encode()), astray: b""},
+           good | {record: torn[record]}, good | {npz: torn[npz]}, good | {final: torn[final]},
+           good | {"../../elsewhere.npz": b""},
            {name: good[name] for name in (record, final)},
            good | {record: foreign[f"{other.id}.json"]}]
     for files in bad:

@@ -49,7 +49,7 @@ def test_a_blocks_gain_is_that_of_every_other_table():
 
 
 def test_without_plain_the_profiles_own_recipe_is_the_base():
-    df = invented(swift_none=88, swift_se=88.5, **{"swift+cutmix_none": 87})
+    df = invented(**{"swift+cutmix_none": 87}, swift_none=88, swift_se=88.5)
     found = factor_table(df).set_index("kind")
     assert found.loc["recipe", ["under", "base", "mean"]].to_list() == ["swift+cutmix", "swift", -1]
     assert found.loc["block", ["under", "mean"]].to_list() == ["swift", 0.5]

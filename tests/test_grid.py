@@ -64,6 +64,10 @@ def test_fewer_seeds_on_request_and_what_is_asked_wrongly(monkeypatch):
         assert all(name in str(error.value) for name in known)
     monkeypatch.setenv("ATTNLIB_SEEDS", "2")
     assert {run.seed for run in study("hybrid", "small")} == {0, 1}
+    monkeypatch.setenv("ATTNLIB_TOGETHER", "0")
+    monkeypatch.setattr(grid, "machine", lambda: Machine("cuda", None, True))
+    with pytest.raises(ValueError, match="ATTNLIB_TOGETHER=0 should be a number above 0"):
+        list(grid.train_missing(study("hybrid", "smoke"), "smoke", None, None, 1))
     monkeypatch.setenv("ATTNLIB_SEEDS", "few")
     with pytest.raises(ValueError, match="ATTNLIB_SEEDS=few should be a number"):
         study("hybrid", "small")
@@ -84,7 +88,7 @@ def test_auto_needs_a_gpu_and_the_files_for_real(tmp_path, monkeypatch, device, 
     assert resolve_profile("auto") == profile
 
 
-def test_best_is_the_first_whose_headline_arms_have_three_seeds(capsys):
+def test_best_is_the_first_whose_headline_arms_have_three_seeds(capsys, monkeypatch):
     def finish(profile, seeds, arms=("none", "se", "cbam", "hybrid"), **own):
         for seed in seeds:
             for arm in arms:
@@ -97,6 +101,8 @@ def test_best_is_the_first_whose_headline_arms_have_three_seeds(capsys):
     assert best_profile("hybrid") == "small", "one arm has two seeds only"
     finish("pilot", [5], arms=("hybrid",))
     assert best_profile("hybrid") == "pilot" == resolve_profile("best", "hybrid")
+    monkeypatch.setenv("ATTNLIB_SEEDS", "1")             # how much to train, not what to show
+    assert best_profile("hybrid") == "pilot"
     for status, best in (("failed", "pilot"), ("diverged", "pilot"), ("done", "full")):
         finish("full", range(3), status=status)          # results, and only one is evidence
         assert best_profile("hybrid") == best, status

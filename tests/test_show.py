@@ -1,5 +1,6 @@
 """Tables and sentences: they say what the tables of `analysis` hold."""
 import math
+import re
 
 import pandas as pd
 from test_stats import frame
@@ -59,40 +60,45 @@ def test_a_block_that_is_behind_in_training_is_said_to_be():
 
 
 def advice(df) -> list[list]:
+    """Of each network the better, equivalent, worse and undecided blocks, without their gains."""
     table = show.advice(stats.arms_table(df))
-    return table.drop(columns=stats.CELL, errors="ignore").values.tolist()
+    return [[re.sub(r"\s[+−][\d.]+", "", said) for said in row[-4:]]
+            for row in table.values.tolist()]
 
 
 def test_advice_says_of_every_tested_block_what_its_verdict_says():
     better, close = frame(none=BASE, se=[b + 9 for b in BASE]), [b / 100 + 60 for b in BASE]
-    assert advice(better) == [[False, "SE", "", "", ""]]
-    assert advice(frame(none=BASE, se=BASE)) == [[False, "", "", "", "SE"]]
+    assert advice(better) == [["SE", "–", "–", "–"]]
+    assert advice(frame(none=BASE, se=BASE)) == [["–", "–", "–", "SE"]]
     four = frame(none=close, se=close, eca=close, cbam=[x - 5 for x in close], sa=close[:2])
-    assert advice(four) == [[False, "", "SE; ECA", "CBAM", ""]]         # of sa too few seeds
+    assert advice(four) == [["–", "SE; ECA", "CBAM", "–"]]         # of sa too few seeds
+    assert "SE\N{NO-BREAK SPACE}+0.00; ECA" in show.as_markdown(show.advice(stats.arms_table(four)))
+    four.loc[four.arm == "cbam", "train_accuracy"] -= 9
+    assert advice(four)[0][2] == "CBAM (had not fitted as far)"
     assert advice(frame(none=BASE, frozen=[b + 9 for b in BASE])) == []         # a control
     assert advice(frame(none=BASE[:2], se=BASE[:2])) == []
     for rise in (0.6, 3.9, math.nan):                                           # it still learns
         both = pd.concat([better.assign(rise=rise),
                           better.assign(backbone="vgg16", id=better.id + "vgg")], ignore_index=True)
-        assert advice(both) == [[True, "", "", "", ""], [False, "SE", "", "", ""]]
+        assert advice(both) == [["–", "–", "–", "SE"], ["SE", "–", "–", "–"]]
 
 
 def test_the_short_answer_says_what_is_better_or_that_nothing_is(monkeypatch):
     noise = [0.1, -0.1, 0.2, -0.2, 0.0, 0.1, -0.1, 0.0]
     same = frame(none=[60 + k for k in noise], se=[60 - k for k in noise])
-    for df, says in ((same, "**On CIFAR-10: no block is shown to raise the test accuracy.** Plain "
-                            "networks: ResNet-18 (8 seeds, 60.00 ± 0.13 %)."),
+    for df, says in ((same, "- **On CIFAR-10 no block is shown to raise the test accuracy**: gains "
+                            "lie between +0.00 and +0.00 points."),
                      (frame(none=[60 + k for k in noise], se=[63 - k for k in noise]),
-                      "**On CIFAR-10: SE +3.00 [")):
+                      "- **On CIFAR-10 SE +3.00 [")):
         monkeypatch.setattr(show, "collect", lambda study, profile, df=df: df)
         said = show.short_answer("pilot")
-        assert said.startswith(says) and "In ResNet-18, in points: SE " in said
+        assert said.startswith(says) and "| 60.00\N{NO-BREAK SPACE}±" in said
     assert "points over 8 seeds, better" in said and "no block" not in said
-    fashion = same.assign(dataset="fashionmnist", id=same.id + "f")
+    early = frame(none=BASE, hybrid=[b - 9 for b in BASE], **{"hybrid(gate_init=open)": BASE})
     monkeypatch.setattr(show, "collect", lambda study, profile: same.assign(
-        profile="real") if study == "headline" else fashion)
-    assert ("**On Fashion-MNIST** only a short training on fewer images is finished (`pilot`, "
-            "ResNet-18): SE ") in show.short_answer("real")
+        profile="real") if study == "headline" else early)
+    assert re.search(r"would have said SE→CBAM hybrid −9.00 \[.*\], SE→CBAM hybrid, gates open "
+                     r"\+0.00 \[.*\] points", show.short_answer("real"))
     monkeypatch.setattr(show, "collect", lambda study, profile: same[same.seed < 2])
     assert show.short_answer("pilot") == "No block has 3 finished seeds in profile `pilot` yet."
 

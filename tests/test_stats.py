@@ -121,5 +121,6 @@ def test_runs_of_two_settings_or_one_seed_twice_are_not_compared():
     for call in (stats.arms_table, stats.pairing):
         with pytest.raises(ValueError, match="several runs of one arm and seed"):
             call(pd.concat([df, df]))
-        with pytest.raises(ValueError, match="'cifar10', 'resnet18', 'strong'.*several settings"):
-            call(other)
+        for mixed in (other, df.assign(width=np.where(df.seed == 2, 0.125, 0.25))):
+            with pytest.raises(ValueError, match="'cifar10', 'resnet18', 'strong'.*several set"):
+                call(mixed)

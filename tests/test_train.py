@@ -95,6 +95,8 @@ def test_what_cannot_be_trained_says_why_before(monkeypatch):
     record = {"id": tiny().id, "run": tiny().as_dict(), "profile": "own", "status": "diverged"}
     with pytest.raises(ValueError, match="diverged"):
         train_weights(record)
+    with pytest.raises(ValueError, match="shapetex-older was trained by another version: it would"):
+        train_weights(record | {"id": "shapetex-older", "status": "done"})
     assert store.read_record("own", tiny().id) is None
 
 

@@ -91,6 +91,11 @@ class Bomb:
 
 def test_what_was_changed_or_is_of_another_version_is_refused(trained, tmp_path, monkeypatch):
     path, _ = export_as(trained, output=tmp_path / "w.safetensors")
+    old = trained.id
+    with monkeypatch.context() as later:
+        later.setitem(ATTENTION, "cbam", ATTENTION["cbam"]._replace(version=7))
+        with pytest.raises(ValueError, match="trained by another version.*cbam.*now 7"):
+            load_model(old)
     name = next(iter(weights(trained)))
     for edit in (lambda x: x + 1, lambda x: x.reshape(-1), lambda x: x.float()):
         with pytest.raises(ValueError, match="SHA-256"):

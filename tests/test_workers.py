@@ -94,6 +94,21 @@ def test_any_executor_carries_the_runs(capsys):
     assert df.nll[0] == alone["test"]["nll"]
 
 
+def test_a_pool_of_threads_trains_one_run_at_a_time(monkeypatch):
+    """The initial weights come from torch's generator, which all threads share."""
+    inside, most = [], []
+
+    def slow(run, profile, deadline=None):
+        inside.append(run)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.remove(run)
+    monkeypatch.setattr(workers, "train", slow)
+    with ThreadPoolExecutor(3) as executor:
+        list(executor.map(lambda run: workers.attempt(run.as_dict(), "smoke"), three()))
+    assert most == [1, 1, 1]
+
+
 @pytest.mark.parametrize(("breaks", "status", "tells"), [
     ([2], "done", "trained 3, found 0"),
     ([1] * workers.TRIES, "missing", "trained 0, found 0, missing 3")])

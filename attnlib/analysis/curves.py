@@ -96,7 +96,8 @@ LAST, ON_VAL, ON_TEST = RULES = ("last epoch", "best on validation", "best on te
 def selection_table(df):
     """One row a finished run that recorded its test curve, all seeds of the profile: its test
     accuracy in percent by each rule of choosing the epoch, of equal ones the first."""
-    history, keys = histories(all_seeds(df)), [*CELL, "arm", "seed"]
+    df, keys = all_seeds(df), [*CELL, "arm", "seed"]
+    history = histories(df[df.status == "done"])
     if "test_accuracy" not in history:
         return pd.DataFrame(columns=[*keys, *RULES])
     rows = []

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ..experiments.studies import margin_of
 from .stats import CELL, Effect, all_seeds, arms_table, contrast, verdict
+from .words import USUAL
 
 
 def crossed(df):
@@ -19,7 +20,8 @@ def crossed(df):
     for where, cell in done.groupby(["dataset", "backbone"], sort=False):
         runs = {key: own.accuracy.to_numpy()
                 for key, own in cell.groupby(["recipe", "arm"], sort=False)}
-        recipes = sorted((r for r, arm in runs if arm == "none"), key=lambda r: r != "plain")
+        recipes = sorted((r for r, arm in runs if arm == "none"),
+                         key=lambda r: (r != "plain", r not in USUAL))
         if len(recipes) > 1:
             yield where, runs, recipes, list(cell.arm.unique())
 

@@ -26,11 +26,6 @@ class Effect(NamedTuple):
     arms: int = 1
 
 
-def t_half_width(sd: float, n: int) -> float:
-    """Half the width of the 95 % t interval of a mean: t_{n−1} · sd / √n."""
-    return float(stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n))
-
-
 @cache
 def nodes(df: int):
     """Nodes and weights of s/σ (``df`` degrees of freedom): Gauss-Legendre in its probability

@@ -28,24 +28,21 @@ def each_cell(df):
         yield dict(zip(CELL, key, strict=True)), rows
 
 
-def in_cell(df, row):
-    """The rows of a table in the cell of ``row``."""
-    return df[(df[CELL] == [row.dataset, row.backbone, row.recipe]).all(axis=1)]
-
-
 def cell_runs(df):
     """The runs of a `collect` table and every other finished run of its profile in the same cells
     and under the same settings, whatever study trained it: all arms, all seeds. ``ValueError``
-    where a cell has finished runs of two settings."""
+    where a cell has finished runs of two settings, or one of its arms runs of two widths."""
     for profile in df.profile.unique():
         every = collect(profile=profile)
         more = every[(every.status == "done") & every.setting.isin(df.setting)
                      & ~every.id.isin(df.id)]
         df = pd.concat([df, more], ignore_index=True) if len(more) else df
-    settings = df[df.status == "done"].groupby(CELL).setting.nunique()
-    if (settings > 1).any():
-        raise ValueError(f"{settings.idxmax()} has runs of several settings, such as epochs: "
-                         "compare them study by study, as `collect` gives them by its name")
+    done = df[df.status == "done"]
+    for several in (done.groupby(CELL).setting.nunique(),
+                    done.groupby([*CELL, "arm"]).width.nunique()):
+        if (several > 1).any():
+            raise ValueError(f"{several.idxmax()} has runs of several settings, such as epochs or "
+                             "width: compare them study by study, each by `collect(study)`")
     return df
 
 

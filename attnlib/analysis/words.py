@@ -37,13 +37,6 @@ def plural(n: int, noun: str) -> str:
     return f"{n} {noun}" + ("" if n == 1 else "s")
 
 
-def plus_minus(mean: float, sd: float) -> str:
-    """``61.02 ± 1.21``; without the sd where there is none."""
-    if math.isnan(mean):
-        return "–"
-    return f"{mean:.2f}" + ("" if math.isnan(sd) else f" ± {sd:.2f}")
-
-
 def interval(mean: float, low: float = math.nan, high: float = math.nan, digits: int = 2) -> str:
     """``+0.81 [−0.22, +1.84]``; without an interval where there are too few seeds."""
     if math.isnan(mean):

@@ -4,7 +4,6 @@ A worker trains as usual, into its own ATTNLIB_OUT, and returns the bytes of wha
 record, its arrays and the final weights. Here each is checked by its SHA-256 and stored."""
 import contextlib
 import hashlib
-import threading
 import time
 from concurrent.futures import BrokenExecutor, Executor, Future
 from functools import partial
@@ -13,14 +12,13 @@ from distributed import Client, LocalCluster
 
 from ..data.arrays import DataBad, DataMissing
 from ..files import write_atomic
-from ..settings import checkpoints_dir, runs_dir
+from ..settings import checkpoints_dir, plain, runs_dir
 from ..training import store
 from ..training.run import Run
 from .reading import outdated
 from .repair import array_files
-from .workers import attempt
+from .workers import ONE, attempt
 
-ONE = threading.Lock()          # a process trains one run at a time: torch's generator is global
 PATIENCE = 20                   # seconds to wait for a scheduler
 
 
@@ -112,7 +110,7 @@ def keep(run_id: str, profile: str, files: dict[str, bytes]) -> str:
         return f"its worker has another version of attnlib ({changed})"
     stated = array_files(record) | {file: match[2] for file in files
                                     if (match := store.WEIGHTS.fullmatch(file))}
-    if files.keys() != {*stated, name}:
+    if files.keys() != {*stated, name} or not all(map(plain, files)):
         return f"{', '.join(files.keys() ^ {*stated, name})} came back without need or not at all"
     for file, digest in stated.items():
         if hashlib.sha256(files[file]).hexdigest() != digest:

@@ -41,29 +41,31 @@ def export_as(run_or_id, form: str = "safetensors",
     """Write a trained run in a format of SUFFIX, as ``results/weights/<id>.<ending>`` or
     ``output``; returns the file and by how much at most the probabilities of what is loaded from it
     differ from the network's, on random images. Raises as `find` does, and ``ValueError`` beyond
-    TOLERANCE (the file is removed) or for another ending of ``output``."""
+    TOLERANCE (then nothing is written) or for another ending of ``output``."""
     header, state = find(run_or_id)
     path = Path(output) if output else weights_dir() / f"{header['id']}{SUFFIX[form]}"
     if path.suffix != SUFFIX[form]:
         raise ValueError(f"--output {path.name}: the name of a {form} file ends in {SUFFIX[form]}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"new.{path.name}")              # checked before it replaces another
     model = Deployed(assembled(header, state)).eval()
     images = torch.rand(16, model.net.channels, model.net.size, model.net.size,
                         generator=torch.Generator().manual_seed(0))
     if form == "safetensors":
-        write_weights(path, header, state)
+        write_weights(fresh, header, state)
     elif form == "torchscript":
         traced = torch.jit.trace(model, images[:2])
-        torch.jit.save(traced, path, _extra_files={"attnlib": canonical_json(header)})
+        torch.jit.save(traced, fresh, _extra_files={"attnlib": canonical_json(header)})
     else:
-        write_onnx(path, model, images[:2], canonical_json(header))
+        write_onnx(fresh, model, images[:2], canonical_json(header))
     with torch.no_grad():
         expected = model(images).numpy()
-    off = float(np.abs(load_file(path)(images.numpy()) - expected).max())
+    off = float(np.abs(load_file(fresh)(images.numpy()) - expected).max())
     if not off <= TOLERANCE[path.suffix]:
-        path.unlink()
-        raise ValueError(f"{path.name} was removed: loaded again it gives probabilities that "
+        fresh.unlink()
+        raise ValueError(f"{path.name} is not written: loaded again it gives probabilities that "
                          f"differ by {off:.1e}, more than {TOLERANCE[path.suffix]:.0e}")
+    fresh.replace(path)
     return path, off
 
 
@@ -103,7 +105,8 @@ def export_int8(run_or_id, path: Path) -> list[dict]:
     from onnxruntime.quantization.shape_inference import quant_pre_process
     run = Run(**find(run_or_id)[0]["run"])
     data = data_of(run)
-    batches = iter(np.array_split(as_floats(data.split("train", CALIBRATION)[0]), 10))
+    images = as_floats(data.split("train")[0][:CALIBRATION])
+    batches = iter(np.array_split(images, min(10, len(images))))
 
     class Reader(quantization.CalibrationDataReader):
         def get_next(self):

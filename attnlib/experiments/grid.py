@@ -9,14 +9,13 @@ from concurrent.futures import Executor
 from dataclasses import replace
 
 from ..data.arrays import DataBad, DataMissing
+from ..settings import above_zero
 from ..training.environment import machine
 from ..training.run import Run
 from ..training.trainer import data_of
 from . import workers
 from .planning import embedded, estimate_seconds, resolve_profile, study
 from .reading import table_of
-
-TOGETHER = int(os.environ.get("ATTNLIB_TOGETHER") or 16)    # runs at once on a GPU
 
 
 def may_train() -> bool:
@@ -90,7 +89,7 @@ def train_missing(todo: list[Run], profile: str, end: float | None, executor: Ex
     elif jobs > 1 and todo:
         yield from workers.in_processes(todo, profile, end, jobs)
     elif machine().device == "cuda":
-        for runs in workers.bundles(todo, TOGETHER):
+        for runs in workers.bundles(todo, above_zero("ATTNLIB_TOGETHER", 16)):
             yield from workers.attempt_together(runs, profile, end)
     else:
         for k, run in enumerate(todo, 1):
@@ -114,15 +113,14 @@ def jobs_for(todo: list[Run], asked: int | str | None = None) -> int:
     return min(workers.cores(), len(todo))
 
 
-def try_it(attention: str, profile: str = "auto", backbone: str | None = None,
-           placement: str | None = None, seeds: int = 3):
+def try_it(attention: str, profile: str = "auto", placement: str | None = None, seeds: int = 3):
     """Train a block of your choice on ShapeTex in the sizes of ``small`` (of ``smoke`` in tests),
     and set it beside the stored arms of the same seeds: a DataFrame, best first, with the standard
     deviation over seeds."""
     profile = embedded(profile)
     planned = study("hybrid", profile)
-    mine = [replace(planned[0], backbone=backbone or planned[0].backbone, attention=attention,
-                    placement=placement, seed=seed) for seed in range(seeds)]
+    mine = [replace(planned[0], attention=attention, placement=placement, seed=seed)
+            for seed in range(seeds)]
     stored = [run for run in planned if run.backbone == mine[0].backbone and run.seed < seeds
               and run not in mine]
     todo = workers.unfinished(mine, profile)

@@ -13,7 +13,7 @@ from ..training import store
 from ..training.environment import environment, machine
 from ..training.run import Run
 from ..training.trainer import about
-from .studies import PROFILES, plans, run_of
+from .studies import PROFILES, STUDIES, plans, run_of
 from .workers import cores, gpus, unfinished
 
 ON_DISK = (("cifar10.npz", "cifar-10-batches-py"),
@@ -52,9 +52,9 @@ def best_profile(name: str) -> str:
     """The first of READ_FIRST whose headline arms have n ≥ 3, else the smallest with the study."""
     planned = [profile for profile in READ_FIRST if plans(name, profile)]
     for profile in planned[:-1]:
-        first = plans(name, profile)[0]
+        first = STUDIES[name].plans[profile][0]             # ATTNLIB_SEEDS does not cut it
         done = [sum(status_of(run_of(first, profile, arm, seed), profile) == "done"
-                    for seed in range(first.seeds)) for arm in first.arms]
+                    for seed in first.seed_list) for arm in first.arms]
         if min(done) >= 3:
             return profile
     return planned[-1]

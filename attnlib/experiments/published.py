@@ -2,6 +2,7 @@
 import json
 import re
 from pathlib import Path
+from statistics import mean, stdev
 from string import Template
 
 from ..files import sha256_of, write_atomic
@@ -20,15 +21,27 @@ MAX_BYTES = 1_500_000
 TEMPLATE = Path(__file__).with_name("modelcard.md")
 PERCENT = ("accuracy", "recorded", "val_accuracy")
 MARKS = re.compile("(<!-- weights -->\n).*?(<!-- /weights -->)", re.DOTALL)
-COLUMNS = ("file", "block", "parameters", "MB", "test accuracy, %", "in the record, %")
+COLUMNS = ("file", "block", "parameters", "MB", "test accuracy, %", "in the record, %",
+           "mean of all seeds, %")
+
+
+def planned() -> list[Run]:
+    """All seeds of the networks whose weights are in the repository."""
+    return [run for run in study("hybrid", PROFILE) if run.attention in SEEDS
+            and (run.dataset, run.backbone) == ("cifar10", "resnet18")]
 
 
 def published() -> list[Run]:
     """The runs whose weights are in the repository."""
-    runs = [run for run in study("hybrid", PROFILE)
-            if (run.dataset, run.backbone) == ("cifar10", "resnet18")]
-    return [run for arm, seed in SEEDS.items() for run in runs
+    return [run for arm, seed in SEEDS.items() for run in planned()
             if (run.attention, run.seed) == (arm, seed)]
+
+
+def mean_of_seeds(block: str) -> str:
+    """The recorded test accuracy of all finished seeds of a network: ``88.27 ± 0.32 (4)``."""
+    records = [store.read_record(PROFILE, run.id) for run in planned() if run.attention == block]
+    found = [100 * r["test"]["accuracy"] for r in records if r and r["status"] == "done"]
+    return f"{mean(found):.2f} ± {stdev(found) if len(found) > 1 else 0:.2f} ({len(found)})"
 
 
 def publish() -> list[Path]:
@@ -41,7 +54,8 @@ def publish() -> list[Path]:
         found = evaluate(files[-1])
         rows.append({"id": run.id, "file": files[-1].name, "bytes": files[-1].stat().st_size,
                      "sha256": sha256_of(files[-1])}
-                    | {key: found[key] for key in ("n", "accuracy", "nll", "recorded")})
+                    | {key: found[key] for key in ("n", "accuracy", "nll", "recorded")}
+                    | {"all_seeds": mean_of_seeds(run.attention)})
         check_publishable(rows[-1])
         record = store.read_record(PROFILE, run.id)
         write_atomic(files[-1].with_suffix(".md"), model_card(rows[-1], record).encode())
@@ -64,12 +78,13 @@ def check_publishable(row: dict) -> None:
 
 def card_table(rows: list[dict]) -> str:
     """The card's table in Markdown, from the index's rows and the records of their runs."""
-    lines = [COLUMNS, (":--", ":--", *("--:",) * 4)]
+    lines = [COLUMNS, (":--", ":--", *("--:",) * 5)]
     for row in rows:
         record = store.read_record(PROFILE, row["id"])
         lines.append((f"`{row['file']}`", Run(**record["run"]).attention,
                       f"{record['model']['params']:,}", f"{row['bytes'] / 1e6:.2f}",
-                      f"{100 * row['accuracy']:.2f}", f"{100 * row['recorded']:.2f}"))
+                      f"{100 * row['accuracy']:.2f}", f"{100 * row['recorded']:.2f}",
+                      row["all_seeds"]))
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 

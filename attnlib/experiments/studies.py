@@ -1,10 +1,10 @@
 """The studies and the profiles, as data: which runs answer which question, at which size."""
 import csv
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 from ..names import choose, literal
+from ..settings import above_zero
 from ..training.run import Run
 
 
@@ -105,12 +105,10 @@ def plans(name: str, profile: str) -> tuple[Plan, ...]:
     cut to two arms and one seed."""
     row = choose("study", name, STUDIES)
     choose("profile", profile, PROFILES)
-    most = os.environ.get("ATTNLIB_SEEDS") or "1000000"
-    if not (most.isdecimal() and int(most)):
-        raise ValueError(f"ATTNLIB_SEEDS={most} should be a number above 0")
+    most = above_zero("ATTNLIB_SEEDS", 1_000_000)
     if profile == "smoke":
         return tuple(p._replace(arms=p.arms[:2], seeds=1) for p in row.plans.get("small", ()))
-    return tuple(p._replace(seeds=min(p.seeds, int(most))) for p in row.plans.get(profile, ()))
+    return tuple(p._replace(seeds=min(p.seeds, most)) for p in row.plans.get(profile, ()))
 
 
 def run_of(plan: Plan, profile: str, arm: str, seed: int) -> Run:

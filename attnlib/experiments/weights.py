@@ -95,6 +95,8 @@ def find(run_or_id, profile: str | None = None) -> tuple[dict, dict]:
     for name in recorded(profile).get(run_id, ()):
         record = store.read_record(name, run_id)
         state = record and store.load_checkpoint(checkpoints_dir(name, run_id), store.WEIGHTS)
+        if state and (changed := outdated(record)):
+            raise ValueError(f"{run_id} was trained by another version ({changed}): train it again")
         if state:
             about_it = ("id", "run", "versions", "profile", "classes", "test")
             facts = record.get("data") or about(Run(**record["run"])).facts()

@@ -20,6 +20,7 @@ from ..training.together import alike, fits, train_together
 from ..training.trainer import TimeUp, train
 
 OUTCOMES = {DataMissing: "no data", DataBad: "no data", store.Busy: "busy", TimeUp: "time up"}
+ONE = threading.RLock()         # a process trains one run at a time: torch's generator is global
 TRIES = 3               # so often may an executor break, or a run kill its worker
 DEADLY = (f"its worker process died {TRIES} times, often for want of memory; use a smaller "
           "--batch-size, --width or fewer JOBS")
@@ -38,7 +39,8 @@ def attempt(fields: dict, profile: str, end: float | None = None) -> tuple[str, 
     if store.read_record(profile, run.id):
         return "there", ""
     try:
-        train(run, profile, deadline=deadline)
+        with ONE:
+            train(run, profile, deadline=deadline)
         return "trained", ""
     except tuple(OUTCOMES) as error:
         return OUTCOMES[type(error)], str(error)

@@ -2,7 +2,7 @@
 here, and stores that beside the record as ``<id>.cam.npz``, so that a reader without weights, data
 or GPU sees it all.
 
-The file's arrays, for the stage in ``stages`` (of older files the first) and the true class:
+The file's arrays, for the stage in ``stages`` and the true class:
 
 - ``map_<method>_<stage>`` [16, h, w] float16: the first test images' maps by every method of MAPS
 - ``<measure>_<stage>`` [n] float16: Grad-CAM's, of the first n ≤ 500 test images, with the names of

@@ -11,7 +11,7 @@ import torch
 
 from ..data.batches import as_input
 from ..data.datasets import DATASETS, SHAPETEX_OPTIONS
-from ..data.shapetex import INTERVENTIONS, ShapeTex, make_shapetex
+from ..data.shapetex import INTERVENTIONS, make_shapetex
 from ..names import parse
 from ..training.run import Run
 from .cam import focus_stage, logits_of, make, pass_of
@@ -31,22 +31,12 @@ COLUMNS = ("accuracy", "object", "object_area", "distractors")
 shapetex_images = lru_cache(64)(make_shapetex)          # a millisecond each, the same for every run
 
 
-def answers(model, images: np.ndarray) -> np.ndarray:
-    """The classes [N] that a network gives ShapeTex's images."""
-    return logits_of(model, as_input(images, SHAPETEX)).argmax(1).cpu().numpy()
-
-
-def looks(model, data: ShapeTex, stage: int) -> tuple[np.ndarray, np.ndarray]:
-    """The predicted classes [N], and Grad-CAM's maps [N, h, w] of a stage for the true ones."""
-    found = pass_of(model, as_input(data.images, SHAPETEX), data.labels, stage)
-    return found.logits.argmax(1), make("grad_cam", found)
-
-
 def groups(model, options: dict) -> np.ndarray:
     """Accuracy in % of each of GROUPS, over all SPLITS: given the group, images are drawn alike."""
     drawn = [shapetex_images(SPLIT_IMAGES, **options | {"split": split}) for split in SPLITS]
     conflicting = np.concatenate([data.background != data.labels for data in drawn]).astype(int)
-    hit = np.concatenate([answers(model, data.images) == data.labels for data in drawn])
+    hit = np.concatenate([logits_of(model, as_input(data.images, SHAPETEX)).argmax(1).cpu().numpy()
+                          == data.labels for data in drawn])
     return 100 * np.bincount(conflicting, hit, 2) / np.bincount(conflicting, minlength=2)
 
 
@@ -62,9 +52,10 @@ def measure_probes(model: torch.nn.Module, run: Run, n: int = IMAGES) -> dict[st
     rows = []
     for changes in PROBES.values():
         data = shapetex_images(n, **plain | changes)
-        said, maps = looks(model, data, stage)
-        rows.append([100 * (said == data.labels).mean(), finite_mean(energy(maps, data.mask)),
-                     data.mask.mean(), finite_mean(energy(maps, data.distractor_mask))])
+        found = pass_of(model, as_input(data.images, SHAPETEX), data.labels, stage)
+        maps, right = make("grad_cam", found), found.logits.argmax(1) == data.labels
+        rows.append([100 * right.mean(), finite_mean(energy(maps, data.mask)), data.mask.mean(),
+                     finite_mean(energy(maps, data.distractor_mask))])
     return {"probe_name": np.array(list(PROBES), "S"),
             "probe_groups": groups(model, plain).astype(np.float32),
             **dict(zip((f"probe_{c}" for c in COLUMNS), np.array(rows, "f4").T, strict=True))}

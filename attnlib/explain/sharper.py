@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from ..analysis.inference import Effect, t_half_width
+from ..analysis.inference import Effect
 from ..analysis.stats import MIN_SEEDS, each_cell
 from ..names import derive
 from .camstore import stored_maps
@@ -87,7 +87,7 @@ def estimate(draws: np.ndarray, seeds: int) -> Effect:
     if seeds < MIN_SEEDS:
         return Effect(value, n=seeds)
     sd = float(np.nanstd(draws[:-1])) * seeds / math.sqrt(seeds - 1)
-    half = t_half_width(sd, seeds)
+    half = float(stats.t.ppf(0.975, seeds - 1) * sd / math.sqrt(seeds))
     return Effect(value, value - half, value + half, seeds, sd=sd)
 
 

@@ -108,14 +108,16 @@ def inference_time() -> plt.Figure:
 
 
 def schedules(histories: dict) -> plt.Figure:
-    """How far each block is ahead of the plain network in the course of training: its validation
-    accuracy less ``none``'s mean, points; band from the lowest to the highest seed, dashed where
-    gates start open. ``histories``: title -> `reading.histories` of one data set and network."""
+    """How far each block is ahead of the plain network in training: its validation accuracy less
+    ``none``'s mean, points, at the later epochs' scale; band from the lowest to the highest seed,
+    dashed where gates start open. ``histories``: title -> `reading.histories` of one cell."""
     def draw(axis, rows):
         plain = rows[rows.arm == "none"].groupby("epoch").val_accuracy.mean()
         ahead = 100 * (rows.val_accuracy - rows.epoch.map(plain))
         style.seed_lines(axis, rows.assign(ahead=ahead)[rows.arm != "none"], "epoch", "ahead")
         style.reference(axis, 0)
         axis.set(xlabel="epoch", ylabel="validation accuracy over\nthe plain network, points")
+        if len(late := ahead[rows.epoch > 0.6 * rows.epoch.max()].dropna()):
+            axis.set_ylim(late.min() - 0.5, late.max() + 0.5)
     return style.per_cell([(title, rows) for title, rows in histories.items() if len(rows)], draw,
                           height=2.8)

@@ -3,7 +3,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from ..analysis.stats import in_cell
+from ..analysis.stats import each_cell
 from ..data.arrays import DataMissing
 from ..explain.cam import MAPS
 from ..explain.camstore import PICTURES, SANITY, stored_maps
@@ -26,7 +26,7 @@ def looked_at(df, key: str = ""):
     found = {run_id: arrays for run_id, arrays in stored_maps(df).items()
              if any(name.startswith(key) for name in arrays)}
     df = df[df.id.isin(list(found))]
-    return (in_cell(df, df.iloc[0]) if len(df) else df), found
+    return next((rows for _, rows in each_cell(df)), df), found
 
 
 def with_images(df, n: int, key: str = ""):

@@ -51,13 +51,14 @@ def installed(package: str) -> str:
 
 
 def use_drive() -> None:
-    """Mount Drive and keep results there, beginning with a copy of the records that come with the
-    repository; where that fails, say so and go on without."""
+    """Mount Drive and keep results there, beginning with a copy of the records and benchmarks that
+    come with the repository; where that fails, say so and go on without."""
     place = Path(DRIVE, "MyDrive", "attnlib")
     try:
         from google.colab import drive
         drive.mount(DRIVE)
-        for source in (REPO / "results" / "runs").rglob("*.*"):
+        for source in (path for kind in ("runs", "bench")
+                       for path in (REPO / "results" / kind).rglob("*.*")):
             target = place / source.relative_to(REPO)
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,15 +13,16 @@ from ..bench import budget, speed
 from ..blocks import ATTENTION
 from ..experiments.planning import estimate_seconds, resolve_profile, study
 from ..experiments.reading import collect
-from ..experiments.studies import PROFILES, STUDIES, plans
+from ..experiments.studies import COMMITTED, PROFILES, STUDIES, plans
 from ..explain.camstore import PICTURES, stored_maps
 from ..figures import cards, plots
 from ..figures.summary import summary
 from ..networks.cost import cost_of
 from ..settings import REPO
+from ..training.store import all_records
 from ..training.trainer import data_of
 from .article import full_audit
-from .show import as_markdown, claims_table, gains_markdown, short_answer
+from .show import as_markdown, claims_headline, claims_table, gains_markdown, short_answer
 
 
 def update() -> list[Path]:
@@ -44,9 +45,10 @@ def update() -> list[Path]:
 
 
 def profile_costs() -> str:
-    """What each profile trains and about how long that takes."""
+    """What each profile trains, what of it a clone has, and about how long that takes."""
     return as_markdown(pd.DataFrame([{
         "profile": f"`{profile}`", "what it is": row.says,
+        "finished in a clone": len(all_records(profile)) if profile in COMMITTED else "–",
         "training on two CPU cores without bf16, about": training_of(
             dict.fromkeys(run for name in STUDIES for run in study(name, profile)), profile)}
         for profile, row in PROFILES.items()]))
@@ -135,8 +137,9 @@ def overview_picture() -> None:
 
 
 PAGES = {
-    "README.md": {"answer": short_answer, "costs": profile_costs, "results": lambda: gains_markdown(
-        collect("headline", resolve_profile("best", "headline")))},
+    "README.md": {"answer": short_answer, "claims": lambda: claims_headline(full_audit()),
+                  "costs": profile_costs, "results": lambda: gains_markdown(
+                      collect("headline", resolve_profile("best", "headline")))},
     "docs/studies.md": {"costs": profile_costs, "studies": study_costs},
     "docs/blocks.md": {"blocks": blocks, "networks": lambda: as_markdown(networks_table()),
                        "cards": cards.all_cards},

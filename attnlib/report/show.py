@@ -6,7 +6,7 @@ from IPython.display import Markdown
 
 from ..analysis import claims, stats
 from ..analysis.inference import MOST_SEEDS
-from ..analysis.words import interval, name, place, plural, plus_minus
+from ..analysis.words import interval, name, place, plural
 from ..bench import speed
 from ..experiments.grid import may_train
 from ..experiments.planning import plan_table, resolve_profile
@@ -18,6 +18,7 @@ NOTHING = "Nothing of this kind among the finished runs."
 TITLES = {
     "arm": "block", "n": "seeds", "gain": "gain over the plain network, points [95 % interval]",
     "mean": "mean [95 % interval]", "train": "training, points", "score": "test accuracy, %",
+    "plain": "plain network, %", "val_nll": "validation loss", "params": "parameters",
     "alone": "Welch's interval, alone", "tau": "τ, points", "i2": "I², %",
     "buys": "buys, points [95 % interval]", "difference": "difference, points [95 % interval]",
     "moves": "moves a gain by at most, points", "surplus": "confidence − accuracy, points",
@@ -27,10 +28,10 @@ FORMATS = {                 # of the others: ``+.2f`` with an interval, else ``.
     "nll": ".3f", "nll_gain": "+.3f", "moves": ".2f", "sd": ".2f", "i2": ".0f", "score": ".2f",
     "sd of a difference": ".2f", "sampling error": ".2f", "p": ".3f", "accuracy": ".1f",
     "sd over seeds": ".2f", "lowest": ".2f", "highest": ".2f", "tau": ".2f", "train": "+.2f",
-    "surplus": "+.1f"}
+    "surplus": "+.1f", "plain": ".2f", "loss": ".3f", "val_nll": ".3f"}
 NAMED = ("arm", "base", "dataset", "backbone", "over")      # columns of names
-ADVICE = {"better": "use it where its cost fits", "equivalent": "no reason to",
-          "worse": "not here", "undecided": "not known"}
+ADVICE = {"better": "better: use it where its cost fits", "equivalent": "equivalent: no reason to",
+          "worse": "worse: not here", "undecided": "undecided: not known"}
 SHORT = ("se", "cbam", "hybrid", "eca", "cbam(gate_init=open)", "hybrid(gate_init=open)")
 
 
@@ -156,47 +157,30 @@ def gains_markdown(df) -> str:
 
 
 def short_answer(profile: str | None = None) -> str:
-    """A few sentences for each data set: whether any block is better, and the blocks of the network
-    with the most seeds, with open gates too; what the others say, and what ``pilot`` would have."""
+    """For each data set whether any block is better; for each network what each block gains, by its
+    verdict; what a short training would have said; and what blocks cost."""
     profile = profile or resolve_profile("best", "headline")
     runs = collect("headline", profile)
     arms = stats.arms_table(runs)
     tested = arms[arms.low.notna() & (arms.family == "blocks")]
     if not len(tested):
         return f"No block has {stats.MIN_SEEDS} finished seeds in profile `{profile}` yet."
-    early = pd.concat([collect(study, "pilot") for study in ("hybrid", "schedule")])
-    early, out = stats.arms_table(early.drop_duplicates("id")).dropna(subset="low"), []
+    out = []
     for dataset, rows in tested.groupby("dataset", sort=False):
-        claim = "; ".join(map(placed, rows[rows.verdict == "better"].itertuples()))
-        plain = arms[(arms.arm == "none") & (arms.dataset == dataset) & (arms.n > 0)]
-        networks = " and ".join(f"{name(r.backbone)} ({r.n} seeds, {plus_minus(r.mean, r.sd)} %)"
-                                for r in plain.itertuples())
-        most = stats.in_cell(rows, rows.loc[rows.n.idxmax()])
-        said = "; ".join(f"{gain_of(row)}, {verdict_of(row)}" for row in most.itertuples()
-                         if row.arm in SHORT)
-        text = (f"**On {name(dataset)}: "
-                f"{claim or 'no block is shown to raise the test accuracy'}.** Plain "
-                f"networks: {networks}. In {name(most.backbone.iloc[0])}, in points: {said}.")
-        if len(more := most[~most.arm.isin(SHORT)]):
-            text += f" Others: {counted_verdicts(more)}."
-        for network, rest in rows[rows.backbone != most.backbone.iloc[0]].groupby("backbone"):
-            text += (f" In {name(network)}: {counted_verdicts(rest)}, gains from "
-                     f"{interval(rest.gain.min())} to {interval(rest.gain.max())}.")
-        before = early[early.dataset == dataset]
-        if len(before) and profile != "pilot":
-            low = before.loc[before.gain.idxmin()]
-            both = before[before.arm.isin((low.arm, f"{low.arm}(gate_init=open)"))]
-            text += (" A shorter training on fewer images, with another recipe (`pilot`, "
-                     f"{name(low.backbone)}), said {', '.join(map(gain_of, both.itertuples()))}.")
-        out.append(text)
-    for dataset, rows in early[~early.dataset.isin(tested.dataset)].groupby("dataset"):
-        said = "; ".join(f"{gain_of(row)}, {verdict_of(row)}" for row in rows.itertuples())
-        out.append(f"**On {name(dataset)}** only a short training on fewer images is finished "
-                   f"(`pilot`, {name(rows.backbone.iloc[0])}): {said}.")
-    return "\n\n".join(filter(None, [*out, costs_of(runs)]))
+        better = "; ".join(map(placed, rows[rows.verdict == "better"].itertuples()))
+        out.append(f"- **On {name(dataset)} "
+                   f"{better or 'no block is shown to raise the test accuracy'}**: gains lie "
+                   f"between {interval(rows.gain.min())} and {interval(rows.gain.max())} points.")
+    early = stats.arms_table(collect("schedule", "pilot")).dropna(subset="low")
+    if len(early) and profile != "pilot":
+        low = early.arm[early.gain.idxmin()].partition("(")[0]
+        both = early[early.attention.str.startswith(low)]
+        out.append(f"- A shorter training on fewer images (`pilot`, {place(early.iloc[0])}) would "
+                   f"have said {', '.join(map(gain_of, both.itertuples()))} points.")
+    return "\n".join([*out, *costs_of(runs), "", as_markdown(advice(arms))])
 
 
-def costs_of(runs) -> str:
+def costs_of(runs) -> list[str]:
     """How much longer blocks make a step of some runs' networks, by the stored benchmark."""
     steps, out = speed.steps(), []
     for key, _ in runs.groupby(["backbone", "width"], sort=False):
@@ -204,10 +188,11 @@ def costs_of(runs) -> str:
         if found:
             times = ", ".join(f"{step:.2f} with {name(arm)}" for arm, step in found.items())
             out.append(f"{times} ({name(key[0])})")
-    env = (speed.largest_first() or [{}])[0].get("env", {})
-    return ("**What it costs:** a training step, in those of the plain network: "
-            f"{'; '.join(out)}; measured by `make bench` on {env['device']} in "
-            f"{env['precision']}.") if out else ""
+    if not out:
+        return []
+    env = speed.largest_first()[0]["env"]
+    return [f"- **A training step** takes, in steps of the plain network, {'; '.join(out)}; by "
+            f"`make bench` on {env['device']} in {env['precision']}."]
 
 
 # --- The claims ---
@@ -272,13 +257,18 @@ def abstract(df, audit) -> Markdown:
 
 
 def advice(arms):
-    """One row a network with tested blocks (rows of `arms_table`): which to use, by their verdicts.
-    Where it ``still learns``, its validation accuracy rising by more than STILL_RISING points over
-    the last two epochs, no advice follows."""
-    tested, rows = arms[arms.low.notna() & (arms.family == "blocks")], []
-    for key, cell in stats.each_cell(tested):
-        learns = not cell.rise.iloc[0] <= stats.STILL_RISING       # NaN: not known to have learned
-        rows.append(key | {"still learns": learns} | {
-            words: "; ".join(map(name, cell.arm[cell.verdict == verdict])) * (not learns)
-            for verdict, words in ADVICE.items()})
+    """One row a network with tested blocks (rows of `arms_table`): its accuracy without a block,
+    and each block's gain in the column of its verdict. Where it still learns, its validation
+    accuracy rising by more than STILL_RISING points over the last two epochs, all are undecided."""
+    rows = []
+    for key, cell in stats.each_cell(arms):
+        tested = cell[cell.low.notna() & (cell.family == "blocks")]
+        for plain in cell[cell.arm == "none"].itertuples() if len(tested) else ():
+            learns = not plain.rise <= stats.STILL_RISING      # NaN: not known to have learned
+            rows.append(key | {"plain": plain.mean, "plain_sd": plain.sd, "n": plain.n} | {
+                words: "; ".join(
+                    f"{name(row.arm)} {interval(row.gain)}".replace(" ", NO_BREAK)
+                    + " (had not fitted as far)" * stats.behind(row) for row in tested.itertuples()
+                    if verdict == ("undecided" if learns else row.verdict)) or "–"
+                for verdict, words in ADVICE.items()})
     return pd.DataFrame(rows)

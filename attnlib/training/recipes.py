@@ -12,7 +12,7 @@ class Recipe:
     batch_size: int = 128
     epochs: int = 30                # at most, where `patience` may end it sooner
     schedule: str = "cosine"        # linear warm-up, then half a cosine down to zero
-    warmup: float = 0.15            # share of all steps
+    warmup: float = 0.15            # share of the steps before the tail
     label_smoothing: float = 0.0
     crop: int = 0                   # pixels of padding for the random crop; 0: none
     flip: bool = False              # horizontal mirror with probability 1/2

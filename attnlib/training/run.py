@@ -84,7 +84,7 @@ class Run:
     @property
     def setting(self) -> str:
         """Eight digits that runs share where they differ in nothing but seed, block, its place, and
-        width: what may be compared, and is within one profile."""
+        width (which is part of an arm's name where a profile has several)."""
         own = {"seed", "attention", "placement", "attention_version", "width"}
         same = {k: v for k, v in self.resolved().items() if k not in own}
         return hashlib.sha256(canonical_json(same).encode()).hexdigest()[:8]

@@ -247,6 +247,8 @@ def train_weights(record: dict) -> float:
     if record["status"] != "done":
         raise ValueError(f"{record['id']} is {record['status']}: it has no weights")
     run = Run(**record["run"])
+    if run.id != record["id"]:
+        raise ValueError(f"{record['id']} was trained by another version: it would be {run.id} now")
     folder = checkpoints_dir(record["profile"], run.id)
     with store.lock(record["profile"], run.id), determinism():
         trainer = Trainer(run, data_of(run))
@@ -260,14 +262,13 @@ def train_weights(record: dict) -> float:
 
 def conclude(trainer: Trainer, profile: str, status: str, together: int = 1) -> dict:
     """Score the test split and store the record. ``together``: so many runs shared the device."""
-    run, seconds = trainer.run, sum(h["seconds"] for h in trainer.history)
-    seen = len(trainer.batches["train"].labels) * len(trainer.history)
+    run = trainer.run
     body = {"schema": store.SCHEMA, "id": run.id, "run": run.as_dict(), "resolved": run.resolved(),
             "versions": versions(run), "profile": profile, "status": status,
             "env": surroundings() | ({"together": together} if together > 1 else {}),
             "model": trainer.cost, "classes": trainer.classes, **trainer.started,
             "data": trainer.row.facts(), "history": trainer.history, "test": None, "arrays": {},
-            "seconds": seconds, "images_per_second": seen / max(seconds, 1e-9),
+            "seconds": sum(h["seconds"] for h in trainer.history),
             "peak_memory": peak_memory(trainer.machine.device) // together}
     if status == "done":
         probs, labels = trainer.predict("test"), trainer.batches["test"].labels
