@@ -1,6 +1,9 @@
 """ShapeTex's probes: of networks whose answers are known, and of a real one."""
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 import attnlib
 from attnlib.explain import probes
@@ -29,12 +32,16 @@ def answering(monkeypatch, field: str) -> None:
         data = make(n, **options)
         drawn[id(data.images)] = data
         return data
+    def logits_of(model, images):
+        return torch.eye(10)[torch.as_tensor(getattr(drawn[id(images)], field)).long()]
     make = probes.shapetex_images
-    monkeypatch.setattr(probes, "shapetex_images", images_of)
-    monkeypatch.setattr(probes, "answers",
-                        lambda model, images: getattr(drawn[id(images)], field))
-    monkeypatch.setattr(probes, "looks", lambda model, data, stage: (
-        getattr(data, field), np.ones((len(data.images), 8, 8))))
+    for name, stand_in in {
+            "shapetex_images": images_of, "logits_of": logits_of,
+            "as_input": lambda images, row: images, "focus_stage": lambda model, images: 0,
+            "pass_of": lambda model, images, *_: SimpleNamespace(
+                logits=logits_of(model, images).numpy()),
+            "make": lambda method, found: np.ones((len(found.logits), 8, 8))}.items():
+        monkeypatch.setattr(probes, name, stand_in)
 
 
 @pytest.mark.parametrize("field, worst", [("labels", 100), ("background", 0)])

@@ -23,7 +23,7 @@ from attnlib.settings import figures_dir
 def figure():
     rows = [{"dataset": "cifar10", "backbone": "resnet18", "recipe": "strong", "attention": arm,
              "arm": arm, "seed": seed, "status": "done", "accuracy": 60.0 + seed,
-             "profile": "pilot", "id": f"{arm}-{seed}", "setting": "one"}
+             "profile": "pilot", "id": f"{arm}-{seed}", "setting": "one", "width": 0.25}
             for arm in ("none", "se") for seed in range(3)]
     return plots.accuracy(pd.DataFrame(rows))
 

@@ -74,7 +74,7 @@ def test_advice_says_of_every_tested_block_what_its_verdict_says():
     assert advice(four) == [["–", "SE; ECA", "CBAM", "–"]]         # of sa too few seeds
     assert "SE\N{NO-BREAK SPACE}+0.00; ECA" in show.as_markdown(show.advice(stats.arms_table(four)))
     four.loc[four.arm == "cbam", "train_accuracy"] -= 9
-    assert advice(four)[0][2] == "CBAM (had not fitted as far)"
+    assert advice(four)[0][2] == "CBAM†"
     assert advice(frame(none=BASE, frozen=[b + 9 for b in BASE])) == []         # a control
     assert advice(frame(none=BASE[:2], se=BASE[:2])) == []
     for rise in (0.6, 3.9, math.nan):                                           # it still learns

@@ -31,7 +31,8 @@ FORMATS = {                 # of the others: ``+.2f`` with an interval, else ``.
     "surplus": "+.1f", "plain": ".2f", "loss": ".3f", "val_nll": ".3f"}
 NAMED = ("arm", "base", "dataset", "backbone", "over")      # columns of names
 ADVICE = {"better": "better: use it where its cost fits", "equivalent": "equivalent: no reason to",
-          "worse": "worse: not here", "undecided": "undecided: not known"}
+          "worse": "worse: not here (†: had not fitted as far)",
+          "undecided": "undecided: not known"}
 SHORT = ("se", "cbam", "hybrid", "eca", "cbam(gate_init=open)", "hybrid(gate_init=open)")
 
 
@@ -184,8 +185,7 @@ def costs_of(runs) -> list[str]:
     """How much longer blocks make a step of some runs' networks, by the stored benchmark."""
     steps, out = speed.steps(), []
     for key, _ in runs.groupby(["backbone", "width"], sort=False):
-        found = {arm: steps[*key, arm] for arm in SHORT if (*key, arm) in steps}
-        if found:
+        if found := {arm: steps[*key, arm] for arm in SHORT if (*key, arm) in steps}:
             times = ", ".join(f"{step:.2f} with {name(arm)}" for arm, step in found.items())
             out.append(f"{times} ({name(key[0])})")
     if not out:
@@ -267,8 +267,8 @@ def advice(arms):
             learns = not plain.rise <= stats.STILL_RISING      # NaN: not known to have learned
             rows.append(key | {"plain": plain.mean, "plain_sd": plain.sd, "n": plain.n} | {
                 words: "; ".join(
-                    f"{name(row.arm)} {interval(row.gain)}".replace(" ", NO_BREAK)
-                    + " (had not fitted as far)" * stats.behind(row) for row in tested.itertuples()
+                    f"{name(row.arm)}{NO_BREAK}{interval(row.gain)}{'†' * stats.behind(row)}"
+                    for row in tested.itertuples()
                     if verdict == ("undecided" if learns else row.verdict)) or "–"
                 for verdict, words in ADVICE.items()})
     return pd.DataFrame(rows)
