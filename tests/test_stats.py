@@ -13,6 +13,7 @@ from attnlib.analysis import inference, stats
 from attnlib.analysis.inference import Effect
 from attnlib.experiments.planning import study
 from attnlib.experiments.reading import table_of
+from attnlib.training.run import Run
 
 
 def frame(**arms) -> pd.DataFrame:
@@ -124,3 +125,14 @@ def test_runs_of_two_settings_or_one_seed_twice_are_not_compared():
         for mixed in (other, df.assign(width=np.where(df.seed == 2, 0.125, 0.25))):
             with pytest.raises(ValueError, match="'cifar10', 'resnet18', 'strong'.*several set"):
                 call(mixed)
+
+
+def test_runs_of_another_width_stay_out_of_a_table(out):
+    for width, score in ((1.0, 0.9), (0.25, 0.7)):
+        for seed in range(3 if width == 1 else 1):
+            put_record(Run("cifar10", width=width, seed=seed), "own",
+                       test={"accuracy": score, "nll": 1.0, "n": 10})
+    df = collect(profile="own")
+    with pytest.raises(ValueError, match="several settings, such as epochs or width"):
+        stats.arms_table(df)
+    assert stats.arms_table(df[df.width == 1])[["n", "mean"]].values.tolist() == [[3, 90]]

@@ -32,7 +32,6 @@ from .projects import read_table
 from .stats import NOTHING
 
 SAME, OURS, UNTESTED = "same setting", "our setting", "not tested"
-BEST_FIRST = tuple(reversed(PROFILES))
 PRETRAINED = ("P0",)                # on ImageNet, at 224 pixels: not repeated here
 KINDS = ("gain", "percent", "order", "no gain", "level", "count", "may", "text")
 UNJUDGED = ("may", "text")
@@ -98,7 +97,7 @@ def study_runs(name: str, profile: str):
     return stats.cell_runs(table_of(planned, profile).assign(run=planned))
 
 
-def deciding_cells(claim, profiles=BEST_FIRST, records=study_runs):
+def deciding_cells(claim, profiles=(*PROFILES,)[::-1], records=study_runs):
     """(profile, recipe, the runs of the cell, those of them that were planned to decide the claim)
     where the study has all that it takes: of a profile the project's own recipe goes first."""
     arms = {claim.arm} if claim.kind == "level" else {claim.arm, claim.base}

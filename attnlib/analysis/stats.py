@@ -35,6 +35,7 @@ def cell_runs(df):
     for profile in df.profile.unique():
         every = collect(profile=profile)
         more = every[(every.status == "done") & every.setting.isin(df.setting)
+                     & (every.width.isin(df.width) | every.arm.str.endswith(" wider"))
                      & ~every.id.isin(df.id)]
         df = pd.concat([df, more], ignore_index=True) if len(more) else df
     done = df[df.status == "done"]
@@ -42,7 +43,7 @@ def cell_runs(df):
                     done.groupby([*CELL, "arm"]).width.nunique()):
         if (several > 1).any():
             raise ValueError(f"{several.idxmax()} has runs of several settings, such as epochs or "
-                             "width: compare them study by study, each by `collect(study)`")
+                             "width: compare those of one, a study's by `collect(study)`")
     return df
 
 

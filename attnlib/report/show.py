@@ -175,7 +175,7 @@ def short_answer(profile: str | None = None) -> str:
     early = stats.arms_table(collect("schedule", "pilot")).dropna(subset="low")
     if len(early) and profile != "pilot":
         low = early.arm[early.gain.idxmin()].partition("(")[0]
-        both = early[early.attention.str.startswith(low)]
+        both = early[early.arm.isin((low, f"{low}(gate_init=open)"))]
         out.append(f"- A shorter training on fewer images (`pilot`, {place(early.iloc[0])}) would "
                    f"have said {', '.join(map(gain_of, both.itertuples()))} points.")
     return "\n".join([*out, *costs_of(runs), "", as_markdown(advice(arms))])
