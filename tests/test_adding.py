@@ -201,6 +201,36 @@ def test_a_block_that_replaces_takes_the_convolutions_place(monkeypatch):
         attnlib.add_attention(small(), "other", "5", zero_init=True)
 
 
+def test_what_replaces_a_convolution_takes_plain_ones_alone():
+    for own in ({"groups": 4}, {"dilation": 2, "padding": 2}):
+        model = nn.Sequential(nn.Conv2d(8, 8, 3, **{"padding": 1} | own))
+        with pytest.raises(ValueError, match="0 is no 3×3 convolution C -> C of stride 1"):
+            attnlib.add_attention(model, "sk", "0")
+
+
+def test_a_users_class_with_a_name_of_ours_is_a_place_like_any_other():
+    class Hybrid(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3)
+
+        def forward(self, x):
+            return self.conv(x)
+    model = attnlib.add_attention(nn.Sequential(Hybrid()), "se", "Conv2d")
+    assert list(attention_blocks(model)) == ["0.conv.added_attention"]
+
+
+def test_a_network_may_freeze_its_norms_in_a_train_that_returns_nothing():
+    class Frozen(nn.Sequential):
+        def train(self, mode=True):
+            super().train(mode)
+            self[1].eval()
+    model = Frozen(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    model.train()
+    attnlib.add_attention(model, "se", "Conv2d")
+    assert model.training and not model[1].training and model[0].training
+
+
 # --- What must not change ---
 
 

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from attnlib.data.batches import Batches, shrunk, side_at
+from attnlib.data.batches import Batches, as_input, shrunk, side_at
+from attnlib.data.datasets import load_dataset
 
 N, SIDE, CROP = 40, 8, 2
 MEAN, STD = (0.5, 0.3, 0.4), (0.2, 0.25, 0.3)
@@ -89,6 +90,15 @@ def test_ordered_gives_the_images_normalised_in_their_order():
     assert x.dtype == torch.float32 and y.dtype == torch.int64 and np.array_equal(y, INDEX)
     wanted = (IMAGES / 255 - np.array(MEAN)) / np.array(STD)
     np.testing.assert_allclose(x.permute(0, 2, 3, 1), wanted, atol=1e-5)
+
+
+def test_large_images_are_evaluated_few_at_once():
+    """500 of 64 × 64 pixels take some GiB of memory; 500 of 224 × 224 take twelve times it."""
+    most = {side: Batches(np.zeros((2, side, side, 3), np.uint8), np.zeros(2, np.int64), MEAN,
+                          STD).most() for side in (32, 64, 224)}
+    assert most == {32: 2000, 64: 500, 224: 40}
+    with pytest.raises(ValueError, match=r"\[N, H, W, 3\], not uint8 \[32, 32, 3\]"):
+        as_input(np.zeros((32, 32, 3), np.uint8), load_dataset("shapetex", sizes={"test": 1}))
 
 
 def test_grey_images():

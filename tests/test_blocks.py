@@ -15,7 +15,7 @@ from attnlib.blocks import ATTENTION, BLOCKS, REPLICAS, combined, spatial
 from attnlib.blocks.channel import ECA, SER
 from attnlib.blocks.controls import LayerScale
 from attnlib.blocks.convolution import AA, SK
-from attnlib.blocks.newer import averaging
+from attnlib.blocks.newer import FCA, averaging
 from attnlib.names import option_defaults
 from attnlib.networks.build import build_model, resolve_placement
 from attnlib.networks.cost import count
@@ -366,6 +366,16 @@ def test_the_maximum_gives_its_gradient_to_one_of_several_equal_places():
 
 
 @torch.no_grad()
+def test_fcas_frequencies_are_there_after_a_start_on_the_meta_device():
+    whole = FCA(16)
+    with torch.device("meta"):
+        late = FCA(16)
+    late.to_empty(device="cpu").reset_parameters()
+    late.load_state_dict(whole.state_dict())
+    x = torch.rand(2, 16, 9, 9)
+    assert torch.equal(late(x), whole(x))
+
+
 def test_simam_of_flat_and_single_places_and_of_large_sums():
     block = spatial.SimAM(C)
     for x in (maps(2, C, 1, 1).expand(2, C, 6, 7), maps(2, C, 1, 1)):

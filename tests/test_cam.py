@@ -78,7 +78,8 @@ LIGHT, WHOLE = torch.rand(4, 3, 32, 32), torch.randint(256, (4, 3, 32, 32), dtyp
     (images(1), [0], 7, r"stage 7 has no map .* valid: -4 \(32×32\), .*-1 \(4×4"),
     (LIGHT, [0] * 4, -1, "should be normalised.*these are light"),
     (LIGHT.half(), [0] * 4, -1, "should be normalised.*these are light"),
-    (WHOLE, [0] * 4, -1, "should be normalised.*these are torch.uint8")])
+    (WHOLE, [0] * 4, -1, "should be normalised.*these are 1 of torch.uint8"),
+    (LIGHT[:0], [], -1, "should be normalised.*these are 0 of torch.float32")])
 def test_what_cannot_have_maps_is_refused(x, classes, stage, why):
     with pytest.raises(ValueError, match=why):
         cam.grad_cam(network("none"), x, classes, stage)
@@ -89,7 +90,7 @@ def test_what_cannot_have_maps_is_refused_elsewhere_too():
     model.mean, model.std = (0.5,) * 3, (0.25,) * 3
     with pytest.raises(ValueError, match="uint8 from 0 to 255.*float64"):
         activation_maps(model, np.random.default_rng(0).random((2, 32, 32, 3)), [0, 1])
-    with pytest.raises(ValueError, match="should be normalised.*these are torch.uint8"):
+    with pytest.raises(ValueError, match="should be normalised.*these are 4 of torch.uint8"):
         interventions.measure_swaps(network("se"), WHOLE, [0] * 4)
     with pytest.raises(ValueError, match=r"stage -1 has no map .* valid: -5 \(32×32\), .*-2 \(4×4"):
         cam.grad_cam(network("none", "vgg16"), images(1), [0], -1)

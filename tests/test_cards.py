@@ -46,6 +46,16 @@ def leaves(block: nn.Module) -> list[nn.Module]:
     return [m for m in block.modules() if isinstance(m, nn.Conv2d) and m not in inside]
 
 
+def test_a_picture_has_a_box_a_step_right_of_what_it_reads_and_none_on_another():
+    for name in BLOCKS:
+        at = cards.laid_out(name)
+        assert len(set(at.values())) == len(at)
+        assert all(at[read][0] < at[node][0] for node in at for read in node.reads), name
+    se, cbam = cards.diagrams("se", "cbam").axes
+    assert len(se.texts) == sum(1 + len(node.reads) for node in cards.laid_out("se"))
+    assert "channel part" in cbam.texts[1].get_text() and cbam.get_title() == "CBAM"
+
+
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_diagram_has_every_leaf_and_leads_from_x_to_y(name):
     nodes = trace(name)

@@ -102,6 +102,10 @@ def test_seeds_needed_of_one_arm_are_cohens(effect, n):
     assert inference.seeds_needed(2 ** 0.5, effect) == n
 
 
+def test_no_fewer_seeds_are_said_to_do_than_an_interval_takes():
+    assert inference.seeds_needed(0.1, 9.0) == inference.MIN_SEEDS
+
+
 @pytest.mark.parametrize("arms", [1, 5])
 def test_power_of_equivalence_by_simulation(arms):
     rng, n, margin = np.random.default_rng(12), 12, 0.35
@@ -116,7 +120,8 @@ def test_power_of_equivalence_by_simulation(arms):
     assert before < 0.8 <= then
 
 
-@pytest.mark.parametrize(("sd", "delta"), [(math.nan, 1.0), (-1.0, 1.0), (1.0, 0.0)])
+@pytest.mark.parametrize(("sd", "delta"), [
+    (math.nan, 1.0), (-1.0, 1.0), (1.0, 0.0), (1.0, math.nan)])
 def test_impossible_questions_are_refused(sd, delta):
     with pytest.raises(ValueError, match="should be"):
         inference.seeds_needed(sd, delta)

@@ -53,8 +53,16 @@ def test_copies_in_given_splits_are_refused(root):
     tree(root, "train/cats", "train/dogs", "test/cats", "test/dogs/deep")
     for other in ("test/cats/copy.png", "test/dogs/deep/x.jpeg"):
         (root / other).write_bytes((root / "train" / "cats" / "2.png").read_bytes())
-    with pytest.raises(DataBad, match="2 pictures are in two splits, byte for byte, such as "
-                                      "test/cats/copy.png and train/cats/2.png"):
+    with pytest.raises(DataBad, match="2 pictures are in two splits or classes, byte for byte, "
+                                      "such as test/cats/copy.png and train/cats/2.png"):
+        load_dataset("folder:photos")
+
+
+def test_a_picture_of_two_classes_is_refused(root):
+    tree(root, "cats", "dogs")
+    shutil.copy(root / "cats" / "1.png", root / "dogs" / "copy.png")
+    with pytest.raises(DataBad, match="1 pictures are in two splits or classes.*dogs/copy.png and "
+                                      "cats/1.png"):
         load_dataset("folder:photos")
 
 

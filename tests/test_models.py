@@ -4,6 +4,7 @@ import functools
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from attnlib.blocks import ATTENTION, BLOCKS, Row
@@ -96,6 +97,12 @@ def test_cost_leaves_the_model_as_it_was():
     before = copy.deepcopy(model.state_dict())
     cost(model, (3, 32, 32))
     assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_cost_keeps_what_a_network_stores_beside_its_weights_and_takes_any_type():
+    """Swin looks up its positions in a buffer."""
+    swin = torchvision.models.swin_t()
+    assert cost(swin, (3, 64, 64))["macs"] == cost(swin.half(), (3, 64, 64))["macs"] > 1e8
 
 
 # --- Every row of every table ---
@@ -379,6 +386,11 @@ def test_speednet_has_the_size_by_hand():
     for side, here, after in ((15, c[0], c[1]), (7, c[1], c[2])):
         macs += 9 * side ** 2 * (here ** 2 + here * after)
     assert counted["macs"] == macs + 9 * 3 ** 2 * c[2] ** 2 + 10 * c[2]
+
+
+def test_speednet_takes_the_images_that_grow():
+    net = build_model("speednet", width=WIDTH).eval()
+    assert all(net(images(2, 3, side, side)).shape == (2, 10) for side in (20, 32))
 
 
 def test_a_speed_group_is_its_formula():

@@ -281,7 +281,9 @@ def test_bad_pictures_empty_folders_and_dangling_links_are_named_together(here):
     ("folder", "folder needs a path, as in folder:PATH"),
     ("folder:nowhere", "no data at 'nowhere'"), ("npz(size=32):x", "valid: content"),
     ("folder(size=20):x", "size=20 should be 28 to 224"),
-    ("folder(channels=2):x", "channels=2 should be 1 or 3"), ("npz:.", "folder:"),
+    ("folder(channels=2):x", "channels=2 should be 1 or 3"),
+    ("folder(channels=3.0):x", "channels=3.0 should be 1 or 3"),
+    ("folder(channels=True):x", "channels=True should be 1 or 3"), ("npz:.", "folder:"),
     ("fotos", "folder:PATH, npz:PATH"), ("photos", "did you mean folder:photos?"),
     ("set.npz", "did you mean npz:set.npz?"),
     ("cifar10:x", "unknown option of data set 'cifar10': 'path'")])

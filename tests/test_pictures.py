@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnlib.data.pictures import attempts, read_picture
+from attnlib.data.pictures import attempts, read_picture, span
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -52,6 +52,10 @@ def test_sixteen_bits_and_floats_keep_their_greys(tmp_path):
     for name, deep in {"i.png": grey.astype(np.uint16) * 257,
                        "f.tiff": (grey / 255).astype(np.float32)}.items():
         assert np.array_equal(read_picture(saved(tmp_path / name, deep), 32, 1)[..., 0], grey)
+
+
+def test_floats_that_rounding_left_above_one_are_still_light_from_0_to_1():
+    assert span("F", 0, 1.01) == (0, 1) and span("F", 0, 200.0) == (0, 255)
 
 
 def test_what_is_transparent_is_white(tmp_path):

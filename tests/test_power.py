@@ -49,6 +49,14 @@ def test_power_is_of_the_observed_scatter():
                            "seeds to call equivalent": equivalent}.items()
 
 
+def test_power_counts_every_block_whose_intervals_hold_together(monkeypatch):
+    """Also those that another study has: the table shows one block, the family has two."""
+    df = frame(none=[60.0, 61.0, 62.0], se=[61.0, 62.0, 63.5], cbam=[60.5, 61.0, 62.0])
+    monkeypatch.setattr(stats, "collect", lambda **_: df)
+    row, = power.power_table(df[df.arm != "cbam"]).to_dict("records")
+    assert row["blocks"] == 2
+
+
 def test_noise_compares_seeds_of_one_network():
     rng = np.random.default_rng(1)
     right = [rng.uniform(size=1000) < share for share in (0.5, 0.5, 0.7)]
@@ -58,6 +66,5 @@ def test_noise_compares_seeds_of_one_network():
     assert row["pairs"] == 3 and row["McNemar calls different"] == 2
     apart = [(a != b).mean() for a, b in combinations(right, 2)]
     assert row["differ on, %"] == pytest.approx(100 * np.mean(apart))
-    mean = df.accuracy.mean() / 100
-    assert row["sampling error"] == pytest.approx(100 * math.sqrt(mean * (1 - mean) / 1000))
+    assert row["by chance"] == pytest.approx(100 * math.sqrt(np.mean(apart) / 1000))
     assert row["sd of a difference"] == pytest.approx(2 ** 0.5 * df.accuracy.std(ddof=1))

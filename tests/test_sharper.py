@@ -47,6 +47,23 @@ def test_sharp_alone_is_not_good(gains, criterion):
     assert [k for k, word in c.verdicts.items() if word == "no"] == [criterion]
 
 
+def test_a_map_below_chance_that_falls_further_has_lost():
+    """ROAD has a sign: −0.04 is worse than −0.02, and 0.02 better than either."""
+    assert verdict(**SHARP | {"road": 1.0}).verdicts["faithfulness"] == "yes"
+    for a, word in ((-0.04, "no"), (0.02, "yes")):
+        pairs = [pair(**SHARP) for _ in range(5)]
+        for p in pairs:
+            p["road"] = RNG.normal([a, -0.02], 0.005, (N, 2))
+        c = compared(pairs)
+        assert c.verdicts["faithfulness"] == word and c.gain["road"].high - c.gain["road"].low < 50
+
+
+@pytest.mark.parametrize("low, high, word", [(1, 3, "no"), (1, 9, "yes"), (-1, 9, "undecided")])
+def test_sharper_by_less_than_a_twentieth_is_no_gain_to_speak_of(low, high, word):
+    gain = dict.fromkeys(sharper.SHARPNESS, sharper.Effect((low + high) / 2, low, high, 5))
+    assert sharper.criteria(gain) == {"sharper": word}
+
+
 def test_seeds_that_disagree_decide_nothing_and_two_give_no_interval():
     mixed = compared([pair(entropy=g, gini=-g) for g in (-0.3, -0.3, 0.3, -0.2, 0.1)])
     assert mixed.verdicts["sharper"] == "undecided"

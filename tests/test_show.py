@@ -97,7 +97,7 @@ def test_the_short_answer_says_what_is_better_or_that_nothing_is(monkeypatch):
     early = frame(none=BASE, hybrid=[b - 9 for b in BASE], **{"hybrid(gate_init=open)": BASE})
     monkeypatch.setattr(show, "collect", lambda study, profile: same.assign(
         profile="real") if study == "headline" else early)
-    assert re.search(r"would have said SE→CBAM hybrid −9.00 \[.*\], SE→CBAM hybrid, gates open "
+    assert re.search(r"shows gains of SE→CBAM hybrid −9.00 \[.*\], SE→CBAM hybrid, gates open "
                      r"\+0.00 \[.*\] points", show.short_answer("real"))
     monkeypatch.setattr(show, "collect", lambda study, profile: same[same.seed < 2])
     assert show.short_answer("pilot") == "No block has 3 finished seeds in profile `pilot` yet."

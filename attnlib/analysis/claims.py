@@ -174,7 +174,7 @@ def verdict_on(claim, effect: Effect, margin: float) -> tuple[str, float]:
     needed = seeds_needed(effect.sd, edge or mean or 1.0, effect.arms)
     if numeric and needed <= effect.n and mean != edge:                 # it is near that half
         needed = seeds_needed(effect.sd, mean - edge, effect.arms)
-    return "undecided", max(needed, effect.n + 1, stats.MIN_SEEDS)
+    return "undecided", max(needed, effect.n + 1)
 
 
 def judge_claim(claim, profile: str | None = None, measures=MEASURED, records=study_runs) -> dict:

@@ -20,7 +20,7 @@ def front_table(df, steps: dict | None = None):
     arm) -> the time of a training step, as benchmarks have measured it on 3×32×32."""
     rows, runs = [], all_seeds(df)
     for key, cell in each_cell(runs[runs.status == "done"]):
-        known = {} if key["dataset"] == "fashionmnist" else steps or {}     # that is 1×28×28
+        known = steps or {} if key["dataset"].startswith(("cifar", "shapetex")) else {}
         for arm, own in cell.groupby("arm", sort=False):
             step = known.get((key["backbone"], own.width.iloc[0], arm), math.nan)
             rows.append([*key.values(), arm, len(own), *mean_effect(own.accuracy)[:3],

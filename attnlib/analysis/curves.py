@@ -77,7 +77,7 @@ def order_interval(values) -> tuple[float, float]:
 def epochs_table(df):
     """One row a cell, level and arm, from all seeds of the profile: ``n`` runs, how many
     ``reached`` the level, their median ``epochs``, and `epochs_ratio` to ``none``."""
-    history, rows = histories(all_seeds(df)), []
+    history, rows = histories(all_seeds(df[df.status == "done"])), []
     for key, cell in each_cell(history) if len(history) else ():
         for level in levels_of(cell):
             epochs = reached(cell, level)

@@ -136,7 +136,7 @@ def power_of_equivalence(n: int, sd_diff: float, margin: float, arms: int = 1) -
 def seeds_needed(sd_diff: float, delta: float, arms: int = 1, power=power_of) -> int:
     """The fewest seeds an arm with a power of 80 %: to find the difference ``delta``, or by
     `power_of_equivalence` to call none of it equivalent at that margin. At most ``MOST_SEEDS``."""
-    if not (sd_diff >= 0 and delta):
+    if not (sd_diff >= 0 and abs(delta) > 0):
         raise ValueError(f"sd_diff={sd_diff} should be 0 or more, delta={delta} not 0")
-    return 2 + bisect_left(range(2, MOST_SEEDS), True,
-                           key=lambda n: power(n, sd_diff, delta, arms) >= 0.8)
+    return MIN_SEEDS + bisect_left(range(MIN_SEEDS, MOST_SEEDS), True,
+                                   key=lambda n: power(n, sd_diff, delta, arms) >= 0.8)

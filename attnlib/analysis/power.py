@@ -32,9 +32,9 @@ def power_table(df):
     call none of it equivalent."""
     arms, rows = arms_table(df), []
     for key, cell in each_cell(arms[arms.low.notna() & (arms.family == "blocks")]):
-        sd, margin, blocks = cell.sd_diff.iloc[0], cell.margin.iloc[0], len(cell)
+        sd, margin, blocks = cell.iloc[0][["sd_diff", "margin", "arms"]]
         rows.append(key | {
-            "blocks": blocks, "most seeds": int(cell.n.max()), "sd of a difference": sd}
+            "blocks": int(blocks), "most seeds": int(cell.n.max()), "sd of a difference": sd}
             | {f"seeds to see {gain:g}": seeds_needed(sd, gain, blocks) for gain in GAINS}
             | {"margin": margin, "seeds to call equivalent": seeds_needed(
                 sd, margin, blocks, power_of_equivalence)})
@@ -43,10 +43,11 @@ def power_table(df):
 
 def noise_table(df):
     """One row a cell: what seed noise is made of. The lowest and highest accuracy and the sd of
-    the plain network over all seeds of the profile, the sd of a difference of two such runs, the
-    sampling error of so many test images; of the pairs of seeds the mean share of images on which
-    one is right and the other wrong, and how many McNemar's exact test calls different at 5 %: it
-    says nothing about a block, whose next seed is another network (Dietterich 1998)."""
+    the plain network over all seeds of the profile, the sd of a difference of two such runs; of the
+    pairs of seeds the mean share d of the n test images on which one is right and the other wrong,
+    the sd √(d/n) of a difference of accuracies if it were chance which, and how many McNemar's
+    exact test calls different at 5 %: it says nothing about a block, whose next seed is another
+    network (Dietterich 1998)."""
     rows, plain = [], all_seeds(df[df.arm == "none"])
     for key, runs in each_cell(plain[plain.status == "done"]):
         if len(runs) < 2:
@@ -57,11 +58,9 @@ def noise_table(df):
         stored = [found for found in map(predictions, runs.itertuples()) if found]
         pairs = list(combinations([f["prediction"] == f["label"] for f in stored], 2))
         if pairs:
-            images, mean = len(pairs[0][0]), score.mean() / 100
-            row |= {"test images": images,
-                    "sampling error": 100 * math.sqrt(mean * (1 - mean) / images),
-                    "pairs": len(pairs),
-                    "differ on, %": 100 * np.mean([(a != b).mean() for a, b in pairs]),
+            images, differ = len(pairs[0][0]), np.mean([(a != b).mean() for a, b in pairs])
+            row |= {"test images": images, "pairs": len(pairs), "differ on, %": 100 * differ,
+                    "by chance": 100 * math.sqrt(differ / images),
                     "McNemar calls different": sum(
                         binomtest((a & ~b).sum(), (a != b).sum()).pvalue < 0.05
                         for a, b in pairs if (a != b).any())}

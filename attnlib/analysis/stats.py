@@ -86,10 +86,10 @@ def mean_effect(values) -> Effect:
     return contrast([values], [1])
 
 
-def pairing(df) -> tuple[float, int, int]:
-    """(r, pairs, arms): the correlation between an arm's and the plain network's accuracies of one
+def pairing(df) -> tuple[float, int]:
+    """(r, pairs): the correlation between an arm's and the plain network's accuracies of one
     seed, each less its mean over the shared seeds, over all arms and cells; NaN without pairs."""
-    df, pairs = cell_runs(df), []
+    df, pairs = all_seeds(df), []
     for _, cell in each_cell(df[df.status == "done"]):
         wide = once(cell).pivot(index="seed", columns="arm", values="accuracy")
         for arm in wide.columns.drop("none") if "none" in wide else ():
@@ -98,7 +98,7 @@ def pairing(df) -> tuple[float, int, int]:
                 pairs.append(both - both.mean())
     x, y = np.concatenate([*pairs, np.empty((0, 2))]).T
     size = math.sqrt((x @ x) * (y @ y))
-    return (float(x @ y / size) if size else math.nan), len(x), len(pairs)
+    return (float(x @ y / size) if size else math.nan), len(x)
 
 
 def verdict(effect: Effect, margin: float) -> str:
@@ -114,7 +114,7 @@ def verdict(effect: Effect, margin: float) -> str:
 
 
 ARMS = ["attention", "arm", "family", "n", "mean", "sd", "gain", "low", "high", "p", "verdict",
-        "train", "welch_low", "welch_high", "sd_diff", "margin", "rise", "profile"]
+        "train", "welch_low", "welch_high", "sd_diff", "arms", "margin", "rise", "profile"]
 
 
 def arms_table(df):
@@ -123,8 +123,8 @@ def arms_table(df):
     test accuracy, %; ``gain`` over ``none`` with its simultaneous interval ``low`` to ``high`` and
     adjusted ``p``; ``verdict`` of that interval at the profile's ``margin``; ``welch_low`` to
     ``welch_high``: Welch's, each block taken alone; ``train``: the last epoch's training accuracy
-    less that of ``none``, points; ``sd_diff`` of a difference of two runs; ``rise`` of the plain
-    network's validation accuracy over the last two epochs, points."""
+    less that of ``none``, points; ``sd_diff`` of a difference of two runs; ``arms`` whose intervals
+    hold together; ``rise`` of the plain network's validation accuracy over the last two epochs."""
     rows = []
     for key, cell in each_cell(cell_runs(df)):
         done, profile = cell[cell.status == "done"], cell.profile.iloc[0]
@@ -141,7 +141,7 @@ def arms_table(df):
                 "n": len(runs), "mean": runs.accuracy.mean(), "sd": runs.accuracy.std(ddof=1),
                 "gain": gain.mean, "low": gain.low, "high": gain.high, "p": gain.p,
                 "verdict": verdict(gain, margin), "train": train, "welch_low": check.low,
-                "welch_high": check.high, "sd_diff": gain.sd, "margin": margin,
+                "welch_high": check.high, "sd_diff": gain.sd, "arms": gain.arms, "margin": margin,
                 "rise": plain.rise.mean(), "profile": profile})
     return own_arms(pd.DataFrame(rows, columns=[*CELL, *ARMS]), df)
 

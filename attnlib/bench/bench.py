@@ -43,7 +43,7 @@ def plan(widths=(0.25,), networks=NETWORKS, arms=ARMS, notebook: str = "") -> li
         net = {"backbone": backbone, "width": width * networks[backbone], "arms": arms}
         rows += [BenchRow(f"{kind}-{backbone}-w{net['width']:g}", share, net)
                  for kind, share in (("training", 10), ("inference", 3), ("memory", 1.5))]
-    rows += [BenchRow("pipeline", 1.5), BenchRow("road"),
+    rows += [BenchRow("pipeline", 1.5),
              BenchRow("agreement", 8, {"backbone": next(iter(networks))}),
              BenchRow("claimed", 3), BenchRow("import"), BenchRow("records")]
     if notebook:
@@ -55,7 +55,7 @@ def quick_plan() -> list[BenchRow]:
     """Everything once, tiny: to see that it works."""
     small = {"agreement": {"n_train": 256, "n_test": 200, "epochs": 1},
              "claimed": {"arms": ARMS[:2], "batch": 2, "width": 0.125}, "pipeline": {"batches": 4},
-             "import": {"repeats": 1}, "road": {"images": 2}, "records": {"counts": (100,)}}
+             "import": {"repeats": 1}, "records": {"counts": (100,)}}
     rows = plan((0.125,), {"squeezenet": 1}, ARMS[:2])
     return [r._replace(options=r.options | small.get(r.kind, {})) for r in rows]
 
@@ -124,7 +124,7 @@ def images() -> Dataset:
     try:
         return load_dataset("cifar10", download=False)
     except DataMissing:
-        return load_dataset("shapetex", sizes={"train": 10_240, "val": 500, "test": 2_000})
+        return load_dataset("shapetex", sizes={"train": 12_800, "val": 500, "test": 2_000})
 
 
 def notebook(data: Dataset, seconds: float, name: str) -> dict:

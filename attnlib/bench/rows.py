@@ -16,7 +16,6 @@ from ..training.run import Run, canonical_json, versions
 from ..training.trainer import Trainer
 from .measure import fresh, in_turns, matrix_rate, spread
 from .plainloop import PlainLoop, loader
-from .road import road_speed
 
 LOOPS = {"ours": Trainer, "plain": PlainLoop}
 BATCH = 128                         # the recipe's
@@ -99,8 +98,10 @@ def claimed(data: Dataset, seconds: float, arms=("none", "cbam head_post", "se",
     on a CPU: on a busy machine no thread then waits for another."""
     threads, shape = torch.get_num_threads(), (1, 28, 28)
     torch.set_num_threads(1)
-    took = eval_times(arms, torch.randn(batch, *shape), seconds, "resnet18", width)
-    torch.set_num_threads(threads)
+    try:
+        took = eval_times(arms, torch.randn(batch, *shape), seconds, "resnet18", width)
+    finally:
+        torch.set_num_threads(threads)
     return {"backbone": "resnet18", "width": width, "threads": 1, "shape": list(shape),
             "batch": batch, "repeats": took}
 
@@ -214,4 +215,4 @@ def agreement(data: Dataset, seconds: float, backbone: str, n_train: int = 2000,
 KINDS: dict[str, Callable] = {
     "training": training, "pipeline": pipeline, "inference": inference, "claimed": claimed,
     "memory": memory, "matrix": matrix, "import": imports, "records": records,
-    "agreement": agreement, "road": road_speed}
+    "agreement": agreement}

@@ -112,18 +112,6 @@ def inference_table(body: dict):
     return pd.DataFrame(out)
 
 
-def road_table(body: dict):
-    """How long ROAD takes, ours and pytorch-grad-cam's."""
-    return pd.DataFrame([{
-        "ROAD": what, "ours, ms an image": digits3(1e3 * spread(r["ours" + end])["median"]),
-        "pytorch-grad-cam's": digits3(1e3 * spread(r["theirs" + end])["median"]),
-        "ratio": middle(ratio(r["theirs" + end], r["ours" + end]), 1),
-        "largest difference of filled images": f"{r['difference']:.1g}",
-        "sd of the noise that both add": f"{r['noise']:g}"}
-        for r in rows(body, "road")
-        for what, end in (("filling in", ""), ("with the network's answers", "_whole"))])
-
-
 KINDS = ("cpu", "cpu with bfloat16", "cuda")
 
 
@@ -195,7 +183,7 @@ def benches_markdown() -> str:
             f"load before {max(loads, default=math.nan):g}", f"{name(body['data'])} images",
             *failed]) + ".")
         parts += [found.to_markdown(index=False, disable_numparse=True) for found in (
-            targets_table(body), training_table(body), inference_table(body), road_table(body))
+            targets_table(body), training_table(body), inference_table(body))
             if len(found)]
     return "\n\n".join(parts) or NOTHING
 

@@ -156,16 +156,13 @@ class SECSA(nn.Sequential):
                                         gate_init=gate_init)
 
 
-class New(SESA):
+class New(Gate, SESA):
     """y = u + u · s(W2 relu(W1 a)), u = SA(x), a = mean_hw x from before the spatial gate, so that
     y = x · Ms(x) · (1 + s(…)): "NEW" of github.com/jaekyeongg/deeplearning, with SA as in SESA;
     a gain of 0 to 2. Parameters: 2Ch + 2k² + 3."""
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         return self.spatial.gate(x) * self.channel.gate(x)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(x)
 
 
 class NAB(Gate):

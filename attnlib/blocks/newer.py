@@ -175,9 +175,13 @@ class FCA(Gate):
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
         self.mlp = squeeze_mlp(channels, reduction, bias=False)
-        own = [c * 16 // channels for c in range(channels)]
+        self.register_buffer("frequencies", torch.empty(channels, 2).long(), persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self):                     # also of a block made on the meta device
+        own = [c * 16 // len(self.frequencies) for c in range(len(self.frequencies))]
         pairs = [[self.DOWN[n], self.ACROSS[n]] for n in own]
-        self.register_buffer("frequencies", torch.tensor(pairs), persistent=False)     # [C, 2]
+        self.frequencies.copy_(torch.tensor(pairs))
 
     def cosines(self, frequency: torch.Tensor, length: int) -> torch.Tensor:
         """d [C, length]."""

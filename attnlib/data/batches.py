@@ -84,10 +84,13 @@ class Batches:
         x = self.normalise(x)
         return (x if side in (None, self.size) else shrunk(x, side)), y
 
+    def most(self) -> int:
+        """How many images are evaluated at once: no more pixels than 500 of 64 × 64 have."""
+        return max(1, 500 * 64**2 // self.size**2)
+
     def ordered(self, batch_size: int | None = None):
-        """All images as they are, in their order: for evaluation. 500 at once, or as many as give
-        no more pixels than 500 of 64 × 64."""
-        batch_size = batch_size or min(500, max(1, 500 * 64**2 // self.size**2))
+        """All images as they are, in their order: for evaluation, 500 at once or `most`."""
+        batch_size = batch_size or min(500, self.most())
         inner = slice(self.crop, self.crop + self.size)
         for x, y in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True):
             yield self.normalise(x[:, inner, inner]), y
@@ -96,9 +99,10 @@ class Batches:
 def normalised(images: np.ndarray, like, device="cpu"):
     """Images uint8 [N, H, W, C] as batches float32 [B, C, H, W], with the ``mean`` and ``std`` of
     ``like``: a trained network, a data set, its row. ``ValueError`` for any other type."""
-    if images.dtype != np.uint8:
-        raise ValueError(f"pictures should be uint8 from 0 to 255, [N, H, W, C]; got {images.dtype}"
-                         ": give (255 * light).round().astype(np.uint8)")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != len(like.mean):
+        raise ValueError(f"pictures should be uint8 from 0 to 255, [N, H, W, {len(like.mean)}], "
+                         f"not {images.dtype} {[*images.shape]}; of light from 0 to 1 give "
+                         "(255 * light).round().astype(np.uint8)")
     nothing = np.zeros(len(images), np.int64)
     return (x for x, _ in Batches(images, nothing, like.mean, like.std, device=device).ordered())
 

@@ -33,7 +33,7 @@ def canonical(base: str, given: dict, folder: Path) -> str:
         raise ValueError(f"{base} needs a path, as in {base}:PATH")
     options = take_options("data set", base, given, OWN[base].options)
     for key, valid, words in (("size", SIDES, "28 to 224"), ("channels", (1, 3), "1 or 3")):
-        if key in options and options[key] not in valid:
+        if key in options and not (options[key] in valid and type(options[key]) is int):
             raise ValueError(f"data set {base!r}: option {key}={options[key]!r} should be {words}")
     if "content" not in options:
         path = places(place, folder)[0]
@@ -80,7 +80,8 @@ def content_of(base: str, path: Path) -> str:
 
 def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
     """What is found below a folder, the SHA-256 of each file, and for each picture the index of the
-    first one with the same bytes. `DataBad` for bad classes and files, and copies in two splits."""
+    first one with the same bytes. `DataBad` for bad classes and files, and copies in two splits
+    or classes."""
     found, digests = find_pictures(root), []
     with contextlib.suppress(OSError):                      # a file that cannot be read
         digests = [sha256_of(path) for path in found.files]
@@ -89,13 +90,13 @@ def read_bytes(root: Path) -> tuple[Found, list[str], np.ndarray]:
                                           in attempts(found.paths, 28, 1) if why])
     _, first, same = np.unique(digests[:len(found.paths)], return_index=True, return_inverse=True)
     first = first[same]
-    faults, alone = [], first == np.arange(len(first))
-    twice = np.flatnonzero(found.splits != found.splits[first])
+    faults, alone, classes = [], first == np.arange(len(first)), np.array(found.classes)
+    twice = np.flatnonzero((found.splits != found.splits[first]) | (classes != classes[first]))
     if len(twice):
         one, other = (name_in(root, found.paths[k]) for k in (twice[0], first[twice[0]]))
-        faults.append(f"{len(twice)} pictures are in two splits, byte for byte, such as {one} and "
-                      f"{other}: remove them from one")
-    different = Counter(np.array(found.classes)[alone & (found.splits == "train")].tolist())
+        faults.append(f"{len(twice)} pictures are in two splits or classes, byte for byte, such as "
+                      f"{one} and {other}: remove them from one")
+    different = Counter(classes[alone & (found.splits == "train")].tolist())
     absent = [split for split in SPLITS if split not in found.splits]
     if absent:
         faults += [f"{name} has {different[name]} different training pictures, and "

@@ -82,9 +82,10 @@ def deep_levels(image) -> np.ndarray | None:
 
 def span(mode: str, low: float, top: float) -> tuple[float, float]:
     """The levels that become 0 and 255: from 0, or the lowest below it, to the largest number of as
-    many bits as the highest needs, 8 at least; or to 1 where floats stay below."""
+    many bits as the highest needs, 8 at least; or to 1, where floats stay below 2 and rounding has
+    left a few above 1."""
     high = 2.0 ** max(8, int(top).bit_length()) - 1
-    return min(0.0, low), 1.0 if mode == "F" and top <= 1 else high
+    return min(0.0, low), 1.0 if mode == "F" and top < 2 else high
 
 
 def common_levels(paths) -> tuple[dict[str, tuple[float, float]], list[str]]:

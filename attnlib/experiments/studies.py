@@ -66,7 +66,7 @@ QUESTIONS = {
     "se": "Does squeeze-and-excitation help, and because its gate sees the image?",
     "cbam": "Which part of CBAM helps: channels, places, or both?",
     "networks": "Does the hybrid help in the networks that its project names?",
-    "controls": "Does a block beat controls of equal cost that cannot have learnt to attend?",
+    "controls": "Does a block beat controls that keep a part of it but cannot learn to attend?",
     "positions": "Where should a block stand, and is NEW the best of its project's blocks?",
     "resnet50": "Do SE and CBAM help a ResNet-50, and the narrow copy that a project ran?",
     "fashion": "Does CBAM help on Fashion-MNIST, in the blocks or before the classifier?",

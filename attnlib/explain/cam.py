@@ -25,9 +25,9 @@ NORMALISED = "images should be normalised, (light from 0 to 1 − mean) / std: s
 
 def fitting(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Images on the network's device and of its type, in the layout that is quickest there.
-    ``ValueError`` for whole numbers, which nobody has normalised."""
-    if not x.is_floating_point():
-        raise ValueError(f"{NORMALISED}; these are {x.dtype}")
+    ``ValueError`` for none, and for whole numbers, which nobody has normalised."""
+    if not (len(x) and x.is_floating_point()):
+        raise ValueError(f"{NORMALISED}; these are {len(x)} of {x.dtype}")
     return x.detach().to(next(model.parameters(), x), memory_format=torch.channels_last)
 
 
@@ -181,7 +181,7 @@ def grad_cam(model: nn.Module, x: torch.Tensor, classes, stage: int = -1) -> np.
     image's class in ``classes`` [N]: relu(Σ_k w_k A_k), w_k the mean over the map of
     ∂(logit)/∂A_k. Selvaraju et al. 2017, arXiv:1610.02391. ``ValueError`` as `pass_of`, and for
     images that nobody has normalised: all of it light from 0 to 1."""
-    if x.min() >= 0 and 0.5 < x.max() <= 1:
+    if len(x) and x.min() >= 0 and 0.5 < x.max() <= 1:
         raise ValueError(f"{NORMALISED}; these are light from 0 to 1")
     return make("grad_cam", pass_of(model, x, classes, stage))
 

@@ -86,12 +86,12 @@ def measure_run(model: torch.nn.Module, run: Run) -> dict[str, np.ndarray]:
             | {f"sanity_{name}": v.astype(np.float16) for name, v in changed.items()}
             | interventions.gate_pictures(model, x[:GATES])
             | interventions.measure_swaps(model, many, classes)
-            | probes.measure_probes(model, run, min(probes.IMAGES, len(many) // 3)))
+            | probes.measure_probes(model, run, min(probes.IMAGES, max(1, len(many) // 3))))
 
 
 def worth(model, run: Run, x: torch.Tensor, labels, probs, maps: dict) -> dict[str, np.ndarray]:
     """Every measure [n] of the Grad-CAM ``maps``, and ``mean_<measure>`` of each of MEASURED."""
-    data, n, k = data_of(run), len(x), min(ROAD_IMAGES, len(x) // 3)
+    data, n, k = data_of(run), len(x), min(ROAD_IMAGES, max(1, len(x) // 3))
     masks = {key: v[:n] for key, v in data.extras.get("test", {}).items()}
     right, sure = probs.argmax(1) == labels, probs[np.arange(n), labels]
     found = [measures(own, masks.get("mask"), masks.get("distractor_mask")) | {

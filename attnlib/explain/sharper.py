@@ -9,7 +9,8 @@ whatever its map. Sharp alone is not good: one random cell is as sharp as a map 
 Runs pair by seed, images within a pair. A bootstrap of seeds, then of images within each, gives the
 standard error; the interval is ± t √(n / (n − 1)) of it, t with n − 1 degrees of freedom for n
 seeds: the percentiles of so few are too narrow, and widened ones would lie in tails that no number
-of draws reaches (Hesterberg 2015, doi:10.1080/00031305.2015.1089789)."""
+of draws reaches (Hesterberg 2015, doi:10.1080/00031305.2015.1089789). All seeds see the same
+images, but each draws its own: what images share is taken for noise of a seed."""
 import math
 from typing import NamedTuple
 
@@ -54,7 +55,8 @@ def paired_images(a: dict, b: dict, stage: int) -> dict[str, np.ndarray]:
             values = np.full((len(right), 2), np.nan)
             for side, arrays in enumerate((a, b)):
                 of = arrays["confidence"][:len(arrays[key])] if metric == "road" else 1
-                values[:len(arrays[key]), side] = arrays[key] / of
+                shown = arrays.get(f"entropy_{stage}", arrays[key])[:len(arrays[key])]
+                values[:len(arrays[key]), side] = arrays[key] / of + 0 * shown
             values[np.isnan(values).any(1)] = np.nan            # both or none
             out[metric] = values[right]
     return out
@@ -102,12 +104,13 @@ def judged(low: float, high: float, yes: float, no: float) -> str:
 
 
 def criteria(gain: dict[str, Effect]) -> dict[str, str]:
-    """Criterion -> verdict. Sharper: both entropy and Gini gain; no where either gains less than
-    TOLERATED. Not worse: no metric loses more than TOLERATED; no where one loses for certain."""
+    """Criterion -> verdict. Sharper: both entropy and Gini gain; no where either certainly gains
+    less than TOLERATED. Not worse: none loses more than TOLERATED; no where one certainly loses."""
     sharp, out = [gain[m] for m in SHARPNESS if m in gain], {}
     if sharp:
         low, high = min(e.low for e in sharp), min(e.high for e in sharp)
-        out["sharper"] = judged(low, high, 0, 100 * TOLERATED)
+        least = 100 * TOLERATED
+        out["sharper"] = judged(low, high, 0 if high >= least else math.inf, least)
     for metric, criterion in NOT_WORSE.items():
         if metric in gain:
             word = judged(gain[metric].low, gain[metric].high, -100 * TOLERATED, 0)
@@ -126,8 +129,9 @@ def worst(words) -> str:
 def compare(cell: dict, arm: str, pairs: list[dict[str, np.ndarray]]) -> Comparison:
     """Weigh one arm's images against the other's, seed by seed (see `paired_images`)."""
     drawn, seeds = bootstrap(pairs), len(pairs)
-    gain = {m: estimate(100 * SHARPNESS.get(m, 1) * (d[:, 0] / divisor(d[:, 1]) - 1), seeds)
-            for m, d in drawn.items()}
+    # as a share of what B has, not of each draw of it: ROAD may be near zero there
+    gain = {m: estimate(100 * SHARPNESS.get(m, 1) * (d[:, 0] - d[:, 1])
+                        / divisor(np.abs(d[-1, 1])), seeds) for m, d in drawn.items()}
     verdicts = criteria(gain) if seeds >= MIN_SEEDS else {}
     images = sum(len(next(iter(p.values()))) for p in pairs)
     return Comparison(cell, arm, seeds, images, gain, verdicts,

@@ -13,9 +13,11 @@ from .camstore import stored_maps
 WHO = ["id", "profile", *CELL, "attention", "arm", "seed", "status", "accuracy"]
 MEASURES = {            # of a map, by their names in the stored arrays -> what it is called, a hint
     "entropy": ("entropy", "lower is sharper"), "gini": ("Gini", "higher is sharper"),
-    "lift": ("mass on the object ÷ its area", "1: a uniform map"),
-    "pointing": ("pointing game", ""), "average_precision": ("PR-AUC", ""),
-    "on_distractors": ("mass on distractors", ""), "road": ("ROAD", "0 is chance"),
+    "lift": ("mass on the object ÷ its area", "higher is better; 1: a uniform map"),
+    "pointing": ("pointing game", "higher is better"),
+    "average_precision": ("PR-AUC", "higher is better"),
+    "on_distractors": ("mass on distractors", "lower is better"),
+    "road": ("ROAD", "higher is better; 0: chance"),
     "drop": ("average drop", "lower is better")}
 
 
@@ -29,7 +31,7 @@ def unpacked(df, rows_of) -> pd.DataFrame:
 
 def run_table(df, method: str = "grad_cam") -> pd.DataFrame:
     """One row a run: its test accuracy in %, and every measure of the method's maps, its mean over
-    the images that the network classifies correctly."""
+    the images that the network classifies correctly (ROAD and average drop count empty maps)."""
     def row_of(arrays):
         at, stage = list(arrays["methods"]).index(method.encode()), arrays["stages"][0]
         stored = {m: arrays.get(f"mean_{m}_{stage}") for m in MEASURES}

@@ -23,8 +23,8 @@ AXES = {B: "b", C: "c", H: "h", W: "w", H * W: "hw"}
 VALUES = {H * W / (H * W - 1): "n/(n−1)"}
 SIGNS = {"mul": "×", "add": "+", "sub": "−", "rsub": "−", "div": "÷", "truediv": "÷"}
 SYMBOLS = {"sigmoid": "σ", "square": "( )²", "sqrt": "√", "relu": "ReLU", "cat": "join",
-           "stack": "join", "roll": "previous\nimage's", "minimum": "min", "maximum": "max",
-           "where": "choose"}
+           "stack": "join", "roll": "previous\nimage's", "avg_pool2d": "window\nmeans",
+           "minimum": "min", "maximum": "max", "where": "choose"}
 POOLS = {"mean": "mean", "max": "max", "amax": "max", "var": "variance", "std": "sd", "sum": "sum"}
 SHOWN = {*SIGNS, *SYMBOLS, *POOLS, "split", "softmax", "matmul"}     # the rest is about layout
 MODULES = {nn.BatchNorm2d: ("norm", "BN"), nn.LayerNorm: ("norm", "LN"),

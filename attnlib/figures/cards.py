@@ -10,10 +10,13 @@ sigmoid, K a convolution, and a product runs over the sizes that one side lacks.
 import inspect
 import re
 
+import matplotlib.pyplot as plt
+import numpy as np
+
 from ..analysis.words import name as said
 from ..blocks import BLOCKS, source
 from ..explain.tracing import shape_text, trace
-from .style import look
+from .style import GREY, PAGE, look, per_cell
 
 LINKS = {r"doi:([\w./-]*\w)": r"[doi:\1](https://doi.org/\1)",
          r"arXiv:(\d{4}\.\d{4,5})": r"[arXiv:\1](https://arxiv.org/abs/\1)",
@@ -60,3 +63,36 @@ def flowchart(name: str) -> str:
         lines.append((f"{reads} --> " if reads else "") + number + box
                      + (":::learned" if node.kind in LEARNED else ""))
     return "\n".join(lines)
+
+
+def diagrams(*names: str) -> plt.Figure:
+    """The steps of blocks from x to y, a block a row, each step with the shape of its result."""
+    def draw(axis, group):
+        (name, at), boxes = group, {}
+        for node, (column, row) in at.items():
+            colour = look(name).colour + "38" if node.kind in LEARNED else "white"
+            boxes[node] = axis.text(
+                column, -row, "\n".join([*node.lines, shape_text(node.shape)]).strip(), ha="center",
+                va="center", fontsize=7, bbox={"boxstyle": "round", "fc": colour, "ec": GREY})
+            for read in node.reads:
+                start, above = at[read]
+                bow = (column - start > 1) * (0.25 if above > row else -0.25)   # past other boxes
+                axis.annotate("", (column, -row), (start, -above), arrowprops={
+                    "arrowstyle": "->", "patchA": boxes[read].get_bbox_patch(), "color": GREY,
+                    "patchB": boxes[node].get_bbox_patch(), "connectionstyle": f"arc3,rad={bow}"})
+        right, down = np.max([*at.values()], 0)
+        axis.set(xlim=(-0.5, right + 0.5), ylim=(-down - 0.6, 1.1))
+        axis.axis("off")
+
+    def height(group):
+        return 0.9 + 0.55 * max(row + 1 for _, row in group[1].values())
+    return per_cell([(said(name), (name, laid_out(name))) for name in names], draw, PAGE, height)
+
+
+def laid_out(name: str) -> dict:
+    """Step of a block -> (column, row): right of all that it reads, in the first row left free."""
+    at = {}
+    for node in trace(name):
+        column = 1 + max((at[read][0] for read in node.reads), default=-1)
+        at[node] = column, sum(other == column for other, _ in at.values())
+    return at

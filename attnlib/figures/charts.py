@@ -107,17 +107,19 @@ def inference_time() -> plt.Figure:
     return style.per_cell(groups, draw, height=1.6)
 
 
-def schedules(histories: dict) -> plt.Figure:
-    """How far each block is ahead of the plain network in training: its validation accuracy less
-    ``none``'s mean, points, at the later epochs' scale; band from the lowest to the highest seed,
-    dashed where gates start open. ``histories``: title -> `reading.histories` of one cell."""
+def schedules(histories: dict, value: str = "val_accuracy", scale: float = 100,
+              label: str = "validation accuracy over\nthe plain network, points") -> plt.Figure:
+    """How far each block is from the plain network in training: its ``value``, by default the
+    validation accuracy, less ``none``'s mean, at the later epochs' scale; band from the lowest to
+    the highest seed, dashed where gates start open. ``histories``: title -> `reading.histories` of
+    one cell."""
     def draw(axis, rows):
-        plain = rows[rows.arm == "none"].groupby("epoch").val_accuracy.mean()
-        ahead = 100 * (rows.val_accuracy - rows.epoch.map(plain))
+        plain = rows[rows.arm == "none"].groupby("epoch")[value].mean()
+        ahead = scale * (rows[value] - rows.epoch.map(plain))
         style.seed_lines(axis, rows.assign(ahead=ahead)[rows.arm != "none"], "epoch", "ahead")
         style.reference(axis, 0)
-        axis.set(xlabel="epoch", ylabel="validation accuracy over\nthe plain network, points")
+        axis.set(xlabel="epoch", ylabel=label)
         if len(late := ahead[rows.epoch > 0.6 * rows.epoch.max()].dropna()):
-            axis.set_ylim(late.min() - 0.5, late.max() + 0.5)
+            axis.set_ylim(late.min() - 0.005 * scale, late.max() + 0.005 * scale)
     return style.per_cell([(title, rows) for title, rows in histories.items() if len(rows)], draw,
                           height=2.8)

@@ -16,8 +16,8 @@ from .slots import Slot
 
 RESIDUAL = {"BasicBlock", "Bottleneck"}     # classes whose branch ends are places by themselves
 SHORTCUT = re.compile("down|short", re.IGNORECASE)
-CLOSED = {"SqueezeExcitation", "SqueezeExcite", "SEModule", "EffectiveSEModule"} | {
-    getattr(row.make, "__name__", "") for name, row in ATTENTION.items() if name != "none"}
+CLOSED = {"SqueezeExcitation", "SqueezeExcite", "SEModule", "EffectiveSEModule"}
+OURS = {getattr(row.make, "__name__", "") for name, row in ATTENTION.items() if name != "none"}
 
 
 def add_attention(model: nn.Module, attention: str, where: type | str | None = None, *,
@@ -56,7 +56,7 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
         raise ValueError(f"add_attention changes a network, an nn.Module; this is {model!r}")
     if hasattr(model, "_orig_mod") or isinstance(model, torch.jit.ScriptModule):
         raise ValueError("the model is compiled, and what is compiled does not see a new block: "
-                         "add_attention(model) first, then compile, script or trace it")
+                         "add_attention(model) first, then compile or trace it")
     make, options = resolve("attention", attention, ATTENTION)
     replacing = ATTENTION[parse(attention)[0]].placement == "replace"
     if replacing and zero_init:
@@ -65,9 +65,7 @@ def add_attention(model: nn.Module, attention: str, where: type | str | None = N
     names = find_places(model, modules, where, replacing)
     if example is None:
         example = torch.zeros(1, 3, 64, 64, dtype=float_type(model, model))
-    device = next(model.parameters(), torch.empty(0)).device
-    args = tuple(a.to(device) if isinstance(a, torch.Tensor) else a
-                 for a in (example if isinstance(example, tuple) else (example,)))
+    args = example if isinstance(example, tuple) else (example,)
     found = find_channels(model, names, args)
     if parse(attention)[0] == "none":
         return model
@@ -119,7 +117,8 @@ def open_modules(model: nn.Module) -> dict[str, nn.Module]:
         if isinstance(module, Attended):
             hosts.insert(0, name)
         elif name and not f"{name}.".startswith(closed):
-            if getattr(module, "is_attention", False) or type(module).__name__ in CLOSED:
+            ours = classes(module) & OURS and hasattr(module, "gate")       # or a copy of ours
+            if getattr(module, "is_attention", False) or ours or classes(module) & CLOSED:
                 closed += (f"{name}.",)
             else:
                 out[plain] = module
@@ -191,9 +190,10 @@ def own_places(modules: dict, replacing: bool) -> list[str]:
 
 
 def is_plain(m: nn.Module | None) -> bool:
-    """A 3×3 convolution C -> C that keeps the map's size."""
-    return (isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) and m.stride == (1, 1)
-            and m.in_channels == m.out_channels and m.padding in (m.dilation, "same"))
+    """A plain 3×3 convolution C -> C that keeps the map's size."""
+    return (isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) and m.padding in ((1, 1), "same")
+            and m.stride == m.dilation == (1, 1) and m.in_channels == m.out_channels
+            and m.groups == 1)
 
 
 # --- The dry run ---
@@ -211,7 +211,8 @@ def untouched(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
-        model.eval().requires_grad_(False)
+        model.eval()                            # not in a chain: a network's own may return None
+        model.requires_grad_(False)
         yield
     finally:
         for module, mode in modes.items():
@@ -233,7 +234,7 @@ def dry_run(model: nn.Module, names: list[str], args: tuple) -> dict[str, list]:
     cuda = [device] if device.type == "cuda" else []
     try:
         with untouched(model), torch.no_grad(), torch.random.fork_rng(cuda):
-            model(*args)
+            model(*(a.to(device) if isinstance(a, torch.Tensor) else a for a in args))
     except Exception as error:
         shapes = ", ".join(str(list(a.shape)) if hasattr(a, "shape") else type(a).__name__
                            for a in args)

@@ -112,7 +112,7 @@ def provenance(df):
              for row in df[df.status == "done"].itertuples()]
     if not found:
         return pd.DataFrame()
-    (r, pairs, _), plain = stats.pairing(df), ((df.arm == "none") & (df.status == "done")).sum()
+    (r, pairs), plain = stats.pairing(df), ((df.arm == "none") & (df.status == "done")).sum()
     chance = df.accuracy < df.dataset.map(lambda dataset: 1.5 if dataset == "cifar100" else 15.0)
     rows = {"finished runs": [len(found)],
             "runs that diverged, failed, stayed near chance": [" / ".join(map(str, (

@@ -9,6 +9,7 @@ import pandas as pd
 
 from .. import files
 from ..analysis.costs import networks_table
+from ..analysis.stats import cell_runs
 from ..bench import budget, speed
 from ..blocks import ATTENTION
 from ..experiments.planning import estimate_seconds, resolve_profile, study
@@ -139,7 +140,7 @@ def overview_picture() -> None:
 PAGES = {
     "README.md": {"answer": short_answer, "claims": lambda: claims_headline(full_audit()),
                   "costs": profile_costs, "results": lambda: gains_markdown(
-                      collect("headline", resolve_profile("best", "headline")))},
+                      cell_runs(collect("headline", resolve_profile("best", "headline"))))},
     "docs/studies.md": {"costs": profile_costs, "studies": study_costs},
     "docs/blocks.md": {"blocks": blocks, "networks": lambda: as_markdown(networks_table()),
                        "cards": cards.all_cards},

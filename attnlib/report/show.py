@@ -26,13 +26,14 @@ TITLES = {
     "ece": "calibration error, points", "ece_gain": "− plain network's [95 % interval], points"}
 FORMATS = {                 # of the others: ``+.2f`` with an interval, else ``.1f``, whole ones 0f
     "nll": ".3f", "nll_gain": "+.3f", "moves": ".2f", "sd": ".2f", "i2": ".0f", "score": ".2f",
-    "sd of a difference": ".2f", "sampling error": ".2f", "p": ".3f", "accuracy": ".1f",
+    "sd of a difference": ".2f", "by chance": ".2f", "p": ".3f", "accuracy": ".1f",
     "sd over seeds": ".2f", "lowest": ".2f", "highest": ".2f", "tau": ".2f", "train": "+.2f",
     "surplus": "+.1f", "plain": ".2f", "loss": ".3f", "val_nll": ".3f"}
 NAMED = ("arm", "base", "dataset", "backbone", "over")      # columns of names
-ADVICE = {"better": "better: use it where its cost fits", "equivalent": "equivalent: no reason to",
+ADVICE = {"better": "better: use it where its cost fits",
+          "equivalent": "equivalent: no gain that matters",
           "worse": "worse: not here (†: had not fitted as far)",
-          "undecided": "undecided: not known"}
+          "undecided": "undecided: cannot be told yet"}
 SHORT = ("se", "cbam", "hybrid", "eca", "cbam(gate_init=open)", "hybrid(gate_init=open)")
 
 
@@ -159,9 +160,9 @@ def gains_markdown(df) -> str:
 
 def short_answer(profile: str | None = None) -> str:
     """For each data set whether any block is better; for each network what each block gains, by its
-    verdict; what a short training would have said; and what blocks cost."""
+    verdict; what a short training shows; and what blocks cost."""
     profile = profile or resolve_profile("best", "headline")
-    runs = collect("headline", profile)
+    runs = stats.cell_runs(collect("headline", profile))
     arms = stats.arms_table(runs)
     tested = arms[arms.low.notna() & (arms.family == "blocks")]
     if not len(tested):
@@ -176,8 +177,8 @@ def short_answer(profile: str | None = None) -> str:
     if len(early) and profile != "pilot":
         low = early.arm[early.gain.idxmin()].partition("(")[0]
         both = early[early.arm.isin((low, f"{low}(gate_init=open)"))]
-        out.append(f"- A shorter training on fewer images (`pilot`, {place(early.iloc[0])}) would "
-                   f"have said {', '.join(map(gain_of, both.itertuples()))} points.")
+        out.append(f"- A shorter training on fewer images (`pilot`, {place(early.iloc[0])}) shows "
+                   f"gains of {', '.join(map(gain_of, both.itertuples()))} points.")
     return "\n".join([*out, *costs_of(runs), "", as_markdown(advice(arms))])
 
 

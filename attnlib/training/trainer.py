@@ -105,7 +105,8 @@ class Trainer:
             self.batches["train"] = copy.copy(like.batches["train"])
             self.batches["train"].seed = run.seed
         if hasattr(self.model.stem, "whiten") and not run.start:
-            self.model.stem.whiten(next(self.batches["train"].ordered(WHITENED))[0])
+            most = min(WHITENED, 3 * self.batches["train"].most())      # unfolded, in double
+            self.model.stem.whiten(next(self.batches["train"].ordered(most))[0])
         self.judged = copy.deepcopy(self.model) if self.how.ema else self.model
         self.averaging = pairs(self.judged, self.model)
         self.steps = len(self.batches["train"])
@@ -188,10 +189,10 @@ class Trainer:
     def predict(self, split: str) -> torch.Tensor:
         """Class probabilities [N, classes] of a split, in its fixed order."""
         self.judged.eval()
-        at_once = 500 if self.machine.device == "cpu" else 1000
+        at_once, batches = 500 if self.machine.device == "cpu" else 1000, self.batches[split]
         with self.autocast():
-            return torch.cat([self.judged(x).float().softmax(1)
-                              for x, _ in self.batches[split].ordered(at_once)])
+            return torch.cat([self.judged(x).float().softmax(1) for x, _ in batches.ordered(
+                min(at_once, batches.most()))])
 
     def score(self, split: str) -> dict:
         """``accuracy`` in 0..1 and ``nll`` in nats of a split."""
