@@ -52,7 +52,7 @@ lint: setup ## ruff, notebooks too, and which room may import which
 report: setup ## render results/report/index.html from the published notebooks
 	$(PY) -m attnlib notebooks report
 
-publish: setup ## refresh the stored notebooks, the report and the README table; never trains
+publish: setup ## refresh notebooks, report, README, docs from records; trains nothing: run reproduce before
 	$(PY) -m attnlib notebooks publish
 	$(PY) -m attnlib readme
 
@@ -63,7 +63,7 @@ bench: setup ## speed side by side with the plain loop: MINUTES=9
 	$(PY) -m attnlib bench --minutes $(or $(MINUTES),9) --notebook 03_se
 	$(PY) -m attnlib readme
 
-clean: setup ## remove weights and executed notebooks; records stay
+clean: setup ## remove weights, unfinished trainings and executed notebooks; records stay
 	$(PY) -m attnlib runs clean
 
 .PHONY: help setup data smoke reproduce test lint report publish verify bench clean

@@ -67,7 +67,7 @@ COMMANDS = {        # what it does, and its arguments as argparse takes them
         "--full": flag("full width too (a GPU: always)"),
         "--notebook": dict(default="", metavar="NAME", help="time this one, too: 03_se"),
         "--again": flag("replace stored rows even where they were measured for longer")}),
-    "readme": ("write the README's results table from the records", {})}
+    "readme": ("write the tables and pictures of README and docs/ from the records", {})}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -75,7 +75,10 @@ def main(argv: list[str] | None = None) -> int:
     open_output()
     argv = sys.argv[1:] if argv is None else argv
     args, extra = parser(argv[:1] == ["train"]).parse_known_args(argv or ["--help"])
-    if extra:
+    free = next((key for key in ("names", "ids") if hasattr(args, key)), "")
+    if free and not any(word.startswith("-") for word in extra):          # behind options
+        setattr(args, free, [*getattr(args, free), *extra])
+    elif extra:
         args.own.error(f"unrecognized arguments: {' '.join(extra)}")     # lists the command's own
     if getattr(args, "deterministic", False):
         os.environ["ATTNLIB_DETERMINISTIC"] = "1"        # worker processes and kernels inherit it
@@ -83,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     from .training.store import Busy, lacks_memory
     try:
         return getattr(commands, args.command)(args) or 0
-    except KeyError:                          # a mistake of ours, not of the caller's
+    except (KeyError, IndexError):            # a mistake of ours, not of the caller's
         raise
     except BrokenPipeError:                   # of `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -102,13 +102,14 @@ def studies_of(args) -> list[str]:
 
 
 def study(args) -> None:
+    choose("profile", args.profile, ("auto", *PROFILES))        # not best, which is for reading
     profile, names, left = planning.resolve_profile(args.profile), studies_of(args), None
     end = time.monotonic() + (args.time_budget or 0)
     print(f"profile: {profile} ({choose('profile', profile, PROFILES).says})", flush=True)
     for name in names:
         rows = planning.plan_table(name, profile)
-        if len(rows):
-            print(f"study {name}:\n{rows.to_string(index=False)}", flush=True)
+        print(f"study {name}:\n" + (rows.to_string(index=False) if len(rows) else
+              f"no runs in {profile}; it has some in {', '.join(STUDIES[name].plans)}"), flush=True)
     if args.plan:
         return
     workers = contextlib.nullcontext()
@@ -198,11 +199,16 @@ def export(args) -> None:
 
 
 def runs(args) -> int:
+    given = {"ids": args.ids, "--dry-run": args.dry_run, "--profile": args.profile}
+    takes = {"tensorboard": ("ids", "--profile"), "repair": ("--dry-run", "--profile"), "clean": ()}
+    for word in set(filter(given.get, given)) - {*takes.get(args.what, ("--profile",))}:
+        raise ValueError(f"runs {args.what} takes no {word}: nothing was done")
     if args.what == "clean":
         for name in ("checkpoints", "executed"):
             folder = out_dir() / "results" / name
-            shutil.rmtree(folder, ignore_errors=True)
-            print(f"removed {shown(folder)}")
+            if folder.exists():
+                shutil.rmtree(folder)
+                print(f"removed {shown(folder)}")
         return 0
     profiles = [known(args.profile)] if args.profile else ["own", *PROFILES]
     if args.what == "tensorboard":

@@ -22,8 +22,8 @@ class Unwritable(OSError):
         if error is None:
             super().__init__(path)
             return
-        advice = ("Free some space or set ATTNLIB_OUT to a folder that can be written; the same "
-                  "command then goes on from the last saved epoch")
+        advice = ("Free some space or set ATTNLIB_OUT to a folder that can be written, then give "
+                  "the same command: a training goes on from its last saved epoch")
         if error.errno == errno.ENAMETOOLONG:
             advice = "Give a shorter name"
         super().__init__(f"cannot write {shown(path)}: {error.strerror or error}. {advice}")
@@ -51,7 +51,8 @@ def write_atomic(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
     if hasattr(os, "O_DIRECTORY"):                       # the rename itself reaches the disk
         folder = os.open(path.parent, os.O_DIRECTORY)
-        os.fsync(folder)
+        with contextlib.suppress(OSError):               # which not every file system can promise
+            os.fsync(folder)
         os.close(folder)
 
 

@@ -77,6 +77,9 @@ def test_torchscript_of_a_run_of_ones_own_and_a_file_that_says_something_else(tm
     before = path.read_bytes()
     with pytest.raises(ValueError, match=r"mine\.ts is not written"):
         formats.export_as(run, "torchscript", tmp_path / "mine.ts")
+    monkeypatch.setattr(formats, "load_file", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        formats.export_as(run, "torchscript", tmp_path / "mine.ts")
     assert path.read_bytes() == before and [p.name for p in tmp_path.glob("*.ts")] == ["mine.ts"]
     assert main(["export", RUN, "--int8"]) == 2
 

@@ -1,11 +1,12 @@
 """Studies and the grid: what is planned, what is trained, and what is told about it."""
 
 import pytest
+import torch
 from helpers import last_line, put_record, tiny
 
-from attnlib.blocks import ATTENTION
+from attnlib.blocks import ATTENTION, Row
 from attnlib.data.datasets import DATASETS
-from attnlib.experiments import grid, planning, studies
+from attnlib.experiments import grid, planning, studies, workers
 from attnlib.experiments.grid import run_grid
 from attnlib.experiments.planning import best_profile, estimate_seconds, resolve_profile, study
 from attnlib.experiments.reading import collect
@@ -144,6 +145,34 @@ def test_a_bad_data_file_or_no_time_leaves_runs_missing(capsys, monkeypatch, tmp
     said = capsys.readouterr().out
     assert "time up: 2 runs were not begun" in said and "run 1 of 2" not in said
     assert list(df.status) == ["missing", "missing"]
+
+
+class Breaks(torch.nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+
+    def forward(self, x):
+        raise TypeError("a mistake of the user's")
+
+
+def test_a_block_of_ones_own_that_breaks_fails_its_run_alone(monkeypatch):
+    monkeypatch.setitem(ATTENTION, "breaks", Row(Breaks, "a test", "block"))
+    df = run_grid([tiny(attention="breaks"), tiny(epochs=1)], "smoke")
+    assert list(df.status) == ["failed", "done"]
+
+
+def test_a_gpu_that_is_lost_stops_the_grid_and_nothing_is_recorded(monkeypatch):
+    def lost(*_, **__):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    monkeypatch.setattr(workers, "train", lost)
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        run_grid([tiny(), tiny(seed=1)], "smoke")
+    assert not store.all_records("smoke")
+
+
+def test_best_is_for_reading(monkeypatch):
+    monkeypatch.setenv("ATTNLIB_PROFILE", "best")
+    assert list(run_grid([tiny()], "smoke").status) == ["missing"]
 
 
 # --- Reading ---

@@ -130,6 +130,13 @@ def test_a_plateau_cuts_the_rate_of_the_next_epoch():
         assert trainer.epoch(epochs)["lr"] == lr
 
 
+def test_the_seconds_left_know_that_images_grow_and_that_runs_share_a_gpu():
+    how = dataclasses.replace(RECIPES["swift"], epochs=2, grow_from=0.5)       # sides 50, 82 %
+    history = [{"loss": 1.0, "train_accuracy": 0.5, "val_accuracy": 0.5, "seconds": 10.0}]
+    assert "27 s left" in optim.progress_line("a", how, history)
+    assert "108 s left" in optim.progress_line("a", how, history, 4)
+
+
 def test_the_average_is_the_rule_by_hand():
     """Weights and statistics; the model itself trains as it does without one."""
     alone, trainer = (trainer_of(tiny(attention="se", epochs=1, recipe=recipe))

@@ -74,6 +74,15 @@ def test_a_run_that_is_being_trained_is_left_to_its_process(out, messy, capsys):
     assert store.record_path("own", FAILED.id).exists()
 
 
+def test_states_of_a_finished_run_that_is_trained_again_for_its_weights_stay(out):
+    train(DONE)
+    folder = checkpoints_dir("own", DONE.id)
+    for path in store.list_files(folder, store.WEIGHTS):
+        path.unlink()
+    store.save_checkpoint(folder, "ckpt-1", {"epoch": 1})
+    assert repair("own") == {} and store.list_files(folder, store.CHECKPOINT)
+
+
 # --- What the README says of the faults ---
 
 

@@ -77,6 +77,8 @@ def test_weights_that_are_missing_or_of_another_network_are_named(parent):
     with pytest.raises(DataMissing, match="train cifar10-no-such-run --weights"):
         Trainer(run, data_of(run))
     assert attempt(run.as_dict(), "own")[0] == "no data", "the other runs of a grid go on"
+    with pytest.raises(DataMissing, match=r"start=\*"):               # no pattern
+        Trainer(run := tiny(start="*"), data_of(run))
     run = tiny(start=parent.id, backbone="resnet18")
     with pytest.raises(ValueError, match="another network"):
         Trainer(run, data_of(run))

@@ -135,7 +135,10 @@ def test_a_number_out_of_range_or_a_home_that_is_none(capsys, monkeypatch, optio
 
 
 @pytest.mark.parametrize(("argv", "words"), [
-    (["study", "se", "--profile", "own"], "unknown profile 'own'; valid: smoke, small"),
+    (["study", "se", "--profile", "own"], "unknown profile 'own'; valid: auto, smoke, small"),
+    (["study", "se", "--profile", "best"], "unknown profile 'best'; valid: auto, smoke, small"),
+    (["runs", "clean", "--dry-run"], "runs clean takes no --dry-run: nothing was done"),
+    (["runs", "check", "--profile", "own", "an-id"], "runs check takes no ids: nothing was done"),
     (["bench", "--minutes", "0"], "--minutes 0 should be above 0")])
 def test_what_a_command_does_not_take_is_one_line(capsys, argv, words):
     assert main(argv) == 2
@@ -151,6 +154,16 @@ def test_an_option_that_is_none_is_named_beside_the_commands_own(capsys, argv, w
     said = capsys.readouterr().err
     assert stop.value.code == 2 and option in said
     assert said.endswith(f"error: unrecognized arguments: {wrong}\n")
+
+
+def test_names_may_stand_behind_options(capsys):
+    assert main(["notebooks", "check", "--profile", "small", "99"]) == 2
+    assert "'99'" in capsys.readouterr().err
+
+
+def test_a_study_without_runs_in_a_profile_says_where_it_has_some(capsys):
+    assert main(["study", "finetune", "--profile", "small", "--plan"]) == 0
+    assert "no runs in small; it has some in real" in capsys.readouterr().out
 
 
 def test_help_comes_at_once():

@@ -96,12 +96,10 @@ LAST, ON_VAL, ON_TEST = RULES = ("last epoch", "best on validation", "best on te
 def selection_table(df):
     """One row a finished run that recorded its test curve, all seeds of the profile: its test
     accuracy in percent by each rule of choosing the epoch, of equal ones the first."""
-    df, keys = all_seeds(df), [*CELL, "arm", "seed"]
+    df, keys, rows = all_seeds(df), [*CELL, "arm", "seed"], []
     history = histories(df[df.status == "done"])
-    if "test_accuracy" not in history:
-        return pd.DataFrame(columns=[*keys, *RULES])
-    rows = []
-    for key, run in history.dropna(subset="test_accuracy").groupby(keys, sort=False):
+    tracked = history.dropna(subset="test_accuracy") if "test_accuracy" in history else None
+    for key, run in () if tracked is None else tracked.groupby(keys, sort=False):
         val, test = run.val_accuracy.to_numpy(), 100 * run.test_accuracy.to_numpy()
         rows.append([*key, test[-1], test[val.argmax()], test.max()])
     return pd.DataFrame(rows, columns=[*keys, *RULES])

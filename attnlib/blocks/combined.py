@@ -145,7 +145,7 @@ class SESA(nn.Sequential):
 
 
 class SECSA(nn.Sequential):
-    """y = SA(SEC(x)): "SEC_SA" of github.com/jaekyeongg/deeplearning, with SA as in SESA.
+    """y = SA(SEC(x)): "SEC_SA" of github.com/jaekyeongg/deeplearning, SA as in `se_sa`.
     Parameters: 2Ch + h + C + 2k² + 3."""
 
     def __init__(self, channels: int, reduction: int = 8, kernel_size: int = 7,
@@ -158,7 +158,7 @@ class SECSA(nn.Sequential):
 
 class New(Gate, SESA):
     """y = u + u · s(W2 relu(W1 a)), u = SA(x), a = mean_hw x from before the spatial gate, so that
-    y = x · Ms(x) · (1 + s(…)): "NEW" of github.com/jaekyeongg/deeplearning, with SA as in SESA;
+    y = x · Ms(x) · (1 + s(…)): "NEW" of github.com/jaekyeongg/deeplearning, SA as in `se_sa`;
     a gain of 0 to 2. Parameters: 2Ch + 2k² + 3."""
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:

@@ -63,9 +63,9 @@ class CBAMP2(nn.Module):
 
 
 class CBAMP2Intended(CBAMP2):
-    """y = SA(x · s(MLP(a) + MLP(m))), MLP(z) = relu(W2 relu(W1 z + b1) + b2): CBAMP2 with the
-    bottleneck that was meant, and so without its first fault. The second stays: the channel gate
-    is between 1/2 and 1. Parameters: 2Ch + h + C + 2k², k = 7."""
+    """y = SA(x · s(MLP(a) + MLP(m))), MLP(z) = relu(W2 relu(W1 z + b1) + b2): `replica_cbam_p2`
+    with the bottleneck that was meant, and so without its first fault. The second stays: the
+    channel gate is between 1/2 and 1. Parameters: 2Ch + h + C + 2k², k = 7."""
 
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__(channels)

@@ -124,4 +124,4 @@ def side_at(epoch: int, epochs: int, full: int, grow_from: float) -> int:
     if not grow_from:
         return full
     share = min(1.0, grow_from + (1 - grow_from) * epoch / (0.8 * epochs))
-    return min(full, 2 * round(full * share / 2))
+    return full if share == 1 else min(full, 2 * round(full * share / 2))

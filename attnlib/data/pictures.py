@@ -82,8 +82,7 @@ def deep_levels(image) -> np.ndarray | None:
 
 def span(mode: str, low: float, top: float) -> tuple[float, float]:
     """The levels that become 0 and 255: from 0, or the lowest below it, to the largest number of as
-    many bits as the highest needs, 8 at least; or to 1, where floats stay below 2 and rounding has
-    left a few above 1."""
+    many bits as the highest needs, 8 at least; or to 1, where floats stay below 2."""
     high = 2.0 ** max(8, int(top).bit_length()) - 1
     return min(0.0, low), 1.0 if mode == "F" and top < 2 else high
 

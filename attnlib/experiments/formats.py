@@ -3,6 +3,8 @@
 safetensors holds the weights, in float16. ONNX and TorchScript hold the whole network, from images
 float32 [N, C, S, S] in 0..1 to class probabilities [N, classes], normalisation inside, for any N.
 In all of them the text ``attnlib`` says the rest: the weight file's header, as JSON."""
+import contextlib
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..files import make_writable
 from ..training.run import Run, canonical_json
 from ..training.trainer import data_of
 from .weights import assembled, find, load_model, weights_dir, write_weights
@@ -46,26 +49,29 @@ def export_as(run_or_id, form: str = "safetensors",
     path = Path(output) if output else weights_dir() / f"{header['id']}{SUFFIX[form]}"
     if path.suffix != SUFFIX[form]:
         raise ValueError(f"--output {path.name}: the name of a {form} file ends in {SUFFIX[form]}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"new.{path.name}")              # checked before it replaces another
+    make_writable(path.parent)
+    fresh = path.with_name(f".{os.getpid()}.{path.name}")   # checked before it replaces another
     model = Deployed(assembled(header, state)).eval()
     images = torch.rand(16, model.net.channels, model.net.size, model.net.size,
                         generator=torch.Generator().manual_seed(0))
-    if form == "safetensors":
-        write_weights(fresh, header, state)
-    elif form == "torchscript":
-        traced = torch.jit.trace(model, images[:2])
-        torch.jit.save(traced, fresh, _extra_files={"attnlib": canonical_json(header)})
-    else:
-        write_onnx(fresh, model, images[:2], canonical_json(header))
-    with torch.no_grad():
-        expected = model(images).numpy()
-    off = float(np.abs(load_file(fresh)(images.numpy()) - expected).max())
-    if not off <= TOLERANCE[path.suffix]:
-        fresh.unlink()
-        raise ValueError(f"{path.name} is not written: loaded again it gives probabilities that "
-                         f"differ by {off:.1e}, more than {TOLERANCE[path.suffix]:.0e}")
-    fresh.replace(path)
+    try:
+        if form == "safetensors":
+            write_weights(fresh, header, state)
+        elif form == "torchscript":
+            traced = torch.jit.trace(model, images[:2])
+            torch.jit.save(traced, fresh, _extra_files={"attnlib": canonical_json(header)})
+        else:
+            write_onnx(fresh, model, images[:2], canonical_json(header))
+        with torch.no_grad():
+            expected = model(images).numpy()
+        off = float(np.abs(load_file(fresh)(images.numpy()) - expected).max())
+        if not off <= TOLERANCE[path.suffix]:
+            raise ValueError(f"{path.name} is not written: loaded again its probabilities differ "
+                             f"by {off:.1e}, more than {TOLERANCE[path.suffix]:.0e}")
+        fresh.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
     return path, off
 
 

@@ -19,8 +19,8 @@ from .reading import table_of
 
 
 def may_train() -> bool:
-    """Publishing sets ATTNLIB_TRAIN=0: what is missing then stays missing."""
-    return os.environ.get("ATTNLIB_TRAIN", "1") != "0"
+    """With ATTNLIB_TRAIN=0, or where the profile is ``best``, what is missing stays missing."""
+    return "0" != os.environ.get("ATTNLIB_TRAIN") and os.environ.get("ATTNLIB_PROFILE") != "best"
 
 
 def run_grid(runs: list[Run], profile: str = "auto", *, executor: Executor | None = None,

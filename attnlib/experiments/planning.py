@@ -36,7 +36,7 @@ def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
     """``auto`` -> ATTNLIB_PROFILE, else ``pilot`` where CUDA and the real sets are, else ``small``;
     ``real`` takes days and is asked for by name.
     ``best`` (for reading) -> the study's best profile whose headline has three seeds finished."""
-    asked = profile if profile != "auto" else os.environ.get("ATTNLIB_PROFILE", "auto")
+    asked = profile if profile != "auto" else os.environ.get("ATTNLIB_PROFILE") or "auto"
     choose("profile", asked, ("auto", *PROFILES, FOR_READING, "own"))
     if asked == "auto":
         return "pilot" if machine().device == "cuda" and real_is_here() else "small"

@@ -23,7 +23,7 @@ from .reading import collect
 from .repair import check
 
 ASIDE = "verify"    # the profile that what is trained again goes to, until it is compared
-KIND = ("device", "precision", "channels_last", "torch")    # equal: the same numbers are expected
+KIND = ("device", "precision", "channels_last", "torch", "together")      # equal: so are numbers
 SAME = 0.05         # points of accuracy on such a machine: five of 10,000 images
 NOISE = 4.0         # standard deviations of a difference of two seeds, on any other
 LEAST = 1.0         # points: the floor of that, where an arm has too few seeds to know its sd

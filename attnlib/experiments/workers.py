@@ -44,7 +44,7 @@ def attempt(fields: dict, profile: str, end: float | None = None) -> tuple[str, 
         return "trained", ""
     except tuple(OUTCOMES) as error:
         return OUTCOMES[type(error)], str(error)
-    except (RuntimeError, MemoryError, ValueError) as error:
+    except Exception as error:                      # whatever a block of one's own may raise
         return "failed", record_failure(run, profile, error)
 
 
@@ -76,7 +76,10 @@ def bundles(runs: list[Run], most: int) -> list[list[Run]]:
 
 
 def record_failure(run: Run, profile: str, error: Exception) -> str:
-    """A failed run is a result too. Out of memory: say what helps, and never shrink the batch."""
+    """A failed run is a result too. Out of memory: say what helps, and never shrink the batch. A
+    disk or a GPU that answers no more is raised: the runs after this one would all fail."""
+    if isinstance(error, OSError) or "CUDA error" in str(error):
+        raise error
     words = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     if store.lacks_memory(error):
         words += "; use a smaller --batch-size, --width or another device (none is changed for you)"

@@ -106,14 +106,13 @@ def judged(low: float, high: float, yes: float, no: float) -> str:
 def criteria(gain: dict[str, Effect]) -> dict[str, str]:
     """Criterion -> verdict. Sharper: both entropy and Gini gain; no where either certainly gains
     less than TOLERATED. Not worse: none loses more than TOLERATED; no where one certainly loses."""
-    sharp, out = [gain[m] for m in SHARPNESS if m in gain], {}
+    sharp, least, out = [gain[m] for m in SHARPNESS if m in gain], 100 * TOLERATED, {}
     if sharp:
         low, high = min(e.low for e in sharp), min(e.high for e in sharp)
-        least = 100 * TOLERATED
         out["sharper"] = judged(low, high, 0 if high >= least else math.inf, least)
     for metric, criterion in NOT_WORSE.items():
         if metric in gain:
-            word = judged(gain[metric].low, gain[metric].high, -100 * TOLERATED, 0)
+            word = judged(gain[metric].low, gain[metric].high, -least, 0)
             out[criterion] = worst([word, out.get(criterion, "yes")])
     return out
 
@@ -129,7 +128,6 @@ def worst(words) -> str:
 def compare(cell: dict, arm: str, pairs: list[dict[str, np.ndarray]]) -> Comparison:
     """Weigh one arm's images against the other's, seed by seed (see `paired_images`)."""
     drawn, seeds = bootstrap(pairs), len(pairs)
-    # as a share of what B has, not of each draw of it: ROAD may be near zero there
     gain = {m: estimate(100 * SHARPNESS.get(m, 1) * (d[:, 0] - d[:, 1])
                         / divisor(np.abs(d[-1, 1])), seeds) for m, d in drawn.items()}
     verdicts = criteria(gain) if seeds >= MIN_SEEDS else {}

@@ -17,8 +17,7 @@ MEASURES = {            # of a map, by their names in the stored arrays -> what 
     "pointing": ("pointing game", "higher is better"),
     "average_precision": ("PR-AUC", "higher is better"),
     "on_distractors": ("mass on distractors", "lower is better"),
-    "road": ("ROAD", "higher is better; 0: chance"),
-    "drop": ("average drop", "lower is better")}
+    "road": ("ROAD", "higher is better; 0: chance"), "drop": ("average drop", "lower is better")}
 
 
 def unpacked(df, rows_of) -> pd.DataFrame:

@@ -83,10 +83,8 @@ def diagrams(*names: str) -> plt.Figure:
         right, down = np.max([*at.values()], 0)
         axis.set(xlim=(-0.5, right + 0.5), ylim=(-down - 0.6, 1.1))
         axis.axis("off")
-
-    def height(group):
-        return 0.9 + 0.55 * max(row + 1 for _, row in group[1].values())
-    return per_cell([(said(name), (name, laid_out(name))) for name in names], draw, PAGE, height)
+    return per_cell([(said(name), (name, laid_out(name))) for name in names], draw, PAGE,
+                    lambda group: 1.45 + 0.55 * max(row for _, row in group[1].values()))
 
 
 def laid_out(name: str) -> dict:

@@ -46,18 +46,6 @@ def epochs(df) -> plt.Figure:
                          "level")
 
 
-def chosen(df) -> plt.Figure:
-    """The accuracy of each run by the three rules of choosing its epoch, a line a run."""
-    def draw(axis, rows):
-        for run in rows.itertuples():
-            axis.plot(rows.loc[run.Index, list(curves.RULES)], label=short(run.arm),
-                      **style.line_mark(run.arm))
-        axis.set_xticks(range(len(curves.RULES)),
-                        [rule.replace(" on ", "\non ") for rule in curves.RULES])
-        axis.set_ylabel("test accuracy, %")
-    return style.per_cell(style.by_cell(curves.selection_table(df)), draw, style.PAGE)
-
-
 def reliability(df) -> plt.Figure:
     """Accuracy against confidence in equal-width bins, the test images of all seeds together; on
     the diagonal a network is as often right as it says."""

@@ -35,8 +35,7 @@ def cost(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
     """``params``, ``attention_params``, ``macs`` (multiply-accumulates of one [C, H, W] image's
     forward pass: convolutions and matrix products; FLOPs are twice that) and ``sites`` (filled
     slots). Weights play no part: a network on the meta device will do."""
-    other = copy.deepcopy(model)
-    meta = any(p.is_meta for p in other.parameters())
+    other, meta = copy.deepcopy(model), any(p.is_meta for p in model.parameters())
     other = (other.to_empty(device="cpu") if meta else other.cpu()).float().eval()
     with torch.device("cpu"), torch.no_grad(), Flops() as counter:
         other(torch.zeros(1, *image_shape))

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import nbformat
 from bs4 import BeautifulSoup
@@ -118,7 +119,8 @@ def local_link(href: str, stem: str, files: dict, target: Path) -> str:
     if book in files:
         page = "" if book == stem else files[book]
         return f"{page}#{fragment}" if fragment or not page else page
-    return Path(os.path.relpath(notebooks_dir() / href, target.parent)).as_posix()
+    there = Path(os.path.relpath(notebooks_dir() / path, target.parent))
+    return quote(there.as_posix()) + f"#{fragment}" * bool(fragment)
 
 
 # --- Markdown ---

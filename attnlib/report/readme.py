@@ -141,7 +141,7 @@ PAGES = {
     "README.md": {"answer": short_answer, "claims": lambda: claims_headline(full_audit()),
                   "costs": profile_costs, "results": lambda: gains_markdown(
                       cell_runs(collect("headline", resolve_profile("best", "headline"))))},
-    "docs/studies.md": {"costs": profile_costs, "studies": study_costs},
+    "docs/studies.md": {"studies": study_costs},
     "docs/blocks.md": {"blocks": blocks, "networks": lambda: as_markdown(networks_table()),
                        "cards": cards.all_cards},
     "docs/own-network.md": {"finetune": lambda: gains_markdown(collect("finetune", "real"))},

@@ -6,13 +6,14 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from ..data.batches import side_at
 from ..names import choose
 from .recipes import Recipe
 
 
 def make_optimizer(model: nn.Module, how: Recipe) -> torch.optim.Optimizer:
-    """Weight decay on the weights of convolutions and linear layers alone: not on biases, norms or
-    a gate's own factors, but where the recipe says ``decay_all``."""
+    """Weight decay on the weights of 2-d convolutions and linear layers alone: not on biases, norms
+    or a gate's own factors, but where the recipe says ``decay_all``."""
     layers = (m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear))
     decayed = {id(m.weight) for m in layers}
     groups = [{"params": [p for p in model.parameters() if id(p) in decayed],
@@ -50,7 +51,8 @@ def descend(optimizer: torch.optim.Optimizer, lr: torch.Tensor) -> None:
         weights = [p for p in group["params"] if p.grad is not None]
         grads = [p.grad for p in weights]
         for p in weights:
-            optimizer.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+            if "momentum_buffer" not in optimizer.state[p]:
+                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
         velocities = [optimizer.state[p]["momentum_buffer"] for p in weights]
         if group["weight_decay"]:
             torch._foreach_add_(grads, weights, alpha=group["weight_decay"])
@@ -127,10 +129,11 @@ def ending(history: list[dict], how: Recipe) -> dict:
     return {"selected_epoch": chosen, "early_stopped": len(history) < how.epochs}
 
 
-def progress_line(run_id: str, how: Recipe, history: list[dict]) -> str:
-    row, left = history[-1], how.epochs - len(history)
-    wait = sum(h["seconds"] for h in history) / len(history) * left
-    return (f"{run_id}  epoch {len(history)}/{how.epochs}  loss {row['loss']:.3f}  "
+def progress_line(run_id: str, how: Recipe, history: list[dict], lanes: int = 1) -> str:
+    row, n = history[-1], len(history)
+    areas = [side_at(e, how.epochs, 100, how.grow_from) ** 2 for e in range(how.epochs)]
+    wait = lanes * sum(h["seconds"] for h in history) * sum(areas[n:]) / sum(areas[:n])
+    return (f"{run_id}  epoch {n}/{how.epochs}  loss {row['loss']:.3f}  "
             f"train {100 * row['train_accuracy']:.1f} %  val {100 * row['val_accuracy']:.1f} %  "
             f"{row['seconds']:.1f} s, {wait:.0f} s left")
 

@@ -36,8 +36,8 @@ def start_state(start: str) -> dict[str, torch.Tensor]:
             from safetensors.torch import load_file  # here: a bare GPU machine trains without it
             return {name: x.float() if x.dtype == torch.float16 else x
                     for name, x in load_file(path).items()}
-    for folder in sorted((out_dir() / "results" / "checkpoints").glob(f"*/{start}")):
-        if state := store.load_checkpoint(folder, store.WEIGHTS):
+    for folder in sorted((out_dir() / "results" / "checkpoints").glob("*")):
+        if state := store.load_checkpoint(folder / part(start), store.WEIGHTS):
             return state["model"]
     raise DataMissing(f"start={start}: no weights of that run are on this machine; "
                       f"`python -m attnlib train {start} --weights` trains them")

@@ -16,7 +16,7 @@ from ..networks.build import build_model
 from ..settings import checkpoints_dir
 from . import store
 from .environment import determinism, machine
-from .optim import descend, is_over, progress_line, rate
+from .optim import descend, progress_line, rate
 from .run import Run
 from .trainer import TimeUp, Trainer, conclude, data_of, judge
 
@@ -25,9 +25,9 @@ SAVE_AFTER = 60             # seconds: epochs are so short here that not each is
 
 def fits(run: Run) -> bool:
     """Whether a step of this run can be captured: nothing in it may depend on a number that changes
-    from step to step in Python (Adam's count, a loss scale, the average's decay, dropout)."""
+    from step to step in Python (Adam's count, a loss scale, an average, dropout, patience)."""
     how = run.how
-    return how.optimizer in ("sgd", "heavyball") and not how.ema and \
+    return how.optimizer in ("sgd", "heavyball") and not (how.ema or how.watch) and \
         machine().autocast is not torch.float16 and not drops(run.backbone)
 
 
@@ -130,10 +130,8 @@ def go_side_by_side(trainers: list[Trainer], profile: str, deadline: float | Non
     def leave_ended(diverged=()) -> None:
         for lane in list(lanes):
             t = lane.trainer
-            if lane in diverged or len(t.history) == t.how.epochs or is_over(t.history, t.how):
+            if lane in diverged or len(t.history) == t.how.epochs:
                 lanes.remove(lane)
-                if t.best:
-                    t.judged.load_state_dict(t.best)
                 status = "diverged" if lane in diverged else "done"
                 conclude(t, profile, status, len(trainers))
 
@@ -150,7 +148,8 @@ def go_side_by_side(trainers: list[Trainer], profile: str, deadline: float | Non
                                       f"ckpt-{len(t.history)}", t.state())
         if lanes:
             t = lanes[0].trainer
-            print(f"{len(lanes)} together:", progress_line(t.run.id, t.how, t.history), flush=True)
+            print(f"{len(lanes)} together:", progress_line(t.run.id, t.how, t.history,
+                                                                    len(lanes)), flush=True)
             if late:
                 raise TimeUp(f"{len(lanes)} runs stopped after epoch {least + 1}, all saved")
 

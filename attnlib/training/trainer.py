@@ -72,7 +72,8 @@ def train(run: Run, profile: str = "own", *, deadline: float | None = None) -> d
     with store.lock(profile, run.id), determinism():     # first: a death in loading counts, too
         if record := store.finished_record(profile, run.id):
             return record
-        return finish(Trainer(run, data_of(run)), profile, deadline)
+        trainer = Trainer(run, data_of(run))
+        return conclude(trainer, profile, fit(trainer, profile, deadline))
 
 
 class Trainer:
@@ -199,18 +200,13 @@ class Trainer:
         return scores(self.predict(split), self.batches[split].labels)
 
 
-def finish(trainer: Trainer, profile: str, deadline: float | None) -> dict:
-    """Train what is left, score the test split once, and store the record."""
-    folder = checkpoints_dir(profile, trainer.run.id)
-    if trainer.resume(folder):
-        print(f"{trainer.run.id}: going on after epoch {len(trainer.history)}", flush=True)
-    return conclude(trainer, profile, fit(trainer, folder, deadline))
-
-
-def fit(trainer: Trainer, folder: Path, deadline: float | None = None) -> str:
+def fit(trainer: Trainer, profile: str, deadline: float | None = None) -> str:
     """Train the epochs that are left, saving each; returns ``done`` or ``diverged``. Where time is
     up it has trained one epoch at least: many short budgets come to an end, too."""
-    run_id, how, begun = trainer.run.id, trainer.how, len(trainer.history)
+    run_id, how, folder = trainer.run.id, trainer.how, checkpoints_dir(profile, trainer.run.id)
+    if trainer.resume(folder):
+        print(f"{run_id}: going on after epoch {len(trainer.history)}", flush=True)
+    begun = len(trainer.history)
     for epoch in range(begun, how.epochs):
         if is_over(trainer.history, how):
             break
@@ -250,14 +246,14 @@ def train_weights(record: dict) -> float:
     run = Run(**record["run"])
     if run.id != record["id"]:
         raise ValueError(f"{record['id']} was trained by another version: it would be {run.id} now")
-    folder = checkpoints_dir(record["profile"], run.id)
-    with store.lock(record["profile"], run.id), determinism():
+    profile = record["profile"]
+    with store.lock(profile, run.id), determinism():
         trainer = Trainer(run, data_of(run))
-        trainer.resume(folder)
-        if fit(trainer, folder) != "done":
+        if fit(trainer, profile) != "done":
             raise ValueError(f"{run.id} diverged this time: no weights are stored")
-        store.save_checkpoint(folder, "final", {"model": trainer.judged.state_dict()})
-        store.drop_checkpoints(record["profile"], run.id)
+        store.save_checkpoint(checkpoints_dir(profile, run.id), "final",
+                              {"model": trainer.judged.state_dict()})
+        store.drop_checkpoints(profile, run.id)
         return 100 * (trainer.score("test")["accuracy"] - record["test"]["accuracy"])
 
 
