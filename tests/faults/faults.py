@@ -123,13 +123,13 @@ def train_to_point(out: str, fields: dict, step: str, call: int, when: str) -> N
 
 def logged(log: str) -> None:
     """Write a line for each training that begins and for each that ends, with the process."""
-    begin, end = train_module.finish, train_module.conclude
+    begin, end = train_module.fit, train_module.conclude
 
     def note(word, run):
         with open(log, "a") as file:
             file.write(f"{word} {run.id} {os.getpid()}\n")
 
-    def finish(trainer, *args):
+    def fit(trainer, *args):
         note("begins", trainer.run)
         return begin(trainer, *args)
 
@@ -137,7 +137,7 @@ def logged(log: str) -> None:
         record = end(trainer, *args)
         note("ends", trainer.run)
         return record
-    train_module.finish, train_module.conclude = finish, conclude
+    train_module.fit, train_module.conclude = fit, conclude
 
 
 def in_log(log: Path) -> Counter:
@@ -159,7 +159,7 @@ def deadly_attempt(fields: dict, profile: str, end=None):
     1 kills its worker in its second epoch, every time, one of seed 2 the first time."""
     compute_on_cpu()
     log = os.environ["FAULT_LOG"]
-    if train_module.finish.__module__ != __name__:
+    if train_module.fit.__module__ != __name__:
         logged(log)
         real = train_module.Trainer.epoch
 

@@ -137,7 +137,7 @@ def test_three_processes_on_one_grid_and_one_of_them_killed(out, tmp_path, pick,
         runs = [tiny(seed=seed, epochs=3) for seed in range(6)]
         children = [start(faults.grid_in_child, folder, str(log), [r.as_dict() for r in runs])
                     for _ in range(3)]
-        while faults.in_log(log).total() < 3:
+        while faults.in_log(log).total() < 3 and all(child.is_alive() for child in children):
             time.sleep(0.01)
         faults.kill_after(moments.choice(children), moments.uniform(0, 0.5))
         for child in children:
