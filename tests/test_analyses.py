@@ -146,7 +146,7 @@ def text(figure: Figure) -> str:
     return " ".join(t.get_text() for axis in figure.axes for t in [*axis.texts, axis.title])
 
 
-@pytest.mark.parametrize("chart", [charts.epochs, charts.chosen, charts.reliability, charts.fronts])
+@pytest.mark.parametrize("chart", [charts.epochs, charts.reliability, charts.fronts])
 def test_a_figure_names_its_cell_and_draws_each_arm(chart):
     assert "no finished runs" in text(chart(runs()))
     found = arrays([0, 1, 1, 1] * 10, [0.9] * 40, [0, 0, 1, 1] * 10)
