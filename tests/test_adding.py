@@ -13,6 +13,7 @@ from torch import nn
 
 import attnlib
 from attnlib.blocks import ATTENTION, Row
+from attnlib.blocks.newer import SelfAttention
 from attnlib.networks import BACKBONES
 from attnlib.networks.build import build_model, resolve_placement, seed_layers
 from attnlib.networks.cost import attention_blocks, cost
@@ -218,6 +219,8 @@ def test_a_users_class_with_a_name_of_ours_is_a_place_like_any_other():
             return self.conv(x)
     model = attnlib.add_attention(nn.Sequential(Hybrid()), "se", "Conv2d")
     assert list(attention_blocks(model)) == ["0.conv.added_attention"]
+    with pytest.raises(ValueError, match="no module of type or name 'Linear'"):     # has no gate
+        attnlib.add_attention(nn.Sequential(SelfAttention(8), nn.Conv2d(3, 8, 3)), "se", "Linear")
 
 
 def test_a_network_may_freeze_its_norms_in_a_train_that_returns_nothing():

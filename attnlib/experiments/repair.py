@@ -63,8 +63,8 @@ def findings(profile: str, run_id: str) -> list[Finding]:
         for file in store.list_files(folder, pattern):
             if sha256_of(file) != pattern.fullmatch(file.name)[2]:
                 found.append(Finding("corrupt", file, "its SHA-256 is not the one in its name"))
-            elif (pattern is store.CHECKPOINT and record and record["status"] != "failed"
-                  and store.list_files(folder, store.WEIGHTS)):
+            elif pattern is store.CHECKPOINT and record and (record["status"] == "diverged" or (
+                    record["status"] == "done" and store.list_files(folder, store.WEIGHTS))):
                 found.append(Finding("leftover", file, "a state of a run that is finished"))
     return found
 

@@ -75,8 +75,7 @@ def speednet(num_classes: int, in_channels: int, width: float) -> Net:
     """A network in the manner of the CIFAR speed runs, after Jordan 2024, arXiv:2404.00498: a fixed
     whitening convolution, three groups of two 3×3 convolutions of 64, 128, 128 channels with a 2×2
     max pooling after each first (maps of 31, 15, 7, 3 on 32 pixels), a 3×3 max pooling and a linear
-    classifier. Deviations: its norms have scales, and its whitening's
-    bias is learned to the end."""
+    classifier. Deviations: its norms have scales; its whitening's bias is learned to the end."""
     stem = Whitening(in_channels)
     rows = [[(scaled(c, width),)] for c in (64, 128, 128)]
     stages, before = chain(stem.channels, rows, SpeedGroup)

@@ -117,7 +117,8 @@ def open_modules(model: nn.Module) -> dict[str, nn.Module]:
         if isinstance(module, Attended):
             hosts.insert(0, name)
         elif name and not f"{name}.".startswith(closed):
-            ours = classes(module) & OURS and hasattr(module, "gate")       # or a copy of ours
+            own = type(module).__module__.startswith("attnlib.blocks")
+            ours = classes(module) & OURS and (own or hasattr(module, "gate"))      # or a copy
             if getattr(module, "is_attention", False) or ours or classes(module) & CLOSED:
                 closed += (f"{name}.",)
             else:
