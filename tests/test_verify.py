@@ -52,6 +52,12 @@ def test_a_record_of_another_machine_may_differ_as_seeds_do():
     assert found.allowed == pytest.approx(max(1, 4 * 2 ** 0.5 * sd))
 
 
+@pytest.mark.parametrize("key", ("device", "precision", "channels_last", "torch", "together"))
+def test_records_of_one_kind_agree_in_what_changes_numbers(record, key):
+    assert verify.same_kind(record["env"], record["env"])
+    assert not verify.same_kind(record["env"] | {key: "another"}, record["env"])
+
+
 def test_other_devices_seconds_are_not_believed(record):
     there = record["env"] | {"device": "a GPU", "together": 16}
     guess = verify.seconds_again(record | {"env": there, "seconds": 1e-9})
