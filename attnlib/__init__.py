@@ -14,7 +14,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 __version__ = "0.1.0"
 HOME = {
-    "ATTENTION": "blocks", "BACKBONES": "networks",
+    "ATTENTION": "blocks", "own_block": "blocks", "BACKBONES": "networks",
     "DATASETS": "data.datasets", "RECIPES": "training.recipes", "STUDIES": "experiments.studies",
     "PROFILES": "experiments.studies", "Run": "training.run",
     "build_model": "networks.build", "add_attention": "networks.insert",

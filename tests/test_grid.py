@@ -3,7 +3,9 @@
 import pytest
 import torch
 from helpers import last_line, put_record, tiny
+from torch import nn
 
+from attnlib import blocks
 from attnlib.blocks import ATTENTION, Row
 from attnlib.data.datasets import DATASETS
 from attnlib.experiments import grid, planning, studies, workers
@@ -101,7 +103,9 @@ def test_best_is_the_first_whose_headline_arms_have_three_seeds(capsys, monkeypa
     finish("pilot", [2], arms=("none", "se", "cbam"))
     assert best_profile("hybrid") == "small", "one arm has two seeds only"
     finish("pilot", [5], arms=("hybrid",))
-    assert best_profile("hybrid") == "pilot" == resolve_profile("best", "hybrid")
+    assert best_profile("hybrid") == "pilot"
+    monkeypatch.setenv("ATTNLIB_PROFILE", "best")
+    assert resolve_profile("auto", "hybrid") == "pilot"
     monkeypatch.setenv("ATTNLIB_SEEDS", "1")             # how much to train, not what to show
     assert best_profile("hybrid") == "pilot"
     for status, best in (("failed", "pilot"), ("diverged", "pilot"), ("done", "full")):
@@ -212,12 +216,53 @@ def test_records_of_an_older_version_are_listed_as_stale_and_not_mixed(monkeypat
 # --- The tables together ---
 
 
-def test_a_try_is_one_line_and_a_table(capsys):
+def test_a_try_trains_the_block_and_the_plain_network_and_no_other(capsys):
     rows = grid.try_it("eca", "smoke")
-    assert capsys.readouterr().out.startswith("training eca, 3 seeds, about ")
+    said = capsys.readouterr().out
+    assert said.startswith("training 6 networks, about ") and said.count("epoch 1/1") == 6
+    assert "left out: se" in said
     assert list(rows.columns) == ["arm", "accuracy", "sd", "seeds", "params", "seconds", "yours"]
-    assert rows[rows.yours == "←"][["arm", "seeds"]].values.tolist() == [["eca", 3]]
-    assert rows.sd.notna().any()
-    assert set(rows.arm) == {"eca", *(run.attention for run in study("hybrid", "smoke"))}
+    assert dict(zip(rows.arm, rows.yours, strict=True)) == {"eca": True, "none": False}
+    assert rows.sd.notna().all() and (rows.seeds == 3).all()
     grid.try_it("eca", "smoke")
-    assert capsys.readouterr().out == "", "nothing is trained twice"
+    assert "epoch" not in capsys.readouterr().out, "nothing is trained twice"
+    planned = {run.id for run in study("hybrid", "smoke")}
+    assert {r["id"] for r in store.all_records("smoke")} <= planned, "what is one's own is apart"
+    other = grid.try_it("se", "smoke", seeds=1, lr=0.2)
+    assert set(other.arm) == {"se", "none"} and (other.seeds == 1).all()
+    for wrong in ({"attention": "ec"}, {"attention": "eca", "seeds": 0}):
+        with pytest.raises(ValueError, match="eca|seeds=0"):
+            grid.try_it(profile="smoke", **wrong)
+
+
+def test_a_block_of_ones_own_is_trained_anew_when_its_code_changes(monkeypatch):
+    monkeypatch.setattr(blocks, "ATTENTION", dict(ATTENTION))
+
+    def block(start, twice=False):
+        class Mine(nn.Module):
+            def __init__(self, channels, start=start):
+                super().__init__()
+                self.weight = nn.Parameter(torch.full((1, channels, 1, 1), float(start)))
+
+            def forward(self, x):
+                return x * self.weight
+        if twice:
+            Mine.forward = lambda self, x: 2 * x * self.weight
+        return Mine
+    names = [blocks.own_block(block(1)), blocks.own_block(block(1)), blocks.own_block(block(2)),
+             blocks.own_block(block(1, twice=True))]
+    assert names[0] == names[1] and len(set(names)) == 3
+    assert all(name.startswith("mine_") for name in names)
+
+
+def test_an_error_in_ones_own_block_is_raised_and_does_not_stick(monkeypatch):
+    monkeypatch.setitem(ATTENTION, "wrong", ATTENTION["se"]._replace(make=lambda c: 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        grid.try_it("wrong", "smoke", seeds=1)
+    monkeypatch.setitem(ATTENTION, "wrong", ATTENTION["se"])
+    assert "wrong" in set(grid.try_it("wrong", "smoke", seeds=1).arm)
+
+
+def test_best_typed_as_a_profile_is_refused():
+    with pytest.raises(ValueError, match="ATTNLIB_PROFILE=best"):
+        resolve_profile("best", "hybrid")

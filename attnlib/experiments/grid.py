@@ -1,21 +1,22 @@
 """Running what of a study has no record yet."""
-import contextlib
-import io
 import math
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
 
+from ..blocks import ATTENTION, own_block
 from ..data.arrays import DataBad, DataMissing
+from ..names import choose, parse
 from ..settings import above_zero
 from ..training.environment import machine
 from ..training.run import Run
-from ..training.trainer import data_of
+from ..training.trainer import data_of, train
 from . import workers
-from .planning import embedded, estimate_seconds, resolve_profile, study
-from .reading import table_of
+from .planning import embedded, estimate_seconds, resolve_profile, speed_here, status_of, study
+from .reading import frame, row_in, table_of
 
 
 def may_train() -> bool:
@@ -113,28 +114,38 @@ def jobs_for(todo: list[Run], asked: int | str | None = None) -> int:
     return min(workers.cores(), len(todo))
 
 
-def try_it(attention: str, profile: str = "auto", placement: str | None = None, seeds: int = 3):
-    """Train a block of your choice on ShapeTex in the sizes of ``small`` (of ``smoke`` in tests),
-    and set it beside the stored arms of the same seeds: a DataFrame, best first, with the standard
-    deviation over seeds."""
+def try_it(attention: str | Callable, profile: str = "auto", placement: str | None = None,
+           seeds: int = 3, **own):
+    """Train a block on ShapeTex in the sizes of ``small`` (of ``smoke`` in tests), and the plain
+    network where that has no record, and set them beside the stored arms of the same seeds: a
+    DataFrame, best first, with the standard deviation over seeds. ``attention``: its name, or a
+    class of your own (`blocks.own_block`). ``own``: fields of `Run` that both get, such as
+    ``lr=0.1`` or ``dataset="shapetex(contrast=0.3)"``; the other arms, trained otherwise, are left
+    out then. What no study plans is kept in profile ``own``. An error of the block is raised."""
+    name = attention if isinstance(attention, str) else own_block(attention)
+    choose("block", parse(name)[0], ATTENTION)
+    if seeds < 1:
+        raise ValueError(f"seeds={seeds} should be at least 1")
     profile = embedded(profile)
     planned = study("hybrid", profile)
-    mine = [replace(planned[0], attention=attention, placement=placement, seed=seed)
-            for seed in range(seeds)]
-    stored = [run for run in planned if run.backbone == mine[0].backbone and run.seed < seeds
-              and run not in mine]
-    todo = workers.unfinished(mine, profile)
+    plain, mine = ([replace(planned[0], attention=block, placement=at, seed=seed, **own)
+                    for seed in range(seeds)] for block, at in (("none", None), (name, placement)))
+    others = [run for run in planned if not own and run.backbone == plain[0].backbone
+              and run.seed < seeds and run not in mine]
+    home = {run: profile if run in planned or status_of(run, profile) else "own"
+            for run in [*mine, *plain, *others]}
+    todo = [run for run in dict.fromkeys([*plain, *mine]) if status_of(run, home[run]) != "done"]
     if todo and may_train():
-        seconds = math.ceil(sum(map(estimate_seconds, todo)))
-        print(f"training {mine[0].attention}, {seeds} seeds, about {seconds} s", flush=True)
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        run_grid(mine, profile)
-    rows = table_of([*mine, *stored], profile)
-    if any(rows.status[:seeds] != "done"):
-        print(said.getvalue(), end="")              # why not
-    rows["yours"] = ["←"] * seeds + [""] * len(stored)
+        seconds = math.ceil(speed_here(profile) * sum(map(estimate_seconds, todo)))
+        print(f"training {len(todo)} network{'s' * (len(todo) > 1)}, about {seconds} s", flush=True)
+        for run in todo:
+            train(run, home[run])
+    rows = frame([row_in(where, run) for run, where in home.items()])
+    rows["yours"] = rows.attention.eq(mine[0].attention) & rows.placement.eq(mine[0].placement)
     out = rows.groupby("arm", sort=False).agg(
         accuracy=("accuracy", "mean"), sd=("accuracy", "std"), seeds=("accuracy", "count"),
         params=("params", "first"), seconds=("seconds", "mean"), yours=("yours", "first"))
-    out = out.round({"accuracy": 1, "sd": 1, "seconds": 0}).reset_index()
+    if bare := [arm for arm, n in out.seeds.items() if not n]:
+        print(f"without a finished run here, so left out: {', '.join(bare)}")
+    out = out[out.seeds > 0].round({"accuracy": 1, "sd": 1, "seconds": 0}).reset_index()
     return out.sort_values("accuracy", ascending=False, ignore_index=True)

@@ -35,9 +35,12 @@ def study(name: str, profile: str = "auto") -> list[Run]:
 def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
     """``auto`` -> ATTNLIB_PROFILE, else ``pilot`` where CUDA and the real sets are, else ``small``;
     ``real`` takes days and is asked for by name.
-    ``best`` (for reading) -> the study's best profile whose headline has three seeds finished."""
+    where that is ``best``, the study's best profile whose headline has three seeds finished."""
+    if profile == FOR_READING:
+        raise ValueError("profile best is not to be trained: it shows what is stored. Set "
+                         "ATTNLIB_PROFILE=best, in a notebook by %env, and leave profile at auto")
     asked = profile if profile != "auto" else os.environ.get("ATTNLIB_PROFILE") or "auto"
-    choose("profile", asked, ("auto", *PROFILES, FOR_READING, "own"))
+    choose("profile", asked, ("auto", *PROFILES, "own", FOR_READING))
     if asked == "auto":
         return "pilot" if machine().device == "cuda" and real_is_here() else "small"
     return best_profile(name or "hybrid") if asked == FOR_READING else asked

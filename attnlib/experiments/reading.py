@@ -25,14 +25,15 @@ def collect(study_name: str | None = None, profile: str | None = None):
 
 def table_of(runs: list[Run], profile: str):
     """`collect`'s table of any runs."""
-    return frame([row_stored(run, profile) or row_of_missing(run, profile) for run in runs])
+    return frame([row_in(profile, run) for run in runs])
 
 
-def row_stored(run: Run, profile: str) -> dict | None:
+def row_in(profile: str, run: Run) -> dict:
     try:
-        return row_once(*store.stamped(store.record_path(profile, run.id)))
+        found = row_once(*store.stamped(store.record_path(profile, run.id)))
     except FileNotFoundError:
-        return None
+        found = None
+    return found or row_of_missing(run, profile)
 
 
 @lru_cache(FRAMES)

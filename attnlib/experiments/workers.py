@@ -77,8 +77,8 @@ def bundles(runs: list[Run], most: int) -> list[list[Run]]:
 
 def record_failure(run: Run, profile: str, error: Exception) -> str:
     """A failed run is a result too. Out of memory: say what helps, and never shrink the batch. A
-    disk or a GPU that answers no more is raised: the runs after this one would all fail."""
-    if isinstance(error, OSError) or "CUDA error" in str(error):
+    disk or GPU that answers no more, or a missing module, is raised: the other runs would fail."""
+    if isinstance(error, (OSError, ImportError)) or "CUDA error" in str(error):
         raise error
     words = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     if store.lacks_memory(error):

@@ -65,11 +65,12 @@ def over_table(study_name: str, profile: str, bases=(*CONTROLS, "none wider")):
     interval that holds for all blocks of a network against one base together."""
     df = collect(study_name, profile)
     done, out = df[df.status == "done"], []
-    for _, cell in stats.cell_runs(done).groupby(stats.CELL, sort=False):
+    blocks = stats.cell_runs(done).query("arm != 'none'")       # plain is no block of the family
+    for _, cell in blocks.groupby(stats.CELL, sort=False):
         for base in bases:
             out += [difference(cell, arm, base, effect)
                     for arm, effect in stats.compared(cell, base=base).items()
-                    if arm in set(done.arm) - {*bases, "none"} and not math.isnan(effect.mean)]
+                    if arm in set(done.arm) - {*bases} and not math.isnan(effect.mean)]
     return pd.DataFrame(out)
 
 

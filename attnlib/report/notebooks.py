@@ -177,13 +177,15 @@ def run_books(names=None, profile: str = "auto", seeds: int | None = None,
         given.setdefault("profile", profile)
     asked = given.get("profile", os.environ.get("ATTNLIB_PROFILE") or "auto")
     choose("profile", asked, (*PROFILES, "auto", "best"))
+    if asked == "best":
+        given.pop("profile", None)
     books = chosen_books(names)
     plan = {book: fitted(given, parameters_of(read_notebook(book)), book.stem) for book in books}
     jobs_for([], jobs)                          # raises where it is neither auto nor a number
     if seeds is not None and seeds < 1:
         raise ValueError(f"seeds={seeds} should be at least 1")
     limits = {"ATTNLIB_JOBS": str(jobs)} | ({"ATTNLIB_SEEDS": str(seeds)} if seeds else {}) | (
-        {"ATTNLIB_TRAIN": "0"} if asked == "best" else {})
+        {"ATTNLIB_PROFILE": "best"} if asked == "best" else {})
     code = each(books, lambda book: execute(book, plan[book], folder, **limits))
     if code == 0:
         print(f"report: {settings.shown(report(folder, folder / 'report.html'))}", flush=True)

@@ -12,7 +12,7 @@ from ..analysis.costs import networks_table
 from ..analysis.stats import cell_runs
 from ..bench import budget, speed
 from ..blocks import ATTENTION
-from ..experiments.planning import estimate_seconds, resolve_profile, study
+from ..experiments.planning import best_profile, estimate_seconds, study
 from ..experiments.reading import collect
 from ..experiments.studies import COMMITTED, PROFILES, STUDIES, plans
 from ..explain.camstore import PICTURES, stored_maps
@@ -140,7 +140,7 @@ def overview_picture() -> None:
 PAGES = {
     "README.md": {"answer": short_answer, "claims": lambda: claims_headline(full_audit()),
                   "costs": profile_costs, "results": lambda: gains_markdown(
-                      cell_runs(collect("headline", resolve_profile("best", "headline"))))},
+                      cell_runs(collect("headline", best_profile("headline"))))},
     "docs/studies.md": {"studies": study_costs},
     "docs/blocks.md": {"blocks": blocks, "networks": lambda: as_markdown(networks_table()),
                        "cards": cards.all_cards},

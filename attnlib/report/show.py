@@ -9,7 +9,7 @@ from ..analysis.inference import MOST_SEEDS
 from ..analysis.words import interval, name, place, plural
 from ..bench import speed
 from ..experiments.grid import may_train
-from ..experiments.planning import plan_table, resolve_profile
+from ..experiments.planning import best_profile, plan_table, resolve_profile
 from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, margin_of
 
@@ -42,10 +42,13 @@ def status_line(study_name: str, profile: str) -> str:
     profile = resolve_profile(profile, study_name)
     runs, missing, minutes = plan_table(study_name, profile)[["runs", "missing", "minutes"]].sum()
     cost = f"about {minutes} min to train on this machine" if may_train() else (
-        "training is off (ATTNLIB_TRAIN=0)")
+        "training is off (ATTNLIB_TRAIN=0 or ATTNLIB_PROFILE=best)")
+    told = best_profile(study_name)
     return (f"profile: {profile} ({PROFILES[profile].says})\n"
             f"study {study_name}: {runs - missing} records found, {missing} missing"
-            + f"; {cost}" * bool(missing))
+            + f"; {cost}" * bool(missing)
+            + f"\nwhat the text says of results is of {told}: here they are others" * (
+                profile != told))
 
 
 # --- Tables ---
@@ -161,7 +164,7 @@ def gains_markdown(df) -> str:
 def short_answer(profile: str | None = None) -> str:
     """For each data set whether any block is better; for each network what each block gains, by its
     verdict; what a short training shows; and what blocks cost."""
-    profile = profile or resolve_profile("best", "headline")
+    profile = profile or best_profile("headline")
     runs = stats.cell_runs(collect("headline", profile))
     arms = stats.arms_table(runs)
     tested = arms[arms.low.notna() & (arms.family == "blocks")]
