@@ -20,7 +20,7 @@ HOME = {
     "build_model": "networks.build", "add_attention": "networks.insert",
     "cost": "networks.cost", "load_dataset": "data.datasets", "train": "training.trainer",
     "study": "experiments.planning", "resolve_profile": "experiments.planning",
-    "run_grid": "experiments.grid", "try_it": "experiments.grid",
+    "run_grid": "experiments.grid", "results": "experiments.grid", "try_it": "experiments.grid",
     "collect": "experiments.reading", "histories": "experiments.reading",
     "load_model": "experiments.weights",
 }

@@ -102,8 +102,7 @@ def studies_of(args) -> list[str]:
 
 
 def study(args) -> None:
-    choose("profile", args.profile, ("auto", *PROFILES))        # not best, which is for reading
-    profile, names, left = planning.resolve_profile(args.profile), studies_of(args), None
+    profile, names, left = planning.profile_to_train(args.profile), studies_of(args), None
     end = time.monotonic() + (args.time_budget or 0)
     print(f"profile: {profile} ({choose('profile', profile, PROFILES).says})", flush=True)
     for name in names:
@@ -130,7 +129,7 @@ def study(args) -> None:
 
 def focus(args) -> None:
     from .explain.camstore import focus_study
-    profile = planning.resolve_profile(args.profile)
+    profile = planning.profile_to_train(args.profile)
     for name in studies_of(args):
         focus_study(name, profile)
 

@@ -1,4 +1,4 @@
-"""The report's tables and its abstract, from records made for the purpose."""
+"""The report's tables, from records made for the purpose."""
 import time
 from dataclasses import replace
 
@@ -10,8 +10,6 @@ from helpers import correct, stored
 from matplotlib.collections import PathCollection
 from test_stats import frame
 
-from attnlib.analysis import claims, stats
-from attnlib.analysis.words import interval
 from attnlib.experiments.planning import study
 from attnlib.experiments.reading import collect
 from attnlib.experiments.studies import STUDIES
@@ -25,13 +23,6 @@ BASE = [60.0, 61.0, 62.0, 63.0, 64.0, 65.0, 66.0, 67.0]
 
 
 @pytest.fixture
-def audit():
-    """Two claims, so that no test waits for all."""
-    return pd.DataFrame([claims.judge_claim(c, "pilot") for c in claims.CLAIMS
-                         if c.number in ("0.1a", "0.9")])
-
-
-@pytest.fixture
 def hybrid():
     """The headline's first three seeds on CIFAR-10: SE gains 5, 6 and 7 points, CBAM loses 5."""
     gain = {"none": 0, "se": 6, "cbam": -5, "hybrid": 0}
@@ -39,18 +30,6 @@ def hybrid():
         if run.dataset == "cifar10" and run.seed < 3:
             wobble = (run.seed - 1) * (run.attention == "se")
             stored(run, correct(60 + run.seed + gain[run.attention] + wobble), history=LEARNED)
-
-
-def test_abstract_counts_the_verdicts_and_names_the_ends(hybrid, audit):
-    said = show.abstract(article.chosen_runs(CHOSEN), audit).data
-    assert "12 networks were trained (profile `pilot`" in said
-    rows = stats.arms_table(collect("hybrid", "pilot")).query("n > 0").set_index("arm")
-    assert rows.verdict[["se", "cbam", "hybrid"]].to_list() == ["better", "worse", "undecided"]
-    assert "Of 3 tested gains of blocks: " in said and "1 better" in said and "1 worse" in said
-    low, high = (interval(r.gain, r.low, r.high) for r in (rows.loc["cbam"], rows.loc["se"]))
-    assert (f"highest: CBAM {low} points over 3 seeds, worse (training +0.00), ResNet-18 on CIFAR-1"
-            f"0; SE {high} points over 3 seeds, better (training +0.00), ResNet-18 on CIF") in said
-    assert show.claims_headline(audit) in said
 
 
 def test_the_figure_of_accuracy_has_a_dot_for_every_seed_that_the_profile_has(hybrid):
@@ -109,9 +88,9 @@ def test_positions_are_the_gains():
     plt.close(figure)
 
 
-def test_without_records_every_table_is_empty(audit):
+def test_without_records_every_table_is_empty():
     df = article.chosen_runs(CHOSEN)
-    assert show.abstract(df, audit).data.startswith(show.NOTHING)
+    assert show.gains_markdown(df) == show.NOTHING
     for table in (article.over_table("controls", "pilot"), article.open_table("pilot"),
                   article.provenance(df)):
         assert show.as_markdown(table) == show.NOTHING
@@ -123,13 +102,13 @@ def test_each_record_is_read_once(hybrid, monkeypatch):
     monkeypatch.setattr(store, "checked", lambda raw, name, *rest: (
         read.append(name), checked(raw, name, *rest))[1])
     df = article.chosen_runs(CHOSEN)
-    show.abstract(df, article.full_audit("pilot", "P2"))
+    show.claims_headline(article.full_audit("pilot", "P2"))
     show.short_answer("pilot")
     article.provenance(df)
     assert len(read) == len(set(read)) == 12
 
 
-def test_the_abstract_of_a_thousand_records_takes_less_than_a_second(audit):
+def test_the_table_of_a_thousand_records_takes_less_than_a_second():
     rng, parts = np.random.default_rng(0), []
     for net in ("resnet18", "vgg16", "alexnet", "squeezenet", "resnet50"):
         for data in ("cifar10", "cifar100"):
@@ -139,5 +118,5 @@ def test_the_abstract_of_a_thousand_records_takes_less_than_a_second(audit):
             parts.append(own.assign(backbone=net, dataset=data, id=own.id + net + data))
     df = pd.concat(parts, ignore_index=True)
     started = time.process_time()             # of the processor: others may compute, too
-    said = show.abstract(df, audit).data
-    assert time.process_time() - started < 1 and "1000 networks were trained" in said
+    said = show.gains_markdown(df)
+    assert time.process_time() - started < 1 and said.count("| plain ") == 10

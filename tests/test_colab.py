@@ -77,7 +77,7 @@ def test_on_colab_it_fetches_reports_and_may_be_run_again_and_elsewhere_it_is_si
     assert calls == ["git clone -q --depth 1 https://example.org/a.git compendium",
                      *["pip install -q pooch grad-cam"] * 2]                    # and no torch
     assert done.stdout.count("no GPU") == 2 and "IMPORTED" in done.stdout
-    assert "torch 2." in done.stdout and "profile smoke" in done.stdout
+    assert "torch 2." in done.stdout and "profile auto" in done.stdout
 
 
 def test_what_colab_installs_is_every_requirement_but_tools():

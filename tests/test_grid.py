@@ -10,7 +10,13 @@ from attnlib.blocks import ATTENTION, Row
 from attnlib.data.datasets import DATASETS
 from attnlib.experiments import grid, planning, studies, workers
 from attnlib.experiments.grid import run_grid
-from attnlib.experiments.planning import best_profile, estimate_seconds, resolve_profile, study
+from attnlib.experiments.planning import (
+    best_profile,
+    estimate_seconds,
+    profile_to_train,
+    resolve_profile,
+    study,
+)
 from attnlib.experiments.reading import collect
 from attnlib.experiments.studies import PROFILES, STUDIES, plans
 from attnlib.names import parse
@@ -82,13 +88,15 @@ def test_fewer_seeds_on_request_and_what_is_asked_wrongly(monkeypatch):
 @pytest.mark.parametrize(("device", "files", "profile"), [
     ("cpu", ("cifar10", "fashionmnist"), "small"), ("cuda", ("cifar10", "fashionmnist"), "pilot"),
     ("cuda", ("cifar10",), "small"), ("cuda", (), "small")])
-def test_auto_needs_a_gpu_and_the_files_for_real(tmp_path, monkeypatch, device, files, profile):
+def test_auto_trains_pilot_with_gpu_and_files(tmp_path, monkeypatch, device, files, profile):
     monkeypatch.delenv("ATTNLIB_PROFILE", raising=False)
     monkeypatch.setenv("ATTNLIB_DATA", str(tmp_path))
     monkeypatch.setattr(planning, "machine", lambda: Machine(device, None, True))
     for name in files:
         (tmp_path / f"{name}.npz").touch()
-    assert resolve_profile("auto") == profile
+    assert profile_to_train("auto") == profile and profile_to_train("full") == "full"
+    monkeypatch.setenv("ATTNLIB_PROFILE", "real")
+    assert profile_to_train() == resolve_profile() == "real"
 
 
 def test_best_is_the_first_whose_headline_arms_have_three_seeds(capsys, monkeypatch):
@@ -104,7 +112,7 @@ def test_best_is_the_first_whose_headline_arms_have_three_seeds(capsys, monkeypa
     assert best_profile("hybrid") == "small", "one arm has two seeds only"
     finish("pilot", [5], arms=("hybrid",))
     assert best_profile("hybrid") == "pilot"
-    monkeypatch.setenv("ATTNLIB_PROFILE", "best")
+    monkeypatch.delenv("ATTNLIB_PROFILE")
     assert resolve_profile("auto", "hybrid") == "pilot"
     monkeypatch.setenv("ATTNLIB_SEEDS", "1")             # how much to train, not what to show
     assert best_profile("hybrid") == "pilot"
@@ -174,9 +182,13 @@ def test_a_gpu_that_is_lost_stops_the_grid_and_nothing_is_recorded(monkeypatch):
     assert not store.all_records("smoke")
 
 
-def test_best_is_for_reading(monkeypatch):
-    monkeypatch.setenv("ATTNLIB_PROFILE", "best")
-    assert list(run_grid([tiny()], "smoke").status) == ["missing"]
+def test_auto_shows_what_is_stored_and_a_named_profile_trains(monkeypatch, capsys):
+    assert set(grid.results("se", "smoke").status) == {"done"}
+    capsys.readouterr()
+    monkeypatch.delenv("ATTNLIB_PROFILE")
+    df = grid.results("se")
+    assert set(df.profile) == {"small"} and set(df.status) == {"missing"}
+    assert not capsys.readouterr().out, "nothing is trained"
 
 
 # --- Reading ---
@@ -261,8 +273,3 @@ def test_an_error_in_ones_own_block_is_raised_and_does_not_stick(monkeypatch):
         grid.try_it("wrong", "smoke", seeds=1)
     monkeypatch.setitem(ATTENTION, "wrong", ATTENTION["se"])
     assert "wrong" in set(grid.try_it("wrong", "smoke", seeds=1).arm)
-
-
-def test_best_typed_as_a_profile_is_refused():
-    with pytest.raises(ValueError, match="ATTNLIB_PROFILE=best"):
-        resolve_profile("best", "hybrid")

@@ -96,7 +96,7 @@ def test_run_succeeds_and_fails_by_notebook(home, capfd, monkeypatch):
     (dict(parameters={"steps": 1.5}), "steps is like 1"),
     (dict(seeds=0), "seeds=0 should be at least 1"),
     (dict(jobs="two"), "'two' should be auto or a number above 0"),
-    (dict(profile="smokey"), "unknown profile 'smokey'; valid: smoke, small"),
+    (dict(profile="smokey"), "unknown profile 'smokey'; valid: auto, smoke, small"),
     (dict(names=["09_x"]), "unknown notebook '09_x'; valid: 01_a"),
     (dict(names=["../01_a"]), "unknown notebook"),
 ])
@@ -125,7 +125,7 @@ def test_publish_reads_records_strips_and_keeps_the_old_one_on_failure(home, cap
     assert (bad.read_bytes(), leaky.read_bytes()) == before
     nb = notebooks.read_notebook(good)
     nbformat.validate(nb)
-    assert "train 0 best" in text_of(good)
+    assert "train 0 auto" in text_of(good)
     assert nb.metadata.attnlib == {"profile": "small", "source_sha": notebooks.source_sha(nb)}
     assert set(nb.metadata) == {"attnlib", "kernelspec", "language_info"}
     assert [dict(c.metadata) for c in nb.cells] == [{}, {"tags": ["parameters"]}, {}]

@@ -19,7 +19,7 @@ from functools import cache
 import pandas as pd
 
 from ..data.datasets import DATASETS
-from ..experiments.planning import FOR_READING, resolve_profile, study
+from ..experiments.planning import study
 from ..experiments.reading import histories, table_of
 from ..experiments.studies import COMMITTED, PROFILES, margin_of
 from ..names import parse
@@ -116,10 +116,7 @@ def best_answer(claim, profile: str | None, records, measure) -> tuple[Effect, d
     """The effect, and columns of `audit`: where it is from. Of the first cell that has an interval,
     else of the one that has most seeds, of the profile that was asked for by name, else of those
     whose records are committed: the same in every clone."""
-    profiles, best, where = COMMITTED[::-1], NOTHING, {}
-    if profile not in (None, FOR_READING):
-        asked = resolve_profile(profile, claim.study)
-        profiles = [asked] if asked == profile else dict.fromkeys((asked, *COMMITTED[::-1]))
+    profiles, best, where = [profile] if profile else COMMITTED[::-1], NOTHING, {}
     for name, recipe, cell, planned in deciding_cells(claim, profiles, records):
         own, run = planned[planned.status == "done"], planned.run.iloc[0]
         effect = measure(claim, cell[cell.status == "done"]) if len(own) else NOTHING
@@ -208,7 +205,7 @@ def judge_claim(claim, profile: str | None = None, measures=MEASURED, records=st
 def audit(profile: str | None = None, *projects: str, measures=MEASURED):
     """One row a claim of these projects (``"P0"`` …), or of all, as a DataFrame: the claim, where
     the answer is from, the difference of its arms with the 95 % interval, and the verdict.
-    ``profile``: as for `resolve_profile`; without one what a clone has. ``measures``: metric ->
+    ``profile``: one by its name; without one what a clone has. ``measures``: metric ->
     (claim, the finished runs of its cell) -> `Effect`; (claim) -> (`Effect`, where it was measured)
     for ``latency``, which has no runs."""
     records = cache(study_runs)

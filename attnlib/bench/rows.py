@@ -9,10 +9,8 @@ import torch
 from ..data.batches import Batches
 from ..data.datasets import DATASETS, Dataset
 from ..networks.build import build_model
-from ..settings import REPO, runs_dir
-from ..training import store
 from ..training.environment import machine, peak_memory
-from ..training.run import Run, canonical_json, versions
+from ..training.run import Run
 from ..training.trainer import Trainer
 from .measure import fresh, in_turns, matrix_rate, spread
 from .plainloop import PlainLoop, loader
@@ -138,7 +136,7 @@ def matrix(data: Dataset, seconds: float, sizes=()) -> dict:
         for dtype in {how.autocast or torch.float32, torch.float32}}}
 
 
-# --- Importing, reading ---
+# --- Importing ---
 
 IMPORT = """
 import time
@@ -150,47 +148,11 @@ for name in attnlib.HOME:
     getattr(attnlib, name)
 print(bare - started, time.perf_counter() - started)
 """
-ABSTRACT = """
-import os, tempfile, time
-from attnlib.bench.rows import synthetic_records
-from attnlib.experiments.reading import collect
-from attnlib.report import article, show
-from attnlib.training.environment import peak_memory
-with tempfile.TemporaryDirectory() as os.environ["ATTNLIB_OUT"]:
-    synthetic_records(given["n"])
-    started = time.perf_counter()
-    show.abstract(collect(profile="real"), article.full_audit("real"))
-    print(time.perf_counter() - started, peak_memory("cpu"))
-"""
-
-
 def imports(data: Dataset, seconds: float, repeats: int = 5) -> dict:
     """Seconds of ``import attnlib`` in new processes that have torch and numpy already: the bare
     import, and with every name of its interface, which are else imported when first used."""
     bare, whole = zip(*(fresh(IMPORT) for _ in range(repeats)), strict=True)
     return {"seconds_beyond_torch": {"bare": bare, "whole": whole}}
-
-
-def records(data: Dataset, seconds: float, counts=(1000, 10_000)) -> dict:
-    """Seconds from so many records to the report's abstract with its audit of claims, and the peak
-    bytes of the process, libraries included."""
-    took = {str(n): fresh(ABSTRACT, n=n) for n in counts}
-    return {"records": {n: {"seconds": s, "peak_bytes": int(b)} for n, (s, b) in took.items()}}
-
-
-def synthetic_records(n: int) -> None:
-    """So many records of profile ``real``: a committed one under other blocks and seeds."""
-    first = sorted((REPO / "results" / "runs" / "real").glob("*.json"))[0]
-    like, rng, folder = store.read_sealed(first), np.random.default_rng(0), runs_dir("real")
-    folder.mkdir(parents=True)
-    arms = ("none", "se", "cbam", "hybrid", "ca", "sa", "eca", "layerscale", "frozen", "shuffled")
-    for k in range(n):
-        run = Run(**like["run"] | {"attention": arms[k % len(arms)], "seed": k // len(arms)})
-        body = like | {"id": run.id, "run": run.as_dict(), "resolved": run.resolved(),
-                       "versions": versions(run),
-                       "test": like["test"] | {"accuracy": float(rng.normal(0.9, 0.005))}}
-        text = canonical_json(body).encode()
-        (folder / f"{body['id']}.json").write_bytes(store.sealed(text))
 
 
 # --- Do both loops learn the same? ---
@@ -214,5 +176,4 @@ def agreement(data: Dataset, seconds: float, backbone: str, n_train: int = 2000,
 
 KINDS: dict[str, Callable] = {
     "training": training, "pipeline": pipeline, "inference": inference, "claimed": claimed,
-    "memory": memory, "matrix": matrix, "import": imports, "records": records,
-    "agreement": agreement}
+    "memory": memory, "matrix": matrix, "import": imports, "agreement": agreement}

@@ -142,8 +142,8 @@ READINGS = {    # what -> (its targets for KINDS, 0: none; what a benchmark and 
 
 
 def targets_table(body: dict):
-    """Every reading, its target on this kind of machine, and of how many it is met; what reading
-    records costs; and the paired difference of the two loops' accuracies over seeds."""
+    """Every reading, its target on this kind of machine, and of how many it is met; and the paired
+    difference of the two loops' accuracies over seeds."""
     out, steps = [], steps_table(body).to_dict("records")
     for what, (word, bounds, measured) in READINGS.items():
         found, bound = measured(body, steps), bounds[KINDS.index(kind_of(body))]
@@ -154,12 +154,6 @@ def targets_table(body: dict):
             met = [x >= bound if word == "at least" else x <= bound for x in found]
             row |= {"target": f"{word} {bound:g}", "met": f"{sum(met)} of {len(met)}"}
         out.append(row)
-    for r in rows(body, "records"):
-        for n, cost in r["records"].items():
-            out += [{"what": f"from {int(n):,} records to the abstract, s",
-                     "measured": digits3(cost["seconds"])},
-                    {"what": f"its peak memory with {int(n):,}, MiB",
-                     "measured": digits3(cost["peak_bytes"] / 2**20)}]
     for r in rows(body, "agreement"):
         gap = mean_effect(100 * np.subtract(r["accuracy"]["ours"], r["accuracy"]["plain"]))
         out.append({"what": f"accuracy − the plain loop's, points, {gap.n} seeds",

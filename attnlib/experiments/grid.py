@@ -14,17 +14,27 @@ from ..settings import above_zero
 from ..training.environment import machine
 from ..training.run import Run
 from ..training.trainer import data_of, train
-from . import workers
-from .planning import embedded, estimate_seconds, resolve_profile, speed_here, status_of, study
-from .reading import frame, row_in, table_of
+from . import planning, workers
+from .planning import embedded, estimate_seconds, status_of, study
+from .reading import collect, frame, row_in, table_of
+from .studies import PROFILES
 
 
 def may_train() -> bool:
-    """With ATTNLIB_TRAIN=0, or where the profile is ``best``, what is missing stays missing."""
-    return "0" != os.environ.get("ATTNLIB_TRAIN") and os.environ.get("ATTNLIB_PROFILE") != "best"
+    """With ATTNLIB_TRAIN=0 what is missing stays missing."""
+    return os.environ.get("ATTNLIB_TRAIN") != "0"
 
 
-def run_grid(runs: list[Run], profile: str = "auto", *, executor: Executor | None = None,
+def results(name: str, profile: str = "auto"):
+    """`collect`'s table of a study: of a named profile what has no record is trained first; for
+    ``auto`` the stored records of the best profile, and nothing is trained."""
+    used = planning.resolve_profile(profile, name)
+    if planning.asked(profile) == "auto":
+        return collect(name, used)
+    return run_grid(study(name, used), used)
+
+
+def run_grid(runs: list[Run], profile: str, *, executor: Executor | None = None,
              time_budget: float | None = None, jobs: int | str | None = None):
     """Train what has no finished record, in the given order, and return `collect`'s table of the
     runs. One failing run is recorded and the others go on; missing or bad data skip a data set with
@@ -34,7 +44,7 @@ def run_grid(runs: list[Run], profile: str = "auto", *, executor: Executor | Non
     ``executor``: any ``concurrent.futures.Executor``; without one the runs go through this process,
     or through ``jobs`` (see `jobs_for`). Where a worker dies, what has no record is planned again;
     a run that took three workers with it is recorded as failed."""
-    profile = resolve_profile(profile)
+    choose("profile", profile, (*PROFILES, "own"))
     end = None if time_budget is None else time.time() + time_budget
     runs = list({run.id: run for run in runs}.values())
     todo, busy = workers.unfinished(runs, profile), []
@@ -136,7 +146,7 @@ def try_it(attention: str | Callable, profile: str = "auto", placement: str | No
             for run in [*mine, *plain, *others]}
     todo = [run for run in dict.fromkeys([*plain, *mine]) if status_of(run, home[run]) != "done"]
     if todo and may_train():
-        seconds = math.ceil(speed_here(profile) * sum(map(estimate_seconds, todo)))
+        seconds = math.ceil(planning.speed_here(profile) * sum(map(estimate_seconds, todo)))
         print(f"training {len(todo)} network{'s' * (len(todo) > 1)}, about {seconds} s", flush=True)
         for run in todo:
             train(run, home[run])

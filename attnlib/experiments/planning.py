@@ -19,7 +19,6 @@ from .workers import cores, gpus, unfinished
 ON_DISK = (("cifar10.npz", "cifar-10-batches-py"),
            ("fashionmnist.npz", "FashionMNIST/raw/t10k-labels-idx1-ubyte"))
 READ_FIRST = ("full", "real", "pilot", "small")
-FOR_READING = "best"        # each study from its best profile with records; never trains
 
 
 def study(name: str, profile: str = "auto") -> list[Run]:
@@ -32,18 +31,25 @@ def study(name: str, profile: str = "auto") -> list[Run]:
                               for _, seed, k in order for arm in rows[k].arms))
 
 
+def asked(profile: str = "auto") -> str:
+    """A profile by its name; for ``auto`` that of ATTNLIB_PROFILE, ``auto`` where it is not set."""
+    found = profile if profile != "auto" else os.environ.get("ATTNLIB_PROFILE") or "auto"
+    return choose("profile", found, ("auto", *PROFILES, "own"))
+
+
 def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
-    """``auto`` -> ATTNLIB_PROFILE, else ``pilot`` where CUDA and the real sets are, else ``small``;
-    ``real`` takes days and is asked for by name.
-    where that is ``best``, the study's best profile whose headline has three seeds finished."""
-    if profile == FOR_READING:
-        raise ValueError("profile best is not to be trained: it shows what is stored. Set "
-                         "ATTNLIB_PROFILE=best, in a notebook by %env, and leave profile at auto")
-    asked = profile if profile != "auto" else os.environ.get("ATTNLIB_PROFILE") or "auto"
-    choose("profile", asked, ("auto", *PROFILES, "own", FOR_READING))
-    if asked == "auto":
-        return "pilot" if machine().device == "cuda" and real_is_here() else "small"
-    return best_profile(name or "hybrid") if asked == FOR_READING else asked
+    """The profile to read: by its name, or for ``auto`` the `best_profile` of the study."""
+    found = asked(profile)
+    return best_profile(name or "hybrid") if found == "auto" else found
+
+
+def profile_to_train(profile: str = "auto") -> str:
+    """By its name, or for ``auto`` the ``pilot`` where CUDA and the real sets are, else ``small``:
+    ``real`` takes days and is asked for by name."""
+    found = asked(choose("profile", profile, ("auto", *PROFILES)))
+    if found != "auto":
+        return found
+    return "pilot" if machine().device == "cuda" and real_is_here() else "small"
 
 
 def real_is_here() -> bool:
@@ -70,7 +76,7 @@ def status_of(run: Run, profile: str) -> str:
 
 def embedded(profile: str = "auto") -> str:
     """The profile of what is always shown on ShapeTex: ``small``, and in tests ``smoke``."""
-    return "smoke" if resolve_profile(profile) == "smoke" else "small"
+    return "smoke" if asked(profile) == "smoke" else "small"
 
 
 def estimate_seconds(run: Run, device: str | None = None) -> float:

@@ -30,14 +30,14 @@ def begin(drive: bool = False) -> None:
         invalidate_caches()
     import torch
 
-    from ..experiments.planning import real_is_here, resolve_profile
+    from ..experiments.planning import real_is_here
     versions = [f"{package} {installed(package)}" for package in NEEDED]
     print(f"Python {platform.python_version()}, {', '.join(versions)}")
     print(torch.cuda.get_device_name() if torch.cuda.is_available() else
           "no GPU (Runtime, Change runtime type): the embedded study runs without one")
     if drive:
         use_drive()
-    print(f"profile {resolve_profile('auto')}")
+    print("profile auto shows the stored records; name one below to train what it lacks")
     if not real_is_here():
         print("`!python -m attnlib data get cifar10 fashionmnist` fetches the real data")
 

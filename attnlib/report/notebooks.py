@@ -25,7 +25,7 @@ from traitlets.config import Config
 
 from .. import settings
 from ..experiments.grid import jobs_for
-from ..experiments.studies import PROFILES
+from ..experiments.planning import profile_to_train
 from ..files import write_atomic
 from ..names import choose, coerce, literal
 from .colab import addressed
@@ -173,19 +173,13 @@ def run_books(names=None, profile: str = "auto", seeds: int | None = None,
     ``seeds``: no more than this many an arm; ``jobs``: see `grid.jobs_for`. ``ValueError`` for an
     unknown name, profile or parameter, or a value of another kind, before anything is executed."""
     given, folder = dict(parameters or {}), settings.out_dir() / "results" / "executed"
-    if profile != "auto":
-        given.setdefault("profile", profile)
-    asked = given.get("profile", os.environ.get("ATTNLIB_PROFILE") or "auto")
-    choose("profile", asked, (*PROFILES, "auto", "best"))
-    if asked == "best":
-        given.pop("profile", None)
+    given["profile"] = profile_to_train(given.get("profile", profile))
     books = chosen_books(names)
     plan = {book: fitted(given, parameters_of(read_notebook(book)), book.stem) for book in books}
     jobs_for([], jobs)                          # raises where it is neither auto nor a number
     if seeds is not None and seeds < 1:
         raise ValueError(f"seeds={seeds} should be at least 1")
-    limits = {"ATTNLIB_JOBS": str(jobs)} | ({"ATTNLIB_SEEDS": str(seeds)} if seeds else {}) | (
-        {"ATTNLIB_PROFILE": "best"} if asked == "best" else {})
+    limits = {"ATTNLIB_JOBS": str(jobs)} | ({"ATTNLIB_SEEDS": str(seeds)} if seeds else {})
     code = each(books, lambda book: execute(book, plan[book], folder, **limits))
     if code == 0:
         print(f"report: {settings.shown(report(folder, folder / 'report.html'))}", flush=True)
@@ -207,7 +201,7 @@ def publish_books(names=None) -> int:
 def publish_one(book: Path) -> None:
     before = book.read_bytes()
     done = execute(book, {}, settings.out_dir() / "results" / "executed" / "publish",
-                   ATTNLIB_TRAIN="0", ATTNLIB_PROFILE="best")
+                   ATTNLIB_TRAIN="0", ATTNLIB_PROFILE="auto")
     nb = with_outputs_marked(addressed(read_notebook(done), book.stem))
     text = (nbformat.writes(nb).rstrip("\n") + "\n").encode()
     found = problems(nb, len(text))

@@ -9,7 +9,7 @@ from ..analysis.inference import MOST_SEEDS
 from ..analysis.words import interval, name, place, plural
 from ..bench import speed
 from ..experiments.grid import may_train
-from ..experiments.planning import best_profile, plan_table, resolve_profile
+from ..experiments.planning import asked, best_profile, plan_table, resolve_profile
 from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, margin_of
 
@@ -39,16 +39,17 @@ SHORT = ("se", "cbam", "hybrid", "eca", "cbam(gate_init=open)", "hybrid(gate_ini
 
 def status_line(study_name: str, profile: str) -> str:
     """What a notebook prints before a study: profile, records found and missing, minutes."""
-    profile = resolve_profile(profile, study_name)
-    runs, missing, minutes = plan_table(study_name, profile)[["runs", "missing", "minutes"]].sum()
-    cost = f"about {minutes} min to train on this machine" if may_train() else (
-        "training is off (ATTNLIB_TRAIN=0 or ATTNLIB_PROFILE=best)")
-    told = best_profile(study_name)
-    return (f"profile: {profile} ({PROFILES[profile].says})\n"
+    used, told = resolve_profile(profile, study_name), best_profile(study_name)
+    runs, missing, minutes = plan_table(study_name, used)[["runs", "missing", "minutes"]].sum()
+    cost = f"about {minutes} min to train on this machine"
+    if not may_train():
+        cost = "training is off (ATTNLIB_TRAIN=0)"
+    elif asked(profile) == "auto":
+        cost += f", which profile = \"{used}\" in place of auto would do"
+    return (f"profile: {used} ({PROFILES[used].says})\n"
             f"study {study_name}: {runs - missing} records found, {missing} missing"
-            + f"; {cost}" * bool(missing)
-            + f"\nwhat the text says of results is of {told}: here they are others" * (
-                profile != told))
+            + f"; {cost}" * bool(missing) + f"\nwhat the text says of results is of {told}: here "
+            "they are others" * (used != told))
 
 
 # --- Tables ---
@@ -131,14 +132,6 @@ def placed(row) -> str:
 def verdict_of(row) -> str:
     """The verdict, and whether a block that is worse is as far behind in training."""
     return row.verdict + (" (had not fitted as far)" if stats.behind(row) else "")
-
-
-def counted_verdicts(tested) -> str:
-    """``11 worse (7 of them had not fitted as far), 2 equivalent``, of rows of `arms_table`."""
-    late = sum(stats.behind(row) for row in tested.itertuples())
-    note = f" ({late} of them had not fitted as far)" if late else ""
-    return ", ".join(f"{n} {word}{note if word == 'worse' else ''}"
-                     for word, n in tested.verdict.value_counts().items())
 
 
 def answer(study_name: str, profile: str = "auto") -> Markdown:
@@ -239,27 +232,6 @@ def claims_headline(audit) -> str:
             f"{count.loc[claims.UNTESTED, claims.UNTESTED]} not tested here.")
 
 
-# --- The report in a paragraph ---
-
-
-def abstract(df, audit) -> Markdown:
-    """What was trained, what the blocks gained, what became of the claims (`claims.audit`): from
-    one `collect` table, of one profile."""
-    arms = stats.arms_table(df)
-    cells = arms[(arms.arm == "none") & (arms.n > 0)]
-    if not len(cells):
-        return Markdown(f"{NOTHING} {claims_headline(audit)}")
-    tested = arms[arms.low.notna() & (arms.family == "blocks")]
-    profile = arms.profile.iloc[0]
-    ends = tested.sort_values("gain").iloc[[0, -1]] if len(tested) else tested
-    return Markdown(
-        f"{plural(arms.n.sum(), 'network')} were trained (profile `{profile}`: "
-        f"{PROFILES[profile].says}): {', '.join(map(place, cells.itertuples()))}. Each block is "
-        f"compared with the plain network of the same cell. Of {plural(len(tested), 'tested gain')}"
-        f" of blocks: {counted_verdicts(tested) or 'none has enough seeds yet'}; from lowest to "
-        f"highest: {'; '.join(map(placed, ends.itertuples()))}. **{claims_headline(audit)}**")
-
-
 def advice(arms):
     """One row a network with tested blocks (rows of `arms_table`): its accuracy without a block,
     and each block's gain in the column of its verdict. Where it still learns, its validation
@@ -269,7 +241,7 @@ def advice(arms):
         tested = cell[cell.low.notna() & (cell.family == "blocks")]
         for plain in cell[cell.arm == "none"].itertuples() if len(tested) else ():
             learns = not plain.rise <= stats.STILL_RISING      # NaN: not known to have learned
-            rows.append(key | {"plain": plain.mean, "plain_sd": plain.sd, "n": plain.n} | {
+            rows.append(key | {"plain": plain.mean, "plain_sd": plain.sd, "its_seeds": plain.n} | {
                 words: "; ".join(
                     f"{name(row.arm)}{NO_BREAK}{interval(row.gain)}{'†' * stats.behind(row)}"
                     for row in tested.itertuples()
