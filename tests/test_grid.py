@@ -1,4 +1,5 @@
 """Studies and the grid: what is planned, what is trained, and what is told about it."""
+import re
 
 import pytest
 import torch
@@ -232,7 +233,7 @@ def test_a_try_trains_the_block_and_the_plain_network_and_no_other(capsys):
     rows = grid.try_it("eca", "smoke")
     said = capsys.readouterr().out
     assert said.startswith("training 6 networks, about ") and said.count("epoch 1/1") == 6
-    assert "left out: se" in said
+    assert "left out, without a finished run here: se (missing)" in said
     assert list(rows.columns) == ["arm", "accuracy", "sd", "seeds", "params", "seconds", "yours"]
     assert dict(zip(rows.arm, rows.yours, strict=True)) == {"eca": True, "none": False}
     assert rows.sd.notna().all() and (rows.seeds == 3).all()
@@ -242,29 +243,67 @@ def test_a_try_trains_the_block_and_the_plain_network_and_no_other(capsys):
     assert {r["id"] for r in store.all_records("smoke")} <= planned, "what is one's own is apart"
     other = grid.try_it("se", "smoke", seeds=1, lr=0.2)
     assert set(other.arm) == {"se", "none"} and (other.seeds == 1).all()
-    for wrong in ({"attention": "ec"}, {"attention": "eca", "seeds": 0}):
-        with pytest.raises(ValueError, match="eca|seeds=0"):
+    for wrong in ({"attention": "ec"}, {"attention": "eca", "seeds": 0},
+                  {"attention": "eca", "seed": 3}):
+        with pytest.raises(ValueError, match="eca|seeds="):
             grid.try_it(profile="smoke", **wrong)
 
 
-def test_a_block_of_ones_own_is_trained_anew_when_its_code_changes(monkeypatch):
-    monkeypatch.setattr(blocks, "ATTENTION", dict(ATTENTION))
+BODY = "\n        return self.half"
+OWN = """
+import torch
+from torch import nn
+SCALE = 1
 
-    def block(start, twice=False):
-        class Mine(nn.Module):
-            def __init__(self, channels, start=start):
-                super().__init__()
-                self.weight = nn.Parameter(torch.full((1, channels, 1, 1), float(start)))
 
-            def forward(self, x):
-                return x * self.weight
-        if twice:
-            Mine.forward = lambda self, x: 2 * x * self.weight
-        return Mine
-    names = [blocks.own_block(block(1)), blocks.own_block(block(1)), blocks.own_block(block(2)),
-             blocks.own_block(block(1, twice=True))]
-    assert names[0] == names[1] and len(set(names)) == 3
-    assert all(name.startswith("mine_") for name in names)
+class Part(nn.Module):
+    def forward(self, x):
+        return x * SCALE
+
+
+class Mine(nn.Module):
+    how = {"a", "b", "c"}
+
+    def __init__(self, channels, start=1, act=lambda x: x):
+        super().__init__()
+        self.part, self.act = Part(), act
+
+    @torch.no_grad()
+    def seen(self, x):
+        return [x.mean() for _ in range(2)]
+
+    @staticmethod
+    def half(x):
+        return x / 2
+
+    def forward(self, x):
+        return self.half(self.act(self.part(x)))
+"""
+
+
+def test_a_block_of_ones_own_has_another_name_when_its_code_changes(monkeypatch):
+    monkeypatch.setattr(blocks, "ATTENTION", {})
+
+    def name_of(text):
+        module = {"__name__": "mine"}
+        exec(compile(text, "cell", "exec"), module)
+        return blocks.own_block(module["Mine"])
+    first = name_of(OWN)
+    assert re.fullmatch("mine_[0-9a-f]{6}", first)
+    assert name_of(OWN) == name_of("\n# lines above it do not matter\n" + OWN) == first
+    changes = (("SCALE = 1", "SCALE = 2"), ("x * SCALE", "x + SCALE"), ("start=1", "start=2"),
+               ("lambda x: x", "lambda x: -x"), ("x.mean()", "x.amax()"), ("x / 2", "x / 3"),
+               ('"c"', '"d"'), (f"(self, x):{BODY}", f"(self, *x):{BODY}"))
+    others = [name_of(OWN.replace(*change)) for change in changes]
+    assert len({first, *others}) == 1 + len(changes)
+
+    def made(power):
+        return lambda channels: nn.Softmax(power)
+    names = [blocks.own_block(made(power)) for power in (1, 2, 1)]
+    assert names[0] == names[2] != names[1] and blocks.ATTENTION[names[0]].title == "your block"
+    for wrong in (nn.Identity(), "se"):
+        with pytest.raises(ValueError, match="should be a class"):
+            blocks.own_block(wrong)
 
 
 def test_an_error_in_ones_own_block_is_raised_and_does_not_stick(monkeypatch):

@@ -45,7 +45,7 @@ def plan(widths=(0.25,), networks=NETWORKS, arms=ARMS, notebook: str = "") -> li
                  for kind, share in (("training", 10), ("inference", 3), ("memory", 1.5))]
     rows += [BenchRow("pipeline", 1.5),
              BenchRow("agreement", 8, {"backbone": next(iter(networks))}),
-             BenchRow("claimed", 3), BenchRow("import")]
+             BenchRow("claimed", 3)]
     if notebook:
         rows.append(BenchRow("notebook", options={"name": notebook}))
     return rows
@@ -54,8 +54,7 @@ def plan(widths=(0.25,), networks=NETWORKS, arms=ARMS, notebook: str = "") -> li
 def quick_plan() -> list[BenchRow]:
     """Everything once, tiny: to see that it works."""
     small = {"agreement": {"n_train": 256, "n_test": 200, "epochs": 1},
-             "claimed": {"arms": ARMS[:2], "batch": 2, "width": 0.125}, "pipeline": {"batches": 4},
-             "import": {"repeats": 1}}
+             "claimed": {"arms": ARMS[:2], "batch": 2, "width": 0.125}, "pipeline": {"batches": 4}}
     rows = plan((0.125,), {"squeezenet": 1}, ARMS[:2])
     return [r._replace(options=r.options | small.get(r.kind, {})) for r in rows]
 

@@ -136,25 +136,6 @@ def matrix(data: Dataset, seconds: float, sizes=()) -> dict:
         for dtype in {how.autocast or torch.float32, torch.float32}}}
 
 
-# --- Importing ---
-
-IMPORT = """
-import time
-import numpy, torch
-started = time.perf_counter()
-import attnlib
-bare = time.perf_counter()
-for name in attnlib.HOME:
-    getattr(attnlib, name)
-print(bare - started, time.perf_counter() - started)
-"""
-def imports(data: Dataset, seconds: float, repeats: int = 5) -> dict:
-    """Seconds of ``import attnlib`` in new processes that have torch and numpy already: the bare
-    import, and with every name of its interface, which are else imported when first used."""
-    bare, whole = zip(*(fresh(IMPORT) for _ in range(repeats)), strict=True)
-    return {"seconds_beyond_torch": {"bare": bare, "whole": whole}}
-
-
 # --- Do both loops learn the same? ---
 
 
@@ -176,4 +157,4 @@ def agreement(data: Dataset, seconds: float, backbone: str, n_train: int = 2000,
 
 KINDS: dict[str, Callable] = {
     "training": training, "pipeline": pipeline, "inference": inference, "claimed": claimed,
-    "memory": memory, "matrix": matrix, "import": imports, "agreement": agreement}
+    "memory": memory, "matrix": matrix, "agreement": agreement}

@@ -135,8 +135,6 @@ READINGS = {    # what -> (its targets for KINDS, 0: none; what a benchmark and 
     "SE's step ÷ plain network's": ("at most", (1.15, 1.15, 1.1), step_of("se")),
     "CBAM's step ÷ plain network's": ("at most", (1.25, 1.25, 1.25), step_of("cbam")),
     "the hybrid's step ÷ plain network's": ("at most", (0, 0, 1.25), step_of("hybrid")),
-    "`import attnlib` beyond torch, s": ("at most", (0.5, 0.5, 0.5), lambda body, steps: [
-        spread(r["seconds_beyond_torch"]["bare"])["median"] for r in rows(body, "import")]),
     "a notebook whose records are there, s": ("at most", (15, 15, 15), lambda body, steps: [
         r["wall_seconds"] for r in rows(body, "notebook")])}
 

@@ -5,6 +5,7 @@ Notation: x [B, C, H, W]; a = mean_hw x, m = max_hw x, both [B, C, 1, 1]; s = si
 h = max(1, C // reduction)."""
 import ast
 import csv
+import dis
 import hashlib
 import inspect
 import re
@@ -56,25 +57,46 @@ BLOCKS = ChainMap(REPLICAS, ATTENTION)              # a row added to ATTENTION i
 
 def own_block(make: Callable[[int], nn.Module]) -> str:
     """The name by which this session knows a block of one's own, a class or function of the number
-    of channels: ``mine_1a2b3c``. Its digits change with the code, so that what other code was
-    trained to is never shown for it."""
-    digits = hashlib.sha256(code_of(make).encode()).hexdigest()[:6]
-    name = f"{re.sub(r'[^a-z0-9]', '', make.__name__.lower())}_{digits}"
-    ATTENTION[name] = Row(make, (make.__doc__ or "one's own").splitlines()[0], title=make.__name__)
+    of channels: ``mine_1a2b3c``. Its digits change with its code and with what that uses of the
+    same file or notebook, so that what other code was trained to is not shown for it."""
+    title = getattr(make, "__name__", "")
+    if not callable(make) or isinstance(make, nn.Module) or not title:
+        raise ValueError(f"{make!r:.80} should be a class, or a function of the number of channels")
+    digits = hashlib.sha256(code_of(make, make.__module__).encode()).hexdigest()[:6]
+    name = f"{re.sub('[^a-z0-9]', '', title.lower())}_{digits}"
+    says = inspect.cleandoc(make.__doc__ or "a block of one's own").partition("\n")[0]
+    ATTENTION[name] = Row(make, says, title="your block" if "<" in title else f"{title} (yours)")
     return name
 
 
-def code_of(thing) -> str:
-    """What a function does, or a class with its bases of the same file, whatever their lines."""
-    if inspect.isclass(thing):
-        own = [kind for kind in thing.__mro__ if kind.__module__ == thing.__module__]
-        return "".join(key + code_of(value) for kind in own for key, value in vars(kind).items()
-                       if inspect.isfunction(value) or not key.startswith("__"))
-    code = getattr(thing, "__code__", thing)
-    if not inspect.iscode(code):
-        return repr(thing)
-    given = getattr(thing, "__defaults__", None), getattr(thing, "__kwdefaults__", None)
-    return f"{code.co_code}{code.co_names}{given}" + "".join(map(code_of, code.co_consts))
+def code_of(thing, home: str, above: tuple = ()) -> str:
+    """What a class or function of the module ``home`` does, or a value is, whatever its lines."""
+    inner = inspect.unwrap(getattr(thing, "__func__", thing))
+    if inspect.ismodule(inner) or any(inner is one for one in above):
+        return getattr(inner, "__name__", "")
+    if inspect.isclass(inner) and inner.__module__ == home:
+        parts = [*inner.__bases__, *(part for part in vars(inner).items()
+                                     if inspect.isfunction(part[1]) or part[0][:2] != "__")]
+    elif inspect.isfunction(inner) and inner.__module__ == home:
+        used = [inner.__globals__.get(name) for name in globals_of(inner.__code__)]
+        parts = [inner.__code__, inner.__defaults__, inner.__kwdefaults__, inner is thing,
+                 *(cell.cell_contents for cell in inner.__closure__ or ()), *used]
+    elif inspect.iscode(inner):
+        parts = [*(getattr(inner, f"co_{key}") for key in ("code", "names", "argcount", "flags")),
+                 *inner.co_consts]
+    elif isinstance(inner, (tuple, list, dict)):
+        parts = inner.items() if isinstance(inner, dict) else inner
+    else:
+        said = sorted(map(repr, inner)) if isinstance(inner, (set, frozenset)) else repr(inner)
+        return re.sub(" at 0x[0-9a-f]+", "", str(said))
+    return f"({','.join(code_of(part, home, (*above, inner)) for part in parts)})"
+
+
+def globals_of(code) -> list[str]:
+    """The global names that a code and those within it look up."""
+    own = [step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"]
+    return own + [name for inner in code.co_consts if inspect.iscode(inner)
+                  for name in globals_of(inner)]
 
 
 def source(name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
 
-from ..blocks import ATTENTION, own_block
+from ..blocks import BLOCKS, own_block
 from ..data.arrays import DataBad, DataMissing
 from ..names import choose, parse
 from ..settings import above_zero
@@ -130,12 +130,13 @@ def try_it(attention: str | Callable, profile: str = "auto", placement: str | No
     network where that has no record, and set them beside the stored arms of the same seeds: a
     DataFrame, best first, with the standard deviation over seeds. ``attention``: its name, or a
     class of your own (`blocks.own_block`). ``own``: fields of `Run` that both get, such as
-    ``lr=0.1`` or ``dataset="shapetex(contrast=0.3)"``; the other arms, trained otherwise, are left
-    out then. What no study plans is kept in profile ``own``. An error of the block is raised."""
+    ``lr=0.1`` or ``dataset="shapetex(contrast=0.1,distractors=4)"``; the other arms, trained
+    otherwise, are left out then. What no study plans is kept in profile ``own``. An error of the
+    block is raised."""
     name = attention if isinstance(attention, str) else own_block(attention)
-    choose("block", parse(name)[0], ATTENTION)
-    if seeds < 1:
-        raise ValueError(f"seeds={seeds} should be at least 1")
+    choose("block", parse(name)[0], BLOCKS)
+    if seeds < 1 or "seed" in own:
+        raise ValueError(f"seeds={seeds} should be at least 1; they are 0, 1, …, none is named")
     profile = embedded(profile)
     planned = study("hybrid", profile)
     plain, mine = ([replace(planned[0], attention=block, placement=at, seed=seed, **own)
@@ -144,7 +145,8 @@ def try_it(attention: str | Callable, profile: str = "auto", placement: str | No
               and run.seed < seeds and run not in mine]
     home = {run: profile if run in planned or status_of(run, profile) else "own"
             for run in [*mine, *plain, *others]}
-    todo = [run for run in dict.fromkeys([*plain, *mine]) if status_of(run, home[run]) != "done"]
+    todo = [run for run in dict.fromkeys([*plain, *mine])
+            if status_of(run, home[run]) in ("", "failed")]
     if todo and may_train():
         seconds = math.ceil(planning.speed_here(profile) * sum(map(estimate_seconds, todo)))
         print(f"training {len(todo)} network{'s' * (len(todo) > 1)}, about {seconds} s", flush=True)
@@ -155,7 +157,8 @@ def try_it(attention: str | Callable, profile: str = "auto", placement: str | No
     out = rows.groupby("arm", sort=False).agg(
         accuracy=("accuracy", "mean"), sd=("accuracy", "std"), seeds=("accuracy", "count"),
         params=("params", "first"), seconds=("seconds", "mean"), yours=("yours", "first"))
-    if bare := [arm for arm, n in out.seeds.items() if not n]:
-        print(f"without a finished run here, so left out: {', '.join(bare)}")
+    bare = rows[rows.arm.isin(out.index[out.seeds == 0])].drop_duplicates("arm")
+    for row in bare.itertuples():
+        print(f"left out, without a finished run here: {row.arm} ({row.status})")
     out = out[out.seeds > 0].round({"accuracy": 1, "sd": 1, "seconds": 0}).reset_index()
     return out.sort_values("accuracy", ascending=False, ignore_index=True)

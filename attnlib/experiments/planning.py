@@ -46,7 +46,7 @@ def resolve_profile(profile: str = "auto", name: str | None = None) -> str:
 def profile_to_train(profile: str = "auto") -> str:
     """By its name, or for ``auto`` the ``pilot`` where CUDA and the real sets are, else ``small``:
     ``real`` takes days and is asked for by name."""
-    found = asked(choose("profile", profile, ("auto", *PROFILES)))
+    found = choose("profile", asked(profile), ("auto", *PROFILES))
     if found != "auto":
         return found
     return "pilot" if machine().device == "cuda" and real_is_here() else "small"
@@ -57,9 +57,9 @@ def real_is_here() -> bool:
     return all(any((data_dir() / name).exists() for name in names) for names in ON_DISK)
 
 
-def best_profile(name: str) -> str:
-    """The first of READ_FIRST whose headline arms have n ≥ 3, else the smallest with the study."""
-    planned = [profile for profile in READ_FIRST if plans(name, profile)]
+def best_profile(name: str, order: tuple = READ_FIRST) -> str:
+    """The first in ``order`` whose headline arms have n ≥ 3, else the smallest with the study."""
+    planned = [profile for profile in order if plans(name, profile)]
     for profile in planned[:-1]:
         first = STUDIES[name].plans[profile][0]             # ATTNLIB_SEEDS does not cut it
         done = [sum(status_of(run_of(first, profile, arm, seed), profile) == "done"

@@ -49,7 +49,8 @@ def row_once(path: str, *stamp: int) -> dict | None:
     try:
         return record and row_of(record)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        warnings.warn(f"record {record['id']} is left out: {error}", stacklevel=3)
+        said = f"record {record['id']} is left out: {error}".partition("; valid")[0]
+        warnings.warn(said, stacklevel=3)
         return None
 
 

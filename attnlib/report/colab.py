@@ -22,7 +22,7 @@ BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.
 
 
 def begin(drive: bool = False) -> None:
-    """Install what Colab lacks; print versions, the GPU, and the profile that ``auto`` means here.
+    """Install what Colab lacks; print versions, the GPU, and what ``auto`` shows.
     ``drive``: mount Google Drive and keep all results there. May be called again."""
     missing = [package for package in NEEDED if not installed(package)]
     if missing:

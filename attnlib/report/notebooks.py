@@ -173,13 +173,16 @@ def run_books(names=None, profile: str = "auto", seeds: int | None = None,
     ``seeds``: no more than this many an arm; ``jobs``: see `grid.jobs_for`. ``ValueError`` for an
     unknown name, profile or parameter, or a value of another kind, before anything is executed."""
     given, folder = dict(parameters or {}), settings.out_dir() / "results" / "executed"
-    given["profile"] = profile_to_train(given.get("profile", profile))
+    if profile != "auto":
+        given.setdefault("profile", profile)
+    trained = profile_to_train(given.get("profile", "auto"))
     books = chosen_books(names)
     plan = {book: fitted(given, parameters_of(read_notebook(book)), book.stem) for book in books}
     jobs_for([], jobs)                          # raises where it is neither auto nor a number
     if seeds is not None and seeds < 1:
         raise ValueError(f"seeds={seeds} should be at least 1")
-    limits = {"ATTNLIB_JOBS": str(jobs)} | ({"ATTNLIB_SEEDS": str(seeds)} if seeds else {})
+    limits = {"ATTNLIB_JOBS": str(jobs), "ATTNLIB_PROFILE": trained}
+    limits |= {"ATTNLIB_SEEDS": str(seeds)} if seeds else {}
     code = each(books, lambda book: execute(book, plan[book], folder, **limits))
     if code == 0:
         print(f"report: {settings.shown(report(folder, folder / 'report.html'))}", flush=True)

@@ -9,7 +9,7 @@ from ..analysis.inference import MOST_SEEDS
 from ..analysis.words import interval, name, place, plural
 from ..bench import speed
 from ..experiments.grid import may_train
-from ..experiments.planning import asked, best_profile, plan_table, resolve_profile
+from ..experiments.planning import READ_FIRST, asked, best_profile, plan_table, resolve_profile
 from ..experiments.reading import collect
 from ..experiments.studies import PROFILES, STUDIES, margin_of
 
@@ -39,17 +39,18 @@ SHORT = ("se", "cbam", "hybrid", "eca", "cbam(gate_init=open)", "hybrid(gate_ini
 
 def status_line(study_name: str, profile: str) -> str:
     """What a notebook prints before a study: profile, records found and missing, minutes."""
-    used, told = resolve_profile(profile, study_name), best_profile(study_name)
+    used, told = resolve_profile(profile, study_name), best_profile(study_name, READ_FIRST[1:])
     runs, missing, minutes = plan_table(study_name, used)[["runs", "missing", "minutes"]].sum()
-    cost = f"about {minutes} min to train on this machine"
+    cost = f"about {minutes / 60:.0f} h" if minutes > 120 else f"about {minutes} min"
+    cost += " to train on this machine"
     if not may_train():
         cost = "training is off (ATTNLIB_TRAIN=0)"
     elif asked(profile) == "auto":
-        cost += f", which profile = \"{used}\" in place of auto would do"
+        cost += f": profile = \"{used}\" would, with what the other studies here lack"
     return (f"profile: {used} ({PROFILES[used].says})\n"
             f"study {study_name}: {runs - missing} records found, {missing} missing"
-            + f"; {cost}" * bool(missing) + f"\nwhat the text says of results is of {told}: here "
-            "they are others" * (used != told))
+            + f"; {cost}" * bool(missing) + f"\nthe text describes the results of {told}; those "
+            f"below are of {used}" * (used != told))
 
 
 # --- Tables ---
@@ -111,7 +112,7 @@ def accuracy_table(df):
     arms = arms.join(costs, on=[*stats.CELL, "arm"])
     return arms[[*stats.CELL, "arm", "n", "score", "sd", "gain", "low", "high", "train"]].assign(
         verdict=[verdict_of(row) for row in arms.itertuples()], parameters=arms.params,
-        M_MACs=arms.macs / 1e6)
+        million_MACs=arms.macs / 1e6)
 
 
 # --- Sentences ---

@@ -1,6 +1,8 @@
 """Optimisers, learning rates, what the validation split decides, and averaged weights. Rates and
 decisions follow from the recipe and the history alone, so resuming needs no state of theirs."""
+import importlib
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import torch
@@ -9,6 +11,16 @@ from torch import nn
 from ..data.batches import side_at
 from ..names import choose
 from .recipes import Recipe
+
+
+def load_dynamo() -> None:
+    """Import what torch's optimisers want at first, in a thread: Ctrl-C, which reaches the main one
+    alone, would leave half of it. ``ImportError`` where that has happened."""
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(importlib.import_module, "torch._dynamo").result()
+    except Exception as error:
+        raise ImportError("the import of PyTorch was cut short: restart Python") from error
 
 
 def make_optimizer(model: nn.Module, how: Recipe) -> torch.optim.Optimizer:

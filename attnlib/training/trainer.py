@@ -1,8 +1,6 @@
 """``train(run) -> record``: one loop, resumed at the last whole epoch after any interruption."""
 import copy
-import importlib
 import math
-import threading
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -100,9 +98,7 @@ class Trainer:
         if self.machine.channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.best: dict = {}
-        loading = threading.Thread(target=importlib.import_module, args=("torch._dynamo",))
-        loading.start()     # what optimisers want: cut short by Ctrl-C its import would stay broken
-        loading.join()
+        optim.load_dynamo()
         self.optimizer = optim.make_optimizer(self.model, self.how)
         half = self.machine.autocast is torch.float16
         self.scaler = torch.amp.GradScaler(device, enabled=half)
