@@ -136,18 +136,16 @@ class KilledWorker(Exception):
     """What an executor may say of a task that killed its workers."""
 
 
-def test_an_executors_own_exception_fails_that_run_alone(capsys, monkeypatch):
+def test_an_executors_own_exception_fails_that_run_alone(capsys):
     """Like dask's: one task ends in an exception of its own, the others are done."""
-    submit = ThreadPoolExecutor.submit
-
-    def poisoned(self, call, fields, *args):
-        if fields.get("seed") != 1:
-            return submit(self, call, fields, *args)
-        future = Future()
-        future.set_exception(KilledWorker("it died 4 times"))
-        return future
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", poisoned)
-    with ThreadPoolExecutor(1) as executor:
+    class Poisoned(ThreadPoolExecutor):
+        def submit(self, call, fields, *args):
+            if fields.get("seed") != 1:
+                return super().submit(call, fields, *args)
+            future = Future()
+            future.set_exception(KilledWorker("it died 4 times"))
+            return future
+    with Poisoned(1) as executor:
         df = run_grid(three(), "smoke", executor=executor)
     assert list(df.status) == ["done", "failed", "done"]
     record = store.read_record("smoke", tiny(seed=1, epochs=1).id)
