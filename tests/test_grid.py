@@ -22,7 +22,7 @@ from attnlib.experiments.reading import collect
 from attnlib.experiments.studies import PROFILES, STUDIES, plans
 from attnlib.names import parse
 from attnlib.networks import BACKBONES
-from attnlib.training import store
+from attnlib.training import optim, store
 from attnlib.training.environment import Machine
 from attnlib.training.run import Run
 from attnlib.training.trainer import train
@@ -179,6 +179,15 @@ def test_a_gpu_that_is_lost_stops_the_grid_and_nothing_is_recorded(monkeypatch):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
     monkeypatch.setattr(workers, "train", lost)
     with pytest.raises(RuntimeError, match="CUDA error"):
+        run_grid([tiny(), tiny(seed=1)], "smoke")
+    assert not store.all_records("smoke")
+
+
+def test_an_import_that_was_cut_short_stops_the_grid_and_fails_no_run(monkeypatch):
+    def broken(name):
+        raise AttributeError("module 'sympy' has no attribute 'logic'")
+    monkeypatch.setattr(optim.importlib, "import_module", broken)
+    with pytest.raises(ImportError, match="restart Python"):
         run_grid([tiny(), tiny(seed=1)], "smoke")
     assert not store.all_records("smoke")
 
