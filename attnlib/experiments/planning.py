@@ -66,7 +66,7 @@ def best_profile(name: str, order: tuple = READ_FIRST) -> str:
                     for seed in first.seed_list) for arm in first.arms]
         if min(done) >= 3:
             return profile
-    return planned[-1]
+    return (planned or order)[-1]
 
 
 def status_of(run: Run, profile: str) -> str:
