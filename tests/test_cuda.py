@@ -93,7 +93,7 @@ def test_interrupted_and_resumed_it_ends_the_same(monkeypatch):
     assert same_tensors(weights(run, "smoke"), weights(run, "own"))
 
 
-@pytest.mark.parametrize("recipe", ["swift", "strong+cutmix"])
+@pytest.mark.parametrize("recipe", ["swift", "strong+cutmix", "P2", "plain"])
 def test_captured_and_side_by_side_it_trains_as_alone(recipe):
     """The same losses, epoch by epoch, but for rounding; images grow in ``swift``."""
     runs = [Run(backbone="resnet18", attention=a, seed=seed, recipe=recipe, width=0.25, epochs=4,

@@ -57,23 +57,51 @@ def rate(how: Recipe, progress: float, history=()) -> float:
 
 @torch.no_grad()
 def descend(optimizer: torch.optim.Optimizer, lr: torch.Tensor) -> None:
-    """``optimizer.step()`` of SGD with momentum, at the rate in a tensor: PyTorch's own takes a
-    number, which a CUDA graph would keep for ever."""
+    """``optimizer.step()`` at the rate in a tensor: PyTorch's own takes a number, which a CUDA
+    graph would keep for ever."""
+    way = adam if isinstance(optimizer, torch.optim.Adam) else momentum
     for group in optimizer.param_groups:
         weights = [p for p in group["params"] if p.grad is not None]
         grads = [p.grad for p in weights]
-        for p in weights:
-            if "momentum_buffer" not in optimizer.state[p]:
-                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
-        velocities = [optimizer.state[p]["momentum_buffer"] for p in weights]
         if group["weight_decay"]:
             torch._foreach_add_(grads, weights, alpha=group["weight_decay"])
-        torch._foreach_mul_(velocities, group["momentum"])
-        torch._foreach_add_(velocities, grads)
-        if group["nesterov"]:
-            torch._foreach_add_(grads, velocities, alpha=group["momentum"])
-        steps = torch._foreach_mul(grads if group["nesterov"] else velocities, lr)
+        steps = torch._foreach_mul(way(optimizer.state, group, weights, grads), lr)
         torch._foreach_sub_(weights, steps)
+
+
+def momentum(state: dict, group: dict, weights: list, grads: list) -> list:
+    velocities = kept(state, weights, "momentum_buffer")
+    torch._foreach_mul_(velocities, group["momentum"])
+    torch._foreach_add_(velocities, grads)
+    if not group["nesterov"]:
+        return velocities
+    torch._foreach_add_(grads, velocities, alpha=group["momentum"])
+    return grads
+
+
+def adam(state: dict, group: dict, weights: list, grads: list) -> list:
+    first, second = group["betas"]
+    means, squares = kept(state, weights, "exp_avg"), kept(state, weights, "exp_avg_sq")
+    for p in weights:                                # PyTorch's own keeps its counts on the CPU
+        state[p]["step"] = state[p].get("step", torch.zeros(())).to(p.device)
+    counts = [state[p]["step"] for p in weights]
+    torch._foreach_add_(counts, 1)
+    torch._foreach_lerp_(means, grads, 1 - first)
+    torch._foreach_mul_(squares, second)
+    torch._foreach_addcmul_(squares, grads, grads, 1 - second)
+    short = [(1 - beta ** counts[0].double()).to(grads[0].dtype) for beta in (first, second)]
+    scales = torch._foreach_sqrt(squares)
+    torch._foreach_mul_(scales, short[1].rsqrt())
+    torch._foreach_add_(scales, group["eps"])
+    torch._foreach_mul_(scales, short[0])
+    return torch._foreach_div(means, scales)
+
+
+def kept(state: dict, weights: list, name: str) -> list:
+    for p in weights:
+        if name not in state[p]:
+            state[p][name] = torch.zeros_like(p)
+    return [state[p][name] for p in weights]
 
 
 def cosine(progress: float, how: Recipe, history=()) -> float:

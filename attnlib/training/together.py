@@ -16,7 +16,7 @@ from ..networks.build import build_model
 from ..settings import checkpoints_dir
 from . import store
 from .environment import determinism, machine
-from .optim import descend, progress_line, rate
+from .optim import descend, is_over, progress_line, rate
 from .run import Run
 from .trainer import TimeUp, Trainer, conclude, data_of, judge
 
@@ -25,10 +25,8 @@ SAVE_AFTER = 60             # seconds: epochs are so short here that not each is
 
 def fits(run: Run) -> bool:
     """Whether a step of this run can be captured: nothing in it may depend on a number that changes
-    from step to step in Python (Adam's count, a loss scale, an average, dropout, patience)."""
-    how = run.how
-    return how.optimizer in ("sgd", "heavyball") and not (how.ema or how.watch) and \
-        machine().autocast is not torch.float16 and not drops(run.backbone)
+    from step to step in Python (a loss scale, the share in an average, dropout)."""
+    return not run.how.ema and machine().autocast is not torch.float16 and not drops(run.backbone)
 
 
 @cache
@@ -130,8 +128,10 @@ def go_side_by_side(trainers: list[Trainer], profile: str, deadline: float | Non
     def leave_ended(diverged=()) -> None:
         for lane in list(lanes):
             t = lane.trainer
-            if lane in diverged or len(t.history) == t.how.epochs:
+            if lane in diverged or len(t.history) == t.how.epochs or is_over(t.history, t.how):
                 lanes.remove(lane)
+                if t.best and lane not in diverged:
+                    t.judged.load_state_dict(t.best)
                 status = "diverged" if lane in diverged else "done"
                 conclude(t, profile, status, len(trainers))
 
