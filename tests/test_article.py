@@ -97,6 +97,14 @@ def test_without_records_every_table_is_empty():
     plt.close(plots.positions(df))
 
 
+def test_the_report_leaves_out_a_variant_of_one_seed_but_none_that_fails(hybrid):
+    for run in study("positions", "pilot"):
+        if run.attention == "sec_sa" or (run.attention, run.seed) == ("se_sa", 0):
+            stored(run, correct(60), status="done" if run.attention == "se_sa" else "failed")
+    arms = set(article.chosen_runs(CHOSEN).arm)
+    assert {"none", "se", "sec_sa"} <= arms and "se_sa" not in arms
+
+
 def test_each_record_is_read_once(hybrid, monkeypatch):
     read, checked = [], store.checked
     monkeypatch.setattr(store, "checked", lambda raw, name, *rest: (

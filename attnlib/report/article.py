@@ -54,10 +54,14 @@ def full_audit(profile: str | None = None, *projects: str):
 
 
 def chosen_runs(chosen: dict[str, str]):
-    """The runs of every study that compares, from the headline's profile, each run once."""
+    """The runs of every study that compares, from the headline's profile, each run once; without
+    variants of too few seeds for an interval, where others have one."""
     parts = [collect(key, profile) for key, profile in chosen.items()
              if profile == chosen["hybrid"] and STUDIES[key].compare]
-    return pd.concat(parts, ignore_index=True).drop_duplicates("id", ignore_index=True)
+    runs = pd.concat(parts, ignore_index=True).drop_duplicates("id", ignore_index=True)
+    tried = runs.assign(tried=runs.status != "missing").groupby([*stats.CELL, "arm"]).tried
+    seeds = tried.transform("sum")
+    return runs[seeds >= min(seeds.max(), stats.MIN_SEEDS)].reset_index(drop=True)
 
 
 def over_table(study_name: str, profile: str, bases=(*CONTROLS, "none wider")):

@@ -145,14 +145,16 @@ def gains_markdown(df) -> str:
     """`accuracy_table` of what has finished runs, and how to read its columns; 02_baselines says
     what the verdicts mean."""
     arms = accuracy_table(df)
-    begun = arms[arms.n > 0] if len(arms) else arms
-    if begun.low.isna().all():
-        return as_markdown(begun)
-    return (f"{as_markdown(begun)}\n\nIntervals at 95 % for all blocks of a network and data set "
+    if arms.low.isna().all():
+        return as_markdown(arms[arms.n > 0])
+    shown = arms[arms.n >= stats.MIN_SEEDS]
+    few = "; ".join(arms[(arms.n > 0) & (arms.n < stats.MIN_SEEDS)].arm.map(name).unique())
+    left = f" Left out, with fewer than {stats.MIN_SEEDS} seeds: {few}." if few else ""
+    return (f"{as_markdown(shown)}\n\nIntervals at 95 % for all blocks of a network and data set "
             "together (Dunnett's); *equivalent*: within "
             f"±{margin_of(df.profile.iloc[0]):g} points. ±: standard deviation over seeds. "
             "*Training*: the gain in training accuracy; a block that is worse and as far behind "
-            "there *had not fitted as far*.")
+            f"there *had not fitted as far*.{left}")
 
 
 def short_answer(profile: str | None = None) -> str:
