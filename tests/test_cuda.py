@@ -93,11 +93,13 @@ def test_interrupted_and_resumed_it_ends_the_same(monkeypatch):
     assert same_tensors(weights(run, "smoke"), weights(run, "own"))
 
 
-@pytest.mark.parametrize("recipe", ["swift", "strong+cutmix", "P2", "plain"])
-def test_captured_and_side_by_side_it_trains_as_alone(recipe):
-    """The same losses, epoch by epoch, but for rounding; images grow in ``swift``."""
+@pytest.mark.parametrize(("recipe", "lr"), [
+    ("swift", 0.01), ("strong+cutmix", 0.01), ("P2", 0.001), ("plain", 0.001)])
+def test_captured_and_side_by_side_it_trains_as_alone(recipe, lr):
+    """The same losses, epoch by epoch, but for rounding, which Adam makes much of; images grow in
+    ``swift``."""
     runs = [Run(backbone="resnet18", attention=a, seed=seed, recipe=recipe, width=0.25, epochs=4,
-                n_train=1280, n_val=200, n_test=200, lr=0.01)
+                n_train=1280, n_val=200, n_test=200, lr=lr)
             for a in ("none", "cbam", "hybrid") for seed in (0, 1)]
     train_together(runs, "smoke")
     for run in runs:

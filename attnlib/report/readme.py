@@ -9,7 +9,6 @@ import pandas as pd
 
 from .. import files
 from ..analysis.costs import networks_table
-from ..analysis.stats import cell_runs
 from ..bench import budget, speed
 from ..blocks import ATTENTION
 from ..experiments.planning import best_profile, estimate_seconds, study
@@ -140,7 +139,7 @@ def overview_picture() -> None:
 PAGES = {
     "README.md": {"answer": short_answer, "claims": lambda: claims_headline(full_audit()),
                   "costs": profile_costs, "results": lambda: gains_markdown(
-                      cell_runs(collect("headline", best_profile("headline"))))},
+                      collect("headline", best_profile("headline")))},
     "docs/studies.md": {"studies": study_costs},
     "docs/blocks.md": {"blocks": blocks, "networks": lambda: as_markdown(networks_table()),
                        "cards": cards.all_cards},
