@@ -12,12 +12,10 @@ from test_stats import frame
 
 from attnlib.experiments.planning import study
 from attnlib.experiments.reading import collect
-from attnlib.experiments.studies import STUDIES
 from attnlib.figures import plots
 from attnlib.report import article, show
 from attnlib.training import store
 
-CHOSEN = dict.fromkeys(STUDIES, "pilot")
 LEARNED = [{"val_accuracy": 0.6, "train_accuracy": 0.8}] * 3      # and no longer rises
 BASE = [60.0, 61.0, 62.0, 63.0, 64.0, 65.0, 66.0, 67.0]
 
@@ -89,7 +87,7 @@ def test_positions_are_the_gains():
 
 
 def test_without_records_every_table_is_empty():
-    df = article.chosen_runs(CHOSEN)
+    df = article.compared_runs("pilot")
     assert show.gains_markdown(df) == show.NOTHING
     for table in (article.over_table("controls", "pilot"), article.open_table("pilot"),
                   article.provenance(df)):
@@ -101,7 +99,7 @@ def test_the_report_leaves_out_a_variant_of_one_seed_but_none_that_fails(hybrid)
     for run in study("positions", "pilot"):
         if run.attention == "sec_sa" or (run.attention, run.seed) == ("se_sa", 0):
             stored(run, correct(60), status="done" if run.attention == "se_sa" else "failed")
-    arms = set(article.chosen_runs(CHOSEN).arm)
+    arms = set(article.compared_runs("pilot").arm)
     assert {"none", "se", "sec_sa"} <= arms and "se_sa" not in arms
 
 
@@ -109,7 +107,7 @@ def test_each_record_is_read_once(hybrid, monkeypatch):
     read, checked = [], store.checked
     monkeypatch.setattr(store, "checked", lambda raw, name, *rest: (
         read.append(name), checked(raw, name, *rest))[1])
-    df = article.chosen_runs(CHOSEN)
+    df = article.compared_runs("pilot")
     show.claims_headline(article.full_audit("pilot", "P2"))
     show.short_answer("pilot")
     article.provenance(df)

@@ -45,7 +45,7 @@ def test_an_answer_is_the_table_of_what_has_begun_and_its_rule():
     gain = words.interval(row.gain, row.low, row.high)
     assert found["SE"] == ["3", "65.03 ± 1.05", gain, "+0.00", "better"]
     assert "within ±1 points. ±: standard deviation over seeds. *Training*" in said
-    assert "| CBAM " not in said and said.endswith("Left out, with fewer than 3 seeds: CBAM.")
+    assert "| CBAM " not in said and said.endswith("3 seeds: CBAM in ResNet-18 on CIFAR-10.")
     alone = cells(show.gains_markdown(frame(none=[60.0], se=[64.0])))      # so far all have one
     assert alone[3][1:6] == ["SE", "1", "64.00", "+4.00", "+0.00"]
     assert show.gains_markdown(frame(none=[math.nan], se=[math.nan])) == show.NOTHING
@@ -85,8 +85,8 @@ def test_advice_says_of_every_tested_block_what_its_verdict_says():
 def test_the_short_answer_says_what_is_better_or_that_nothing_is(monkeypatch):
     noise = [0.1, -0.1, 0.2, -0.2, 0.0, 0.1, -0.1, 0.0]
     same = frame(none=[60 + k for k in noise], se=[60 - k for k in noise])
-    for df, says in ((same, "- **On CIFAR-10 no block is shown to raise the test accuracy**: gains "
-                            "lie between +0.00 and +0.00 points."),
+    for df, says in ((same, "- **On CIFAR-10 no block is shown to raise the test accuracy** "
+                            "(ResNet-18): gains lie between +0.00 and +0.00 points."),
                      (frame(none=[60 + k for k in noise], se=[63 - k for k in noise]),
                       "- **On CIFAR-10 SE +3.00 [")):
         monkeypatch.setattr(show, "collect", lambda study, profile, df=df: df)

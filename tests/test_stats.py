@@ -85,8 +85,8 @@ def test_runs_under_other_settings_are_not_mixed_in():
 
 
 def test_families():
-    families = {"blocks": ("se", "cbam(gate_init=open) head", "hybrid_p0"),
-                "controls": ("frozen", "layerscale", "none wider", "replica_cbam_p2")}
+    families = {"blocks": ("se", "cbam(gate_init=open) head", "replica_cbam_p2"),
+                "controls": ("frozen", "layerscale", "none wider")}
     assert all(stats.family_of(arm) == family for family, arms in families.items() for arm in arms)
 
 

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pandas as pd
 
-from ..blocks import REPLICAS
 from ..experiments.reading import collect
 from ..experiments.studies import CONTROLS, margin_of
 from ..names import parse
@@ -19,7 +18,7 @@ NOTHING = Effect()
 def family_of(arm: str) -> str:
     """``controls``, which are not meant to help, or ``blocks``: what is counted together."""
     block = parse(arm.partition(" ")[0])[0]
-    return "controls" if block in (*CONTROLS, *REPLICAS) or arm.endswith(" wider") else "blocks"
+    return "controls" if block in CONTROLS or arm.endswith(" wider") else "blocks"
 
 
 def each_cell(df):

@@ -53,11 +53,10 @@ def full_audit(profile: str | None = None, *projects: str):
 # --- The studies ---
 
 
-def chosen_runs(chosen: dict[str, str]):
-    """The runs of every study that compares, from the headline's profile, each run once; without
-    variants of too few seeds for an interval, where others have one."""
-    parts = [collect(key, profile) for key, profile in chosen.items()
-             if profile == chosen["hybrid"] and STUDIES[key].compare]
+def compared_runs(profile: str):
+    """A profile's runs of every study that compares, each run once; without variants of too few
+    seeds for an interval, where others have one."""
+    parts = [collect(key, profile) for key, study in STUDIES.items() if study.compare]
     runs = pd.concat(parts, ignore_index=True).drop_duplicates("id", ignore_index=True)
     tried = runs.assign(tried=runs.status != "missing").groupby([*stats.CELL, "arm"]).tried
     seeds = tried.transform("sum")

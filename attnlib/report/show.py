@@ -148,7 +148,8 @@ def gains_markdown(df) -> str:
     if arms.low.isna().all():
         return as_markdown(arms[arms.n > 0])
     shown = arms[arms.n >= stats.MIN_SEEDS]
-    few = "; ".join(arms[(arms.n > 0) & (arms.n < stats.MIN_SEEDS)].arm.map(name).unique())
+    few = "; ".join(f"{'; '.join(rows.arm.map(name))} in {place(rows.iloc[0])}" for _, rows in
+                    stats.each_cell(arms[(arms.n > 0) & (arms.n < stats.MIN_SEEDS)]))
     left = f" Left out, with fewer than {stats.MIN_SEEDS} seeds: {few}." if few else ""
     return (f"{as_markdown(shown)}\n\nIntervals at 95 % for all blocks of a network and data set "
             "together (Dunnett's); *equivalent*: within "
@@ -169,9 +170,11 @@ def short_answer(profile: str | None = None) -> str:
     out = []
     for dataset, rows in tested.groupby("dataset", sort=False):
         better = "; ".join(map(placed, rows[rows.verdict == "better"].itertuples()))
+        where = " and ".join(rows.backbone.map(name).unique())
         out.append(f"- **On {name(dataset)} "
-                   f"{better or 'no block is shown to raise the test accuracy'}**: gains lie "
-                   f"between {interval(rows.gain.min())} and {interval(rows.gain.max())} points.")
+                   f"{better or 'no block is shown to raise the test accuracy'}** ({where}): "
+                   f"gains lie between {interval(rows.gain.min())} and {interval(rows.gain.max())} "
+                   "points.")
     early = stats.arms_table(collect("schedule", "pilot")).dropna(subset="low")
     if len(early) and profile != "pilot":
         low = early.arm[early.gain.idxmin()].partition("(")[0]
