@@ -1,8 +1,6 @@
 """The bench measures, stores and is read. What it measures is the machine's business: nothing here
 looks at how long anything took."""
-import contextlib
 import dataclasses
-import io
 import platform
 import re
 
@@ -72,22 +70,14 @@ def test_a_quick_bench_is_stored_and_read(monkeypatch, out):
     assert speed.stored() == []                                      # a quick one is not shown
 
 
-def here(code: str, **given) -> list[float]:
-    """`measure.fresh` without the new process, which takes long to import everything."""
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        exec(code, {"given": given})
-    return [float(word) for word in said.getvalue().splitlines()[-1].split()]
-
-
-def test_the_other_rows_measure(data, monkeypatch):
-    monkeypatch.setattr(rows, "fresh", here)
+def test_the_other_rows_measure(data):
     kinds = {"claimed": {"arms": ("none", "cbam head_post"), "batch": 2, "width": 0.125},
              "pipeline": {"batches": 2}, "matrix": {"sizes": (128,)},
              "inference": NET | {"arms": ("none", "se"), "batches": (1, 4)},
              "agreement": {"backbone": "squeezenet", "n_train": 32, "n_test": 20, "epochs": 1}}
     found = {name: rows.KINDS[name](data, 0, **options) for name, options in kinds.items()}
     body = invented(**bench.rounded({k: {"kind": k} | result for k, result in found.items()}))
-    assert here(rows.PEAK, loop="ours", attention="none", steps=1, **NET)[0] > 1e8
+    assert rows.few_steps("ours", steps=1, attention="none", **NET) > 1e8
     read = speed.targets_table(body).set_index("what").measured
     assert float(read["input pipeline ÷ the plain one"].replace(",", "")) > 0
     assert "accuracy − the plain loop's, points, 3 seeds" in read
@@ -101,13 +91,17 @@ def test_ratios_are_taken_repeat_by_repeat():
     assert row.share["none"] == pytest.approx(2 * 3 * 1000 * 30 / 1e6)
 
 
-def test_turns_go_back_and_forth_and_a_new_process_gives_its_numbers():
+def test_turns_go_back_and_forth():
     calls = []
     took = measure.in_turns({name: lambda name=name: calls.append(name) for name in "ab"}, 0)
     assert "".join(calls) == "ab" + "abbaab" and len(took["a"]) == len(took["b"]) == 3
-    assert measure.fresh("print('noise')\nprint(given['one'], 2)", one=1) == [1, 2]
-    with pytest.raises(RuntimeError, match="gone"):
-        measure.fresh("raise ValueError('gone')")
+
+
+def test_peaks_of_memory_come_from_processes_of_their_own(data, monkeypatch):
+    monkeypatch.setattr(rows, "few_steps", dict)            # training takes long to be imported
+    assert rows.memory(data, 0, **NET, arms=("se",))["peak_bytes"] == {
+        f"{loop} {arm}": {"loop": loop, "attention": arm} | NET
+        for loop, arm in (("ours", "se"), ("plain", "none"))}
 
 
 def test_a_row_that_fails_leaves_the_others_and_a_short_bench_what_was_measured_for_longer(

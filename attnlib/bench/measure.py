@@ -2,9 +2,6 @@
 
 Everything is timed in turns (a, b, c, then c, b, a, …), so that a machine that slows down slows all
 contestants alike; and a spread stands beside every median, never a best run."""
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..settings import REPO, out_dir
+from ..settings import out_dir
 
 
 def bench_dir() -> Path:
@@ -67,13 +64,3 @@ def matrix_rate(device: str, dtype: torch.dtype, sizes) -> float:
         took, = in_turns({n: lambda a=a, b=b: a @ b}, 0.5, device, warm=3).values()
         rates.append(2 * n ** 3 / spread(took)["median"])
     return max(rates)
-
-
-def fresh(code: str, **inputs) -> list[float]:
-    """The numbers on the last line that ``code`` prints, run in a new Python process; ``inputs``
-    stand there as the dictionary ``given``."""
-    text = f"import json\ngiven = json.loads({json.dumps(inputs)!r})\n{code}"
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=REPO)
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["a measuring process died"])[-1])
-    return [float(word) for word in done.stdout.splitlines()[-1].split()]

@@ -1,7 +1,9 @@
 """What measures the rows of the benchmark: ``function(data, seconds, **options) -> dict``, each
 within about so many seconds."""
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from ..networks.build import build_model
 from ..training.environment import machine, peak_memory
 from ..training.run import Run
 from ..training.trainer import Trainer
-from .measure import fresh, in_turns, matrix_rate, spread
+from .measure import in_turns, matrix_rate, spread
 from .plainloop import PlainLoop, loader
 
 LOOPS = {"ours": Trainer, "plain": PlainLoop}
@@ -104,14 +106,13 @@ def claimed(data: Dataset, seconds: float, arms=("none", "cbam head_post", "se",
             "batch": batch, "repeats": took}
 
 
-PEAK = "from attnlib.bench.rows import few_steps\nprint(few_steps(**given))"
-
-
 def memory(data: Dataset, seconds: float, backbone: str, width: float, arms) -> dict:
     """Peak bytes of three training steps, each in its own process: our arms, and the plain loop."""
-    fixed = {"backbone": backbone, "width": width}
-    peak = {f"{loop} {arm}": int(fresh(PEAK, loop=loop, attention=arm, **fixed)[0])
-            for loop, arm in [*(("ours", arm) for arm in arms), ("plain", "none")]}
+    fixed, peak = {"backbone": backbone, "width": width}, {}
+    for loop, arm in [*(("ours", arm) for arm in arms), ("plain", "none")]:
+        with ProcessPoolExecutor(1, get_context("spawn")) as new:
+            took = new.submit(few_steps, loop=loop, attention=arm, **fixed)
+            peak[f"{loop} {arm}"] = took.result()
     of = "the device" if machine().device == "cuda" else "the process"
     return fixed | {"batch_size": BATCH, "peak_bytes": peak, "of": of}
 
