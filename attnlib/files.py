@@ -103,14 +103,11 @@ def make_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def held(path: Path, says: str = "it is locked by another process"):
+def held(path: Path, says: str):
     """Hold a lock, which the kernel frees when its holder dies. `Busy` where it is taken."""
-    lock = FileLock(path, timeout=0)
     try:
-        lock.acquire()
+        lock = FileLock(path, timeout=0).acquire()
     except Timeout:
         raise Busy(says) from None
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
