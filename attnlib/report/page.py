@@ -68,8 +68,9 @@ def report(source: Path | None = None, target: Path | None = None) -> Path:
     books = {p.stem: read_notebook(p) for p in notebooks_in(Path(source or notebooks_dir()))}
     first = ARTICLE if ARTICLE in books else list(books)[-1]
     files = {stem: target.name if stem == first else f"{stem}.html" for stem in books}
+    markdown = MarkdownWithMath(renderer=Renderer(escape=False, exclude_anchor_links=True))
     exporter = HTMLExporter(template_name="basic", exclude_output_prompt=True,
-                            exclude_input_prompt=True, filters={"markdown2html": markdown})
+                            exclude_input_prompt=True, filters={"markdown2html": markdown.render})
     for stem, nb in books.items():
         text = exporter.from_notebook_node(explaining(nb))[0]
         title, body = standalone(text, stem, files, target)
@@ -137,11 +138,6 @@ class Renderer(IPythonRenderer):
 
     def latex_environment(self, name, body):
         return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
-
-
-def markdown(text: str) -> str:
-    renderer = Renderer(escape=False, exclude_anchor_links=True)
-    return MarkdownWithMath(renderer=renderer).render(text)
 
 
 def mathml(tex: str, display: str) -> str:
