@@ -75,7 +75,7 @@ def test_the_other_rows_measure(data):
              "pipeline": {"batches": 2}, "matrix": {"sizes": (128,)},
              "inference": NET | {"arms": ("none", "se"), "batches": (1, 4)},
              "agreement": {"backbone": "squeezenet", "n_train": 32, "n_test": 20, "epochs": 1}}
-    found = {name: rows.KINDS[name](data, 0, **options) for name, options in kinds.items()}
+    found = {name: bench.KINDS[name](data, 0, **options) for name, options in kinds.items()}
     body = invented(**bench.rounded({k: {"kind": k} | result for k, result in found.items()}))
     assert rows.few_steps("ours", steps=1, attention="none", **NET) > 1e8
     read = speed.targets_table(body).set_index("what").measured

@@ -16,8 +16,8 @@ from ..experiments.workers import cores
 from ..settings import shown
 from ..training import environment, store
 from ..training.environment import machine
-from . import rows as measuring
 from .measure import bench_dir, seconds_of
+from .rows import agreement, claimed, inference, matrix, memory, pipeline, training
 
 ARMS = ("none", "se", "cbam", "hybrid")
 NETWORKS = {"resnet18": 1, "speednet": 2, "squeezenet": 1}     # × the width, as the studies do
@@ -137,4 +137,5 @@ def notebook(data: Dataset, seconds: float, name: str) -> dict:
     return {"notebook": name, "profile": profile, "wall_seconds": took}
 
 
-KINDS = measuring.KINDS | {"notebook": notebook}
+KINDS = {measure.__name__: measure for measure in (
+    training, pipeline, inference, claimed, memory, matrix, agreement, notebook)}

@@ -1,6 +1,5 @@
 """What measures the rows of the benchmark: ``function(data, seconds, **options) -> dict``, each
 within about so many seconds."""
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -154,8 +153,3 @@ def agreement(data: Dataset, seconds: float, backbone: str, n_train: int = 2000,
             found[loop].append(trainer.score("test")["accuracy"])
     return {"backbone": backbone, "width": width, "epochs": epochs, "n_train": n_train,
             "n_test": n_test, "recipe": run.recipe, "accuracy": found}
-
-
-KINDS: dict[str, Callable] = {
-    "training": training, "pipeline": pipeline, "inference": inference, "claimed": claimed,
-    "memory": memory, "matrix": matrix, "agreement": agreement}
