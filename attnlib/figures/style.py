@@ -6,7 +6,6 @@ import base64
 import io
 from dataclasses import dataclass
 from textwrap import fill
-from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import seaborn as sns
@@ -41,18 +40,14 @@ def use_style() -> None:
 # --- One look for each block ---
 
 
-class Look(NamedTuple):
-    colour: str
-    marker: str
-
-
 WIDER = "none wider"                            # an arm without a block of its own
 
 
-def look(arm: str) -> Look:
-    """The look of an arm: that of its block, whatever the options and the place."""
-    row = BLOCKS.get(parse(arm.split(" ")[0])[0]) or Row(None, "")
-    return Look("#2A2A2A", "d") if arm == WIDER else Look(row.colour, row.marker)
+def look(arm: str) -> Row:
+    """The row with an arm's colour and marker: its block's, whatever the options and the place."""
+    if arm == WIDER:
+        return Row(None, "", colour="#2A2A2A", marker="d")
+    return BLOCKS.get(parse(arm.split(" ")[0])[0]) or Row(None, "")
 
 
 def mark(arm: str) -> dict:
