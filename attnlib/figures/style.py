@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image, PngImagePlugin
 
-from ..analysis.stats import CELL
+from ..analysis.stats import each_cell
 from ..analysis.words import name, place
 from ..blocks import BLOCKS, Row
 from ..names import parse
@@ -72,8 +72,7 @@ def short(arm: str) -> str:
 
 def by_cell(df) -> list:
     """[(title, rows)] of every cell (data set, network, recipe) of a table, in its order."""
-    return [(place(rows.iloc[0]).replace("`", ""), rows)
-            for _, rows in df.groupby(CELL, sort=False)]
+    return [(place(rows.iloc[0]).replace("`", ""), rows) for _, rows in each_cell(df)]
 
 
 # --- The page ---
