@@ -128,17 +128,14 @@ class Trainer:
                 "scaler": self.scaler.state_dict(), "history": self.history, "best": self.best,
                 "average": self.judged.state_dict() if self.how.ema else {}}
 
-    def resume(self, folder: Path) -> bool:
+    def resume(self, folder: Path) -> None:
         """Go on from the newest good checkpoint, if there is one."""
-        state = store.load_checkpoint(folder)
-        if state is None:
-            return False
-        for part in ("model", "optimizer", "scaler"):
-            getattr(self, part).load_state_dict(state[part])
-        self.history, self.best = state["history"], state["best"]
-        if self.how.ema:
-            self.judged.load_state_dict(state["average"])
-        return True
+        if state := store.load_checkpoint(folder):
+            for part in ("model", "optimizer", "scaler"):
+                getattr(self, part).load_state_dict(state[part])
+            self.history, self.best = state["history"], state["best"]
+            if self.how.ema:
+                self.judged.load_state_dict(state["average"])
 
     def autocast(self):
         return torch.autocast(self.machine.device, self.machine.autocast,
@@ -205,9 +202,9 @@ def fit(trainer: Trainer, profile: str, deadline: float | None = None) -> str:
     """Train the epochs that are left, saving each; returns ``done`` or ``diverged``. Where time is
     up it has trained one epoch at least: many short budgets come to an end, too."""
     run_id, how, folder = trainer.run.id, trainer.how, checkpoints_dir(profile, trainer.run.id)
-    if trainer.resume(folder):
-        print(f"{run_id}: going on after epoch {len(trainer.history)}", flush=True)
-    begun = len(trainer.history)
+    trainer.resume(folder)
+    if begun := len(trainer.history):
+        print(f"{run_id}: going on after epoch {begun}", flush=True)
     for epoch in range(begun, how.epochs):
         if is_over(trainer.history, how):
             break
