@@ -49,10 +49,8 @@ def sealed(text: bytes) -> bytes:
 def read_record(profile: str, run_id: str) -> dict | None:
     """The body of a run's record, or None where it is missing or was set aside as corrupt. A file
     that has not changed is read once a process, so what comes back is not to be changed."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         return read_once(*stamped(record_path(profile, run_id)))
-    except FileNotFoundError:
-        return None
 
 
 def stamped(file: Path | os.DirEntry) -> tuple[str, int, int, int]:
