@@ -44,8 +44,7 @@ class HeConv2d(nn.Conv2d):
 
     def reset_parameters(self):
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
+        nn.init.zeros_(self.bias)
 
 
 class ConvNormReLU(nn.Module):
