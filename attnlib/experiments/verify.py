@@ -6,7 +6,6 @@ import contextlib
 import math
 import os
 import shutil
-from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -64,23 +63,20 @@ def sample(profile: str, minutes: float, seed: int = 0) -> list[dict]:
     """Finished, current records that together trained for about ``minutes``, or the quickest: those
     of this kind of machine first, and of every data set, network and block one before a second of
     any; otherwise in an order drawn from ``seed``."""
-    here, turns, order, rows = surroundings(), Counter(), [], collect(profile=profile)
-    current = set(rows.id[rows.status == "done"])
-    records = [record for record in store.all_records(profile) if record["id"] in current]
-    for record in sorted(records, key=lambda r: (not same_kind(r["env"], here),
-                                                 derive("verify", seed, r["id"]))):
-        run = Run(**record["run"])
-        kind = run.dataset, run.backbone, run.attention
-        order.append((not same_kind(record["env"], here), turns[kind], len(order), record))
-        turns[kind] += 1
+    here, rows = surroundings(), collect(profile=profile)
+    found = {record["id"]: record for record in store.all_records(profile)}
+    rows = rows[rows.status == "done"]
+    rows = rows.assign(other=[not same_kind(found[i]["env"], here) for i in rows.id],
+                       drawn=[derive("verify", seed, i) for i in rows.id],
+                       seconds=[seconds_again(found[i]) for i in rows.id])
+    rows = rows.sort_values(["other", "drawn"])
+    rows["turn"] = rows.groupby(["dataset", "backbone", "attention"]).cumcount()
     chosen, left = [], 60 * minutes
-    for *_, record in sorted(order):
-        if (seconds := seconds_again(record)) <= left:
-            chosen.append(record)
-            left -= seconds
-    if chosen or not records:
-        return chosen
-    return [min(records, key=lambda r: (not same_kind(r["env"], here), seconds_again(r)))]
+    for row in rows.sort_values(["other", "turn", "drawn"]).itertuples():
+        if row.seconds <= left:
+            chosen.append(found[row.id])
+            left -= row.seconds
+    return chosen or [found[i] for i in rows.sort_values(["other", "seconds"]).id[:1]]
 
 
 def seconds_again(record: dict) -> float:
