@@ -199,4 +199,4 @@ def figure(bodies: list[dict] | None = None) -> plt.Figure:
         style.reference(axis, 1, vertical=True)
         style.interval_bars(axis, found, "median", "network")
         axis.set_xlabel(found.says.iloc[0])
-    return style.stacked(panels, draw, "network", NOTHING)
+    return style.stacked(panels, draw, "network", nothing=NOTHING)

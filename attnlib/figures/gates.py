@@ -90,7 +90,7 @@ def swap_lost(df) -> plt.Figure:
         axis.set_xlabel("points of accuracy lost")
     groups = [(f"each gate replaced by {says}", cell[cell["mode"] == mode])
               for mode, (says, _) in MODES.items() if len(cell)]
-    return style.stacked(groups, draw, "scope", "no interventions stored", heading)
+    return style.stacked(groups, draw, "scope", nothing="no interventions stored", heading=heading)
 
 
 def probe_causes(df) -> plt.Figure:

@@ -107,13 +107,12 @@ def broken(text: str, characters: float) -> str:
                      for line in text.split("\n"))
 
 
-def stacked(groups, draw, group: str = "arm", nothing: str = NOTHING,
-            heading: str | None = None, **options) -> plt.Figure:
+def stacked(groups, draw, group: str = "arm", **options) -> plt.Figure:
     """`per_cell` with panels of `ticked` rows, one under the other, as high as their ticks ask."""
     def height(rows):
         marks = rows.drop_duplicates([group, "arm"])
         return max(1.05, 0.65 + 0.13 * marks[group].nunique() + 0.08 * len(marks))
-    return per_cell(groups, draw, PAGE, height, nothing, heading, **options)
+    return per_cell(groups, draw, PAGE, height, **options)
 
 
 def note(text: str) -> plt.Figure:
