@@ -118,8 +118,6 @@ def gains(df) -> plt.Figure:
     rows = [c.cell | {"measure": "ROAD ÷ confidence" if m == "road" else MEASURES[m][0],
                       "arm": c.arm, "gain": e.mean, "low": e.low, "high": e.high}
             for c in comparisons(df) for m, e in c.gain.items()]
-    if not rows:
-        return style.note(NO_MAPS)
 
     def draw(axis, own):
         axis.axvspan(-100 * TOLERATED, 100 * TOLERATED, color=style.MARGIN, zorder=0)
@@ -127,7 +125,8 @@ def gains(df) -> plt.Figure:
         style.interval_bars(axis, own, "gain", "measure")
         axis.plot([CLAIMED] * 2, [-0.45, len(SHARPNESS) - 0.55], ":", color=style.GREY)
         axis.set_xlabel("gain over the plain network,\n% of its value (right is better)")
-    return style.stacked(style.by_cell(pd.DataFrame(rows)), draw, "measure")
+    cells = style.by_cell(pd.DataFrame(rows)) if rows else []
+    return style.stacked(cells, draw, "measure", nothing=NO_MAPS)
 
 
 def sanity(df) -> plt.Figure:
