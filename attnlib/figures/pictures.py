@@ -87,7 +87,6 @@ def map_rows(images, maps: dict, masks, **how) -> plt.Figure:
 
 def class_sheet(at_hand: dict) -> plt.Figure:
     """One test image of each of the first ten classes, two rows a data set that is here."""
-    tiles = [Tile(data.images["test"][np.flatnonzero(data.labels["test"] == label)[0]],
-                  title=data.classes[label]) for data in at_hand.values()
-             for label in range(min(10, len(data.classes)))]
-    return sheet([tiles[k:k + 5] for k in range(0, len(tiles), 5)])
+    shown = [(data.images["test"][list(data.labels["test"]).index(label)], data.classes[label])
+             for data in at_hand.values() for label in range(min(10, len(data.classes)))]
+    return pictures(*zip(*shown, strict=True))
