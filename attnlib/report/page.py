@@ -72,20 +72,15 @@ def report(source: Path | None = None, target: Path | None = None) -> Path:
     exporter = HTMLExporter(template_name="basic", exclude_output_prompt=True,
                             exclude_input_prompt=True, filters={"markdown2html": markdown.render})
     for stem, nb in books.items():
-        text = exporter.from_notebook_node(explaining(nb))[0]
+        for cell in nb.cells:       # code that sets up, loads and shows is hidden, no definition
+            folded = cell.metadata.get("jupyter", {}).get("source_hidden")
+            if cell.cell_type == "code" and (folded or len(cell.source.splitlines()) < SHOWN_LINES):
+                cell.metadata["transient"] = {"remove_source": True}        # nbconvert's own mark
+        text = exporter.from_notebook_node(nb)[0]
         title, body = standalone(text, stem, files, target)
         page = PAGE.render(title=title, stem=stem, files=files, body=body, profile=profile_of(nb))
         write_atomic(target.parent / files[stem], page.encode())
     return target
-
-
-def explaining(nb):
-    """The notebook with the code hidden that sets up, loads and shows; what defines stays."""
-    for cell in nb.cells:
-        folded = cell.metadata.get("jupyter", {}).get("source_hidden")
-        if cell.cell_type == "code" and (folded or len(cell.source.splitlines()) < SHOWN_LINES):
-            cell.metadata["transient"] = {"remove_source": True}        # nbconvert's own mark
-    return nb
 
 
 def standalone(text: str, stem: str, files: dict, target: Path) -> tuple[str, str]:
