@@ -90,9 +90,8 @@ def coerce(value, like):
         if type(value) is not type(like):
             raise TypeError
         return value
-    if isinstance(like, int) and isinstance(value, float):
-        if not value.is_integer():
-            raise ValueError
+    if isinstance(like, int) and isinstance(value, float) and not value.is_integer():
+        raise ValueError
     value = type(like)(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError

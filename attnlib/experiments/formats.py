@@ -96,10 +96,7 @@ def load_file(path: Path) -> Callable[[np.ndarray], np.ndarray]:
         options.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         return lambda images: session.run(None, {"image": images})[0]
-    if path.suffix == ".ts":
-        model = torch.jit.load(path)
-    else:
-        model = Deployed(load_model(path)).eval()
+    model = torch.jit.load(path) if path.suffix == ".ts" else Deployed(load_model(path)).eval()
     return torch.no_grad()(lambda images: model(torch.from_numpy(images)).numpy())
 
 
