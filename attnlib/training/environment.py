@@ -74,13 +74,10 @@ def environment() -> dict:
 
 
 def cpu_name() -> str:
-    capability = torch.backends.cpu.get_cpu_capability()
-    try:
-        with open("/proc/cpuinfo") as file:
-            names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
-        return f"{names[0]}, {capability}"
-    except (OSError, IndexError):
-        return f"{platform.processor() or 'CPU'}, {capability}"
+    name = platform.processor() or "CPU"
+    with contextlib.suppress(OSError, StopIteration), open("/proc/cpuinfo") as file:
+        name = next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def peak_memory(device: str) -> int:
