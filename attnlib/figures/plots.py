@@ -43,8 +43,7 @@ def positions(df) -> plt.Figure:
     red worse, blank was not run. One panel a cell with a choice of places (if none has, every
     cell), its columns in the table's order."""
     places = df.drop_duplicates([*CELL, "arm"])[[*CELL, "arm", "placement"]]
-    table = arms_table(df).drop(columns="placement", errors="ignore")
-    table = table.merge(places, on=[*CELL, "arm"])
+    table = arms_table(df).merge(places, on=[*CELL, "arm"])
     table = table[(table.attention != "none") & table.gain.notna()]
     top = max(1.0, table.gain.abs().max())
 
