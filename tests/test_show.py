@@ -86,7 +86,8 @@ def test_the_short_answer_says_what_is_better_or_that_nothing_is(monkeypatch):
     noise = [0.1, -0.1, 0.2, -0.2, 0.0, 0.1, -0.1, 0.0]
     same = frame(none=[60 + k for k in noise], se=[60 - k for k in noise])
     for df, says in ((same, "- **On CIFAR-10 no block is shown to raise the test accuracy** "
-                            "(ResNet-18): gains lie between +0.00 and +0.00 points."),
+                            "(ResNet-18): mean gains from +0.00 to +0.00 points, no "
+                            "interval beyond +0."),
                      (frame(none=[60 + k for k in noise], se=[63 - k for k in noise]),
                       "- **On CIFAR-10 SE +3.00 [")):
         monkeypatch.setattr(show, "collect", lambda study, profile, df=df: df)
@@ -96,7 +97,7 @@ def test_the_short_answer_says_what_is_better_or_that_nothing_is(monkeypatch):
     early = frame(none=BASE, hybrid=[b - 9 for b in BASE], **{"hybrid(gate_init=open)": BASE})
     monkeypatch.setattr(show, "collect", lambda study, profile: same.assign(
         profile="real") if study == "headline" else early)
-    assert re.search(r"shows gains of SE→CBAM hybrid −9.00 \[.*\], SE→CBAM hybrid, gates open "
+    assert re.search(r"CIFAR-10\): SE→CBAM hybrid −9.00 \[.*\], SE→CBAM hybrid, gates open "
                      r"\+0.00 \[.*\] points", show.short_answer("real"))
     monkeypatch.setattr(show, "collect", lambda study, profile: same[same.seed < 2])
     assert show.short_answer("pilot") == "No block has 3 finished seeds in profile `pilot` yet."

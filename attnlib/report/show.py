@@ -131,8 +131,11 @@ def placed(row) -> str:
 
 
 def verdict_of(row) -> str:
-    """The verdict, and whether a block that is worse is as far behind in training."""
-    return row.verdict + (" (had not fitted as far)" if stats.behind(row) else "")
+    """The verdict, and whether a block that is worse is as far behind in training, or the plain
+    network still learns."""
+    decided = row.verdict in ("better", "worse")
+    return row.verdict + (" (had not fitted as far)" if stats.behind(row) else " (still learning)"
+                          if decided and row.rise > stats.STILL_RISING else "")
 
 
 def answer(study_name: str, profile: str = "auto") -> Markdown:
@@ -173,14 +176,15 @@ def short_answer(profile: str | None = None) -> str:
         where = " and ".join(rows.backbone.map(name).unique())
         out.append(f"- **On {name(dataset)} "
                    f"{better or 'no block is shown to raise the test accuracy'}** ({where}): "
-                   f"gains lie between {interval(rows.gain.min())} and {interval(rows.gain.max())} "
-                   "points.")
+                   f"mean gains from {interval(rows.gain.min())} to {interval(rows.gain.max())} "
+                   f"points, no interval beyond {interval(rows.high.max())}.")
     early = stats.arms_table(collect("schedule", "pilot")).dropna(subset="low")
     if len(early) and profile != "pilot":
         low = early.arm[early.gain.idxmin()].partition("(")[0]
         both = early[early.arm.isin((low, f"{low}(gate_init=open)"))]
-        out.append(f"- A shorter training on fewer images (`pilot`, {place(early.iloc[0])}) shows "
-                   f"gains of {', '.join(map(gain_of, both.itertuples()))} points.")
+        out.append("- After a shorter training on fewer images, which ranks blocks by how fast "
+                   f"they start (`pilot`, {place(early.iloc[0])}): "
+                   f"{', '.join(map(gain_of, both.itertuples()))} points.")
     return "\n".join([*out, *costs_of(runs), "", as_markdown(advice(arms))])
 
 
@@ -231,11 +235,13 @@ def claims_table(audit):
 def claims_headline(audit) -> str:
     """How many claims hold, the same in every clone."""
     count = claims.tally(audit)
-    words = (f"{said} {count[word].sum()} ({count.loc[claims.SAME, word]} in their own setting)"
-             for word, said in (("holds", "hold"), ("not reproduced", "not reproduced"),
-                                ("undecided", "undecided")))
-    return (f"Of {count.values.sum()} testable claims in four public projects: {', '.join(words)}, "
-            f"{count.loc[claims.UNTESTED, claims.UNTESTED]} not tested here.")
+    words = ", ".join(f"{count[word].sum()} {said} ({count.loc[claims.SAME, word]} in their own "
+                      "setting)" for word, said in (
+                          ("holds", "hold"), ("not reproduced", "are not reproduced"),
+                          ("undecided", "are undecided")))
+    every, untested = count.values.sum(), count.loc[claims.UNTESTED, claims.UNTESTED]
+    return (f"Of {every} testable claims of four public projects {every - untested} were tested: "
+            f"{words}.")
 
 
 def advice(arms):
