@@ -98,16 +98,17 @@ def inference_time() -> plt.Figure:
 def schedules(histories: dict, value: str = "val_accuracy", scale: float = 100,
               label: str = "validation accuracy over\nthe plain network, points") -> plt.Figure:
     """How far each block is from the plain network in training: its ``value``, by default the
-    validation accuracy, less ``none``'s mean, at the later epochs' scale; band from the lowest to
-    the highest seed, dashed where gates start open. ``histories``: title -> `reading.histories` of
-    one cell."""
+    validation accuracy, less ``none``'s mean, at the scale of the means of the later epochs; dashed
+    where gates start open. ``histories``: title -> `reading.histories` of one cell."""
     def draw(axis, rows):
         plain = rows[rows.arm == "none"].groupby("epoch")[value].mean()
         ahead = scale * (rows[value] - rows.epoch.map(plain))
-        style.seed_lines(axis, rows.assign(ahead=ahead)[rows.arm != "none"], "epoch", "ahead")
+        rows = rows.assign(ahead=ahead)[rows.arm != "none"]
+        style.seed_lines(axis, rows, "epoch", "ahead")
         style.reference(axis, 0)
         axis.set(xlabel="epoch", ylabel=label)
-        if len(late := ahead[rows.epoch > 0.6 * rows.epoch.max()].dropna()):
+        means = rows.groupby(["arm", "epoch"], as_index=False).ahead.mean()
+        if len(late := means.ahead[means.epoch > 0.6 * means.epoch.max()].dropna()):
             axis.set_ylim(late.min() - 0.005 * scale, late.max() + 0.005 * scale)
     return style.per_cell([(title, rows) for title, rows in histories.items() if len(rows)], draw,
                           height=2.8)

@@ -64,7 +64,7 @@ def positions(df) -> plt.Figure:
 
 def curves(history, value: str = "val_accuracy", label: str = "validation accuracy, %",
            scale: float = 100.0) -> plt.Figure:
-    """Learning curves: mean over seeds, band from the lowest to the highest seed."""
+    """Learning curves: mean over seeds, and its standard error to either side."""
     def draw(axis, rows):
         style.seed_lines(axis, rows.assign(shown=scale * rows[value]), "epoch", "shown")
         axis.set(xlabel="epoch", ylabel=label)

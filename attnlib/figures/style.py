@@ -184,13 +184,14 @@ def interval_bars(axis, table, value: str, group: str = "arm") -> None:
 
 
 def seed_lines(axis, table, x: str, value: str) -> None:
-    """Mean over seeds, and a band from the lowest to the highest, of every arm."""
+    """Mean over seeds of every arm, and a band of its standard error to either side."""
     for arm, rows in table.groupby("arm", sort=False):
         wide = rows.pivot(index="seed", columns=x, values=value)
         wide = wide[[at for at in table[x].unique() if at in wide]]
-        axis.plot(wide.columns, wide.mean(), label=short(arm), **line_mark(arm))
-        axis.fill_between(wide.columns, wide.min(), wide.max(), color=look(arm).colour, alpha=0.12,
-                          linewidth=0)
+        mean, error = wide.mean(), wide.sem().fillna(0)
+        axis.plot(wide.columns, mean, label=short(arm), **line_mark(arm))
+        axis.fill_between(wide.columns, mean - error, mean + error, color=look(arm).colour,
+                          alpha=0.15, linewidth=0)
 
 
 # --- The file ---
