@@ -158,8 +158,8 @@ def gains_markdown(df) -> str:
             "together (Dunnett's); *equivalent*: within "
             f"±{margin_of(df.profile.iloc[0]):g} points. ±: standard deviation over seeds. "
             "*Training*: the gain in training accuracy; a block that is worse and as far behind "
-            "there *had not fitted as far*; where the plain network was *still learning*, a block may "
-            f"only be faster or slower.{left}")
+            "there *had not fitted as far*; where the plain network was *still learning*, a block "
+            f"may only be faster or slower.{left}")
 
 
 def short_answer(profile: str | None = None) -> str:
