@@ -48,12 +48,14 @@ def test_side_by_side_is_one_after_the_other(recipe, images):
     runs = [tiny(recipe=recipe, n_train=images, attention=a, seed=seed, lr=0.001)
             for a in ("none", "cbam") for seed in (0, 1)]
     train_together(runs, "smoke")
+    adam = runs[0].how.optimizer == "adam"
     for run in runs:
         side, alone = store.finished_record("smoke", run.id), train(run, "own")
         assert side["env"]["together"] == 4 and "together" not in alone["env"]
         for a, b in zip(side["history"], alone["history"], strict=True):
-            assert a["lr"] == b["lr"] and math.isclose(a["loss"], b["loss"], rel_tol=3e-4)
-        for key, value in weights(run, "smoke").items() if run.how.optimizer != "adam" else ():
+            close = math.isclose(a["loss"], b["loss"], rel_tol=3e-4 if adam else 1e-4)
+            assert a["lr"] == b["lr"] and close
+        for key, value in () if adam else weights(run, "smoke").items():
             torch.testing.assert_close(value, weights(run, "own")[key], rtol=1e-3, atol=1e-4)
 
 

@@ -133,9 +133,10 @@ def placed(row) -> str:
 def verdict_of(row) -> str:
     """The verdict, and whether a block that is worse is as far behind in training, or the plain
     network still learns."""
-    decided = row.verdict in ("better", "worse")
-    return row.verdict + (" (had not fitted as far)" if stats.behind(row) else " (still learning)"
-                          if decided and row.rise > stats.STILL_RISING else "")
+    if stats.behind(row):
+        return f"{row.verdict} (had not fitted as far)"
+    learns = row.verdict in ("better", "worse") and row.rise > stats.STILL_RISING
+    return f"{row.verdict} (still learning)" if learns else row.verdict
 
 
 def answer(study_name: str, profile: str = "auto") -> Markdown:

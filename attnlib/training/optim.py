@@ -58,7 +58,7 @@ def rate(how: Recipe, progress: float, history=()) -> float:
 @torch.no_grad()
 def descend(optimizer: torch.optim.Optimizer, lr: torch.Tensor) -> None:
     """``optimizer.step()`` at the rate in a tensor: PyTorch's own takes a number, which a CUDA
-    graph would keep for ever."""
+    graph would keep for ever, or is Adam's ``capturable``, which no CPU could test."""
     way = adam if isinstance(optimizer, torch.optim.Adam) else momentum
     for group in optimizer.param_groups:
         weights = [p for p in group["params"] if p.grad is not None]
@@ -70,6 +70,7 @@ def descend(optimizer: torch.optim.Optimizer, lr: torch.Tensor) -> None:
 
 
 def momentum(state: dict, group: dict, weights: list, grads: list) -> list:
+    """v = β v + g; returns v, or Nesterov's g + β v."""
     velocities = kept(state, weights, "momentum_buffer")
     torch._foreach_mul_(velocities, group["momentum"])
     torch._foreach_add_(velocities, grads)
@@ -80,6 +81,8 @@ def momentum(state: dict, group: dict, weights: list, grads: list) -> list:
 
 
 def adam(state: dict, group: dict, weights: list, grads: list) -> list:
+    """m / (1 - β₁ⁿ) / (√(v / (1 - β₂ⁿ)) + ε) after n steps, with the running means m of g and v of
+    g² (Kingma and Ba 2015, arXiv:1412.6980)."""
     first, second = group["betas"]
     means, squares = kept(state, weights, "exp_avg"), kept(state, weights, "exp_avg_sq")
     for p in weights:                                # PyTorch's own keeps its counts on the CPU
@@ -89,15 +92,17 @@ def adam(state: dict, group: dict, weights: list, grads: list) -> list:
     torch._foreach_lerp_(means, grads, 1 - first)
     torch._foreach_mul_(squares, second)
     torch._foreach_addcmul_(squares, grads, grads, 1 - second)
-    short = [(1 - beta ** counts[0].double()).to(grads[0].dtype) for beta in (first, second)]
+    mean_share, square_share = ((1 - beta ** counts[0].double()).to(grads[0].dtype)
+                                for beta in (first, second))
     scales = torch._foreach_sqrt(squares)
-    torch._foreach_mul_(scales, short[1].rsqrt())
+    torch._foreach_mul_(scales, square_share.rsqrt())
     torch._foreach_add_(scales, group["eps"])
-    torch._foreach_mul_(scales, short[0])
+    torch._foreach_mul_(scales, mean_share)
     return torch._foreach_div(means, scales)
 
 
 def kept(state: dict, weights: list, name: str) -> list:
+    """What an optimiser keeps of each weight under that name, zeros at first."""
     for p in weights:
         if name not in state[p]:
             state[p][name] = torch.zeros_like(p)
